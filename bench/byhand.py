@@ -1,0 +1,148 @@
+"""A Postgres to play with by hand, with a log installed: start, seed, psql, stop. Its data stays until it is dropped."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+from psycopg import sql
+
+from bench import control
+from bench.errors import BadInputError, OutsideError
+from bench.logs import Log
+from bench.places import embedded
+from bench.places.folder import by_hand, make, running_postgres
+from bench.plan import SCHEMA
+
+STOP_SECONDS = 60
+
+
+def start(port: int | None, log: Log) -> str:
+    """Start the server, with its data of last time if there is any; say how to reach it.
+
+    Raises:
+        BadInputError: it runs already, or its data holds another log.
+        OutsideError: the port is taken, or Postgres does not start.
+    """
+    folder = by_hand()
+    if running_postgres(folder / "data"):
+        raise BadInputError("the server runs already: `make psql` opens it, `make stop` stops it")
+    port = _free_port(port)
+    programs = embedded.binaries(None)
+    make(folder)
+    if not (folder / "password").exists():
+        shutil.rmtree(folder)
+        make(folder)
+        embedded.init(programs, folder)
+    embedded.start(programs, folder, {"listen_addresses": "127.0.0.1"}, port)
+    (folder / "port").write_text(str(port), encoding="ascii")
+    try:
+        password = _prepare(folder, log)
+    except BaseException:
+        stop()
+        raise
+    return (
+        f"Postgres {programs.version} listens on port {port} with the log {log.name} installed in the schema {SCHEMA}\n"
+        f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+    )
+
+
+def seed(events: int) -> str:
+    """Append dummy events.
+
+    Raises:
+        BadInputError: the server does not run.
+    """
+    with control.connected(_address()) as connection:
+        connection.execute(
+            "SELECT count(*) FROM log_event((SELECT json_agg(json_build_object('v', t)) FROM generate_series(1, %s) AS t))",
+            [events],
+        )
+        row = connection.execute("SELECT count(*), max(etag) FROM get_event(NULL::bigint, NULL)").fetchone()
+    count, last = row or (0, None)
+    return f"appended {events:,} events: the log holds {count:,}, the last etag is {last}"
+
+
+def psql(arguments: list[str]) -> int:
+    """Run psql on the server and return its exit code.
+
+    Raises:
+        BadInputError: the server does not run.
+    """
+    program = embedded.binaries(None).folder / "psql"
+    if not program.is_file():
+        raise OutsideError(f"{program} is not there: any psql can open the address that `make start` showed")
+    return subprocess.run([program, _address(), *arguments], check=False).returncode
+
+
+def stop() -> str:
+    """Stop the server; its data stays.
+
+    Raises:
+        OutsideError: it does not stop.
+    """
+    data = by_hand() / "data"
+    pid = running_postgres(data)
+    if pid is None:
+        return "the server does not run"
+    os.kill(pid, signal.SIGINT)  # a fast shutdown: sessions end, data is written back
+    deadline = time.monotonic() + STOP_SECONDS
+    while running_postgres(data):
+        if time.monotonic() > deadline:
+            raise OutsideError(f"Postgres (process {pid}) did not stop within {STOP_SECONDS} s")
+        time.sleep(0.02)
+    return f"stopped; its data stays in {data}, `bench stop --drop` removes it"
+
+
+def drop() -> str:
+    """Stop the server and remove its data."""
+    stop()
+    shutil.rmtree(by_hand(), ignore_errors=True)
+    return "stopped, and its data is gone"
+
+
+def _prepare(folder: Path, log: Log) -> str:
+    """Install the log unless it is there and return the password."""
+    password_file = folder / "password"
+    with control.connected(_address()) as connection:
+        row = connection.execute(
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
+        ).fetchone()
+        if row is None:
+            schema = sql.Identifier(SCHEMA)
+            with connection.transaction():
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+                connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(log.name)))
+                control.install(connection, log)
+                connection.execute(sql.SQL("ALTER DATABASE postgres SET search_path TO {}, public").format(schema))
+        elif row[0] != log.name:
+            raise BadInputError(f"the data of last time holds the log {row[0]}: `bench stop --drop` removes it")
+        if not password_file.exists():
+            password = secrets.token_urlsafe(16)
+            connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))
+            password_file.touch(mode=0o600)
+            password_file.write_text(password, encoding="ascii")
+    return password_file.read_text(encoding="ascii")
+
+
+def _address() -> str:
+    folder = by_hand()
+    if not running_postgres(folder / "data"):
+        raise BadInputError("the server does not run: `make start` starts it")
+    port = int((folder / "port").read_text(encoding="ascii"))
+    return embedded.conninfo(folder, port)
+
+
+def _free_port(wanted: int | None) -> int:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted or 0))
+        except (OSError, OverflowError) as error:
+            raise OutsideError(f"port {wanted} cannot be had: {error}. Name another, or none for a free one") from error
+        return int(probe.getsockname()[1])

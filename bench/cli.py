@@ -1,0 +1,261 @@
+"""The commands and their flags. No logic: each command calls what does it and turns its end into an exit code."""
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from bench import byhand, display, doctor, logs, results, spec, table
+from bench.environment import bench_version
+from bench.errors import BadInputError, BenchError, OutsideError
+from bench.place import choose
+from bench.places import folder
+from bench.run import execute
+
+INTERRUPTED = 130
+RUNS = Path("results/runs")
+PUBLISHED = Path("results/published")
+
+
+
+class _Commands(TyperGroup):
+    """Turns what a command raises into a sentence on stderr and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # noqa: ANN401
+        """Invoke a command."""
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            print(f"bench: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print("bench: interrupted; everything that was started is stopped", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
+
+app = typer.Typer(
+    name="bench",
+    cls=_Commands,
+    help="Measure an event log kept in PostgreSQL, and check that it keeps and delivers every event.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+_RUN_CODES = (
+    "Exit codes: 0 the verdict is ok; 1 the verdict failed; 2 a bad flag, file or log; "
+    "3 something outside is missing or broke, so there is no verdict; 130 interrupted."
+)
+_CODES = "Exit codes: 0 done; 2 bad usage or input; 3 something outside is missing or broke; 130 interrupted."
+
+_Port = Annotated[int | None, typer.Option(help="The port to listen on, on 127.0.0.1 [default: a free one]")]
+_LogFlag = Annotated[str, typer.Option("--log", metavar="NAME|DIR", help="A log that ships, or your own folder")]
+
+
+@app.callback(invoke_without_command=True)
+def _bench(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"bench {bench_version()}")
+        raise typer.Exit
+
+
+@app.command(epilog=_RUN_CODES)
+def run(
+    context: typer.Context,
+    *,
+    scale: Annotated[int, typer.Option(help="Number of producers")] = 10,
+    insert_batch: Annotated[int, typer.Option(help="Events an append transaction")] = 10_000,
+    insert_loops: Annotated[int, typer.Option(help="Append transactions a producer")] = 100,
+    limit: Annotated[
+        int | None, typer.Option(help="Events a producer, instead of --insert-loops; the last batch may be short")
+    ] = None,
+    read_batch: Annotated[
+        str, typer.Option(metavar="N[,N...]", help="Events a read; several sizes read the log one after the other")
+    ] = "1000",
+    append: Annotated[
+        str,
+        typer.Option(
+            metavar="generate|log_event|copy",
+            help="How to append: built in the server, a JSON array through the log's function, or COPY",
+        ),
+    ] = "log_event",
+    payload_bytes: Annotated[int, typer.Option(help="Pad each payload to this size; 0 pads nothing")] = 0,
+    log: _LogFlag = "bigserial",
+    place: Annotated[
+        str,
+        typer.Option(metavar="auto|local|docker", help="Where to run; auto takes Docker when an engine answers"),
+    ] = "auto",
+    dsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", envvar="BENCH_DSN", help="Use this Postgres; a schema `bench` is made and dropped in it"
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A Postgres setting; may be repeated", show_default=False),
+    ] = None,
+    postgres_image: Annotated[str | None, typer.Option(help="docker: the Postgres image [default: postgres:18]")] = None,
+    worker_image: Annotated[str | None, typer.Option(help="docker: the workers' image [default: built here]")] = None,
+    postgres_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="docker: limit, like 4g")] = None,
+    postgres_cpus: Annotated[float | None, typer.Option(help="docker: limit, like 1.5")] = None,
+    worker_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="docker: limit for each worker")] = None,
+    worker_cpus: Annotated[float | None, typer.Option(help="docker: limit for each worker")] = None,
+    pg_bin: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="local: a folder with initdb and postgres to use")
+    ] = None,
+    spec_file: Annotated[
+        Path | None, typer.Option("--spec", metavar="FILE", help="A TOML file with the same keys; flags overrule it")
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept, a folder each")] = RUNS,
+    export_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write result.json here too")] = None,
+    export_markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table here too")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the table")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors")] = False,
+) -> None:
+    """Start Postgres and a log in it, append with N producers, read it through, check that every event is there.
+
+    A flag that is not given comes from --spec, if it is there, or has its default.
+    """
+    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    flags = {name: given[name] for name in spec.Spec.model_fields if name in given}
+    if "read_batch" in flags:
+        flags["read_batch"] = _numbers(read_batch)
+    if settings:
+        flags["set"] = dict(_name_and_value(setting) for setting in settings)
+    what = spec.make(flags, spec_file)
+    which = logs.load(what.log)
+    if what.append not in which.append:
+        raise BadInputError(f"--append {what.append}: the log {which.name} supports {', '.join(which.append)}")
+    for file in (export_json, export_markdown):
+        _refuse_unwritable(file)
+
+    where = choose(what)
+    if not quiet:
+        print(f"place: {where.name}, because {where.why}", file=sys.stderr)
+    with folder.opened(results.new_run_id()) as run_folder:
+        result = execute(what, which, where, run_folder, display.watch(quiet=quiet))
+
+    file = results.store(result, output)
+    if export_json:
+        export_json.write_text(results.json_text(result), encoding="utf-8")
+    if export_markdown:
+        export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
+    print(table.markdown([result]))
+    if not quiet:
+        print(display.summary(result))
+        print(f"result: {file}")
+    raise typer.Exit(0 if result.ok else 1)
+
+
+@app.command("table", epilog=_CODES)
+def table_(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="The pages to rewrite", show_default=False)
+    ] = None,
+    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the published results are")] = PUBLISHED,
+) -> None:
+    """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
+    stored = results.load_all(source)
+    if not stored:
+        raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+    for file in files or [Path("results/README.md")]:
+        changed = table.rewrite(file, stored)
+        print(f"{file}: {'rewritten' if changed else 'is up to date'}, {len(stored)} runs")
+
+
+@app.command("doctor", epilog="Exit codes: 0 at least one place works; 3 none does.")
+def doctor_() -> None:
+    """Show what is here: Docker, Postgres, disk, limits; what is missing and how to get it."""
+    findings = doctor.examine()
+    for finding in findings:
+        print(finding.line())
+    raise typer.Exit(0 if doctor.some_place_works(findings) else OutsideError.exit_code)
+
+
+@app.command(epilog=_CODES)
+def clean() -> None:
+    """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay."""
+    print("\n".join(doctor.clean()))
+
+
+@app.command(epilog=_CODES)
+def start(port: _Port = None, log: _LogFlag = "bigserial") -> None:
+    """Start a Postgres of your own to play with, with a log installed. Its data outlives `bench stop`."""
+    print(byhand.start(port, logs.load(log)))
+
+
+@app.command(epilog=_CODES)
+def seed(events: Annotated[int, typer.Option(min=1, help="How many events to append")] = 1000) -> None:
+    """Append dummy events to the log of `bench start`."""
+    print(byhand.seed(events))
+
+
+@app.command(epilog="The exit code is psql's.")
+def psql(
+    arguments: Annotated[list[str] | None, typer.Argument(help="What to pass on to psql, after --")] = None,
+) -> None:
+    """Open psql on the server of `bench start`."""
+    raise typer.Exit(byhand.psql(arguments or []))
+
+
+@app.command(epilog=_CODES)
+def stop(
+    *,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove its data too")] = False,
+) -> None:
+    """Stop the server of `bench start`."""
+    print(byhand.drop() if drop else byhand.stop())
+
+
+def main() -> None:
+    """Run the command line. Ends the process with an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    app()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    # Once is enough: what stops the run must not be stopped itself.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise BadInputError(f"--read-batch {text!r}: give numbers with commas between them, like 1000,100,10") from error
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInputError(f"--set {text!r}: give name=value, like shared_buffers=2GB")
+    return name.strip().lower(), value.strip()
+
+
+def _refuse_unwritable(file: Path | None) -> None:
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise BadInputError(f"{file} cannot be written: name a file in a folder that is there")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The orchestrator's own connection: installs the log, works the start gate, asks the server what it holds and is.
+
+Nothing that is timed goes through it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from bench.errors import BadInputError, OutsideError
+from bench.logs import Log
+from bench.plan import GATE, SCHEMA, audit_sql
+from bench.records import Range
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+BUSY = GATE + 1
+"""An advisory lock that a run holds as long as it uses a database."""
+
+_OURS = "eventlog-bench: dropped after the run "
+_RESERVED_CONNECTIONS = 5
+
+_SETTINGS_THAT_DIFFER: LiteralString = """
+    SELECT name, current_setting(name) FROM pg_settings
+    WHERE setting IS DISTINCT FROM boot_val
+      AND source NOT IN ('default', 'override', 'client', 'session', 'interactive', 'environment variable')
+      AND category NOT IN ('File Locations', 'Preset Options',
+                           'Client Connection Defaults / Locale and Formatting',
+                           'Connections and Authentication / Connection Settings')
+      AND category NOT LIKE 'Reporting and Logging / %'
+    ORDER BY name"""
+
+
+@contextmanager
+def connected(conninfo: str) -> Iterator[Connection]:
+    """Connect as the orchestrator.
+
+    Raises:
+        OutsideError: the server does not let us in.
+    """
+    try:
+        connection = psycopg.connect(conninfo, autocommit=True, application_name="bench", connect_timeout=30)
+    except psycopg.OperationalError as error:
+        raise OutsideError(f"Postgres does not let us in: {str(error).strip()}") from error
+    try:
+        yield connection
+    except psycopg.OperationalError as error:
+        raise OutsideError(f"Postgres broke off: {str(error).strip()}") from error
+    finally:
+        connection.close()
+
+
+@contextmanager
+def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
+    """Install a log into a schema of its own, which is dropped in the end.
+
+    A schema of that name that an earlier run of ours left is replaced.
+
+    Raises:
+        BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
+        OutsideError: the schema is somebody else's, or another run is at work in this database.
+    """
+    _check_version(connection, log)
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [BUSY]).fetchone()
+    if not row or not row[0]:
+        raise OutsideError("another run is at work in this database: wait for its end, or name another database")
+    _drop_if_ours(connection)
+    schema = sql.Identifier(SCHEMA)
+    try:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+        connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_OURS + run_id)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise OutsideError(f"cannot make the schema {SCHEMA}: {error.diag.message_primary}") from error
+    try:
+        install(connection, log)
+        yield
+    finally:
+        with suppress(psycopg.OperationalError):  # a server that is gone has nothing left to drop
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
+
+
+def install(connection: Connection, log: Log) -> None:
+    """Run a log's SQL in the schema and check that what the contract asks for is there."""
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
+    connection.execute("SET client_min_messages TO warning")
+    try:
+        connection.execute(log.schema_sql.encode())
+    except psycopg.Error as error:
+        position = int(error.diag.statement_position or 1)
+        line = log.schema_sql[: position - 1].count("\n") + 1
+        raise BadInputError(
+            f"the log {log.name}: schema.sql, line {line}: {error.diag.message_primary}"
+        ) from error
+    for promised in ("log_event(json)", "get_event(bigint, bigint)"):
+        row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [promised]).fetchone()
+        if row and row[0]:
+            raise BadInputError(f"the log {log.name}: schema.sql does not define {promised}")
+    row = connection.execute("SELECT to_regclass(%s) IS NULL", [log.table]).fetchone()
+    if row and row[0]:
+        raise BadInputError(f"the log {log.name}: schema.sql does not make the table {log.table} of log.toml")
+
+
+@contextmanager
+def gate(connection: Connection) -> Iterator[Callable[[], None]]:
+    """Close the gate that workers wait at; yields the function that opens it for all of them at once."""
+    connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
+    opened = False
+
+    def open_gate() -> None:
+        nonlocal opened
+        connection.execute("SELECT pg_advisory_unlock(%s)", [GATE])
+        opened = True
+
+    try:
+        yield open_gate
+    finally:
+        if not opened:
+            with suppress(psycopg.OperationalError):
+                open_gate()
+
+
+def check_connections(connection: Connection, workers: int) -> None:
+    """Refuse a number of workers that the server has no connections for.
+
+    Raises:
+        BadInputError: it has fewer.
+    """
+    row = connection.execute("SELECT current_setting('max_connections')::int").fetchone()
+    allowed = row[0] if row else 0
+    if workers + _RESERVED_CONNECTIONS > allowed:
+        raise BadInputError(
+            f"--scale {workers} needs {workers + _RESERVED_CONNECTIONS} connections and this Postgres allows {allowed}: "
+            "raise its max_connections"
+        )
+
+
+def settle(connection: Connection) -> None:
+    """Bring the log into the state that autovacuum and the checkpointer would bring it to sooner or later.
+
+    So each read measures reading, and not the clearing up after the appends that happens to run into it.
+    """
+    tables = connection.execute(
+        "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_tables WHERE schemaname = %s", [SCHEMA]
+    ).fetchall()
+    for (table,) in tables:
+        connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+    with suppress(psycopg.errors.InsufficientPrivilege):
+        connection.execute("CHECKPOINT")
+
+
+def stored_events(connection: Connection, log: Log) -> int:
+    """How many rows the log's table holds."""
+    row = connection.execute(f"SELECT count(*) FROM {log.table}".encode()).fetchone()
+    return int(row[0]) if row else 0
+
+
+def stored_ranges(connection: Connection, log: Log) -> tuple[list[Range], int]:
+    """What the log's table holds as runs of consecutive seqs, and how many rows are no producer's events."""
+    rows = connection.execute(audit_sql(log).encode()).fetchall()
+    return [row for row in rows if row[0] is not None], sum(row[2] for row in rows if row[0] is None)
+
+
+def version(connection: Connection) -> str:
+    """The server's version, like 18.6."""
+    return str(connection.info.parameter_status("server_version")).split()[0]
+
+
+def settings_that_differ(connection: Connection) -> dict[str, str]:
+    """Each setting that is not at PostgreSQL's default; paths, log output and locale left out."""
+    return dict(connection.execute(_SETTINGS_THAT_DIFFER).fetchall())
+
+
+def wal_position(connection: Connection) -> int | None:
+    """Bytes of WAL written since the cluster was made; None on a server that may not say."""
+    with suppress(psycopg.Error):
+        row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+        return int(row[0]) if row else None
+    return None
+
+
+def log_bytes(connection: Connection) -> tuple[int, int]:
+    """The size on disk of the log's tables and of their indexes."""
+    row = connection.execute(
+        "SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint, coalesce(sum(pg_indexes_size(c.oid)), 0)::bigint "
+        "FROM pg_class c WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p')",
+        [SCHEMA],
+    ).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def _check_version(connection: Connection, log: Log) -> None:
+    major = connection.info.server_version // 10000
+    if major < log.postgres:
+        raise BadInputError(f"the log {log.name} needs PostgreSQL {log.postgres} or later, and this is {major}")
+
+
+def _drop_if_ours(connection: Connection) -> None:
+    row = connection.execute(
+        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
+    ).fetchone()
+    if row is None:
+        return
+    if not str(row[0]).startswith(_OURS):
+        raise OutsideError(
+            f"there is a schema {SCHEMA} in this database that is not ours: rename it, or name another database"
+        )
+    connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))

@@ -1,0 +1,135 @@
+"""What is here and what is missing: for `bench doctor`; and the removal of what dead runs left: for `bench clean`."""
+
+import os
+import resource
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench import environment, logs
+from bench.errors import BenchError
+from bench.places import container, embedded, folder
+
+OPEN_FILES_A_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    about: str
+    state: Literal["ok", "missing", "note"]
+    text: str
+    place: str | None = None
+    """The place that works when this is ok."""
+
+    def line(self) -> str:
+        """For a person."""
+        return f"{self.state:<8} {self.about:<16} {self.text}"
+
+
+def examine() -> list[Finding]:
+    """Look at everything that a run may need."""
+    return [
+        Finding("machine", "ok", _machine()),
+        Finding("bench", "ok", f"{environment.bench_version()}, Python {environment.python()}, logs: {', '.join(logs.shipped())}"),
+        _attempt("local place", _embedded, "local"),
+        _attempt("docker place", _docker, "docker"),
+        *_images(),
+        _disk("disk, local", _existing(folder.root())),
+        _open_files(),
+        _leftovers(),
+        _by_hand(),
+    ]
+
+
+def some_place_works(findings: Sequence[Finding]) -> bool:
+    """Whether a run could start at all."""
+    return any(finding.state == "ok" and finding.place for finding in findings)
+
+
+def clean() -> list[str]:
+    """Remove what dead runs left on this machine and in its Docker engine; say what was done, a line each."""
+    done = [f"removed what run {run_id} left on this machine" for run_id in folder.sweep()]
+    try:
+        with container.failures():
+            done += [f"removed what run {run_id} left in Docker" for run_id in container.sweep(container.connect())]
+    except BenchError as error:
+        done.append(f"Docker was not looked at: {error}")
+    for copies in folder.root().glob("binaries-*"):
+        shutil.rmtree(copies, ignore_errors=True)
+        done.append(f"removed {copies}, a copy of Postgres' programs")
+    return done or ["there was nothing to remove"]
+
+
+def _attempt(about: str, look: Callable[[], str], place: str) -> Finding:
+    try:
+        return Finding(about, "ok", look(), place)
+    except BenchError as error:
+        return Finding(about, "missing", str(error))
+
+
+def _machine() -> str:
+    memory = environment.memory_bytes() / 2**30
+    return f"{environment.cpu()}, {environment.cores()} cores, {memory:.0f} GiB, {environment.kernel()}"
+
+
+def _embedded() -> str:
+    programs = embedded.binaries(None)
+    return f"PostgreSQL {programs.version} in {programs.folder}, run by {programs.user or 'you'}"
+
+
+def _docker() -> str:
+    with container.failures():
+        client = container.connect()
+        free = container.free_bytes(client)
+        version = client.version()
+    space = "free disk not visible from here" if free is None else f"{free / 2**30:.0f} GiB free"
+    return f"engine {version['Version']}, API {version['ApiVersion']}, {space}"
+
+
+def _images() -> list[Finding]:
+    try:
+        with container.failures():
+            present = {tag for image in container.connect().images.list() for tag in image.tags}
+    except BenchError:
+        return []
+    return [
+        Finding("image", "ok", name)
+        if name in present
+        else Finding("image", "note", f"{name} is not here yet; the first run pulls it, or: docker pull {name}")
+        for name in (container.POSTGRES_IMAGE, "python:3.13-slim")
+    ]
+
+
+def _disk(about: str, path: Path) -> Finding:
+    return Finding(about, "ok", f"{shutil.disk_usage(path).free / 2**30:.0f} GiB free in {path}; TMPDIR names another")
+
+
+def _open_files() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    scale = max(0, (soft - 64) // OPEN_FILES_A_WORKER)
+    return Finding("open files", "ok" if scale >= 100 else "note", f"{soft}: enough for --scale {min(scale, 1000)}; ulimit -n raises it")
+
+
+def _leftovers() -> Finding:
+    dead = [path.name for path in folder.root().glob("*/lock") if not folder.is_held(path)]
+    if dead:
+        return Finding("left by runs", "note", f"{len(dead)} dead runs left something here; `bench clean` removes it")
+    return Finding("left by runs", "ok", "nothing on this machine")
+
+
+def _by_hand() -> Finding:
+    data = folder.by_hand() / "data"
+    if not data.exists():
+        return Finding("make start", "ok", "no server by hand")
+    state = "runs" if folder.running_postgres(data) else "is stopped; its data stays until `bench stop --drop`"
+    return Finding("make start", "note", f"the server by hand {state}")
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path if os.access(path, os.R_OK) else path.parent

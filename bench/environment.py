@@ -1,0 +1,66 @@
+"""What this machine is. Reads the system; knows nothing of runs."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from bench.files import PACKAGES
+
+DISTRIBUTION = "eventlog-bench"
+
+
+def cpu() -> str:
+    """The processor's model name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """The machine's memory."""
+    return int(psutil.virtual_memory().total)
+
+
+def kernel() -> str:
+    """The operating system and its version."""
+    return f"{platform.system()} {platform.release()}"
+
+
+def python() -> str:
+    """The version of Python that the orchestrator runs on."""
+    return platform.python_version()
+
+
+def bench_version() -> str:
+    """Our own version."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0 (not installed)"
+
+
+def git_revision() -> str | None:
+    """The revision of the checkout that this runs from; None when it does not run from one."""
+    if not (PACKAGES / ".git").exists():
+        return None
+    described = subprocess.run(
+        ["git", "-C", PACKAGES, "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or None

@@ -1,0 +1,85 @@
+"""Chooses the place that a spec asks for and opens it. Where a place's own words and a spec's meet."""
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.errors import OutsideError
+from bench.places import container, docker, local
+from bench.places.container import Limits
+from bench.places.docker import Wishes
+from bench.places.folder import RunFolder
+from bench.places.site import Site
+from bench.spec import Spec
+
+SPARE_CONNECTIONS = 20
+"""For the orchestrator, a person who looks, and Postgres' own reserve."""
+DEFAULT_MAX_CONNECTIONS = 100
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A place, and in one line why it was taken."""
+
+    name: Literal["local", "docker"]
+    why: str
+
+
+def choose(spec: Spec) -> Choice:
+    """Take the place that was asked for; for `auto` Docker when an engine answers, else local.
+
+    Raises:
+        OutsideError: Docker was asked for and no engine answers.
+    """
+    if spec.place == "local":
+        return Choice("local", "asked for")
+    if spec.place == "auto" and spec.dsn:
+        return Choice("local", "Postgres is given by --dsn; --place docker would run the workers in containers")
+    if spec.place == "auto" and spec.pg_bin:
+        return Choice("local", "--pg-bin is given")
+    try:
+        version = container.connect().version()["Version"]
+    except OutsideError:
+        if spec.place == "docker":
+            raise
+        return Choice("local", "no Docker engine answers")
+    return Choice("docker", "asked for" if spec.place == "docker" else f"a Docker engine answers ({version})")
+
+
+def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
+    """Free disk where the log will be; None when it cannot be seen from here."""
+    if spec.dsn:
+        return None
+    if choice.name == "docker":
+        return container.free_bytes(container.connect())
+    space = os.statvfs(folder.path)
+    return space.f_bavail * space.f_frsize
+
+
+def open_site(choice: Choice, spec: Spec, folder: RunFolder) -> AbstractContextManager[Site]:
+    """Open the place: a Postgres that answers and a way to start workers beside it, both gone at the end."""
+    wishes = Wishes(
+        spec.postgres_image,
+        spec.worker_image,
+        Limits(spec.postgres_memory, spec.postgres_cpus),
+        Limits(spec.worker_memory, spec.worker_cpus),
+    )
+    if spec.dsn is not None:
+        if choice.name == "docker":
+            return docker.site_on(spec.dsn, folder, wishes)
+        return local.site_on(spec.dsn, folder)
+
+    # Where Postgres is ours, so is the way to it: nothing of the user's environment may lead elsewhere.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+    if choice.name == "docker":
+        return docker.site(folder, wishes, _settings(spec))
+    return local.site(folder, spec.pg_bin, _settings(spec))
+
+
+def _settings(spec: Spec) -> dict[str, str]:
+    """The settings asked for, and room for the workers' connections where the default has too little."""
+    connections = spec.scale + SPARE_CONNECTIONS
+    room = {"max_connections": str(connections)} if connections > DEFAULT_MAX_CONNECTIONS else {}
+    return {**room, **spec.set}

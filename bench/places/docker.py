@@ -1,0 +1,72 @@
+"""The docker place: workers are containers, beside a Postgres container or a Postgres that is there."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from docker.models.images import Image
+
+from bench.places import container, dsn, image
+from bench.places.container import Database, Engine, Limits
+from bench.places.folder import RunFolder
+from bench.places.site import Site
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Images and limits; an image that is None is the usual one."""
+
+    postgres_image: str | None = None
+    worker_image: str | None = None
+    postgres_limits: Limits = Limits()
+    worker_limits: Limits = Limits()
+
+
+@contextmanager
+def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iterator[Site]:
+    """Start a Postgres container."""
+    password = container.new_password()
+    with container.failures(), ExitStack() as stack:
+        engine = Engine(container.connect(), folder)
+        postgres_image = engine.image(wishes.postgres_image or container.POSTGRES_IMAGE)
+        worker_image = _worker_image(engine, wishes)
+        secret = stack.enter_context(engine.secrets(worker_image, container.password_files(password)))
+        database = stack.enter_context(
+            container.postgres(engine, postgres_image, settings, wishes.postgres_limits, secret, password)
+        )
+        yield Site(
+            conninfo=database.conninfo,
+            start_workers=partial(
+                container.start_workers, engine, worker_image, database, secret, wishes.worker_limits
+            ),
+            about={"postgres_image": _identity(postgres_image), "worker_image": _identity(worker_image)},
+        )
+
+
+@contextmanager
+def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
+    """Use the Postgres at `address`, a connection string of libpq that must mean the same inside a container."""
+    dsn.refuse_for_containers(address)
+    variables, password = dsn.variables(address)
+    with container.failures(), ExitStack() as stack:
+        engine = Engine(container.connect(), folder)
+        worker_image = _worker_image(engine, wishes)
+        secret = stack.enter_context(engine.secrets(worker_image, container.password_files(password or "")))
+        database = Database(dsn.with_password(address, password), variables, network="host")
+        yield Site(
+            conninfo=database.conninfo,
+            start_workers=partial(
+                container.start_workers, engine, worker_image, database, secret, wishes.worker_limits
+            ),
+            about={"worker_image": _identity(worker_image)},
+        )
+
+
+def _worker_image(engine: Engine, wishes: Wishes) -> Image:
+    return engine.image(wishes.worker_image) if wishes.worker_image else image.built(engine.client)
+
+
+def _identity(which: Image) -> str:
+    """The name that people gave an image, with its id."""
+    return f"{which.tags[0] if which.tags else 'untagged'} {which.id}"

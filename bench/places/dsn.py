@@ -1,0 +1,63 @@
+"""A Postgres that the user already has, named by a connection string or URL."""
+
+import os
+
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bench.errors import BadInputError
+
+_FILES = ("service", "passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
+
+
+def variables(dsn: str) -> tuple[dict[str, str], str | None]:
+    """Take a connection string apart: libpq's environment variables for it, and its password.
+
+    What it leaves out comes from our own environment, as it would for psql.
+
+    Raises:
+        BadInputError: it uses an option that has no variable, so that workers could not be told.
+    """
+    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    found: dict[str, str] = {}
+    password = None
+    for option in pq.Conninfo.get_defaults():
+        keyword = option.keyword.decode()
+        variable = option.envvar.decode() if option.envvar else ""
+        value = given.pop(keyword, None) or os.environ.get(variable)
+        if not value:
+            continue
+        if keyword == "password":
+            password = value
+        elif variable:
+            found[variable] = value
+        else:
+            raise BadInputError(f"--dsn: {keyword} cannot be passed on to the workers: leave it out")
+    return found, password
+
+
+def refuse_for_containers(dsn: str) -> None:
+    """Refuse a connection string that means something else, or nothing, inside a container."""
+    given = conninfo_to_dict(dsn)
+    for name in _FILES:
+        if given.get(name):
+            raise BadInputError(f"--dsn: {name} names a file that containers do not see: use --place local")
+    host = str(given.get("host") or os.environ.get("PGHOST") or "")
+    if not host or host.startswith(("/", "@")):
+        raise BadInputError("--dsn: containers do not reach a unix socket: name a host, or use --place local")
+
+
+def pgpass(password: str) -> str:
+    """A password file for libpq that fits every server; it escapes what libpq wants escaped."""
+    return "*:*:*:*:" + password.replace("\\", "\\\\").replace(":", "\\:") + "\n"
+
+
+def with_password(dsn: str, password: str | None) -> str:
+    """The same connection string with the password in it, wherever that came from."""
+    return dsn if password is None else make_conninfo(dsn, password=password)
+
+
+def without_password(dsn: str) -> str:
+    """The same connection string, fit to be shown and stored."""
+    given = {name: value for name, value in conninfo_to_dict(dsn).items() if name not in {"password", "sslpassword"}}
+    return make_conninfo("", **given)

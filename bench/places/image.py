@@ -1,0 +1,63 @@
+"""The worker image: built from `compose/` when the sources that go into it have changed."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, BuildError, ImageNotFound
+from docker.models.images import Image
+
+from bench.errors import OutsideError
+from bench.files import COMPOSE, PACKAGES
+
+REPOSITORY = "eventlog-bench-worker"
+_DOCKERFILE = "compose/worker.Dockerfile"
+
+
+def sources() -> dict[str, Path]:
+    """The build context: each file's path in it and where it is here."""
+    files = {f"compose/{name}": COMPOSE / name for name in ("worker.Dockerfile", "worker-requirements.txt")}
+    for name in ("__init__.py", "records.py", "worker.py"):
+        files[f"bench/{name}"] = PACKAGES / "bench" / name
+    for package in ("producers", "consumer"):
+        files.update({f"{package}/{file.name}": file for file in (PACKAGES / package).glob("*.py")})
+    return dict(sorted(files.items()))
+
+
+def built(client: docker.DockerClient) -> Image:
+    """Return the worker image of these sources, building it if the engine does not have it.
+
+    Raises:
+        OutsideError: the build failed; the message ends with what it printed last.
+    """
+    contents = {name: file.read_bytes() for name, file in sources().items()}
+    digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:12]
+    tag = f"{REPOSITORY}:{digest}"
+    try:
+        return client.images.get(tag)
+    except ImageNotFound:
+        pass
+    try:
+        image, _ = client.images.build(
+            fileobj=_tar(contents), custom_context=True, dockerfile=_DOCKERFILE, tag=tag, rm=True, forcerm=True
+        )
+    except BuildError as error:
+        printed = "".join(str(line.get("stream", "")) for line in error.build_log)
+        raise OutsideError(f"the worker image could not be built: {error.msg}\n{printed[-800:].strip()}") from error
+    except APIError as error:
+        raise OutsideError(f"the worker image could not be built: {error.explanation}") from error
+    return image
+
+
+def _tar(contents: dict[str, bytes]) -> io.BytesIO:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in contents.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    file.seek(0)
+    return file

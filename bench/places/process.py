@@ -1,0 +1,64 @@
+"""Workers as processes of this machine."""
+
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from bench.files import PACKAGES
+from bench.places.site import Chunks, Ears, Messages
+from bench.records import Job, ProducerJob, encode_job
+
+KILL_SECONDS = 5
+
+
+@contextmanager
+def start_workers(database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
+    """Start one process a job; `database` holds libpq's variables."""
+    environment = {**os.environ, **database, "PYTHONPATH": str(PACKAGES)}
+    workers: list[subprocess.Popen[bytes]] = []
+    ears = Ears()
+    try:
+        for job in jobs:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "producers" if isinstance(job, ProducerJob) else "consumer"],
+                env={**environment, "BENCH_JOB": encode_job(job).decode()},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the orchestrator, which ends its workers itself
+            )
+            workers.append(worker)
+            ears.listen(job.name, _chunks(worker), _waiter(worker))
+        yield ears.messages()
+    finally:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.wait(KILL_SECONDS)
+
+
+def _waiter(worker: subprocess.Popen[bytes]) -> Callable[[], tuple[int, str]]:
+    def wait() -> tuple[int, str]:
+        code = worker.wait()
+        return code, f"ended by signal {-code}" if code < 0 else ""
+
+    return wait
+
+
+def _chunks(worker: subprocess.Popen[bytes]) -> Chunks:
+    with selectors.DefaultSelector() as selector:
+        for stream in (worker.stdout, worker.stderr):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                chunk = os.read(key.fd, 65536)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is worker.stdout:
+                    yield chunk, None
+                else:
+                    yield None, chunk

@@ -1,0 +1,91 @@
+"""What a place gives: a Postgres that runs and a way to start workers beside it. And how workers are listened to."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bench.records import Job, Record, decode_record
+
+LAST_WORDS_LINES = 5
+MAX_LAST_WORDS_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Said:
+    """A worker printed a record."""
+
+    worker: str
+    record: Record
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker ended; nothing more comes from it."""
+
+    worker: str
+    exit_code: int
+    last_words: str
+    """The last lines that it printed for people."""
+
+
+Messages = Iterator[Said | Ended]
+"""What all workers say, as it comes, until each of them has ended."""
+
+StartWorkers = Callable[[Sequence[Job]], AbstractContextManager[Messages]]
+"""Starts one worker a job; whatever still runs at the end of the `with` is stopped."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running Postgres and the way to start workers that reach it."""
+
+    conninfo: str = field(repr=False)
+    """How the orchestrator itself connects. Nothing that is timed goes through it."""
+    start_workers: StartWorkers
+    about: dict[str, str]
+    """What is worth keeping in a result: images with their ids, binaries."""
+
+
+Chunks = Iterable[tuple[bytes | None, bytes | None]]
+"""Pieces of (stdout, stderr) as they come: not lines."""
+
+
+class Ears:
+    """Listens to workers, a thread each, and puts what they say into one queue."""
+
+    def __init__(self) -> None:
+        self._heard: queue.SimpleQueue[Said | Ended] = queue.SimpleQueue()
+        self._listening = 0
+
+    def listen(self, worker: str, chunks: Chunks, wait: Callable[[], tuple[int, str]]) -> None:
+        """Listen to one worker until its output ends; `wait` then gives its exit code and what else there is to say."""
+        self._listening += 1
+        threading.Thread(target=self._hear, args=(worker, chunks, wait), name=worker, daemon=True).start()
+
+    def messages(self) -> Messages:
+        """Everything that is said, until all workers have ended."""
+        left = self._listening
+        while left:
+            message = self._heard.get()
+            yield message
+            left -= isinstance(message, Ended)
+
+    def _hear(self, worker: str, chunks: Chunks, wait: Callable[[], tuple[int, str]]) -> None:
+        line, words = b"", b""
+        try:
+            for stdout, stderr in chunks:
+                words = (words + (stderr or b""))[-MAX_LAST_WORDS_BYTES:]
+                *lines, line = (line + (stdout or b"")).split(b"\n")
+                for text in lines:
+                    self._heard.put(Said(worker, decode_record(text)))
+            exit_code, more = wait()
+        except msgspec.MsgspecError as error:
+            exit_code, more = -1, f"it printed what is no record ({error}): {lines[0][:200]!r}"
+        except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this worker is lost
+            exit_code, more = -1, f"its output was lost: {error}"
+        last = words.decode(errors="replace").strip().splitlines()[-LAST_WORDS_LINES:]
+        self._heard.put(Ended(worker, exit_code, "\n".join([*last, more] if more else last)))

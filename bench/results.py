@@ -1,0 +1,205 @@
+"""The record in the middle: what a run was, where it ran, what came out. Everything that people look at is made from it.
+
+`result.json` has the schema bench.result/1; its JSON Schema is made from these models and committed.
+"""
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from hdrh.histogram import HdrHistogram
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.checker import Verdict
+from bench.errors import BadInputError, OutsideError
+
+SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Latency(_Model):
+    """Milliseconds a call, right to 1 %, from a histogram of every call."""
+
+    p50: float
+    p90: float
+    p99: float
+    p99_9: float
+    max: float
+
+    @classmethod
+    def of(cls, encoded_histograms: list[str]) -> Self:
+        """Merge the histograms that workers reported. Histograms add up; percentiles do not."""
+        merged = HdrHistogram(1, 3_600_000_000, 2)
+        for encoded in encoded_histograms:
+            merged.decode_and_add(encoded)
+        p50, p90, p99, p99_9 = (
+            merged.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9)
+        )
+        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=merged.get_max_value() / 1000)
+
+
+class Producer(_Model):
+    """What one producer did."""
+
+    name: str
+    events: int
+    seconds: float
+    cpu_seconds: float
+    clock_offset_ms: float
+    """The database's clock minus the producer's."""
+    round_trip_ms: float
+    """The quickest round trip to the database."""
+
+
+class Append(_Model):
+    """The append phase: from the first producer's start to the last one's end, on the database's clock."""
+
+    events: int
+    seconds: float
+    events_per_second: float | None
+    """None when the verdict is not ok: such a trial publishes no throughput."""
+    latency_ms: Latency
+    """A batch, from sending it to its commit."""
+    client_bound: bool
+    """A producer's own CPU set the pace, and not Postgres."""
+    wal_bytes: int | None
+    """WAL that the server wrote meanwhile; None where it may not be asked."""
+    producers: list[Producer]
+
+
+class Read(_Model):
+    """One consumer that read the log through."""
+
+    read_batch: int
+    mode: Literal["drain"] = "drain"
+    events: int
+    seconds: float
+    events_per_second: float | None
+    """None when the verdict is not ok."""
+    checksum: int
+    """The sum of the values that were delivered."""
+    max_etag_gap: int
+    repeated_ctimes: int
+    """Events with the same ctime as the one before."""
+    latency_ms: Latency
+    """A page, from asking for it to having it. It is asked for before the page before is looked at."""
+    cpu_seconds: float
+    client_bound: bool
+    clock_offset_ms: float
+    round_trip_ms: float
+
+
+class Telemetry(_Model):
+    """What the log cost."""
+
+    table_bytes: int
+    index_bytes: int
+
+
+class Sample(_Model):
+    """Progress of a phase at one moment."""
+
+    seconds: float
+    """Since the phase began."""
+    events: int
+
+
+class Trial(_Model):
+    """One execution."""
+
+    phase_seconds: dict[str, float]
+    """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check."""
+    append: Append
+    reads: list[Read]
+    verdict: Verdict
+    telemetry: Telemetry
+    series: dict[str, list[Sample]]
+    """Progress of the phases `append` and `read N`."""
+
+
+class Environment(_Model):
+    """Where a run took place: what must be alike before two results may be compared."""
+
+    place: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    python: str
+    bench: str
+    git_revision: str | None
+    """Of the checkout that ran, with -dirty when it was changed; None outside of one."""
+    postgres: str
+    settings: dict[str, str]
+    """Postgres settings that are not at their default."""
+    about: dict[str, str]
+    """Images and their ids, or the folder of the programs."""
+
+
+class Result(_Model):
+    """A run."""
+
+    schema_: Literal["bench.result/1"] = Field(default=SCHEMA_NAME, alias="schema")
+    run_id: str
+    started_at: datetime
+    spec: dict[str, Any]
+    """Every value that was in force, defaults too; a password is left out of the dsn."""
+    sql: dict[str, str]
+    """The statements that workers ran."""
+    environment: Environment
+    trials: list[Trial]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every trial was."""
+        return all(trial.verdict.ok for trial in self.trials)
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def json_text(result: Result) -> str:
+    """The text of result.json."""
+    return result.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+def store(result: Result, folder: Path) -> Path:
+    """Keep a result as folder/RUN_ID/result.json; it is there whole or not at all.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    file = folder / result.run_id / "result.json"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".part")
+        unfinished.write_text(json_text(result), encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        raise OutsideError(f"the result cannot be kept in {file}: {error.strerror}") from error
+    return file
+
+
+def load(file: Path) -> Result:
+    """Read a result.json.
+
+    Raises:
+        BadInputError: it is none, or of another schema.
+    """
+    try:
+        return Result.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{file}: {error.strerror}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{file} is no result of the schema {SCHEMA_NAME}") from error
+
+
+def load_all(folder: Path) -> list[Result]:
+    """Read the results kept in a folder, oldest first."""
+    return [load(file) for file in sorted(folder.glob("*/result.json"))]

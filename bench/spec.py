@@ -1,0 +1,205 @@
+"""What to run: one typed model, from flags or from a TOML file with the same keys, valid before anything starts.
+
+Knows the rules that values keep among themselves. Does not know whether the outside is as it should be.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bench.errors import BadInputError
+from bench.records import Way
+
+PlaceName = Literal["auto", "local", "docker"]
+
+SMALLEST_PAYLOAD_BYTES = 80
+"""Room for any producer, seq and value with the key that pads."""
+
+LARGEST_BATCH_BYTES = 256 * 1024 * 1024
+"""A quarter of the 1 GiB that PostgreSQL takes as one value, and what a worker can well hold in memory."""
+
+MAX_LIMIT = 10**12
+MAX_SCALE = 1000
+
+_OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
+_SIZE = r"^[1-9][0-9]*[kmg]?$"
+
+
+class Spec(BaseModel):
+    """One run. The fields are the flags of `bench run`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    scale: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 10
+    """Number of producers."""
+    insert_batch: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """Events an append transaction."""
+    insert_loops: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
+    """Append transactions a producer; 100 unless `limit` is given."""
+    limit: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
+    """Events a producer, instead of insert_loops; the last batch is short when it is no multiple of the batch."""
+    read_batch: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...], Field(min_length=1, max_length=20)
+    ] = (1000,)
+    """Events a read; several sizes read the same log one after the other."""
+    append: Way = "log_event"
+    """How producers append."""
+    payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
+    """Pad each payload to this many bytes; 0 pads nothing."""
+    log: Annotated[str, Field(min_length=1)] = "bigserial"
+    """The name of a log that ships, or the folder of another."""
+    place: PlaceName = "auto"
+    """Where Postgres and the workers run."""
+    dsn: Annotated[str | None, Field(min_length=1, repr=False)] = None
+    """Use this Postgres instead of starting one."""
+    set: Annotated[dict[str, str], Field(default_factory=dict)]
+    """Postgres settings."""
+    postgres_image: Annotated[str | None, Field(min_length=1)] = None
+    """The Postgres image in the docker place; postgres:18 unless given."""
+    worker_image: Annotated[str | None, Field(min_length=1)] = None
+    """An image to run workers in, instead of building one."""
+    pg_bin: Path | None = None
+    """A folder with initdb and postgres to use in the local place."""
+    postgres_memory: Annotated[str | None, Field(pattern=_SIZE)] = None
+    """Memory limit of the Postgres container, like 4g."""
+    postgres_cpus: Annotated[float | None, Field(gt=0)] = None
+    """CPU limit of the Postgres container."""
+    worker_memory: Annotated[str | None, Field(pattern=_SIZE)] = None
+    """Memory limit of each worker container, like 512m."""
+    worker_cpus: Annotated[float | None, Field(gt=0)] = None
+    """CPU limit of each worker container."""
+
+    @field_validator("read_batch", mode="before")
+    @classmethod
+    def _one_size_is_a_list_of_one(cls, value: object) -> object:
+        return [value] if isinstance(value, int) else value
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _settings_are_texts(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        words = {True: "on", False: "off"}
+        return {
+            name: words[text] if isinstance(text, bool) else str(text) if isinstance(text, int | float) else text
+            for name, text in value.items()
+        }
+
+    @field_validator("set")
+    @classmethod
+    def _settings_can_be_given(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not re.fullmatch(r"[a-z_][a-z0-9_.]*", name):
+                raise ValueError(f"{name!r} is no name of a setting")
+            if name in _OURS:
+                raise ValueError(f"{name} is set by the harness itself")
+        return value
+
+    @field_validator("read_batch")
+    @classmethod
+    def _each_size_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each size can be given once")
+        return value
+
+    @field_validator("dsn")
+    @classmethod
+    def _dsn_can_be_parsed(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                conninfo_to_dict(value)
+            except ProgrammingError as error:
+                raise ValueError(f"no connection string or URL of libpq: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _values_fit_together(self) -> Self:
+        if self.limit is not None and self.insert_loops is not None:
+            raise ValueError("limit and insert_loops say the same thing: give one of them")
+        if self.events_per_producer > MAX_LIMIT:
+            raise ValueError(f"insert_batch x insert_loops is over {MAX_LIMIT:,} events a producer")
+        if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
+            raise ValueError(f"payload_bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
+        payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
+        for name, batch in (("insert_batch", self.insert_batch), ("read_batch", max(self.read_batch))):
+            if batch * payload_bytes > LARGEST_BATCH_BYTES:
+                raise ValueError(
+                    f"{name} {batch} of {payload_bytes} bytes is more than {LARGEST_BATCH_BYTES // 2**20} MiB at once"
+                )
+        self._flags_fit_the_place()
+        return self
+
+    def _flags_fit_the_place(self) -> None:
+        given = self.model_dump(exclude_none=True)
+        if self.dsn is not None:
+            for name in ("set", "postgres_image", "pg_bin", "postgres_memory", "postgres_cpus"):
+                if given.get(name):
+                    raise ValueError(f"{name} is for a Postgres that is started here: leave it or dsn out")
+        if self.place == "local":
+            for name in ("postgres_image", "worker_image", *LIMITS):
+                if name in given:
+                    raise ValueError(f"{name} is for the docker place, and the place is local")
+        if self.place == "docker" and self.pg_bin is not None:
+            raise ValueError("pg_bin is for the local place, and the place is docker")
+
+    @property
+    def events_per_producer(self) -> int:
+        """The limit: seq and value go from 0 to this minus 1."""
+        return self.limit if self.limit is not None else self.insert_batch * (self.insert_loops or 100)
+
+    @property
+    def events(self) -> int:
+        """All events of all producers."""
+        return self.scale * self.events_per_producer
+
+
+LIMITS = ("postgres_memory", "postgres_cpus", "worker_memory", "worker_cpus")
+"""The fields that limit containers."""
+
+
+def make(flags: dict[str, Any], file: Path | None) -> Spec:
+    """Make a spec from a TOML file, if there is one, overruled by the flags that were given.
+
+    `limit` and `insert_loops` overrule each other too: a flag wins over the other one in the file.
+
+    Raises:
+        BadInputError: a value cannot be used; the message names its flag.
+    """
+    values = {**(_read(file) if file else {})}
+    for one, other in (("limit", "insert_loops"), ("insert_loops", "limit")):
+        if one in flags and other not in flags:
+            values.pop(other, None)
+    try:
+        return Spec.model_validate({**values, **flags})
+    except ValidationError as error:
+        raise BadInputError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"--spec {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"--spec {file}: {error}") from error
+    return {key.replace("-", "_"): value for key, value in values.items()}
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    """Say what pydantic found in the words of the flags."""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    for name in sorted(Spec.model_fields, key=len, reverse=True):
+        if "_" in name:
+            message = re.sub(rf"\b{name}\b", f"--{name.replace('_', '-')}", message)
+    if not problem["loc"]:
+        return message
+    key = str(problem["loc"][0])
+    flag = f"--{key.replace('_', '-')}"
+    if problem["type"] == "extra_forbidden":
+        return f"{flag}: there is no such key"
+    return f"{flag} {problem['input']!r}: {message[0].lower()}{message[1:]}" if key != "dsn" else f"{flag}: {message}"

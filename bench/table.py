@@ -1,0 +1,119 @@
+"""The throughput table, made from results alone, for a terminal, a markdown file or between a page's markers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from bench.errors import BadInputError
+from bench.results import Read, Result, Trial
+
+BEGIN = "<!-- bench table: begin -->"
+END = "<!-- bench table: end -->"
+
+
+def rows(results: Sequence[Result]) -> pd.DataFrame:
+    """One row a read: the seed's seven columns, then ours.
+
+    `lapsed_time` is in milliseconds and Throughput in events/s, both of the read. A trial whose verdict is not ok says
+    FAILED where its throughput would be.
+    """
+    return pd.DataFrame(
+        [_row(result, trial, read) for result in results for trial in result.trials for read in trial.reads]
+    )
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The table in markdown, which reads well in a terminal too."""
+    return tabulate(
+        rows(results).to_dict(orient="list"),
+        headers="keys",
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=["right"] * 7 + ["left", "left", "left", "right", "right", "left"],
+    )
+
+
+def published(results: Sequence[Result]) -> str:
+    """The table with what a reader must know of each run: the command, the machine, the settings."""
+    notes = [_note(result) for result in results]
+    return "\n\n".join([markdown(results), "\n".join(notes)])
+
+
+def rewrite(file: Path, results: Sequence[Result]) -> bool:
+    """Put the published table between the markers of a file; True when that changed it.
+
+    Raises:
+        BadInputError: the file cannot be read or has no such markers.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        _, after = rest.split(END)
+    except OSError as error:
+        raise BadInputError(f"{file}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInputError(f"{file}: the table belongs between one line {BEGIN} and one line {END}") from error
+    changed = f"{before}{BEGIN}\n\n{published(results)}\n\n{END}{after}"
+    if changed != text:
+        file.write_text(changed, encoding="utf-8")
+    return changed != text
+
+
+def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
+    spec = result.spec
+    return {
+        "scale": str(spec["scale"]),
+        "insert_batch": str(spec["insert_batch"]),
+        "insert_loops": str(-(-spec["limit"] // spec["insert_batch"])),
+        "tot_rows": str(trial.verdict.expected_events),
+        "read_batch": str(read.read_batch),
+        "lapsed_time": f"{read.seconds * 1000:.0f}",
+        "Throughput": _rate(read.events_per_second) + ("*" if read.client_bound else ""),
+        "place": result.environment.place,
+        "log": spec["log"],
+        "append": spec["append"],
+        "appended/s": _rate(trial.append.events_per_second) + ("*" if trial.append.client_bound else ""),
+        "max_etag_gap": str(read.max_etag_gap),
+        "verdict": "ok" if trial.verdict.ok else "FAILED",
+    }
+
+
+def _rate(events_per_second: float | None) -> str:
+    return "FAILED" if events_per_second is None else f"{events_per_second:.0f}"
+
+
+def _note(result: Result) -> str:
+    where = result.environment
+    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
+    bound = any(
+        trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials
+    )
+    return (
+        f"- `{command(result)}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
+        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; "
+        f"{'settings that differ from the default: ' + settings if settings else 'all settings at their default'}"
+        f"{'; * a worker and not Postgres set the pace' if bound else ''}. Run {result.run_id}."
+    )
+
+
+def command(result: Result) -> str:
+    """The command that makes such a result again."""
+    spec = result.spec
+    flags = {
+        "scale": spec["scale"],
+        "insert-batch": spec["insert_batch"],
+        **({"insert-loops": spec["insert_loops"]} if spec["insert_loops"] else {}),
+        **({} if spec["limit"] == spec["insert_batch"] * (spec["insert_loops"] or 100) else {"limit": spec["limit"]}),
+        "read-batch": ",".join(str(size) for size in spec["read_batch"]),
+        "append": spec["append"],
+        "payload-bytes": spec["payload_bytes"],
+        "log": spec["log"],
+        "place": result.environment.place,
+        "postgres-image": spec["postgres_image"],
+    }
+    usual = {"append": "log_event", "payload-bytes": 0, "log": "bigserial", "postgres-image": None}
+    words = [f"--{name} {value}" for name, value in flags.items() if usual.get(name, ...) != value]
+    words += [f"--set {name}={value}" for name, value in spec["set"].items()]
+    return " ".join(["python -m bench run", *words])

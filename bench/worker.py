@@ -1,0 +1,164 @@
+"""What every worker does: take its job, connect, measure its clock, wait at the gate, run statements, print records.
+
+Knows nothing of where it runs. It speaks libpq's own calls, because a statement a batch and a page of tuples is all
+that it needs, and anything more would be measured with it.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+import psycopg
+from hdrh.histogram import HdrHistogram
+from psycopg import pq, sql
+
+from bench.records import Job, Progress, Ready, Record, decode_job, encode_record
+
+J = TypeVar("J", bound=Job)
+
+PROGRESS_SECONDS = 0.5
+CONNECT_SECONDS = 30
+
+_numbers = count()
+_SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_IN)
+
+
+def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> NoReturn:
+    """Run one worker program: its job from BENCH_JOB, its database from libpq's variables. Ends the process.
+
+    Exit status 0 when all of the job is done; 1 when not, and the last line on stderr says why.
+    """
+    try:
+        job = decode_job(os.environ.get("BENCH_JOB", ""))
+    except msgspec.MsgspecError as error:
+        fail(f"BENCH_JOB holds no job that this worker knows ({error}): `bench run` or compose start workers")
+    if not isinstance(job, kind):
+        fail(f"BENCH_JOB holds a {type(job).__name__}, which is another program's")
+    try:
+        with psycopg.connect(
+            autocommit=True, application_name=f"bench {job.name}", connect_timeout=CONNECT_SECONDS
+        ) as connection:
+            connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(job.schema)))
+            # psycopg leaves libpq non-blocking for its own event loop, which is not used from here on.
+            connection.pgconn.nonblocking = 0
+            work(connection, job)
+    except psycopg.Error as error:
+        fail(str(error).strip())
+    except BrokenPipeError:
+        # Nobody reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail("the orchestrator is gone")
+    sys.exit(0)
+
+
+def fail(why: str) -> NoReturn:
+    """End this worker with a sentence for people."""
+    sys.exit(why)
+
+
+def say(record: Record) -> None:
+    """Print one record."""
+    sys.stdout.buffer.write(encode_record(record) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+class Statement:
+    """A prepared statement on one connection; parameters are texts, results binary."""
+
+    def __init__(self, connection: psycopg.Connection[Any], query: str) -> None:
+        self._pgconn = connection.pgconn
+        self._encoding = connection.info.encoding
+        self._name = b"bench_%d" % next(_numbers)
+        self._checked(self._pgconn.prepare(self._name, query.encode()))
+
+    def run(self, *parameters: bytes | None) -> pq.abc.PGresult:
+        """Execute and wait for the whole result."""
+        return self._checked(
+            self._pgconn.exec_prepared(self._name, parameters, result_format=pq.Format.BINARY)
+        )
+
+    def send(self, *parameters: bytes | None) -> None:
+        """Ask, without waiting. One question at a time: `receive` is next."""
+        self._pgconn.send_query_prepared(self._name, parameters, result_format=pq.Format.BINARY)
+
+    def receive(self) -> pq.abc.PGresult:
+        """Wait for the answer to `send`."""
+        result = self._pgconn.get_result()
+        if result is None:
+            raise psycopg.OperationalError(self._pgconn.get_error_message(self._encoding))
+        while self._pgconn.get_result() is not None:
+            pass
+        return self._checked(result)
+
+    def _checked(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
+        check(result, self._encoding)
+        return result
+
+
+def check(result: pq.abc.PGresult, encoding: str) -> None:
+    """Raise the server's error as psycopg's exception for it, or OperationalError when the connection is gone."""
+    if result.status not in _SUCCESS:
+        raise psycopg.errors.error_from_result(result, encoding=encoding)
+
+
+class Clock:
+    """The database's clock, as far as this worker can tell.
+
+    The offset comes from the quickest of several round trips, taken to be symmetric (Cristian, 1989).
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        ask = Statement(connection, "SELECT extract(epoch FROM clock_timestamp())::float8::text")
+        samples = []
+        for _ in range(7):
+            sent = time.time()
+            result = ask.run()
+            received = time.time()
+            database = float(result.get_value(0, 0) or b"nan")
+            samples.append((received - sent, database - (sent + received) / 2))
+        self.round_trip_seconds, self.offset_seconds = min(samples)
+
+    def now(self) -> float:
+        """Unix time on the database's clock."""
+        return time.time() + self.offset_seconds
+
+
+def wait_at_gate(connection: psycopg.Connection[Any], key: int) -> Clock:
+    """Say that this worker is ready and return when the orchestrator lets all of them go."""
+    clock = Clock(connection)
+    gate = Statement(
+        connection,
+        "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text",
+    )
+    say(Ready(clock_offset_ms=clock.offset_seconds * 1e3, round_trip_ms=clock.round_trip_seconds * 1e3))
+    gate.run(b"%d" % key)
+    return clock
+
+
+class Meter:
+    """Time and CPU of a phase from its construction on, the latency of each call in it, and its live progress."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._latency = HdrHistogram(1, 3_600_000_000, 2)  # 1 us to an hour, within 1 %
+        self.started_at = clock.now()
+        self._started = time.perf_counter()
+        self._cpu_started = time.process_time()
+        self._next_progress = self._started + PROGRESS_SECONDS
+
+    def count(self, sent: float, events: int) -> None:
+        """Count a call that was sent at `sent` (perf_counter) and has just been answered; `events` is the total so far."""
+        now = time.perf_counter()
+        self._latency.record_value(int((now - sent) * 1e6) or 1)
+        if now >= self._next_progress:
+            self._next_progress = now + PROGRESS_SECONDS
+            say(Progress(events))
+
+    def finish(self) -> tuple[float, float, str]:
+        """Return seconds, CPU seconds and the encoded latencies."""
+        seconds = time.perf_counter() - self._started
+        cpu_seconds = time.process_time() - self._cpu_started
+        return seconds, cpu_seconds, self._latency.encode().decode()
