@@ -1,4 +1,4 @@
-"""A Postgres to play with by hand, with a log installed: start, seed, psql, stop. Its data stays until it is dropped."""
+"""A Postgres to play with by hand, with a log installed: start, seed, psql, stop. Its data stays till dropped."""
 
 import os
 import secrets
@@ -60,7 +60,8 @@ def seed(events: int) -> str:
     """
     with control.connected(_address()) as connection:
         connection.execute(
-            "SELECT count(*) FROM log_event((SELECT json_agg(json_build_object('v', t)) FROM generate_series(1, %s) AS t))",
+            "SELECT count(*) FROM log_event("
+            "(SELECT json_agg(json_build_object('v', t)) FROM generate_series(1, %s) AS t))",
             [events],
         )
         row = connection.execute("SELECT count(*), max(etag) FROM get_event(NULL::bigint, NULL)").fetchone()

@@ -94,10 +94,7 @@ def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int
     return (
         bool(written.indeterminate)
         or stored_events != _count(acknowledged)
-        or any(
-            read.anomalies or read.events != stored_events or _normal(read.ranges) != acknowledged
-            for read in reads
-        )
+        or any(read.anomalies or read.events != stored_events or _normal(read.ranges) != acknowledged for read in reads)
     )
 
 
@@ -112,9 +109,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored) -> Verdi
 
     def found(kind: str, ranges: Ranges, read_batch: int | None) -> None:
         counts[kind] += _count(ranges)
-        examples.extend(
-            Fault(kind, read_batch, producer, seq) for producer, seq in _first(ranges, EXAMPLES)
-        )
+        examples.extend(Fault(kind, read_batch, producer, seq) for producer, seq in _first(ranges, EXAMPLES))
 
     found("lost", _subtract(acknowledged, in_table), None)
     found("phantom", _subtract(in_table, possible), None)
@@ -148,9 +143,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored) -> Verdi
         indeterminate=_count(_normal(written.indeterminate)),
         wrong_checksums=wrong_checksums,
         examples=[
-            example
-            for kind in KINDS
-            for example in [fault for fault in examples if fault.kind == kind][:EXAMPLES]
+            example for kind in KINDS for example in [fault for fault in examples if fault.kind == kind][:EXAMPLES]
         ],
     )
 

@@ -21,11 +21,10 @@ RUNS = Path("results/runs")
 PUBLISHED = Path("results/published")
 
 
-
 class _Commands(TyperGroup):
     """Turns what a command raises into a sentence on stderr and an exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:  # noqa: ANN401
+    def invoke(self, ctx: Any) -> Any:
         """Invoke a command."""
         try:
             return super().invoke(ctx)
@@ -78,10 +77,12 @@ def run(
     insert_batch: Annotated[int, typer.Option(help="Events an append transaction")] = 10_000,
     insert_loops: Annotated[int, typer.Option(help="Append transactions a producer")] = 100,
     limit: Annotated[
-        int | None, typer.Option(help="Events a producer, instead of --insert-loops; the last batch may be short")
+        int | None,
+        typer.Option(help="Events a producer, instead of --insert-loops; the last batch may be short"),
     ] = None,
     read_batch: Annotated[
-        str, typer.Option(metavar="N[,N...]", help="Events a read; several sizes read the log one after the other")
+        str,
+        typer.Option(metavar="N[,N...]", help="Events a read; several sizes read the log one after the other"),
     ] = "1000",
     append: Annotated[
         str,
@@ -99,14 +100,18 @@ def run(
     dsn: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", envvar="BENCH_DSN", help="Use this Postgres; a schema `bench` is made and dropped in it"
+            metavar="URL",
+            envvar="BENCH_DSN",
+            help="Use this Postgres; a schema `bench` is made and dropped in it",
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A Postgres setting; may be repeated", show_default=False),
     ] = None,
-    postgres_image: Annotated[str | None, typer.Option(help="docker: the Postgres image [default: postgres:18]")] = None,
+    postgres_image: Annotated[
+        str | None, typer.Option(help="docker: the Postgres image [default: postgres:18]")
+    ] = None,
     worker_image: Annotated[str | None, typer.Option(help="docker: the workers' image [default: built here]")] = None,
     postgres_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="docker: limit, like 4g")] = None,
     postgres_cpus: Annotated[float | None, typer.Option(help="docker: limit, like 1.5")] = None,
@@ -116,7 +121,8 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="local: a folder with initdb and postgres to use")
     ] = None,
     spec_file: Annotated[
-        Path | None, typer.Option("--spec", metavar="FILE", help="A TOML file with the same keys; flags overrule it")
+        Path | None,
+        typer.Option("--spec", metavar="FILE", help="A TOML file with the same keys; flags overrule it"),
     ] = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept, a folder each")] = RUNS,
     export_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write result.json here too")] = None,
@@ -162,7 +168,8 @@ def run(
 @app.command("table", epilog=_CODES)
 def table_(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="The pages to rewrite", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="The pages to rewrite", show_default=False),
     ] = None,
     source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the published results are")] = PUBLISHED,
 ) -> None:
@@ -242,7 +249,9 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise BadInputError(f"--read-batch {text!r}: give numbers with commas between them, like 1000,100,10") from error
+        raise BadInputError(
+            f"--read-batch {text!r}: give numbers with commas between them, like 1000,100,10"
+        ) from error
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

@@ -91,9 +91,7 @@ def install(connection: Connection, log: Log) -> None:
     except psycopg.Error as error:
         position = int(error.diag.statement_position or 1)
         line = log.schema_sql[: position - 1].count("\n") + 1
-        raise BadInputError(
-            f"the log {log.name}: schema.sql, line {line}: {error.diag.message_primary}"
-        ) from error
+        raise BadInputError(f"the log {log.name}: schema.sql, line {line}: {error.diag.message_primary}") from error
     for promised in ("log_event(json)", "get_event(bigint, bigint)"):
         row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [promised]).fetchone()
         if row and row[0]:
@@ -132,8 +130,8 @@ def check_connections(connection: Connection, workers: int) -> None:
     allowed = row[0] if row else 0
     if workers + _RESERVED_CONNECTIONS > allowed:
         raise BadInputError(
-            f"--scale {workers} needs {workers + _RESERVED_CONNECTIONS} connections and this Postgres allows {allowed}: "
-            "raise its max_connections"
+            f"--scale {workers} needs {workers + _RESERVED_CONNECTIONS} connections "
+            f"and this Postgres allows {allowed}: raise its max_connections"
         )
 
 

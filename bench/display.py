@@ -70,9 +70,7 @@ def _live(name: str, events: int, workers: int) -> Iterator[Update]:
         def update(so_far: int, done: int) -> None:
             now = time.perf_counter()
             began = progress.tasks[0].fields["began"] or now
-            progress.update(
-                task, completed=so_far, workers=f"{done}/{workers} {who}", began=began, seen=now
-            )
+            progress.update(task, completed=so_far, workers=f"{done}/{workers} {who}", began=began, seen=now)
 
         yield update
 
@@ -118,11 +116,12 @@ def verdict(trial: Trial) -> str:
 
 def _phases(trial: Trial) -> Iterator[str]:
     append = trial.append
+    latency = append.latency_ms
     took = trial.phase_seconds
     yield f"start    {took['start']:8.1f} s"
     yield (
         f"append   {append.seconds:8.1f} s  {_rate(append.events_per_second)}  "
-        f"batch p50 {append.latency_ms.p50:.1f} ms, p99 {append.latency_ms.p99:.1f} ms, max {append.latency_ms.max:.1f} ms"
+        f"batch p50 {latency.p50:.1f} ms, p99 {latency.p99:.1f} ms, max {latency.max:.1f} ms"
         f"{_wal(append.wal_bytes, append.events)}{_bound(client_bound=append.client_bound)}"
     )
     yield f"settle   {took['settle']:8.1f} s"

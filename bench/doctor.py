@@ -34,7 +34,11 @@ def examine() -> list[Finding]:
     """Look at everything that a run may need."""
     return [
         Finding("machine", "ok", _machine()),
-        Finding("bench", "ok", f"{environment.bench_version()}, Python {environment.python()}, logs: {', '.join(logs.shipped())}"),
+        Finding(
+            "bench",
+            "ok",
+            f"{environment.bench_version()}, Python {environment.python()}, logs: {', '.join(logs.shipped())}",
+        ),
         _attempt("local place", _embedded, "local"),
         _attempt("docker place", _docker, "docker"),
         *_images(),
@@ -111,7 +115,11 @@ def _disk(about: str, path: Path) -> Finding:
 def _open_files() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     scale = max(0, (soft - 64) // OPEN_FILES_A_WORKER)
-    return Finding("open files", "ok" if scale >= 100 else "note", f"{soft}: enough for --scale {min(scale, 1000)}; ulimit -n raises it")
+    return Finding(
+        "open files",
+        "ok" if scale >= 100 else "note",
+        f"{soft}: enough for --scale {min(scale, 1000)}; ulimit -n raises it",
+    )
 
 
 def _leftovers() -> Finding:

@@ -56,7 +56,8 @@ def append_sql(spec: Spec, log: Log) -> str:
     if spec.append == "log_event":
         # The rows are counted and not sent back: a producer has no use for them.
         return "SELECT count(*)::text FROM log_event($1::json)"
-    return f"INSERT INTO {log.table} (payload) SELECT {_payload_sql(spec.payload_bytes)} FROM generate_series($2::bigint, $3::bigint) AS i"
+    payload = _payload_sql(spec.payload_bytes)
+    return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM generate_series($2::bigint, $3::bigint) AS i"
 
 
 def _payload_sql(payload_bytes: int) -> str:

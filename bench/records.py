@@ -15,7 +15,7 @@ Fate = Literal["acknowledged", "indeterminate"]
 """What became of appended events: committed for sure, or the connection died while they were being committed."""
 
 Fault = Literal["duplicated", "reordered", "phantom"]
-"""What a consumer can tell by itself: delivered twice, after a later one of its producer, or not a producer's at all."""
+"""What a consumer can tell by itself: delivered twice, after a later one of its producer, or nobody's event."""
 
 Range = tuple[int, int, int]
 """(producer, first seq, last seq), both ends included."""
@@ -129,6 +129,5 @@ decode_job = msgspec.json.Decoder(Job).decode
 def delivered(ranges: list[Range]) -> list[Ledger]:
     """Cut what was delivered into records that are small enough."""
     return [
-        Ledger("delivered", ranges[start : start + RANGES_A_RECORD])
-        for start in range(0, len(ranges), RANGES_A_RECORD)
+        Ledger("delivered", ranges[start : start + RANGES_A_RECORD]) for start in range(0, len(ranges), RANGES_A_RECORD)
     ]

@@ -1,4 +1,4 @@
-"""The record in the middle: what a run was, where it ran, what came out. Everything that people look at is made from it.
+"""The record in the middle: what a run was, where it ran, what came out. All that people look at is made from it.
 
 `result.json` has the schema bench.result/1; its JSON Schema is made from these models and committed.
 """
@@ -36,9 +36,7 @@ class Latency(_Model):
         merged = HdrHistogram(1, 3_600_000_000, 2)
         for encoded in encoded_histograms:
             merged.decode_and_add(encoded)
-        p50, p90, p99, p99_9 = (
-            merged.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9)
-        )
+        p50, p90, p99, p99_9 = (merged.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9))
         return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=merged.get_max_value() / 1000)
 
 

@@ -51,9 +51,7 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     )
 
 
-def _trial(
-    spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, seconds: dict[str, float]
-) -> Trial:
+def _trial(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, seconds: dict[str, float]) -> Trial:
     def workers(name: str, jobs: Sequence[Job]) -> Phase:
         with _timed(seconds, name):
             return carry_out(name, jobs, site.start_workers, connection, spec.events, watch)
@@ -85,9 +83,7 @@ def _verdict(appended: Phase, reads: dict[int, Phase], connection: Connection, l
         indeterminate=[part for work in appended.works for part in work.ranges_of("indeterminate")],
     )
     delivered = [
-        Delivered(
-            size, work.report.events, work.report.checksum, work.ranges_of("delivered"), work.anomalies
-        )
+        Delivered(size, work.report.events, work.report.checksum, work.ranges_of("delivered"), work.anomalies)
         for size, phase in reads.items()
         for work in phase.works
     ]
@@ -106,7 +102,7 @@ def refuse_full_disk(spec: Spec, free: int | None) -> None:
     needed = plan.disk_bytes(spec)
     if free is not None and needed > free:
         raise OutsideError(
-            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk and {free / 2**30:,.1f} GiB are free: "
+            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
             "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
         )
 

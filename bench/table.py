@@ -87,9 +87,7 @@ def _rate(events_per_second: float | None) -> str:
 def _note(result: Result) -> str:
     where = result.environment
     settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
-    bound = any(
-        trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials
-    )
+    bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     return (
         f"- `{command(result)}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
         f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; "

@@ -75,11 +75,9 @@ class Statement:
         self._name = b"bench_%d" % next(_numbers)
         self._checked(self._pgconn.prepare(self._name, query.encode()))
 
-    def run(self, *parameters: bytes | None) -> pq.abc.PGresult:
+    def run(self, *parameters: bytes) -> pq.abc.PGresult:
         """Execute and wait for the whole result."""
-        return self._checked(
-            self._pgconn.exec_prepared(self._name, parameters, result_format=pq.Format.BINARY)
-        )
+        return self._checked(self._pgconn.exec_prepared(self._name, parameters, result_format=pq.Format.BINARY))
 
     def send(self, *parameters: bytes | None) -> None:
         """Ask, without waiting. One question at a time: `receive` is next."""
@@ -150,7 +148,7 @@ class Meter:
         self._next_progress = self._started + PROGRESS_SECONDS
 
     def count(self, sent: float, events: int) -> None:
-        """Count a call that was sent at `sent` (perf_counter) and has just been answered; `events` is the total so far."""
+        """Count a call sent at `sent` (perf_counter) and answered just now; `events` is the total so far."""
         now = time.perf_counter()
         self._latency.record_value(int((now - sent) * 1e6) or 1)
         if now >= self._next_progress:

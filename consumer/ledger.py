@@ -121,9 +121,7 @@ class Ledger:
         if index < 0 or missing[index][1] < seq:
             return False
         first, last = missing[index]
-        missing[index : index + 1] = [
-            hole for hole in ((first, seq - 1), (seq + 1, last)) if hole[0] <= hole[1]
-        ]
+        missing[index : index + 1] = [hole for hole in ((first, seq - 1), (seq + 1, last)) if hole[0] <= hole[1]]
         return True
 
     def _fault(self, kind: Fault, example: Example) -> None:

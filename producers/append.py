@@ -28,8 +28,7 @@ def payloads(producer: int, first: int, last: int, payload_bytes: int, separator
             template = template[:-1] + ',"pad":"' + "x" * (payload_bytes - size) + '"}'
         numbers = range(start, stop)
         parts.append(
-            separator.join([template] * len(numbers))
-            % tuple(chain.from_iterable(zip(numbers, numbers, strict=True)))
+            separator.join([template] * len(numbers)) % tuple(chain.from_iterable(zip(numbers, numbers, strict=True)))
         )
     return separator.join(parts)
 

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import docker
 import psycopg
@@ -25,7 +27,6 @@ from docker.types import Mount
 from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
-from bench.places import image
 from bench.places.dsn import pgpass
 from bench.places.embedded import refusal
 from bench.places.folder import RunFolder, is_held
@@ -53,7 +54,7 @@ class Limits:
     memory: str | None = None
     cpus: float | None = None
 
-    def arguments(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, Any]:
         """The same as docker-py's arguments."""
         return {
             "mem_limit": self.memory,
@@ -76,14 +77,16 @@ class Engine:
         except ImageNotFound:
             pass
         try:
-            return self.client.images.pull(name) if "@" in name or ":" in name else self.client.images.pull(name, "latest")
+            return (
+                self.client.images.pull(name) if "@" in name or ":" in name else self.client.images.pull(name, "latest")
+            )
         except APIError as error:
             raise OutsideError(f"the image {name} is not here and cannot be pulled: {error.explanation}") from error
 
-    def create(self, image: Image, name: str, **arguments: object) -> Container:
+    def create(self, image: Image, name: str, **arguments: Any) -> Container:
         """Create a container that may do nothing that it does not need to."""
         return self.client.containers.create(
-            image.id,
+            image,
             name=f"{self.name}-{name}",
             labels=self.labels,
             read_only=True,
@@ -113,7 +116,7 @@ class Engine:
         try:
             yield str(volume.name)
         finally:
-            _gone(lambda: volume.remove(force=True))
+            _gone(volume.remove)
 
     @contextmanager
     def network(self) -> Iterator[str]:
@@ -192,7 +195,7 @@ def postgres(
             ports={"5432/tcp": ("127.0.0.1", None)},
             **limits.arguments(),
         )
-        stack.callback(_gone, lambda: container.remove(force=True, v=True))
+        stack.callback(_remove, container)
         container.start()
         conninfo = _await_answer(container, password)
         variables = {"PGHOST": "postgres", "PGPORT": "5432", "PGUSER": "postgres", "PGDATABASE": "postgres"}
@@ -237,7 +240,7 @@ def start_workers(
         pool.shutdown(cancel_futures=True)
         with ThreadPoolExecutor(THREADS) as removers:
             for container in containers:
-                removers.submit(_gone, lambda container=container: container.remove(force=True, v=True))
+                removers.submit(_remove, container)
 
 
 def password_files(password: str) -> dict[str, tuple[str, int, int]]:
@@ -259,28 +262,32 @@ def sweep(client: docker.DockerClient) -> list[str]:
     A run of another machine that uses the same engine cannot be told dead from alive: its things stay.
     """
     swept: set[str] = set()
-    mine: Callable[[Mapping[str, str]], bool] = lambda labels: _is_dead(labels.get(LOCK_LABEL, ""))  # noqa: E731
-    only = {"label": LABEL}
+    only: dict[str, str | list[str] | bool] = {"label": LABEL}
     for container in client.containers.list(all=True, filters=only, ignore_removed=True):
-        if mine(container.labels):
+        if _is_dead(container.labels):
             swept.add(container.labels[LABEL])
-            _gone(lambda container=container: container.remove(force=True, v=True))
-    for network in client.networks.list(filters=only):
+            _remove(container)
+    for network in client.networks.list(filters={"label": LABEL}):
         labels = network.attrs.get("Labels") or {}
-        if mine(labels):
+        if _is_dead(labels):
             swept.add(labels[LABEL])
             _gone(network.remove)
-    for volume in client.volumes.list(filters=only):
+    for volume in client.volumes.list(filters={"label": LABEL}):
         labels = volume.attrs.get("Labels") or {}
-        if mine(labels):
+        if _is_dead(labels):
             swept.add(labels[LABEL])
-            _gone(lambda volume=volume: volume.remove(force=True))
+            _gone(volume.remove)
     return sorted(swept)
 
 
-def _is_dead(lock: str) -> bool:
-    host, _, path = lock.partition(":")
+def _is_dead(labels: Mapping[str, str]) -> bool:
+    host, _, path = labels.get(LOCK_LABEL, "").partition(":")
     return host == socket.gethostname() and not is_held(Path(path))
+
+
+def _remove(container: Container) -> None:
+    """Remove a container, whatever it does, with its anonymous volumes."""
+    _gone(partial(container.remove, force=True, v=True))
 
 
 def _gone(remove: Callable[[], object]) -> None:
@@ -302,7 +309,7 @@ def _waiter(container: Container) -> Callable[[], tuple[int, str]]:
 
 
 def _await_answer(container: Container, password: str) -> str:
-    """Wait until the server takes connections over TCP: the one that only sets the data up listens on a socket alone."""
+    """Wait until the server answers over TCP: the one that only sets the data up listens on a socket alone."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         container.reload()

@@ -17,10 +17,10 @@ from bench.places.site import Site
 class Wishes:
     """Images and limits; an image that is None is the usual one."""
 
-    postgres_image: str | None = None
-    worker_image: str | None = None
-    postgres_limits: Limits = Limits()
-    worker_limits: Limits = Limits()
+    postgres_image: str | None
+    worker_image: str | None
+    postgres_limits: Limits
+    worker_limits: Limits
 
 
 @contextmanager

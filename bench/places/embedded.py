@@ -121,9 +121,7 @@ def init(programs: Binaries, folder: Path) -> None:
         raise OutsideError(f"initdb failed: {made.stderr.strip()}")
 
 
-def start(
-    programs: Binaries, folder: Path, settings: Mapping[str, str], port: int = PORT
-) -> "subprocess.Popen[bytes]":
+def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: int = PORT) -> "subprocess.Popen[bytes]":
     """Start the server on `folder` and wait until it answers.
 
     The port names its socket; it listens on addresses too only when a setting says so.
@@ -180,9 +178,7 @@ def variables(folder: Path) -> dict[str, str]:
 
 def conninfo(folder: Path, port: int = PORT) -> str:
     """How to connect to the server that runs in `folder`."""
-    return psycopg.conninfo.make_conninfo(
-        host=str(folder / "socket"), port=port, user="postgres", dbname="postgres"
-    )
+    return psycopg.conninfo.make_conninfo(host=str(folder / "socket"), port=port, user="postgres", dbname="postgres")
 
 
 def refusal(log: str) -> BadInputError | OutsideError:

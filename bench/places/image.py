@@ -41,7 +41,12 @@ def built(client: docker.DockerClient) -> Image:
         pass
     try:
         image, _ = client.images.build(
-            fileobj=_tar(contents), custom_context=True, dockerfile=_DOCKERFILE, tag=tag, rm=True, forcerm=True
+            fileobj=_tar(contents),
+            custom_context=True,
+            dockerfile=_DOCKERFILE,
+            tag=tag,
+            rm=True,
+            forcerm=True,
         )
     except BuildError as error:
         printed = "".join(str(line.get("stream", "")) for line in error.build_log)
