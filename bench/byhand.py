@@ -39,12 +39,14 @@ def start(port: int | None, log: Log) -> str:
         shutil.rmtree(folder)
         make(folder)
         embedded.init(programs, folder)
-    embedded.start(programs, folder, {"listen_addresses": "127.0.0.1"}, port)
     (folder / "port").write_text(str(port), encoding="ascii")
+    server = embedded.start(programs, folder, {"listen_addresses": "127.0.0.1"}, port)
     try:
+        embedded.await_answer(server, folder, port)
         password = _prepare(folder, log)
     except BaseException:
-        stop()
+        server.terminate()
+        server.wait()
         raise
     return (
         f"Postgres {programs.version} listens on port {port} with the log {log.name} installed in the schema {SCHEMA}\n"

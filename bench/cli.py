@@ -1,15 +1,14 @@
 """The commands and their flags. No logic: each command calls what does it and turns its end into an exit code."""
 
-import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from bench import byhand, display, doctor, logs, results, spec, table
+from bench import byhand, display, doctor, interrupts, logs, results, spec, table
 from bench.environment import bench_version
 from bench.errors import BadInputError, BenchError, OutsideError
 from bench.place import choose
@@ -228,16 +227,8 @@ def stop(
 
 def main() -> None:
     """Run the command line. Ends the process with an exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interrupts.install()
     app()
-
-
-def _interrupt(*_: object) -> NoReturn:
-    # Once is enough: what stops the run must not be stopped itself.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

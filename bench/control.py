@@ -27,9 +27,8 @@ _SETTINGS_THAT_DIFFER: LiteralString = """
     SELECT name, current_setting(name) FROM pg_settings
     WHERE setting IS DISTINCT FROM boot_val
       AND source NOT IN ('default', 'override', 'client', 'session', 'interactive', 'environment variable')
-      AND category NOT IN ('File Locations', 'Preset Options',
-                           'Client Connection Defaults / Locale and Formatting',
-                           'Connections and Authentication / Connection Settings')
+      AND category NOT IN ('File Locations', 'Preset Options', 'Client Connection Defaults / Locale and Formatting')
+      AND name NOT IN ('listen_addresses', 'port', 'unix_socket_directories')
       AND category NOT LIKE 'Reporting and Logging / %'
     ORDER BY name"""
 

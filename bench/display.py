@@ -30,31 +30,31 @@ def _silent(name: str, events: int, workers: int) -> Iterator[Update]:  # noqa: 
 
 @contextmanager
 def _lines(name: str, events: int, workers: int) -> Iterator[Update]:
-    began = last = time.perf_counter()
-
-    def line(so_far: int, done: int) -> None:
-        rate = so_far / max(time.perf_counter() - began, 1e-9)
-        print(
-            f"{name}: {so_far:,} of {events:,} events, {rate:,.0f} events/s, {done} of {workers} done",
-            file=sys.stderr,
-            flush=True,
-        )
+    who = _who(name, workers)
+    print(f"{name}: starting {who}", file=sys.stderr, flush=True)
+    began = last = 0.0
 
     def update(so_far: int, done: int) -> None:
         nonlocal last, began
         now = time.perf_counter()
-        if not so_far:
-            began = now
-        if now - last >= SECONDS_A_LINE or done == workers:
+        if not began:
+            began = last = now
+            print(f"{name}: {who} started", file=sys.stderr, flush=True)
+        elif now - last >= SECONDS_A_LINE or done == workers:
             last = now
-            line(so_far, done)
+            print(
+                f"{name}: {so_far:,} of {events:,} events, {so_far / (now - began):,.0f} events/s, "
+                f"{done} of {who} done",
+                file=sys.stderr,
+                flush=True,
+            )
 
     yield update
 
 
 @contextmanager
 def _live(name: str, events: int, workers: int) -> Iterator[Update]:
-    who = "producers" if name == "append" else "consumer"
+    who = _who(name, workers)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description:<10}"),
@@ -65,14 +65,20 @@ def _live(name: str, events: int, workers: int) -> Iterator[Update]:
         TimeElapsedColumn(),
         console=console,
     ) as progress:
-        task = progress.add_task(name, total=events, workers=f"starting {workers} {who}", began=None, seen=None)
+        task = progress.add_task(name, total=events, workers=f"starting {who}", began=None, seen=None)
 
         def update(so_far: int, done: int) -> None:
             now = time.perf_counter()
             began = progress.tasks[0].fields["began"] or now
-            progress.update(task, completed=so_far, workers=f"{done}/{workers} {who}", began=began, seen=now)
+            progress.update(task, completed=so_far, workers=f"{done} of {who} done", began=began, seen=now)
 
         yield update
+
+
+def _who(phase: str, workers: int) -> str:
+    if phase != "append":
+        return "1 consumer"
+    return f"{workers} producers" if workers > 1 else "1 producer"
 
 
 class _Count(ProgressColumn):

@@ -114,22 +114,22 @@ class Spec(BaseModel):
             try:
                 conninfo_to_dict(value)
             except ProgrammingError as error:
-                raise ValueError(f"no connection string or URL of libpq: {error}") from error
+                raise ValueError("no connection string or URL that libpq understands") from error
         return value
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:
         if self.limit is not None and self.insert_loops is not None:
-            raise ValueError("limit and insert_loops say the same thing: give one of them")
+            raise ValueError("--limit and --insert-loops say the same thing: give one of them")
         if self.events_per_producer > MAX_LIMIT:
-            raise ValueError(f"insert_batch x insert_loops is over {MAX_LIMIT:,} events a producer")
+            raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events a producer")
         if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
-            raise ValueError(f"payload_bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
+            raise ValueError(f"--payload-bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
         payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
-        for name, batch in (("insert_batch", self.insert_batch), ("read_batch", max(self.read_batch))):
+        for name, batch in (("insert-batch", self.insert_batch), ("read-batch", max(self.read_batch))):
             if batch * payload_bytes > LARGEST_BATCH_BYTES:
                 raise ValueError(
-                    f"{name} {batch} of {payload_bytes} bytes is more than {LARGEST_BATCH_BYTES // 2**20} MiB at once"
+                    f"--{name} {batch} of {payload_bytes} bytes is more than {LARGEST_BATCH_BYTES // 2**20} MiB at once"
                 )
         self._flags_fit_the_place()
         return self
@@ -139,13 +139,13 @@ class Spec(BaseModel):
         if self.dsn is not None:
             for name in ("set", "postgres_image", "pg_bin", "postgres_memory", "postgres_cpus"):
                 if given.get(name):
-                    raise ValueError(f"{name} is for a Postgres that is started here: leave it or dsn out")
+                    raise ValueError(f"{_flag(name)} is for a Postgres that is started here: leave it or --dsn out")
         if self.place == "local":
             for name in ("postgres_image", "worker_image", *LIMITS):
                 if name in given:
-                    raise ValueError(f"{name} is for the docker place, and the place is local")
+                    raise ValueError(f"{_flag(name)} is for the docker place, and the place is local")
         if self.place == "docker" and self.pg_bin is not None:
-            raise ValueError("pg_bin is for the local place, and the place is docker")
+            raise ValueError("--pg-bin is for the local place, and the place is docker")
 
     @property
     def events_per_producer(self) -> int:
@@ -160,6 +160,10 @@ class Spec(BaseModel):
 
 LIMITS = ("postgres_memory", "postgres_cpus", "worker_memory", "worker_cpus")
 """The fields that limit containers."""
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
 
 
 def make(flags: dict[str, Any], file: Path | None) -> Spec:
@@ -193,13 +197,11 @@ def _read(file: Path) -> dict[str, Any]:
 def _sentence(problem: dict[str, Any]) -> str:
     """Say what pydantic found in the words of the flags."""
     message = str(problem["msg"]).removeprefix("Value error, ")
-    for name in sorted(Spec.model_fields, key=len, reverse=True):
-        if "_" in name:
-            message = re.sub(rf"\b{name}\b", f"--{name.replace('_', '-')}", message)
     if not problem["loc"]:
         return message
-    key = str(problem["loc"][0])
-    flag = f"--{key.replace('_', '-')}"
+    flag = _flag(str(problem["loc"][0]))
     if problem["type"] == "extra_forbidden":
         return f"{flag}: there is no such key"
-    return f"{flag} {problem['input']!r}: {message[0].lower()}{message[1:]}" if key != "dsn" else f"{flag}: {message}"
+    if flag == "--dsn":  # what was given may hold a password
+        return f"{flag}: {message}"
+    return f"{flag} {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -27,6 +27,7 @@ from docker.types import Mount
 from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
+from bench.interrupts import held
 from bench.places.dsn import pgpass
 from bench.places.embedded import refusal
 from bench.places.folder import RunFolder, is_held
@@ -83,49 +84,45 @@ class Engine:
         except APIError as error:
             raise OutsideError(f"the image {name} is not here and cannot be pulled: {error.explanation}") from error
 
-    def create(self, image: Image, name: str, **arguments: Any) -> Container:
-        """Create a container that may do nothing that it does not need to."""
-        return self.client.containers.create(
-            image,
-            name=f"{self.name}-{name}",
-            labels=self.labels,
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            **arguments,
-        )
+    def create(self, stack: ExitStack, image: Image, name: str, **arguments: Any) -> Container:
+        """Create a container that may do nothing that it does not need to, and that goes with the stack."""
+        with held():
+            container = self.client.containers.create(
+                image,
+                name=f"{self.name}-{name}",
+                labels=self.labels,
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                **arguments,
+            )
+            stack.callback(_gone, partial(container.remove, force=True, v=True))
+        return container
 
-    @contextmanager
-    def secrets(self, image: Image, files: Mapping[str, tuple[str, int, int]]) -> Iterator[Mount]:
-        """A volume with files, each of (text, owner, mode); yields its read-only mount.
+    def secrets(self, stack: ExitStack, image: Image, files: Mapping[str, tuple[str, int, int]]) -> Mount:
+        """Make a volume with files, each of (text, owner, mode), that goes with the stack; return its read-only mount.
 
-        They are put there through a container that is never started.
+        The files are put there through a container that is never started.
         """
-        with self.volume("secrets") as name:
-            filler = self.create(image, "secrets", mounts=[Mount(SECRETS, name)])
-            try:
-                filler.put_archive(SECRETS, _tar(files))
-            finally:
-                filler.remove(v=True)
-            yield Mount(SECRETS, name, read_only=True)
+        volume = self.volume(stack, "secrets")
+        with ExitStack() as filling:
+            filler = self.create(filling, image, "secrets", mounts=[Mount(SECRETS, volume)])
+            filler.put_archive(SECRETS, _tar(files))
+        return Mount(SECRETS, volume, read_only=True)
 
-    @contextmanager
-    def volume(self, name: str) -> Iterator[str]:
-        """A named volume that is gone in the end; yields its name."""
-        volume = self.client.volumes.create(f"{self.name}-{name}", labels=self.labels)
-        try:
-            yield str(volume.name)
-        finally:
-            _gone(volume.remove)
+    def volume(self, stack: ExitStack, name: str) -> str:
+        """Make a named volume that goes with the stack; return its name."""
+        with held():
+            volume = self.client.volumes.create(f"{self.name}-{name}", labels=self.labels)
+            stack.callback(_gone, volume.remove)
+        return str(volume.name)
 
-    @contextmanager
-    def network(self) -> Iterator[str]:
-        """A bridge network that is gone in the end; yields its name."""
-        network = self.client.networks.create(self.name, driver="bridge", labels=self.labels)
-        try:
-            yield str(network.name)
-        finally:
-            _gone(network.remove)
+    def network(self, stack: ExitStack) -> str:
+        """Make a bridge network that goes with the stack; return its name."""
+        with held():
+            network = self.client.networks.create(self.name, driver="bridge", labels=self.labels)
+            stack.callback(_gone, network.remove)
+        return str(network.name)
 
 
 def connect() -> docker.DockerClient:
@@ -169,37 +166,43 @@ class Database:
     network: str
 
 
-@contextmanager
 def postgres(
-    engine: Engine, image: Image, settings: Mapping[str, str], limits: Limits, secret: Mount, password: str
-) -> Iterator[Database]:
-    """Run a Postgres container with a volume of its own; `secret` holds the password in a file named password."""
-    with ExitStack() as stack:
-        network = stack.enter_context(engine.network())
-        data = stack.enter_context(engine.volume("data"))
-        container = engine.create(
-            image,
-            "postgres",
-            hostname="postgres",
-            network=network,
-            command=["postgres", *(f"--{name}={value}" for name, value in settings.items())],
-            user="postgres",
-            environment={
-                "POSTGRES_PASSWORD_FILE": f"{SECRETS}/password",
-                # Images from 18 on have another PGDATA than those before; this one is inside our volume in both.
-                "PGDATA": f"{POSTGRES_HOME}/bench/pgdata",
-            },
-            mounts=[Mount(POSTGRES_HOME, data), secret],
-            tmpfs={"/tmp": "", "/var/run/postgresql": "mode=1777"},  # noqa: S108
-            shm_size="1g",
-            ports={"5432/tcp": ("127.0.0.1", None)},
-            **limits.arguments(),
-        )
-        stack.callback(_remove, container)
-        container.start()
-        conninfo = _await_answer(container, password)
-        variables = {"PGHOST": "postgres", "PGPORT": "5432", "PGUSER": "postgres", "PGDATABASE": "postgres"}
-        yield Database(conninfo, variables, network)
+    engine: Engine,
+    stack: ExitStack,
+    image: Image,
+    settings: Mapping[str, str],
+    limits: Limits,
+    secret: Mount,
+    password: str,
+) -> Database:
+    """Start Postgres with a volume of its own, all of which goes with the stack, and wait until it answers.
+
+    `secret` holds the password in a file named password.
+    """
+    network = engine.network(stack)
+    container = engine.create(
+        stack,
+        image,
+        "postgres",
+        hostname="postgres",
+        network=network,
+        command=["postgres", *(f"--{name}={value}" for name, value in settings.items())],
+        user="postgres",
+        environment={
+            "POSTGRES_PASSWORD_FILE": f"{SECRETS}/password",
+            # Images from 18 on have another PGDATA than those before; this one is inside our volume in both.
+            "PGDATA": f"{POSTGRES_HOME}/bench/pgdata",
+        },
+        mounts=[Mount(POSTGRES_HOME, engine.volume(stack, "data")), secret],
+        tmpfs={"/tmp": "", "/var/run/postgresql": "mode=1777"},  # noqa: S108
+        shm_size="1g",
+        ports={"5432/tcp": ("127.0.0.1", None)},
+        **limits.arguments(),
+    )
+    container.start()
+    conninfo = _await_answer(container, password)
+    variables = {"PGHOST": "postgres", "PGPORT": "5432", "PGUSER": "postgres", "PGDATABASE": "postgres"}
+    return Database(conninfo, variables, network)
 
 
 @contextmanager
@@ -208,10 +211,10 @@ def start_workers(
 ) -> Iterator[Messages]:
     """Start one container a job, all together."""
     ears = Ears()
-    containers: list[Container] = []
 
-    def start(job: Job) -> tuple[str, Chunks, Callable[[], tuple[int, str]]]:
+    def start(job: Job, stack: ExitStack) -> tuple[str, Chunks, Callable[[], tuple[int, str]]]:
         container = engine.create(
+            stack,
             image,
             job.name,
             command=["producers" if isinstance(job, ProducerJob) else "consumer"],
@@ -225,22 +228,22 @@ def start_workers(
             mounts=[secret],
             **limits.arguments(),
         )
-        containers.append(container)
         chunks = container.attach(stdout=True, stderr=True, stream=True, logs=True, demux=True)
         container.start()
         return job.name, chunks, _waiter(container)
 
-    # Entered by hand and not as a context: its end must come before the containers are removed, also when one failed.
+    stacks = [ExitStack() for _ in jobs]
     pool = ThreadPoolExecutor(THREADS)
     try:
-        for started in [pool.submit(start, job) for job in jobs]:
+        for started in [pool.submit(start, job, stack) for job, stack in zip(jobs, stacks, strict=True)]:
             ears.listen(*started.result())
         yield ears.messages()
     finally:
         pool.shutdown(cancel_futures=True)
         with ThreadPoolExecutor(THREADS) as removers:
-            for container in containers:
-                removers.submit(_remove, container)
+            removals = [removers.submit(stack.close) for stack in stacks]
+        for removal in removals:
+            removal.result()
 
 
 def password_files(password: str) -> dict[str, tuple[str, int, int]]:
@@ -266,7 +269,7 @@ def sweep(client: docker.DockerClient) -> list[str]:
     for container in client.containers.list(all=True, filters=only, ignore_removed=True):
         if _is_dead(container.labels):
             swept.add(container.labels[LABEL])
-            _remove(container)
+            _gone(partial(container.remove, force=True, v=True))
     for network in client.networks.list(filters={"label": LABEL}):
         labels = network.attrs.get("Labels") or {}
         if _is_dead(labels):
@@ -283,11 +286,6 @@ def sweep(client: docker.DockerClient) -> list[str]:
 def _is_dead(labels: Mapping[str, str]) -> bool:
     host, _, path = labels.get(LOCK_LABEL, "").partition(":")
     return host == socket.gethostname() and not is_held(Path(path))
-
-
-def _remove(container: Container) -> None:
-    """Remove a container, whatever it does, with its anonymous volumes."""
-    _gone(partial(container.remove, force=True, v=True))
 
 
 def _gone(remove: Callable[[], object]) -> None:

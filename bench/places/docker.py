@@ -28,13 +28,11 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
     """Start a Postgres container."""
     password = container.new_password()
     with container.failures(), ExitStack() as stack:
-        engine = Engine(container.connect(), folder)
+        engine = _engine(folder)
         postgres_image = engine.image(wishes.postgres_image or container.POSTGRES_IMAGE)
         worker_image = _worker_image(engine, wishes)
-        secret = stack.enter_context(engine.secrets(worker_image, container.password_files(password)))
-        database = stack.enter_context(
-            container.postgres(engine, postgres_image, settings, wishes.postgres_limits, secret, password)
-        )
+        secret = engine.secrets(stack, worker_image, container.password_files(password))
+        database = container.postgres(engine, stack, postgres_image, settings, wishes.postgres_limits, secret, password)
         yield Site(
             conninfo=database.conninfo,
             start_workers=partial(
@@ -50,9 +48,9 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
     dsn.refuse_for_containers(address)
     variables, password = dsn.variables(address)
     with container.failures(), ExitStack() as stack:
-        engine = Engine(container.connect(), folder)
+        engine = _engine(folder)
         worker_image = _worker_image(engine, wishes)
-        secret = stack.enter_context(engine.secrets(worker_image, container.password_files(password or "")))
+        secret = engine.secrets(stack, worker_image, container.password_files(password or ""))
         database = Database(dsn.with_password(address, password), variables, network="host")
         yield Site(
             conninfo=database.conninfo,
@@ -61,6 +59,13 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
             ),
             about={"worker_image": _identity(worker_image)},
         )
+
+
+def _engine(folder: RunFolder) -> Engine:
+    """The engine, rid of what dead runs left in it."""
+    client = container.connect()
+    container.sweep(client)
+    return Engine(client, folder)
 
 
 def _worker_image(engine: Engine, wishes: Wishes) -> Image:

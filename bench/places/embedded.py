@@ -6,10 +6,11 @@ The server has a data folder of its own, listens on a unix socket in the run's f
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import psycopg
 
 from bench.errors import BadInputError, OutsideError
+from bench.interrupts import held
 from bench.places.folder import make, root
 
 PORT = 5432
@@ -25,6 +27,7 @@ STOP_SECONDS = 60
 MAX_SOCKET_PATH_BYTES = 103
 """macOS takes 104 with the final NUL, Linux 108."""
 
+_LOG = "postgres.log"
 _UNPRIVILEGED = ("postgres", "nobody")
 _SOCKET = f".s.PGSQL.{2**16}"
 
@@ -45,6 +48,7 @@ class Binaries:
             group=_group(self.user),
             extra_groups=None if self.user is None else [],
             cwd="/",
+            start_new_session=True,
             capture_output=True,
             text=True,
             check=False,
@@ -80,21 +84,15 @@ def binaries(pg_bin: Path | None) -> Binaries:
 @contextmanager
 def postgres(programs: Binaries, folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
     """Run a new server in `folder` and yield its conninfo; in the end it is killed and its data is gone."""
-    server = None
-    try:
-        init(programs, folder)
-        server = start(programs, folder, settings)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder / "data", ignore_errors=True)
+        with held():  # initdb takes half a second, and its own child would go on writing if it were killed
+            init(programs, folder)
+        with held():
+            server = start(programs, folder, settings)
+            stack.callback(_kill, server)
+        await_answer(server, folder)
         yield conninfo(folder)
-    finally:
-        if server is not None:
-            # Immediate: nobody needs this data again, so there is nothing to write back.
-            with suppress(ProcessLookupError):
-                server.send_signal(3)
-            try:
-                server.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.kill()
-        shutil.rmtree(folder / "data", ignore_errors=True)
 
 
 def init(programs: Binaries, folder: Path) -> None:
@@ -122,24 +120,18 @@ def init(programs: Binaries, folder: Path) -> None:
 
 
 def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: int = PORT) -> "subprocess.Popen[bytes]":
-    """Start the server on `folder` and wait until it answers.
+    """Start the server on `folder`; `await_answer` is next.
 
     The port names its socket; it listens on addresses too only when a setting says so.
-
-    Raises:
-        BadInputError: Postgres does not take a setting.
-        OutsideError: it did not start; the message has its own last words.
     """
-    log = folder / "postgres.log"
     ours = {
         "listen_addresses": "",
         "unix_socket_directories": str(folder / "socket"),
         "port": str(port),
         **settings,
     }
-    with log.open("ab") as output:
-        start_of_log = output.tell()
-        server = subprocess.Popen(
+    with (folder / _LOG).open("wb") as output:
+        return subprocess.Popen(
             [
                 programs.folder / "postgres",
                 "-D",
@@ -155,15 +147,26 @@ def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: i
             stderr=output,
             start_new_session=True,
         )
-    try:
-        _await_answer(server, conninfo(folder, port))
-    except BaseException:
-        server.kill()
-        server.wait()
-        raise
-    if server.returncode is not None:
-        raise refusal(log.read_bytes()[start_of_log:].decode(errors="replace"))
-    return server
+
+
+def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PORT) -> None:
+    """Wait until the server answers.
+
+    Raises:
+        BadInputError: it has ended, because it does not take a setting.
+        OutsideError: it has ended for another reason, and the message has its own last words; or it does not answer.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None:
+        try:
+            psycopg.connect(conninfo(folder, port), connect_timeout=2).close()
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
+            time.sleep(0.02)
+        else:
+            return
+    raise refusal((folder / _LOG).read_text(errors="replace"))
 
 
 def variables(folder: Path) -> dict[str, str]:
@@ -190,17 +193,13 @@ def refusal(log: str) -> BadInputError | OutsideError:
     return OutsideError(f"Postgres did not start: {last}")
 
 
-def _await_answer(server: "subprocess.Popen[bytes]", address: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None:
-        try:
-            psycopg.connect(address, connect_timeout=2).close()
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
-            time.sleep(0.02)
-        else:
-            return
+def _kill(server: "subprocess.Popen[bytes]") -> None:
+    # An immediate shutdown: nobody needs this data again, so there is nothing to write back.
+    server.send_signal(signal.SIGQUIT)
+    try:
+        server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
 
 
 def _wheel() -> Path:

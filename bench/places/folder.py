@@ -10,13 +10,14 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from bench.errors import OutsideError
+from bench.interrupts import held
 
 STOP_SECONDS = 10
 
@@ -52,15 +53,12 @@ def opened(run_id: str) -> Iterator[RunFolder]:
     """
     sweep()
     folder = RunFolder(run_id, root() / run_id)
-    with _alone():
-        make(folder.path)
-        lock = folder.lock.open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
+    with ExitStack() as stack:
+        with held(), _alone():
+            make(folder.path)
+            stack.callback(shutil.rmtree, folder.path, ignore_errors=True)
+            fcntl.flock(stack.enter_context(folder.lock.open("w")), fcntl.LOCK_EX)
         yield folder
-    finally:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        lock.close()
 
 
 def make(path: Path) -> None:

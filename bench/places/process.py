@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from bench.files import PACKAGES
+from bench.interrupts import held
 from bench.places.site import Chunks, Ears, Messages
 from bench.records import Job, ProducerJob, encode_job
 
@@ -22,15 +23,16 @@ def start_workers(database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[
     ears = Ears()
     try:
         for job in jobs:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "producers" if isinstance(job, ProducerJob) else "consumer"],
-                env={**environment, "BENCH_JOB": encode_job(job).decode()},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for the orchestrator, which ends its workers itself
-            )
-            workers.append(worker)
+            with held():
+                worker = subprocess.Popen(
+                    [sys.executable, "-m", "producers" if isinstance(job, ProducerJob) else "consumer"],
+                    env={**environment, "BENCH_JOB": encode_job(job).decode()},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C is for the orchestrator, which ends its workers itself
+                )
+                workers.append(worker)
             ears.listen(job.name, _chunks(worker), _waiter(worker))
         yield ears.messages()
     finally:

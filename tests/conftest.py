@@ -1,0 +1,157 @@
+"""Fixtures: one embedded Postgres for all tests that need a database, a Docker engine, the program itself."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import docker
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from bench import control, logs
+from bench.errors import OutsideError
+from bench.places import container, embedded
+from bench.plan import SCHEMA
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails: for CI")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if item.config.getoption("--no-skips") and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which --no-skips does not allow: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """A folder with a path short enough for unix sockets, that an unprivileged Postgres can reach."""
+    path = Path(tempfile.mkdtemp(prefix="b", dir="/var/tmp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(short_folder: Path) -> Iterator[str]:
+    """The conninfo of an embedded Postgres."""
+    folder = short_folder / "server"
+    folder.mkdir(mode=0o711)
+    with embedded.postgres(embedded.binaries(None), folder, {"fsync": "off", "max_connections": "50"}) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def connection(server: str) -> Iterator[control.Connection]:
+    """A connection to a database of the test's own."""
+    name = f"test_{os.urandom(4).hex()}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            with control.connected(psycopg.conninfo.make_conninfo(server, dbname=name)) as connection:
+                yield connection
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def log(connection: control.Connection) -> Iterator[control.Connection]:
+    """A connection to a database with the bigserial log installed, and search_path set to it."""
+    with control.installed(connection, logs.load("bigserial"), "test"):
+        yield connection
+
+
+@pytest.fixture
+def another(log: control.Connection) -> Iterator[Callable[[], control.Connection]]:
+    """Opens more sessions on the database of `log`."""
+    opened: list[control.Connection] = []
+
+    def open_one() -> control.Connection:
+        session = psycopg.connect(log.info.dsn, options=f"-c search_path={SCHEMA}", autocommit=True)
+        opened.append(session)
+        return session
+
+    yield open_one
+    for session in opened:
+        session.close()
+
+
+@pytest.fixture(scope="session")
+def engine() -> docker.DockerClient:
+    """A Docker engine."""
+    try:
+        return container.connect()
+    except OutsideError as error:
+        pytest.skip(f"no Docker engine: {error}")
+
+
+class Bench:
+    """The program, run as a user runs it, in an empty folder."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.home = home
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "bench", *words]
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return {**os.environ, "TMPDIR": str(self.home), "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100", **extra}
+
+    def __call__(self, *words: str, timeout: float = 300, **extra: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environment(**extra),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *words: str, **extra: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environment(**extra),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def runs(self) -> list[Path]:
+        """The folders of runs that are still there."""
+        return [lock.parent for lock in self.home.glob("bench-*/*/lock")]
+
+    def processes(self, words: str = "") -> list[psutil.Process]:
+        """What runs with our home in its command line or environment, and these words in its command line."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                command = " ".join(process.cmdline())
+                environment = process.environ()
+            except psutil.Error:
+                continue
+            if words in command and (str(self.home) in command or environment.get("TMPDIR") == str(self.home)):
+                found.append(process)
+        return found
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    home = Path(tempfile.mkdtemp(prefix="b", dir="/var/tmp"))
+    home.chmod(0o711)
+    yield Bench(tmp_path, home)
+    shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,140 @@
+"""The orchestrator's own connection on a real Postgres."""
+
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bench import control, logs
+from bench.control import Connection
+from bench.errors import BadInputError, OutsideError
+from bench.plan import GATE, SCHEMA
+from tests.conftest import REPOSITORY
+
+BIGSERIAL = logs.load("bigserial")
+
+
+def write_log(folder: Path, schema: str, **changes: str) -> Path:
+    text = (REPOSITORY / "sql" / "bigserial" / "log.toml").read_text()
+    for key, value in changes.items():
+        text = "\n".join(line if not line.startswith(key) else f"{key} = {value}" for line in text.splitlines())
+    (folder / "log.toml").write_text(text)
+    (folder / "schema.sql").write_text(schema)
+    return folder
+
+
+def test_the_schema_is_ours_alone_and_gone_afterwards(connection: Connection) -> None:
+    connection.execute("CREATE TABLE public.mine AS SELECT 1 AS one")
+    with control.installed(connection, BIGSERIAL, "r"):
+        assert connection.execute("SELECT count(*) FROM events_log").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = %s", [SCHEMA]).fetchone() == (0,)
+    assert connection.execute("SELECT one FROM public.mine").fetchone() == (1,)
+
+
+def test_a_schema_of_somebody_else_is_not_touched(connection: Connection) -> None:
+    connection.execute("CREATE SCHEMA bench CREATE TABLE precious (id int)")
+    with pytest.raises(OutsideError, match="not ours"), control.installed(connection, BIGSERIAL, "r"):
+        pass
+    assert connection.execute("SELECT count(*) FROM bench.precious").fetchone() == (0,)
+
+
+def test_a_schema_that_an_earlier_run_left_is_replaced(connection: Connection) -> None:
+    with control.installed(connection, BIGSERIAL, "first"):
+        connection.execute("ALTER SCHEMA bench RENAME TO kept")
+        connection.execute("CREATE SCHEMA bench")
+    connection.execute("ALTER SCHEMA kept RENAME TO bench")
+    with control.installed(connection, BIGSERIAL, "second"):
+        assert control.stored_events(connection, BIGSERIAL) == 0
+
+
+def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
+    with (
+        control.installed(connection, BIGSERIAL, "first"),
+        control.connected(connection.info.dsn) as second,
+        pytest.raises(OutsideError, match="another run is at work"),
+        control.installed(second, BIGSERIAL, "second"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("schema", "changes", "says"),
+    [
+        ("SELECT 1;\nCREATE TABEL x ()", {}, "schema.sql, line 2: syntax error"),
+        ("SELECT 1", {}, r"does not define log_event\(json\)"),
+        (
+            BIGSERIAL.schema_sql,
+            {"table": '"elsewhere"'},
+            "does not make the table elsewhere",
+        ),
+        (BIGSERIAL.schema_sql, {"postgres": "99"}, "needs PostgreSQL 99"),
+    ],
+)
+def test_a_log_that_breaks_the_contract_is_refused_and_leaves_nothing(
+    connection: Connection, tmp_path: Path, schema: str, changes: dict[str, str], says: str
+) -> None:
+    log = logs.load(str(write_log(tmp_path, schema, **changes)))
+    with pytest.raises(BadInputError, match=says), control.installed(connection, log, "r"):
+        pass
+    assert connection.execute("SELECT to_regnamespace('bench')").fetchone() == (None,)
+
+
+def test_the_audit_tells_ranges_and_rows_that_are_no_events(log: Connection) -> None:
+    log.execute(
+        """INSERT INTO events_log (payload)
+           SELECT json_build_object('producer', p, 'seq', s) FROM generate_series(0, 1) p, generate_series(0, 99) s
+           WHERE (p, s) NOT IN ((0, 0), (1, 50), (1, 51))"""
+    )
+    log.execute("""INSERT INTO events_log (payload) VALUES ('{"producer": 1}'), ('[1]'), ('null'), ('"s"'),
+        ('{"producer": 0, "seq": 7}'), ('{"producer": "x", "seq": 1}')""")
+    ranges, foreign = control.stored_ranges(log, BIGSERIAL)
+    assert ranges == [(0, 1, 99), (1, 0, 49), (1, 52, 99)]
+    assert foreign == 5
+
+
+def test_the_gate_holds_until_it_opens(connection: Connection) -> None:
+    with control.connected(connection.info.dsn) as worker:
+        passed = threading.Event()
+
+        def wait() -> None:
+            worker.execute("SELECT pg_advisory_lock_shared(%s)", [GATE])
+            passed.set()
+
+        thread = threading.Thread(target=wait)
+        with control.gate(connection) as open_gate:
+            thread.start()
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while connection.execute(waiting).fetchone() != (1,):
+                assert not passed.is_set()
+            open_gate()
+        thread.join()
+        assert passed.is_set()
+
+
+def test_too_many_workers_for_the_server_are_refused(connection: Connection) -> None:
+    control.check_connections(connection, 40)
+    with pytest.raises(BadInputError, match="--scale 46 needs 51 connections and this Postgres allows 50"):
+        control.check_connections(connection, 46)
+
+
+def test_settings_that_differ_are_told_and_no_others(connection: Connection) -> None:
+    assert control.settings_that_differ(connection) == {"fsync": "off", "max_connections": "50"}
+
+
+def test_a_server_that_lets_nobody_in_is_a_clear_error(server: str) -> None:
+    with (
+        pytest.raises(OutsideError, match='database "nowhere" does not exist'),
+        control.connected(psycopg.conninfo.make_conninfo(server, dbname="nowhere")),
+    ):
+        pass
+
+
+def test_a_server_that_goes_away_is_a_clear_error(connection: Connection) -> None:
+    def use_a_connection_that_is_cut() -> None:
+        with control.connected(connection.info.dsn) as cut:
+            connection.execute("SELECT pg_terminate_backend(%s)", [cut.info.backend_pid])
+            cut.execute("SELECT 1")
+
+    with pytest.raises(OutsideError, match="broke off"):
+        use_a_connection_that_is_cut()

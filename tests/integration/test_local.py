@@ -1,0 +1,330 @@
+"""The local place end to end: the program as a user runs it."""
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bench import results
+from bench.places import embedded
+from tests.conftest import REPOSITORY, Bench
+
+LOGS = REPOSITORY / "tests" / "logs"
+SMALL = ("run", "--place", "local", "--scale", "2", "--insert-batch", "100", "--insert-loops", "3")
+
+
+def stored(bench: Bench) -> results.Result:
+    (file,) = (bench.folder / "results" / "runs").glob("*/result.json")
+    return results.load(file)
+
+
+def nothing_is_left(bench: Bench) -> None:
+    assert bench.runs() == []
+    assert bench.processes() == []
+
+
+@pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
+@pytest.mark.parametrize("payload_bytes", ["0", "120"])
+def test_each_way_to_append_three_reads_and_a_short_last_batch(bench: Bench, append: str, payload_bytes: str) -> None:
+    ran = bench(
+        *("run", "--place", "local", "--scale", "2", "--insert-batch", "100", "--limit", "1234"),
+        *("--read-batch", "1000,100,7", "--append", append, "--payload-bytes", payload_bytes),
+    )
+    assert ran.returncode == 0, ran.stderr
+    trial = stored(bench).trials[0]
+    assert trial.verdict.ok
+    assert trial.verdict.expected_events == 2 * 1234
+    assert trial.verdict.expected_checksum == 2 * 1234 * 1233 // 2
+    assert [(read.read_batch, read.events) for read in trial.reads] == [(1000, 2468), (100, 2468), (7, 2468)]
+    assert {read.checksum for read in trial.reads} == {trial.verdict.expected_checksum}
+    assert {read.max_etag_gap for read in trial.reads} == {1}
+    assert [producer.events for producer in trial.append.producers] == [1234, 1234]
+    nothing_is_left(bench)
+
+
+@pytest.mark.parametrize("scale", ["1", "10"])
+def test_scale(bench: Bench, scale: str) -> None:
+    ran = bench(*SMALL[:4], scale, *SMALL[5:])
+    assert ran.returncode == 0, ran.stderr
+    result = stored(bench)
+    assert result.trials[0].verdict.expected_events == int(scale) * 300
+    assert len(result.trials[0].append.producers) == int(scale)
+
+
+def test_more_producers_than_the_default_allows_get_their_connections(bench: Bench) -> None:
+    ran = bench("run", "--place", "local", "--scale", "90", "--insert-batch", "10", "--limit", "10")
+    assert ran.returncode == 0, ran.stderr
+    assert stored(bench).environment.settings == {"max_connections": "110"}
+
+
+def test_settings_reach_postgres_and_the_result(bench: Bench) -> None:
+    ran = bench(*SMALL, "--set", "fsync=off", "--set", "shared_buffers=16MB", "--export-markdown", "table.md")
+    assert ran.returncode == 0, ran.stderr
+    assert stored(bench).environment.settings == {"fsync": "off", "shared_buffers": "16MB"}
+    assert "`fsync=off`" in (bench.folder / "table.md").read_text()
+
+
+def test_exports_and_quiet(bench: Bench) -> None:
+    ran = bench(*SMALL, "--quiet", "--export-json", "out.json", "--output", "kept")
+    assert ran.returncode == 0
+    assert ran.stderr == ""
+    assert [line[0] for line in ran.stdout.splitlines()] == ["|"] * 3
+    exported = results.load(bench.folder / "out.json")
+    assert results.load(bench.folder / "kept" / exported.run_id / "result.json") == exported
+
+
+def test_a_spec_file(bench: Bench) -> None:
+    (bench.folder / "spec.toml").write_text(
+        'scale = 3\ninsert_batch = 10\nlimit = 25\nread-batch = [5, 50]\nplace = "local"\nappend = "copy"\n'
+    )
+    ran = bench("run", "--spec", "spec.toml", "--scale", "2")
+    assert ran.returncode == 0, ran.stderr
+    assert stored(bench).trials[0].verdict.expected_events == 50
+
+
+@pytest.mark.parametrize(
+    ("log", "faults"),
+    [
+        ("lossy", {"lost": 2}),
+        ("inventing", {"phantom": 2}),
+        ("hiding", {"skipped": 2}),
+        ("repeating", {"duplicated": 2}),
+        ("reordering", {"reordered": 2}),
+    ],
+)
+def test_a_broken_log_fails_under_the_right_name(bench: Bench, log: str, faults: dict[str, int]) -> None:
+    ran = bench(*SMALL, "--log", str(LOGS / log), "--read-batch", "100,7")
+    assert ran.returncode == 1, ran.stderr
+    trial = stored(bench).trials[0]
+    counts = {kind: getattr(trial.verdict, kind) for kind in ("skipped", "lost", "duplicated", "reordered", "phantom")}
+    assert {kind: count for kind, count in counts.items() if count} == faults
+    assert not trial.verdict.ok
+    assert trial.append.events_per_second is None
+    assert {read.events_per_second for read in trial.reads} == {None}
+    rows = [line for line in ran.stdout.splitlines() if line.startswith("|")][2:]
+    assert all(row.split("|")[7].strip() == "FAILED" for row in rows)
+    assert f"verdict: FAILED. Of 600 acknowledged events: 2 {next(iter(faults))}." in ran.stdout
+    nothing_is_left(bench)
+
+
+def test_a_log_that_does_not_move_on_is_ended(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "stuck"
+    folder.mkdir()
+    (folder / "log.toml").write_text((LOGS / "hiding" / "log.toml").read_text())
+    schema = (LOGS / "hiding" / "schema.sql").read_text()
+    (folder / "schema.sql").write_text(schema.replace("WHERE etag > coalesce(last_etag, 0) AND etag <> 5", ""))
+    ran = bench(*SMALL, "--log", str(folder))
+    assert ran.returncode == 3
+    assert "the log does not move on" in ran.stderr
+    nothing_is_left(bench)
+
+
+@pytest.mark.parametrize("until", ["place:", "append: starting", "append: 2 producers started", "read 10: 1 consumer"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing(bench: Bench, until: str, number: signal.Signals) -> None:
+    limit = "20000" if until.startswith("read") else "200000000"
+    words = ("--insert-batch", "1000", "--limit", limit, "--read-batch", "1000,10")
+    process = bench.start("run", "--place", "local", "--scale", "2", *words)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(until):
+            break
+    else:
+        pytest.fail(f"it ended before it said {until!r}")
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "bench: interrupted; everything that was started is stopped"
+    nothing_is_left(bench)
+
+
+def test_a_producer_that_dies_fails_the_run(bench: Bench) -> None:
+    words = ("--scale", "3", "--insert-batch", "100", "--limit", "200000000")
+    process = bench.start("run", "--place", "local", *words)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("append: 3 producers started"):
+            break
+    bench.processes("-m producers")[0].kill()
+    _, stderr = process.communicate(timeout=15)
+    assert process.returncode == 3
+    assert "ended before its job was done, with exit code -9: ended by signal 9" in stderr
+    nothing_is_left(bench)
+
+
+def test_a_postgres_that_dies_fails_the_run_with_its_workers_last_words(bench: Bench) -> None:
+    process = bench.start(*SMALL[:-1], "2000000")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("append: 2 producers started"):
+            break
+    (run,) = bench.runs()
+    os.kill(int((run / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "before its job was done, with exit code 1: " in stderr
+    assert "server closed the connection unexpectedly" in stderr or "terminating connection" in stderr
+    nothing_is_left(bench)
+
+
+def test_sql_that_fails_is_told_by_the_worker_that_ran_it(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "picky"
+    folder.mkdir()
+    (folder / "log.toml").write_text((LOGS / "hiding" / "log.toml").read_text())
+    schema = (LOGS / "hiding" / "schema.sql").read_text()
+    (folder / "schema.sql").write_text(schema + "ALTER TABLE events_log ADD CONSTRAINT picky CHECK (etag < 150);")
+    ran = bench(*SMALL, "--log", str(folder))
+    assert ran.returncode == 3
+    assert 'violates check constraint "picky"' in ran.stderr
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench) -> None:
+    process = bench.start(*SMALL[:-1], "2000000")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("append: 2 producers started"):
+            break
+    process.kill()
+    process.communicate()
+    assert len(bench.runs()) == 1
+    assert bench.processes("postgres -D")
+    cleaned = bench("clean")
+    assert cleaned.returncode == 0
+    assert "removed what run" in cleaned.stdout
+    nothing_is_left(bench)
+    assert bench("clean", DOCKER_HOST="unix:///nowhere").stdout.startswith("Docker was not looked at")
+
+
+def test_a_living_run_is_not_cleaned_away(bench: Bench) -> None:
+    process = bench.start(*SMALL[:-1], "2000000")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("append: 2 producers started"):
+            break
+    bench("clean")
+    assert bench.processes("postgres -D")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=15)
+    assert process.returncode == 130
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_start(bench: Bench) -> None:
+    ran = bench("run", "--place", "local", "--scale", "1000", "--limit", "1000000000", "--payload-bytes", "1000")
+    assert ran.returncode == 3
+    assert "1,000,000,000,000 events need about" in ran.stderr
+    assert "GiB are free" in ran.stderr
+    nothing_is_left(bench)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--set", "work_mem"], 2, "--set 'work_mem': give name=value"),
+        (["--set", "no_such_setting=1"], 2, 'unrecognized configuration parameter "no_such_setting"'),
+        (["--set", "shared_buffers=lots"], 2, 'invalid value for parameter "shared_buffers"'),
+        (["--log", "nosuchlog"], 2, "there is no log 'nosuchlog'"),
+        (["--log", "."], 2, "log.toml is missing"),
+        (["--read-batch", "1000;10"], 2, "--read-batch '1000;10'"),
+        (["--pg-bin", "."], 2, "there is no initdb in it"),
+        (["--scale", "many"], 2, "--scale"),
+        (["--nonsense"], 2, "--nonsense"),
+        (["--limit", "5", "--insert-loops", "5"], 2, "say the same thing"),
+        (["--export-json", "no/such/folder.json"], 2, "cannot be written"),
+        (["--spec", "none.toml"], 2, "No such file"),
+        (["--place", "local", "--dsn", "host=127.0.0.1 port=1 dbname=x"], 3, "does not let us in"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(bench: Bench, words: list[str], code: int, says: str) -> None:
+    ran = bench("run", "--place", "local", *words)
+    assert ran.returncode == code, ran.stderr
+    assert says in ran.stderr
+    assert "Traceback" not in ran.stderr
+    nothing_is_left(bench)
+
+
+def test_debug_shows_the_traceback(bench: Bench) -> None:
+    assert "Traceback" in bench("run", "--log", "nosuchlog", "--debug").stderr
+
+
+def test_without_docker_auto_is_local_and_docker_is_missing(bench: Bench) -> None:
+    ran = bench("run", "--scale", "1", "--limit", "10", DOCKER_HOST="unix:///nowhere")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.startswith("place: local, because no Docker engine answers")
+    ran = bench("run", "--place", "docker", DOCKER_HOST="unix:///nowhere")
+    assert ran.returncode == 3
+    assert "no Docker engine answers" in ran.stderr
+    assert "--place local" in ran.stderr
+
+
+def test_any_postgres_by_its_address(bench: Bench, connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    connection.execute("CREATE ROLE guest LOGIN PASSWORD 'p:s\\s''w@rd'")
+    connection.execute(f'GRANT CREATE ON DATABASE "{connection.info.dbname}" TO guest')
+    dsn = psycopg.conninfo.make_conninfo(connection.info.dsn, user="guest", password="p:s\\s'w@rd")
+    ran = bench("run", "--dsn", dsn, "--scale", "2", "--limit", "100", "--insert-batch", "10")
+    assert ran.returncode == 0, ran.stderr
+    result = stored(bench)
+    assert result.trials[0].verdict.ok
+    assert "p:s" not in json.dumps(result.spec)
+    assert connection.execute("SELECT to_regnamespace('bench')").fetchone() == (None,)
+
+    connection.execute("CREATE SCHEMA bench")
+    ran = bench("run", "--scale", "1", "--limit", "10", BENCH_DSN=dsn)
+    assert ran.returncode == 3
+    assert "not ours" in ran.stderr
+
+
+def test_programs_of_the_users_own(bench: Bench) -> None:
+    folder = embedded.binaries(None).folder
+    ran = bench(*SMALL, "--pg-bin", str(folder))
+    assert ran.returncode == 0, ran.stderr
+    assert stored(bench).environment.about == {"postgres_programs": str(folder)}
+
+
+def test_by_hand(bench: Bench) -> None:
+    started = bench("start")
+    assert started.returncode == 0, started.stderr
+    address = started.stdout.splitlines()[-1]
+    try:
+        with psycopg.connect(address) as connection:
+            assert connection.execute("SELECT * FROM get_event()").fetchall() == []
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(address.replace("postgres:", "postgres:wrong"))
+        assert "holds 1,000" in bench("seed").stdout
+        assert bench("psql", "--", "-Atc", "SELECT count(*) FROM events_log").stdout == "1000\n"
+        assert bench("start").returncode == 2
+        assert bench("stop").returncode == 0
+        assert bench("seed").returncode == 2
+        assert bench("start", "--log", str(LOGS / "hiding")).returncode == 2
+        port = address.rpartition(":")[2].partition("/")[0]
+        assert bench("start", "--port", port).returncode == 0
+        assert bench("psql", "--", "-Atc", "SELECT etag FROM get_event('me')").stdout == "1\n"
+        bench("clean")
+        assert bench("psql", "--", "-Atc", "SELECT 1").stdout == "1\n"
+    finally:
+        assert bench("stop", "--drop").returncode == 0
+    assert bench.processes() == []
+
+
+def test_a_port_that_is_taken_is_refused(bench: Bench) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ran = bench("start", "--port", str(taken.getsockname()[1]))
+    assert ran.returncode == 3
+    assert "cannot be had" in ran.stderr
+    assert bench.processes() == []
+
+
+def test_doctor(bench: Bench) -> None:
+    ran = bench("doctor", DOCKER_HOST="unix:///nowhere")
+    assert ran.returncode == 0
+    assert "ok       local place      PostgreSQL" in ran.stdout
+    assert "missing  docker place     no Docker engine answers" in ran.stdout
+
+
+def test_the_version(bench: Bench) -> None:
+    assert bench("--version").stdout.startswith("bench 0.")

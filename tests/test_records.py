@@ -1,0 +1,51 @@
+"""The protocol between orchestrator and workers."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.records import (
+    EXAMPLES,
+    RANGES_A_RECORD,
+    Anomaly,
+    Example,
+    Ledger,
+    ProducerJob,
+    Progress,
+    decode_job,
+    decode_record,
+    delivered,
+    encode_job,
+    encode_record,
+)
+
+DOCKER_SPLITS_AT_BYTES = 16 * 1024
+BIG = 2**63 - 1
+
+
+@given(st.lists(st.tuples(st.integers(0, BIG), st.integers(0, BIG), st.integers(0, BIG)), max_size=1000))
+def test_ledgers_survive_the_way(ranges: list[tuple[int, int, int]]) -> None:
+    parts = [decode_record(encode_record(part)) for part in delivered(ranges)]
+    assert [each for part in parts if isinstance(part, Ledger) for each in part.ranges] == ranges
+
+
+def test_the_largest_records_stay_under_what_docker_splits() -> None:
+    ledger = Ledger("indeterminate", [(BIG, BIG, BIG)] * RANGES_A_RECORD)
+    anomaly = Anomaly("duplicated", BIG, [Example(BIG, BIG, BIG)] * EXAMPLES)
+    assert len(encode_record(ledger)) < DOCKER_SPLITS_AT_BYTES
+    assert len(encode_record(anomaly)) < DOCKER_SPLITS_AT_BYTES
+
+
+def test_unknown_keys_are_refused_on_both_sides() -> None:
+    job = ProducerJob("p", "s", 1, "copy", "COPY", 0, 1, 1, 0)
+    with pytest.raises(msgspec.ValidationError, match="unknown field `turbo`"):
+        decode_job(encode_job(job)[:-1] + b',"turbo":true}')
+    with pytest.raises(msgspec.ValidationError, match="unknown field `mood`"):
+        decode_record(encode_record(Progress(1))[:-1] + b',"mood":"good"}')
+
+
+@pytest.mark.parametrize("text", [b"", b"hello", b"{}", b'{"record":"gossip"}', b'{"record":"progress","events":"1"}'])
+def test_what_is_no_record_is_refused(text: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_record(text)

@@ -1,0 +1,98 @@
+"""What a spec takes and refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import BadInputError
+from bench.spec import make
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"scale": 0}, "--scale 0"),
+        ({"scale": 1001}, "--scale 1001"),
+        ({"insert_batch": 0}, "--insert-batch 0"),
+        ({"insert_loops": -1}, "--insert-loops -1"),
+        ({"limit": 0}, "--limit 0"),
+        ({"limit": 5, "insert_loops": 5}, "--limit and --insert-loops say the same thing"),
+        ({"insert_batch": 10_000_000, "insert_loops": 10**6}, "over 1,000,000,000,000 events"),
+        ({"read_batch": [0]}, "--read-batch"),
+        ({"read_batch": []}, "--read-batch"),
+        ({"read_batch": [10, 10]}, "each size can be given once"),
+        ({"append": "telepathy"}, "--append 'telepathy'"),
+        ({"payload_bytes": -1}, "--payload-bytes -1"),
+        ({"payload_bytes": 79}, "--payload-bytes must be 0 or at least 80"),
+        ({"payload_bytes": 1_000_000, "insert_batch": 1000}, "--insert-batch 1000 of 1000000 bytes"),
+        ({"payload_bytes": 1_000_000, "insert_batch": 1, "read_batch": [1000]}, "--read-batch 1000 of 1000000 bytes"),
+        ({"log": ""}, "--log"),
+        ({"place": "moon"}, "--place 'moon'"),
+        ({"dsn": "postgresql://user:secret@[host/"}, "--dsn: no connection string"),
+        ({"dsn": "what=ever"}, "--dsn"),
+        ({"set": {"port": "1"}}, "port is set by the harness itself"),
+        ({"set": {"drop table": "1"}}, "is no name of a setting"),
+        ({"dsn": "host=x", "set": {"fsync": "off"}}, "leave it or --dsn out"),
+        ({"dsn": "host=x", "postgres_image": "postgres:17"}, "--postgres-image is for a Postgres that is started"),
+        ({"place": "local", "postgres_image": "postgres:17"}, "--postgres-image is for the docker place"),
+        ({"place": "local", "worker_memory": "1g"}, "--worker-memory is for the docker place"),
+        ({"place": "docker", "pg_bin": Path("/x")}, "--pg-bin is for the local place"),
+        ({"worker_memory": "lots"}, "--worker-memory 'lots'"),
+        ({"worker_cpus": 0}, "--worker-cpus 0"),
+        ({"postgres_cpus": "x"}, "--postgres-cpus 'x'"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_flag(flags: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        make(flags, None)
+    assert says in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_loops_are_a_hundred_unless_a_limit_is_given() -> None:
+    assert make({}, None).events_per_producer == 1_000_000
+    assert make({"limit": 25}, None).events_per_producer == 25
+    assert make({"insert_batch": 10, "insert_loops": 3}, None).events_per_producer == 30
+
+
+@given(st.integers(1, 1000), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_there_are_always_scale_x_limit_events(scale: int, limit: int, batch: int) -> None:
+    spec = make({"scale": scale, "limit": limit, "insert_batch": batch}, None)
+    assert spec.events == scale * limit
+
+
+def test_a_file_has_the_same_keys_and_flags_overrule_it(tmp_path: Path) -> None:
+    file = tmp_path / "spec.toml"
+    file.write_text(
+        'scale = 3\ninsert-batch = 7\nread_batch = [5, 6]\nlimit = 9\n[set]\nfsync = false\nwork_mem = "8MB"\n'
+    )
+    spec = make({"scale": 4, "insert_loops": 2}, file)
+    assert (spec.scale, spec.insert_batch, spec.read_batch) == (4, 7, (5, 6))
+    assert (spec.limit, spec.events_per_producer) == (None, 14)
+    assert spec.set == {"fsync": "off", "work_mem": "8MB"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("scales = 3", "--scales: there is no such key"),
+        ("scale = ", "--spec"),
+        ("scale = 'many'", "--scale 'many'"),
+        ("limit = 3\ninsert_loops = 4", "say the same thing"),
+        ("read_batch = 'all'", "--read-batch"),
+        ("set = 3", "--set"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "spec.toml"
+    file.write_text(text)
+    with pytest.raises(BadInputError, match=says):
+        make({}, file)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="No such file"):
+        make({}, tmp_path / "none.toml")
