@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from bench.errors import BadInputError, OutsideError
+from bench.interrupts import held
 from bench.logs import Log
 from bench.plan import GATE, SCHEMA, audit_sql
 from bench.records import Range
@@ -77,7 +78,7 @@ def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
         install(connection, log)
         yield
     finally:
-        with suppress(psycopg.OperationalError):  # a server that is gone has nothing left to drop
+        with held(), suppress(psycopg.OperationalError):  # a server that is gone has nothing left to drop
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
 
 

@@ -5,4 +5,3 @@ USER root
 RUN apt-get update && \
     apt-get install -y --no-install-recommends "postgresql-${PG_MAJOR}-pgtap" libtap-parser-sourcehandler-pgtap-perl && \
     rm -rf /var/lib/apt/lists/*
-USER postgres

@@ -44,6 +44,7 @@ SECRETS = "/run/bench-secrets"
 WORKER_USER = 10001
 
 START_SECONDS = 120
+REMOVE_SECONDS = 10
 THREADS = 4
 """Two a core of a small machine: more containers at once start no sooner."""
 
@@ -235,12 +236,14 @@ def start_workers(
     stacks = [ExitStack() for _ in jobs]
     pool = ThreadPoolExecutor(THREADS)
     try:
-        for started in [pool.submit(start, job, stack) for job, stack in zip(jobs, stacks, strict=True)]:
+        with held():  # a pool does not wait for a thread that it was interrupted in starting
+            starting = [pool.submit(start, job, stack) for job, stack in zip(jobs, stacks, strict=True)]
+        for started in starting:
             ears.listen(*started.result())
         yield ears.messages()
     finally:
         pool.shutdown(cancel_futures=True)
-        with ThreadPoolExecutor(THREADS) as removers:
+        with held(), ThreadPoolExecutor(THREADS) as removers:
             removals = [removers.submit(stack.close) for stack in stacks]
         for removal in removals:
             removal.result()
@@ -289,9 +292,20 @@ def _is_dead(labels: Mapping[str, str]) -> bool:
 
 
 def _gone(remove: Callable[[], object]) -> None:
-    """Remove something that may be gone already."""
-    with suppress(NotFound):
-        remove()
+    """Remove something that may be gone already, or that the engine says is in use while it lets go of it."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    with held():
+        while True:
+            try:
+                remove()
+            except NotFound:
+                return
+            except APIError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
 
 def _waiter(container: Container) -> Callable[[], tuple[int, str]]:

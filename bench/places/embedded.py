@@ -195,11 +195,12 @@ def refusal(log: str) -> BadInputError | OutsideError:
 
 def _kill(server: "subprocess.Popen[bytes]") -> None:
     # An immediate shutdown: nobody needs this data again, so there is nothing to write back.
-    server.send_signal(signal.SIGQUIT)
-    try:
-        server.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
+    with held():
+        server.send_signal(signal.SIGQUIT)
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def _wheel() -> Path:

@@ -1,0 +1,294 @@
+"""The docker place end to end, on a real engine."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import docker
+import pytest
+from docker.models.containers import Container
+
+from bench import results
+from bench.places import container
+from bench.places.dsn import pgpass
+from tests.conftest import REPOSITORY, Bench
+
+pytestmark = pytest.mark.docker
+
+SMALL = ("run", "--place", "docker", "--scale", "2", "--insert-batch", "100", "--insert-loops", "3")
+
+
+def stored(bench: Bench) -> results.Result:
+    (file,) = (bench.folder / "results" / "runs").glob("*/result.json")
+    return results.load(file)
+
+
+def output(container: Container, *command: str, user: str = "") -> str | None:
+    """What a command prints in a container; None when it failed."""
+    ran = container.exec_run(list(command), user=user)
+    assert isinstance(ran.output, bytes)
+    return ran.output.decode() if ran.exit_code == 0 else None
+
+
+def nothing_is_left(engine: docker.DockerClient, bench: Bench) -> None:
+    label = {"label": container.LABEL}
+    assert engine.containers.list(all=True, filters={"label": container.LABEL}) == []
+    assert engine.networks.list(filters=label) == []
+    assert engine.volumes.list(filters=label) == []
+    assert bench.runs() == []
+    assert bench.processes() == []
+
+
+def read_until(process: "subprocess.Popen[str]", start: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(start):
+            return
+    pytest.fail(f"it ended before it said {start!r}")
+
+
+@pytest.fixture(autouse=True)
+def clean_engine(engine: docker.DockerClient, bench: Bench) -> Iterator[None]:
+    yield
+    container.sweep(engine)
+
+
+@pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
+def test_each_way_to_append_three_reads_and_a_short_last_batch(
+    engine: docker.DockerClient, bench: Bench, append: str
+) -> None:
+    ran = bench(
+        *("run", "--scale", "3", "--insert-batch", "100", "--limit", "1234", "--read-batch", "1000,100,7"),
+        *("--append", append, "--set", "work_mem=8MB"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.startswith("place: docker, because a Docker engine answers")
+    result = stored(bench)
+    trial = result.trials[0]
+    assert trial.verdict.ok
+    assert trial.verdict.expected_events == 3 * 1234
+    assert [(read.read_batch, read.events) for read in trial.reads] == [(1000, 3702), (100, 3702), (7, 3702)]
+    assert result.environment.settings == {"work_mem": "8MB"}
+    assert re.fullmatch(r"postgres:18 sha256:[0-9a-f]{64}", result.environment.about["postgres_image"])
+    nothing_is_left(engine, bench)
+
+
+@pytest.mark.parametrize("scale", ["1", "10"])
+def test_scale(engine: docker.DockerClient, bench: Bench, scale: str) -> None:
+    ran = bench(*SMALL[:4], scale, *SMALL[5:])
+    assert ran.returncode == 0, ran.stderr
+    assert len(stored(bench).trials[0].append.producers) == int(scale)
+    nothing_is_left(engine, bench)
+
+
+def test_an_older_postgres(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench(*SMALL, "--postgres-image", "postgres:17")
+    assert ran.returncode == 0, ran.stderr
+    assert stored(bench).environment.postgres.startswith("17.")
+    nothing_is_left(engine, bench)
+
+
+def test_a_failed_verdict(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench(*SMALL, "--log", str(REPOSITORY / "tests" / "logs" / "lossy"))
+    assert ran.returncode == 1, ran.stderr
+    assert stored(bench).trials[0].verdict.lost == 2
+    nothing_is_left(engine, bench)
+
+
+def test_containers_may_do_little_and_the_password_is_nowhere(engine: docker.DockerClient, bench: Bench) -> None:
+    limits = ("--worker-memory", "200m", "--worker-cpus", "0.5", "--postgres-memory", "1g", "--postgres-cpus", "1.5")
+    process = bench.start(*SMALL[:-1], "1000000", *limits)
+    read_until(process, "append: 2 producers started")
+    containers = engine.containers.list(filters={"label": container.LABEL})
+    assert len(containers) == 3
+    secret = engine.containers.get(next(c.id or "" for c in containers if "postgres" in str(c.name)))
+    password = output(secret, "cat", f"{container.SECRETS}/password") or ""
+    assert len(password) >= 20
+    for each in containers:
+        each.reload()
+        host = each.attrs["HostConfig"]
+        is_postgres = "postgres" in str(each.name)
+        assert host["ReadonlyRootfs"] is True
+        assert host["CapDrop"] == ["ALL"]
+        assert host["Memory"] == (2**30 if is_postgres else 200 * 2**20)
+        assert host["NanoCpus"] == (1_500_000_000 if is_postgres else 500_000_000)
+        assert (output(each, "id", "-u") or "0").strip() != "0"
+        assert password not in json.dumps(each.attrs)
+        assert password not in each.logs().decode()
+        for bindings in each.attrs["NetworkSettings"]["Ports"].values():
+            assert {binding["HostIp"] for binding in bindings or []} <= {"127.0.0.1"}
+    commands = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    assert password not in commands
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert password not in stdout + stderr
+    nothing_is_left(engine, bench)
+
+
+@pytest.mark.parametrize("until", ["place:", "append: starting", "append: 2 producers started", "read 10: starting"])
+def test_an_interrupt_leaves_nothing(engine: docker.DockerClient, bench: Bench, until: str) -> None:
+    limit = "20000" if until.startswith("read") else "200000000"
+    words = ("--insert-batch", "1000", "--limit", limit, "--read-batch", "1000,10")
+    process = bench.start("run", "--place", "docker", "--scale", "2", *words)
+    read_until(process, until)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    nothing_is_left(engine, bench)
+
+
+def test_a_producer_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
+    process = bench.start(*SMALL[:-1], "1000000")
+    read_until(process, "append: 2 producers started")
+    for each in engine.containers.list(filters={"label": container.LABEL}):
+        if "producer-1" in str(each.name):
+            each.kill()
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "producer-1 ended before its job was done, with exit code 137" in stderr
+    nothing_is_left(engine, bench)
+
+
+def test_a_producer_that_is_killed_for_memory_says_so(engine: docker.DockerClient, bench: Bench) -> None:
+    words = ("--insert-batch", "1000000", "--append", "copy", "--worker-memory", "64m")
+    ran = bench("run", "--place", "docker", "--scale", "1", *words)
+    assert ran.returncode == 3
+    assert "killed because it went over its memory limit" in ran.stderr
+    nothing_is_left(engine, bench)
+
+
+def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
+    process = bench.start(*SMALL[:-1], "1000000")
+    read_until(process, "append: 2 producers started")
+    for each in engine.containers.list(filters={"label": container.LABEL}):
+        if str(each.name).endswith("postgres"):
+            each.kill()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "before its job was done" in stderr
+    nothing_is_left(engine, bench)
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(engine: docker.DockerClient, bench: Bench) -> None:
+    process = bench.start(*SMALL[:-1], "1000000")
+    read_until(process, "append: 2 producers started")
+    process.kill()
+    process.communicate()
+    assert len(engine.containers.list(filters={"label": container.LABEL})) >= 1
+    cleaned = bench("clean")
+    assert "left in Docker" in cleaned.stdout
+    nothing_is_left(engine, bench)
+
+
+def test_settings_that_postgres_refuses(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench(*SMALL, "--set", "no_such_setting=1")
+    assert ran.returncode == 2
+    assert 'unrecognized configuration parameter "no_such_setting"' in ran.stderr
+    nothing_is_left(engine, bench)
+
+
+def test_an_image_that_cannot_be_had(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench(*SMALL, "--worker-image", "no-such-image:here")
+    assert ran.returncode == 3
+    assert "no-such-image:here is not here and cannot be pulled" in ran.stderr
+    nothing_is_left(engine, bench)
+
+
+def test_workers_in_containers_on_a_postgres_by_its_address(engine: docker.DockerClient, bench: Bench) -> None:
+    started = bench("start")
+    assert started.returncode == 0, started.stderr
+    try:
+        address = started.stdout.splitlines()[-1]
+        bench("psql", "--", "-qc", "ALTER DATABASE postgres RESET search_path", "-c", "DROP SCHEMA bench CASCADE")
+        ran = bench(*SMALL, "--dsn", address)
+        assert ran.returncode == 0, ran.stderr
+        assert stored(bench).trials[0].verdict.ok
+        socket = f"host={bench.home} user=postgres"
+        refused = bench(*SMALL, "--dsn", socket)
+        assert refused.returncode == 2
+        assert "do not reach a unix socket" in refused.stderr
+    finally:
+        bench("stop", "--drop")
+    nothing_is_left(engine, bench)
+
+
+def test_a_password_file_keeps_every_character() -> None:
+    assert pgpass("a:b\\c") == "*:*:*:*:a\\:b\\\\c\n"
+
+
+def test_the_pgtap_tests_pass(engine: docker.DockerClient) -> None:
+    image, _ = engine.images.build(
+        path=str(REPOSITORY / "compose"),
+        dockerfile="pgtap.Dockerfile",
+        tag="eventlog-bench-pgtap",
+        rm=True,
+        forcerm=True,
+    )
+    server = engine.containers.run(
+        image,
+        detach=True,
+        environment={"POSTGRES_PASSWORD": os.urandom(8).hex()},
+        volumes={str(REPOSITORY / "sql"): {"bind": "/sql", "mode": "ro"}},
+        labels={container.LABEL: "pgtap"},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while server.exec_run(["pg_isready", "-h", "127.0.0.1"]).exit_code:
+            assert time.monotonic() < deadline, server.logs().decode()
+        psql = ["psql", "-qv", "ON_ERROR_STOP=1", "-c", "CREATE EXTENSION pgtap", "-f", "/sql/bigserial/schema.sql"]
+        assert output(server, *psql, user="postgres") is not None
+        proved = output(server, "sh", "-c", "pg_prove --verbose /sql/tests/*.sql 2>&1 || true", user="postgres") or ""
+        assert "Result: PASS" in proved, proved
+    finally:
+        server.remove(force=True, v=True)
+
+
+def test_by_hand_with_compose(bench: Bench) -> None:
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker compose")
+    compose = ["docker", "compose", "-f", str(REPOSITORY / "compose" / "compose.yml")]
+    environment = bench.environment(
+        POSTGRES_PORT="0", LIMIT="1234", INSERT_BATCH="100", READ_BATCH="7", DOCKER_BUILDKIT="0"
+    )
+
+    def docker_compose(*words: str) -> str:
+        ran = subprocess.run(
+            [*compose, *words], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+        return ran.stdout
+
+    try:
+        docker_compose("up", "--build", "--detach", "--scale", "producer=10")
+        docker_compose("wait", "consumer")
+        (report,) = re.findall(r'{"record":"report".*}', docker_compose("logs", "consumer"))
+        assert json.loads(report)["events"] == 12340
+        assert json.loads(report)["checksum"] == 10 * 1234 * 1233 // 2
+    finally:
+        docker_compose("down", "--volumes")
+
+
+def test_workers_start_together(engine: docker.DockerClient, bench: Bench) -> None:
+    """No producer appends before the last one is ready: while one is still to come, the log is empty."""
+    process = bench.start(*SMALL[:4], "10", *SMALL[5:-1], "100000")
+    seen: list[int] = []
+    reader = threading.Thread(target=read_until, args=(process, "append: 10 producers started"))
+    reader.start()
+    query = ["psql", "-Atc", "SELECT count(*) FROM bench.events_log"]
+    while reader.is_alive():
+        for each in engine.containers.list(filters={"label": container.LABEL}, ignore_removed=True):
+            if str(each.name).endswith("postgres"):
+                answer = output(each, *query)
+                if reader.is_alive() and answer:
+                    seen.append(int(answer))
+    reader.join()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert seen
+    assert set(seen) == {0}
