@@ -157,7 +157,7 @@ def run(
         export_json.write_text(results.json_text(result), encoding="utf-8")
     if export_markdown:
         export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
-    print(table.markdown([result]))
+    print(table.terminal(result))
     if not quiet:
         print(display.summary(result))
         print(f"result: {file}")

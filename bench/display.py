@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bench.checker import KINDS, Fault, Verdict
 from bench.phase import Update, Watch
-from bench.results import Read, Result, Trial
+from bench.results import Latency, Result, Trial
 
 SECONDS_A_LINE = 5.0
 
@@ -109,53 +109,45 @@ def summary(result: Result) -> str:
 def verdict(trial: Trial) -> str:
     """The verdict in words; when it failed, with the examples."""
     found = trial.verdict
+    if not found.ok:
+        return "\n".join([f"verdict: FAILED. {_faults(found)}.", *(_example(fault) for fault in found.examples)])
+    reads = f"each of {len(trial.reads)} reads" if len(trial.reads) > 1 else "the read"
     gap = max(read.max_etag_gap for read in trial.reads)
-    if found.ok:
-        reads = f"each of {len(trial.reads)} reads" if len(trial.reads) > 1 else "the read"
-        text = (
-            f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered "
-            f"every one of them once and in order; checksum {found.expected_checksum}, max etag gap {gap}."
-        )
-        return text + (" Gaps are etags that were drawn and not used." if gap > 1 else "")
-    return "\n".join([f"verdict: FAILED. {_faults(found)}.", *(_example(fault) for fault in found.examples)])
+    return (
+        f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them once and\n"
+        f"in order. Checksum {found.expected_checksum}, max etag gap {gap}"
+        f"{': etags that were drawn and not used' if gap > 1 else ''}."
+    )
 
 
 def _phases(trial: Trial) -> Iterator[str]:
     append = trial.append
-    latency = append.latency_ms
-    took = trial.phase_seconds
-    yield f"start    {took['start']:8.1f} s"
-    yield (
-        f"append   {append.seconds:8.1f} s  {_rate(append.events_per_second)}  "
-        f"batch p50 {latency.p50:.1f} ms, p99 {latency.p99:.1f} ms, max {latency.max:.1f} ms"
-        f"{_wal(append.wal_bytes, append.events)}{_bound(client_bound=append.client_bound)}"
-    )
-    yield f"settle   {took['settle']:8.1f} s"
+    stored_bytes = trial.telemetry.table_bytes + trial.telemetry.index_bytes
+    wal = "" if append.wal_bytes is None else f", {append.wal_bytes / append.events:.0f} bytes of WAL an event"
+    yield _phase("start", trial.phase_seconds["start"])
+    yield _phase("append", append.seconds, f"{_rate(append.events_per_second)}  batch {_latency(append.latency_ms)}")
+    yield _phase("settle", trial.phase_seconds["settle"], f"{stored_bytes / append.events:.0f} bytes on disk{wal}")
     for read in trial.reads:
-        yield _read(read)
-    stored = trial.telemetry.table_bytes + trial.telemetry.index_bytes
-    yield f"check    {took['check']:8.1f} s  {stored / max(append.events, 1):.0f} bytes an event on disk"
+        rate = _rate(read.events_per_second)
+        yield _phase(f"read {read.read_batch}", read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
+    yield _phase("check", trial.phase_seconds["check"])
+    bound = [f"read {read.read_batch}" for read in trial.reads if read.client_bound]
+    if append.client_bound:
+        bound.insert(0, "append")
+    if bound:
+        yield f"* client-bound: a worker, and not Postgres, set the pace of {', '.join(bound)}"
 
 
-def _read(read: Read) -> str:
-    latency = read.latency_ms
-    return (
-        f"{'read ' + str(read.read_batch):<9}{read.seconds:7.1f} s  {_rate(read.events_per_second)}  "
-        f"page p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms, max {latency.max:.1f} ms"
-        f"{_bound(client_bound=read.client_bound)}"
-    )
+def _phase(name: str, seconds: float, more: str = "") -> str:
+    return f"{name:<10} {seconds:>8.1f} s  {more}".rstrip()
+
+
+def _latency(latency: Latency) -> str:
+    return f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms, max {latency.max:.1f} ms"
 
 
 def _rate(events_per_second: float | None) -> str:
-    return "         FAILED   " if events_per_second is None else f"{events_per_second:>9,.0f} events/s"
-
-
-def _wal(wal_bytes: int | None, events: int) -> str:
-    return "" if wal_bytes is None else f", {wal_bytes / max(events, 1):.0f} bytes of WAL an event"
-
-
-def _bound(*, client_bound: bool) -> str:
-    return ", client-bound: a worker and not Postgres set the pace" if client_bound else ""
+    return f"{'FAILED':>18}" if events_per_second is None else f"{events_per_second:>9,.0f} events/s"
 
 
 def _faults(found: Verdict) -> str:

@@ -3,6 +3,7 @@
 `result.json` has the schema bench.result/1; its JSON Schema is made from these models and committed.
 """
 
+import json
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,6 +166,11 @@ def new_run_id() -> str:
 def json_text(result: Result) -> str:
     """The text of result.json."""
     return result.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+def json_schema_text() -> str:
+    """The JSON Schema of result.json, as it is committed."""
+    return json.dumps(Result.model_json_schema(by_alias=True), indent=2, sort_keys=True) + "\n"
 
 
 def store(result: Result, folder: Path) -> Path:

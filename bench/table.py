@@ -12,6 +12,9 @@ from bench.results import Read, Result, Trial
 BEGIN = "<!-- bench table: begin -->"
 END = "<!-- bench table: end -->"
 
+SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
+WORDS = {"place", "log", "append", "verdict"}
+
 
 def rows(results: Sequence[Result]) -> pd.DataFrame:
     """One row a read: the seed's seven columns, then ours.
@@ -24,21 +27,14 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
     )
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """The table in markdown, which reads well in a terminal too."""
-    return tabulate(
-        rows(results).to_dict(orient="list"),
-        headers="keys",
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=["right"] * 7 + ["left", "left", "left", "right", "right", "left"],
-    )
+def terminal(result: Result) -> str:
+    """The seed's columns and the verdict of one run, narrow enough for a terminal; the lines under it tell the rest."""
+    return _markdown(rows([result])[[*SEED, "verdict"]])
 
 
 def published(results: Sequence[Result]) -> str:
-    """The table with what a reader must know of each run: the command, the machine, the settings."""
-    notes = [_note(result) for result in results]
-    return "\n\n".join([markdown(results), "\n".join(notes)])
+    """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
+    return "\n\n".join([_markdown(rows(results)), "\n".join(_note(result) for result in results)])
 
 
 def rewrite(file: Path, results: Sequence[Result]) -> bool:
@@ -61,6 +57,16 @@ def rewrite(file: Path, results: Sequence[Result]) -> bool:
     return changed != text
 
 
+def _markdown(frame: pd.DataFrame) -> str:
+    return tabulate(
+        frame.to_dict(orient="list"),
+        headers="keys",
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=["left" if column in WORDS else "right" for column in frame.columns],
+    )
+
+
 def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
     spec = result.spec
     return {
@@ -70,18 +76,20 @@ def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
         "tot_rows": str(trial.verdict.expected_events),
         "read_batch": str(read.read_batch),
         "lapsed_time": f"{read.seconds * 1000:.0f}",
-        "Throughput": _rate(read.events_per_second) + ("*" if read.client_bound else ""),
+        "Throughput": _rate(read.events_per_second, client_bound=read.client_bound),
         "place": result.environment.place,
         "log": spec["log"],
         "append": spec["append"],
-        "appended/s": _rate(trial.append.events_per_second) + ("*" if trial.append.client_bound else ""),
+        "appended/s": _rate(trial.append.events_per_second, client_bound=trial.append.client_bound),
         "max_etag_gap": str(read.max_etag_gap),
         "verdict": "ok" if trial.verdict.ok else "FAILED",
     }
 
 
-def _rate(events_per_second: float | None) -> str:
-    return "FAILED" if events_per_second is None else f"{events_per_second:.0f}"
+def _rate(events_per_second: float | None, *, client_bound: bool) -> str:
+    if events_per_second is None:
+        return "FAILED"
+    return f"{events_per_second:.0f}{'*' if client_bound else ''}"
 
 
 def _note(result: Result) -> str:
@@ -92,7 +100,7 @@ def _note(result: Result) -> str:
         f"- `{command(result)}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
         f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; "
         f"{'settings that differ from the default: ' + settings if settings else 'all settings at their default'}"
-        f"{'; * a worker and not Postgres set the pace' if bound else ''}. Run {result.run_id}."
+        f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}. Run {result.run_id}."
     )
 
 

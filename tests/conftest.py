@@ -155,3 +155,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     home.chmod(0o711)
     yield Bench(tmp_path, home)
     shutil.rmtree(home, ignore_errors=True)
+
+
+def golden(name: str, text: str) -> None:
+    """Compare a text with tests/golden/NAME, or write it there when BENCH_GOLDEN is set."""
+    file = REPOSITORY / "tests" / "golden" / name
+    if os.environ.get("BENCH_GOLDEN"):
+        file.write_text(text)
+    assert text == file.read_text()

@@ -1,0 +1,61 @@
+# Two commands on a fresh machine: `make bench` runs the main job, `make test` the tests. Both set up all they need in
+# .venv and want only Python >= 3.11. The rest is for playing by hand: start, seed, psql, stop, stress.
+#
+#   make bench args="--scale 2 --read-batch 1000,100"
+#   make test strict=1          skipped tests fail, for CI
+#   make stress scale=10        the seed's stress test
+#   make start port=5433        Postgres with the log installed
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+args ?= --scale 10 --insert-batch 10000 --read-batch 1000
+scale ?= 10
+
+.PHONY: bench test start seed psql stop stress check schema coverage
+
+bench: $(VENV)/runs
+	@$(VENV)/bin/python -m bench run $(args)
+
+test: check
+	$(VENV)/bin/python -m pytest $(if $(strict),--no-skips)
+
+check: $(VENV)/tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+start: $(VENV)/runs
+	@$(VENV)/bin/python -m bench start $(if $(port),--port $(port))
+
+seed: $(VENV)/runs
+	@$(VENV)/bin/python -m bench seed
+
+psql: $(VENV)/runs
+	@$(VENV)/bin/python -m bench psql
+
+stop: $(VENV)/runs
+	@$(VENV)/bin/python -m bench stop
+
+stress: $(VENV)/runs
+	@$(VENV)/bin/python -m bench run --scale $(scale) --insert-batch 10000 --read-batch 1000,100,10
+
+# After a change of the models in bench/results.py.
+schema: $(VENV)/tests
+	$(VENV)/bin/python -c 'from bench.results import json_schema_text; print(json_schema_text(), end="")' \
+		> results/bench.result-1.schema.json
+
+coverage: $(VENV)/tests
+	$(VENV)/bin/coverage run -m pytest
+	$(VENV)/bin/coverage report
+
+$(VENV)/runs: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later is needed; PYTHON=... names one" >&2; exit 2; }
+	@echo "setting up $(VENV) with $(PYTHON)" >&2
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/tests: $(VENV)/runs
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

@@ -1,0 +1,85 @@
+"""What is written about the program is true of it."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from bench.cli import app
+from bench.spec import Spec
+from tests.conftest import REPOSITORY, Bench, golden
+
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*.md")])
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_as_expected_and_lists_the_exit_codes(bench: Bench, command: str) -> None:
+    ran = bench(command, "--help")
+    assert ran.returncode == 0
+    assert "xit code" in ran.stdout
+    golden(f"help-{command}.txt", ran.stdout)
+
+
+def test_every_field_of_a_spec_has_its_flag() -> None:
+    flags = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}  # type: ignore[attr-defined]
+    assert {f"--{name.replace('_', '-')}" for name in Spec.model_fields} <= flags
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_flags_that_pages_name_are_there(page: Path) -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for name, words in re.findall(r"(?:python -m )?\bbench (\w+)((?: [^\n`|]*)?)", page.read_text()):
+        if name in commands:
+            known = {option for parameter in commands[name].params for option in parameter.opts} | {"--help"}
+            assert set(re.findall(r"(?<= )--[a-z-]+", words)) <= known, f"bench {name}{words}"
+    for target in re.findall(r"`make (\w+)", page.read_text()):
+        assert f"\n{target}:" in (REPOSITORY / "Makefile").read_text(), f"make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+def test_a_wheel_has_all_that_it_needs(bench: Bench, tmp_path: Path) -> None:
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(REPOSITORY),
+    ]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    unpacked = bench.home / "wheel"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    assert (unpacked / "bench" / "compose" / "worker.Dockerfile").is_file()
+    assert "bench = bench.cli:main" in next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
+    # -P and the path: nothing of the checkout may be found.
+    ran = bench(
+        "run", "--place", "local", "--limit", "10", "--scale", "1", PYTHONPATH=str(unpacked), PYTHONSAFEPATH="1"
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_constraints_name_every_package_and_no_address() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    constraints = (REPOSITORY / "constraints.txt").read_text().lower().replace("_", "-")
+    for requirement in wanted:
+        name = re.split(r"[\[>]", requirement)[0].lower()
+        assert re.search(rf"^{re.escape(name)}==", constraints, re.MULTILINE), name
+    assert "//" not in constraints

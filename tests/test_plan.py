@@ -1,0 +1,54 @@
+"""Jobs, and the copies of them that compose.yml holds."""
+
+import re
+from typing import Any
+
+import msgspec
+import yaml
+
+from bench import logs, plan
+from bench.records import ConsumerJob, ProducerJob, decode_job, encode_job
+from bench.spec import MAX_SCALE, make
+from tests.conftest import REPOSITORY
+
+BIGSERIAL = logs.load("bigserial")
+
+
+def test_each_producer_has_its_number_and_all_else_in_common() -> None:
+    jobs = plan.producers(make({"scale": 3}, None), BIGSERIAL)
+    assert [job.producer for job in jobs] == [0, 1, 2]
+    assert len({encode_job(msgspec.structs.replace(job, name="", producer=0)) for job in jobs}) == 1
+
+
+def test_a_job_fits_into_an_environment_variable() -> None:
+    jobs = plan.producers(make({"scale": MAX_SCALE, "payload_bytes": 1000, "append": "generate"}, None), BIGSERIAL)
+    assert max(len(encode_job(job)) for job in jobs) < 128 * 1024
+
+
+def test_the_estimate_of_disk_grows_with_events_and_payloads() -> None:
+    sizes = [
+        plan.disk_bytes(make(flags, None))
+        for flags in ({"limit": 1}, {"limit": 10**6}, {"limit": 10**7}, {"limit": 10**7, "payload_bytes": 500})
+    ]
+    assert sizes == sorted(set(sizes))
+    assert sizes[2] > 10**8 * 100
+
+
+def test_the_jobs_of_compose_are_those_of_bench_run() -> None:
+    text = (REPOSITORY / "compose" / "compose.yml").read_text()
+    defaults = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text).replace("$$", "$")
+    services: dict[str, Any] = yaml.safe_load(defaults)["services"]
+    producer = decode_job(services["producer"]["environment"]["BENCH_JOB"])
+    consumer = decode_job(services["consumer"]["environment"]["BENCH_JOB"])
+    spec = make({"limit": 100_000}, None)
+    assert isinstance(producer, ProducerJob)
+    assert isinstance(consumer, ConsumerJob)
+    expected = plan.producers(spec, BIGSERIAL)[0]
+    assert producer == msgspec.structs.replace(expected, name="producer", producer=producer.producer)
+    assert consumer == msgspec.structs.replace(plan.consumer(spec, BIGSERIAL, 1000), name="consumer")
+
+
+def test_the_workers_packages_are_among_the_projects() -> None:
+    pyproject = (REPOSITORY / "pyproject.toml").read_text()
+    for line in (REPOSITORY / "compose" / "worker-requirements.txt").read_text().split():
+        assert f'"{line}"' in pyproject

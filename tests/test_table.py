@@ -1,0 +1,135 @@
+"""The tables that people look at: golden files, rewritten by `BENCH_GOLDEN=1 pytest tests/test_table.py`."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import display, table
+from bench.checker import Fault, Verdict
+from bench.errors import BadInputError
+from bench.results import Result, json_schema_text, json_text, load, load_all, store
+from tests.conftest import REPOSITORY, golden
+
+OK = Verdict(ok=True, expected_events=2500, expected_checksum=1561250)
+
+
+def result(**changes: object) -> Result:
+    """A made-up result."""
+    latency = {"p50": 40.1, "p90": 50.0, "p99": 60.0, "p99_9": 70.0, "max": 80.5}
+    ok = changes.get("verdict") is None
+    read = {
+        "events": 2500,
+        "seconds": 0.5,
+        "events_per_second": 5000.0 if ok else None,
+        "checksum": 1561250,
+        "max_etag_gap": 1,
+        "repeated_ctimes": 3,
+        "latency_ms": latency,
+        "cpu_seconds": 0.1,
+        "client_bound": False,
+        "clock_offset_ms": 0.01,
+        "round_trip_ms": 0.1,
+    }
+    return Result.model_validate(
+        {
+            "schema": "bench.result/1",
+            "run_id": "20260102-030405-abcd",
+            "started_at": "2026-01-02T03:04:05Z",
+            "spec": {
+                "scale": 2, "insert_batch": 100, "insert_loops": None, "limit": 1250, "read_batch": [1000, 10],
+                "append": "copy", "payload_bytes": 0, "log": "bigserial", "postgres_image": None, "dsn": None,
+                "set": {"fsync": "off"}, "worker_image": None,
+            },
+            "sql": {"append": "COPY", "read 1000": "SELECT", "read 10": "SELECT"},
+            "environment": {
+                "place": "local", "cpu": "A CPU", "cores": 2, "memory_bytes": 2**33, "kernel": "Linux 6",
+                "python": "3.13.0", "bench": "0.1.0", "git_revision": None, "postgres": "18.6",
+                "settings": {"fsync": "off"}, "about": {},
+            },
+            "trials": [
+                {
+                    "phase_seconds": {"start": 0.8, "append": 1.2, "settle": 0.1, "read 1000": 0.7, "read 10": 0.9,
+                                      "check": 0.01},
+                    "append": {
+                        "events": 2500, "seconds": 1.0, "events_per_second": 2500.0 if ok else None,
+                        "latency_ms": latency, "client_bound": False, "wal_bytes": 500_000, "producers": [],
+                    },
+                    "reads": [
+                        {**read, "read_batch": 1000, "client_bound": True},
+                        {**read, "read_batch": 10, "max_etag_gap": changes.get("gap", 1)},
+                    ],
+                    "verdict": changes.get("verdict") or OK,
+                    "telemetry": {"table_bytes": 200_000, "index_bytes": 50_000},
+                    "series": {},
+                }
+            ],
+        }
+    )  # fmt: skip
+
+
+FAILED = Verdict(
+    ok=False,
+    expected_events=2500,
+    expected_checksum=1561250,
+    skipped=1234,
+    phantom=1,
+    wrong_checksums=1,
+    examples=[Fault("skipped", 10, producer=1, seq=7), Fault("phantom", 10, etag=12), Fault("phantom")],
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "which"), [("ok", result()), ("gap", result(gap=33)), ("failed", result(verdict=FAILED))]
+)
+def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
+    golden(f"run-{name}.txt", f"{table.terminal(which)}\n{display.summary(which)}\n")
+    golden(f"published-{name}.md", f"{table.published([which])}\n")
+
+
+def test_a_page_is_rewritten_between_its_markers_and_nowhere_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    assert table.rewrite(page, [result()]) is True
+    text = page.read_text()
+    assert text.startswith(f"before\n{table.BEGIN}\n\n| ")
+    assert text.endswith(f"\n\n{table.END}\nafter\n")
+    assert "old" not in text
+    assert table.rewrite(page, [result()]) is False
+
+
+@pytest.mark.parametrize("text", ["no markers", f"{table.BEGIN}", f"{table.BEGIN}{table.BEGIN}{table.END}"])
+def test_a_page_without_its_markers_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(BadInputError, match="the table belongs between"):
+        table.rewrite(page, [result()])
+    assert page.read_text() == text
+
+
+def test_a_result_survives_the_file(tmp_path: Path) -> None:
+    file = store(result(), tmp_path)
+    assert load(file) == result()
+    assert load_all(tmp_path) == [result()]
+    assert file.read_text() == json_text(result())
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": "bench.result/2"}', "\udcff"])
+def test_what_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "result.json"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(BadInputError, match="is no result of the schema"):
+        load(file)
+
+
+def test_the_json_schema_is_the_models() -> None:
+    committed = (REPOSITORY / "results" / "bench.result-1.schema.json").read_text()
+    assert committed == json_schema_text(), "run: make schema"
+
+
+def test_the_published_pages_are_what_their_results_say() -> None:
+    stored = load_all(REPOSITORY / "results" / "published")
+    assert stored
+    assert all(each.ok for each in stored)
+    for name in ("README.md", "results/README.md"):
+        text = (REPOSITORY / name).read_text()
+        assert table.published(stored) in text, "run: python -m bench table README.md results/README.md"
