@@ -84,6 +84,11 @@ class Verdict:
 KINDS = ("skipped", "lost", "duplicated", "reordered", "phantom")
 
 
+def attempted(written: Written) -> int:
+    """How many events producers account for."""
+    return _count(_normal([*written.acknowledged, *written.indeterminate]))
+
+
 def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int) -> bool:
     """Whether the table must be looked through, or its number of rows already proves what it holds.
 

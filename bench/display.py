@@ -123,10 +123,12 @@ def verdict(trial: Trial) -> str:
 def _phases(trial: Trial) -> Iterator[str]:
     append = trial.append
     stored_bytes = trial.telemetry.table_bytes + trial.telemetry.index_bytes
-    wal = "" if append.wal_bytes is None else f", {append.wal_bytes / append.events:.0f} bytes of WAL an event"
+    wal = "" if append.wal_bytes is None else f", {append.wal_bytes / append.events:.0f} of WAL"
     yield _phase("start", trial.phase_seconds["start"])
     yield _phase("append", append.seconds, f"{_rate(append.events_per_second)}  batch {_latency(append.latency_ms)}")
-    yield _phase("settle", trial.phase_seconds["settle"], f"{stored_bytes / append.events:.0f} bytes on disk{wal}")
+    yield _phase(
+        "settle", trial.phase_seconds["settle"], f"an event takes {stored_bytes / append.events:.0f} bytes on disk{wal}"
+    )
     for read in trial.reads:
         rate = _rate(read.events_per_second)
         yield _phase(f"read {read.read_batch}", read.seconds, f"{rate}  page {_latency(read.latency_ms)}")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bench import environment, logs
 from bench.errors import BenchError
-from bench.places import container, embedded, folder
+from bench.places import container, embedded, engine, folder
 
 OPEN_FILES_A_WORKER = 4
 
@@ -58,8 +58,8 @@ def clean() -> list[str]:
     """Remove what dead runs left on this machine and in its Docker engine; say what was done, a line each."""
     done = [f"removed what run {run_id} left on this machine" for run_id in folder.sweep()]
     try:
-        with container.failures():
-            done += [f"removed what run {run_id} left in Docker" for run_id in container.sweep(container.connect())]
+        with engine.failures():
+            done += [f"removed what run {run_id} left in Docker" for run_id in engine.sweep(engine.connect())]
     except BenchError as error:
         done.append(f"Docker was not looked at: {error}")
     for copies in folder.root().glob("binaries-*"):
@@ -86,9 +86,9 @@ def _embedded() -> str:
 
 
 def _docker() -> str:
-    with container.failures():
-        client = container.connect()
-        free = container.free_bytes(client)
+    with engine.failures():
+        client = engine.connect()
+        free = engine.free_bytes(client)
         version = client.version()
     space = "free disk not visible from here" if free is None else f"{free / 2**30:.0f} GiB free"
     return f"engine {version['Version']}, API {version['ApiVersion']}, {space}"
@@ -96,8 +96,8 @@ def _docker() -> str:
 
 def _images() -> list[Finding]:
     try:
-        with container.failures():
-            present = {tag for image in container.connect().images.list() for tag in image.tags}
+        with engine.failures():
+            present = {tag for image in engine.connect().images.list() for tag in image.tags}
     except BenchError:
         return []
     return [

@@ -1,6 +1,7 @@
 """A phase: workers start, wait, go together and report. Listens to their records; judges nothing."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ from bench.control import Connection, gate
 from bench.errors import OutsideError
 from bench.places.site import Ended, Messages, StartWorkers
 from bench.records import Anomaly, Fate, Job, Ledger, Progress, Range, Ready, Report
+
+SAMPLE_SECONDS = 0.5
+"""Progress is kept this often, however many workers tell of theirs."""
 
 Update = Callable[[int, int], None]
 """Takes the events so far and how many workers are done."""
@@ -24,12 +28,9 @@ class Work:
     name: str
     ready: Ready
     report: Report
-    ranges: dict[str, list[Range]]
+    ranges: dict[Fate, list[Range]]
+    """The events of each fate; a fate that no event has is an empty list."""
     anomalies: list[Anomaly]
-
-    def ranges_of(self, fate: Fate | str) -> list[Range]:
-        """The events of one fate."""
-        return self.ranges.get(fate, [])
 
 
 @dataclass
@@ -39,7 +40,7 @@ class _Heard:
     ready: Ready | None = None
     report: Report | None = None
     events: int = 0
-    ranges: dict[str, list[Range]] = field(default_factory=dict)
+    ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
     anomalies: list[Anomaly] = field(default_factory=list)
 
 
@@ -78,8 +79,11 @@ def carry_out(
         update(0, 0)
         for _ in _listen(messages, heard):
             total = sum(each.events for each in heard.values())
-            series.append((time.perf_counter() - began, total))
+            seconds = time.perf_counter() - began
+            if not series or seconds - series[-1][0] >= SAMPLE_SECONDS:
+                series.append((seconds, total))
             update(total, sum(each.report is not None for each in heard.values()))
+        series.append((time.perf_counter() - began, sum(each.events for each in heard.values())))
     return Phase(
         [
             Work(worker, each.ready, each.report, each.ranges, each.anomalies)
@@ -109,7 +113,7 @@ def _listen(messages: Messages, heard: dict[str, _Heard]) -> Iterator[None]:
                 worker.events = events
                 yield
             case Ledger(fate=fate, ranges=ranges):
-                worker.ranges.setdefault(fate, []).extend(ranges)
+                worker.ranges[fate].extend(ranges)
             case Anomaly() as anomaly:
                 worker.anomalies.append(anomaly)
             case Report() as report:

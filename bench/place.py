@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.errors import OutsideError
-from bench.places import container, docker, local
+from bench.places import docker, engine, local
 from bench.places.container import Limits
 from bench.places.docker import Wishes
 from bench.places.folder import RunFolder
@@ -39,7 +39,7 @@ def choose(spec: Spec) -> Choice:
     if spec.place == "auto" and spec.pg_bin:
         return Choice("local", "--pg-bin is given")
     try:
-        version = container.connect().version()["Version"]
+        version = engine.connect().version()["Version"]
     except OutsideError:
         if spec.place == "docker":
             raise
@@ -52,7 +52,7 @@ def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
     if spec.dsn:
         return None
     if choice.name == "docker":
-        return container.free_bytes(container.connect())
+        return engine.free_bytes(engine.connect())
     space = os.statvfs(folder.path)
     return space.f_bavail * space.f_frsize
 

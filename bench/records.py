@@ -11,8 +11,9 @@ import msgspec
 Way = Literal["generate", "log_event", "copy"]
 """A way to append: built in the server, through the log's own function, or COPY."""
 
-Fate = Literal["acknowledged", "indeterminate"]
-"""What became of appended events: committed for sure, or the connection died while they were being committed."""
+Fate = Literal["acknowledged", "indeterminate", "delivered"]
+"""What became of events. Of a producer's: committed for sure, or the connection died while they were being committed.
+Of a consumer's: delivered to it at least once."""
 
 Fault = Literal["duplicated", "reordered", "phantom"]
 """What a consumer can tell by itself: delivered twice, after a later one of its producer, or nobody's event."""
@@ -77,9 +78,9 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ledger"):
-    """A part of what was appended with one fate, or of what was delivered. All parts come before the report."""
+    """A part of the events of one fate. All parts come before the report."""
 
-    fate: Fate | Literal["delivered"]
+    fate: Fate
     ranges: list[Range]
 
 

@@ -63,7 +63,7 @@ def _trial(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watc
         control.settle(connection)
     reads = {size: workers(f"read {size}", [plan.consumer(spec, log, size)]) for size in spec.read_batch}
     with _timed(seconds, "check"):
-        verdict = _verdict(appended, reads, connection, log)
+        verdict = _verdict(spec, log, appended, reads, connection)
 
     table_bytes, index_bytes = control.log_bytes(connection)
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
@@ -77,13 +77,17 @@ def _trial(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watc
     )
 
 
-def _verdict(appended: Phase, reads: dict[int, Phase], connection: Connection, log: Log) -> Verdict:
+def _verdict(spec: Spec, log: Log, appended: Phase, reads: dict[int, Phase], connection: Connection) -> Verdict:
     written = Written(
-        acknowledged=[part for work in appended.works for part in work.ranges_of("acknowledged")],
-        indeterminate=[part for work in appended.works for part in work.ranges_of("indeterminate")],
+        acknowledged=[part for work in appended.works for part in work.ranges["acknowledged"]],
+        indeterminate=[part for work in appended.works for part in work.ranges["indeterminate"]],
     )
+    if checker.attempted(written) != spec.events:
+        raise OutsideError(
+            f"there is no verdict: producers account for {checker.attempted(written):,} of {spec.events:,} events"
+        )
     delivered = [
-        Delivered(size, work.report.events, work.report.checksum, work.ranges_of("delivered"), work.anomalies)
+        Delivered(size, work.report.events, work.report.checksum, work.ranges["delivered"], work.anomalies)
         for size, phase in reads.items()
         for work in phase.works
     ]

@@ -100,7 +100,9 @@ class Statement:
 def check(result: pq.abc.PGresult, encoding: str) -> None:
     """Raise the server's error as psycopg's exception for it, or OperationalError when the connection is gone."""
     if result.status not in _SUCCESS:
-        raise psycopg.errors.error_from_result(result, encoding=encoding)
+        error = psycopg.errors.error_from_result(result, encoding=encoding)
+        # Without a state it is libpq that speaks and not the server: nothing came back.
+        raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
 class Clock:

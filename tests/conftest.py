@@ -12,12 +12,17 @@ import docker
 import psutil
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from bench import control, logs
 from bench.errors import OutsideError
-from bench.places import container, embedded
+from bench.places import embedded
+from bench.places.engine import connect
 from bench.plan import SCHEMA
+
+settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bench")
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -92,7 +97,7 @@ def another(log: control.Connection) -> Iterator[Callable[[], control.Connection
 def engine() -> docker.DockerClient:
     """A Docker engine."""
     try:
-        return container.connect()
+        return connect()
     except OutsideError as error:
         pytest.skip(f"no Docker engine: {error}")
 

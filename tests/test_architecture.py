@@ -9,7 +9,12 @@ from tests.conftest import REPOSITORY
 
 FILES = sorted(file for package in ("bench", "producers", "consumer") for file in (REPOSITORY / package).rglob("*.py"))
 I_O = {"os", "sys", "socket", "subprocess", "pathlib", "psycopg", "time", "docker", "rich", "shutil", "io", "requests"}
-DOCKER_PLACES = {"bench/places/container.py", "bench/places/docker.py", "bench/places/image.py"}
+DOCKER_PLACES = {
+    "bench/places/container.py",
+    "bench/places/docker.py",
+    "bench/places/engine.py",
+    "bench/places/image.py",
+}
 
 
 def imports(file: Path) -> set[str]:

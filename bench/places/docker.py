@@ -7,8 +7,9 @@ from functools import partial
 
 from docker.models.images import Image
 
-from bench.places import container, dsn, image
-from bench.places.container import Database, Engine, Limits
+from bench.places import container, dsn, engine, image
+from bench.places.container import Database, Limits
+from bench.places.engine import Engine
 from bench.places.folder import RunFolder
 from bench.places.site import Site
 
@@ -27,17 +28,15 @@ class Wishes:
 def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iterator[Site]:
     """Start a Postgres container."""
     password = container.new_password()
-    with container.failures(), ExitStack() as stack:
-        engine = _engine(folder)
-        postgres_image = engine.image(wishes.postgres_image or container.POSTGRES_IMAGE)
-        worker_image = _worker_image(engine, wishes)
-        secret = engine.secrets(stack, worker_image, container.password_files(password))
-        database = container.postgres(engine, stack, postgres_image, settings, wishes.postgres_limits, secret, password)
+    with engine.failures(), ExitStack() as stack:
+        here = _engine(folder)
+        postgres_image = here.image(wishes.postgres_image or container.POSTGRES_IMAGE)
+        worker_image = _worker_image(here, wishes)
+        secret = here.secrets(stack, worker_image, container.password_files(password))
+        database = container.postgres(here, stack, postgres_image, settings, wishes.postgres_limits, secret, password)
         yield Site(
             conninfo=database.conninfo,
-            start_workers=partial(
-                container.start_workers, engine, worker_image, database, secret, wishes.worker_limits
-            ),
+            start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
             about={"postgres_image": _identity(postgres_image), "worker_image": _identity(worker_image)},
         )
 
@@ -47,29 +46,27 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
     """Use the Postgres at `address`, a connection string of libpq that must mean the same inside a container."""
     dsn.refuse_for_containers(address)
     variables, password = dsn.variables(address)
-    with container.failures(), ExitStack() as stack:
-        engine = _engine(folder)
-        worker_image = _worker_image(engine, wishes)
-        secret = engine.secrets(stack, worker_image, container.password_files(password or ""))
+    with engine.failures(), ExitStack() as stack:
+        here = _engine(folder)
+        worker_image = _worker_image(here, wishes)
+        secret = here.secrets(stack, worker_image, container.password_files(password or ""))
         database = Database(dsn.with_password(address, password), variables, network="host")
         yield Site(
             conninfo=database.conninfo,
-            start_workers=partial(
-                container.start_workers, engine, worker_image, database, secret, wishes.worker_limits
-            ),
+            start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
             about={"worker_image": _identity(worker_image)},
         )
 
 
 def _engine(folder: RunFolder) -> Engine:
     """The engine, rid of what dead runs left in it."""
-    client = container.connect()
-    container.sweep(client)
+    client = engine.connect()
+    engine.sweep(client)
     return Engine(client, folder)
 
 
-def _worker_image(engine: Engine, wishes: Wishes) -> Image:
-    return engine.image(wishes.worker_image) if wishes.worker_image else image.built(engine.client)
+def _worker_image(here: Engine, wishes: Wishes) -> Image:
+    return here.image(wishes.worker_image) if wishes.worker_image else image.built(here.client)
 
 
 def _identity(which: Image) -> str:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import docker
@@ -14,6 +16,15 @@ from bench.files import COMPOSE, PACKAGES
 
 REPOSITORY = "eventlog-bench-worker"
 _DOCKERFILE = "compose/worker.Dockerfile"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to put into an image or a volume."""
+
+    content: bytes
+    owner: int = 0
+    mode: int = 0o644
 
 
 def sources() -> dict[str, Path]:
@@ -32,7 +43,7 @@ def built(client: docker.DockerClient) -> Image:
     Raises:
         OutsideError: the build failed; the message ends with what it printed last.
     """
-    contents = {name: file.read_bytes() for name, file in sources().items()}
+    contents = {name: File(file.read_bytes()) for name, file in sources().items()}
     digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:12]
     tag = f"{REPOSITORY}:{digest}"
     try:
@@ -41,7 +52,7 @@ def built(client: docker.DockerClient) -> Image:
         pass
     try:
         image, _ = client.images.build(
-            fileobj=_tar(contents),
+            fileobj=io.BytesIO(tarred(contents)),
             custom_context=True,
             dockerfile=_DOCKERFILE,
             tag=tag,
@@ -56,13 +67,12 @@ def built(client: docker.DockerClient) -> Image:
     return image
 
 
-def _tar(contents: dict[str, bytes]) -> io.BytesIO:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, content in contents.items():
+def tarred(files: Mapping[str, File]) -> bytes:
+    """A tar archive of files by their paths."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, file in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            entry.mode = 0o644
-            tar.addfile(entry, io.BytesIO(content))
-    file.seek(0)
-    return file
+            entry.size, entry.mode, entry.uid, entry.gid = len(file.content), file.mode, file.owner, file.owner
+            tar.addfile(entry, io.BytesIO(file.content))
+    return archive.getvalue()

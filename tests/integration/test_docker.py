@@ -14,8 +14,8 @@ import pytest
 from docker.models.containers import Container
 
 from bench import results
-from bench.places import container
 from bench.places.dsn import pgpass
+from bench.places.engine import LABEL, SECRETS, sweep
 from tests.conftest import REPOSITORY, Bench
 
 pytestmark = pytest.mark.docker
@@ -36,8 +36,8 @@ def output(container: Container, *command: str, user: str = "") -> str | None:
 
 
 def nothing_is_left(engine: docker.DockerClient, bench: Bench) -> None:
-    label = {"label": container.LABEL}
-    assert engine.containers.list(all=True, filters={"label": container.LABEL}) == []
+    label = {"label": LABEL}
+    assert engine.containers.list(all=True, filters={"label": LABEL}) == []
     assert engine.networks.list(filters=label) == []
     assert engine.volumes.list(filters=label) == []
     assert bench.runs() == []
@@ -55,7 +55,7 @@ def read_until(process: "subprocess.Popen[str]", start: str) -> None:
 @pytest.fixture(autouse=True)
 def clean_engine(engine: docker.DockerClient, bench: Bench) -> Iterator[None]:
     yield
-    container.sweep(engine)
+    sweep(engine)
 
 
 @pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
@@ -102,12 +102,12 @@ def test_a_failed_verdict(engine: docker.DockerClient, bench: Bench) -> None:
 
 def test_containers_may_do_little_and_the_password_is_nowhere(engine: docker.DockerClient, bench: Bench) -> None:
     limits = ("--worker-memory", "200m", "--worker-cpus", "0.5", "--postgres-memory", "1g", "--postgres-cpus", "1.5")
-    process = bench.start(*SMALL[:-1], "1000000", *limits)
+    process = bench.start(*SMALL[:-1], "20000", *limits)
     read_until(process, "append: 2 producers started")
-    containers = engine.containers.list(filters={"label": container.LABEL})
+    containers = engine.containers.list(filters={"label": LABEL})
     assert len(containers) == 3
     secret = engine.containers.get(next(c.id or "" for c in containers if "postgres" in str(c.name)))
-    password = output(secret, "cat", f"{container.SECRETS}/password") or ""
+    password = output(secret, "cat", f"{SECRETS}/password") or ""
     assert len(password) >= 20
     for each in containers:
         each.reload()
@@ -133,7 +133,7 @@ def test_containers_may_do_little_and_the_password_is_nowhere(engine: docker.Doc
 
 @pytest.mark.parametrize("until", ["place:", "append: starting", "append: 2 producers started", "read 10: starting"])
 def test_an_interrupt_leaves_nothing(engine: docker.DockerClient, bench: Bench, until: str) -> None:
-    limit = "20000" if until.startswith("read") else "200000000"
+    limit = "20000" if until.startswith("read") else "3000000"
     words = ("--insert-batch", "1000", "--limit", limit, "--read-batch", "1000,10")
     process = bench.start("run", "--place", "docker", "--scale", "2", *words)
     read_until(process, until)
@@ -144,9 +144,9 @@ def test_an_interrupt_leaves_nothing(engine: docker.DockerClient, bench: Bench, 
 
 
 def test_a_producer_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
-    process = bench.start(*SMALL[:-1], "1000000")
+    process = bench.start(*SMALL[:-1], "20000")
     read_until(process, "append: 2 producers started")
-    for each in engine.containers.list(filters={"label": container.LABEL}):
+    for each in engine.containers.list(filters={"label": LABEL}):
         if "producer-1" in str(each.name):
             each.kill()
     _, stderr = process.communicate(timeout=30)
@@ -164,9 +164,9 @@ def test_a_producer_that_is_killed_for_memory_says_so(engine: docker.DockerClien
 
 
 def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
-    process = bench.start(*SMALL[:-1], "1000000")
+    process = bench.start(*SMALL[:-1], "20000")
     read_until(process, "append: 2 producers started")
-    for each in engine.containers.list(filters={"label": container.LABEL}):
+    for each in engine.containers.list(filters={"label": LABEL}):
         if str(each.name).endswith("postgres"):
             each.kill()
     _, stderr = process.communicate(timeout=60)
@@ -176,13 +176,20 @@ def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: 
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(engine: docker.DockerClient, bench: Bench) -> None:
-    process = bench.start(*SMALL[:-1], "1000000")
+    process = bench.start(*SMALL[:-1], "20000")
     read_until(process, "append: 2 producers started")
     process.kill()
     process.communicate()
-    assert len(engine.containers.list(filters={"label": container.LABEL})) >= 1
+    assert len(engine.containers.list(filters={"label": LABEL})) >= 1
     cleaned = bench("clean")
     assert "left in Docker" in cleaned.stdout
+    nothing_is_left(engine, bench)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_start(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench("run", "--place", "docker", "--scale", "1000", "--limit", "1000000000", "--payload-bytes", "1000")
+    assert ran.returncode == 3
+    assert "GiB are free" in ran.stderr
     nothing_is_left(engine, bench)
 
 
@@ -235,7 +242,7 @@ def test_the_pgtap_tests_pass(engine: docker.DockerClient) -> None:
         detach=True,
         environment={"POSTGRES_PASSWORD": os.urandom(8).hex()},
         volumes={str(REPOSITORY / "sql"): {"bind": "/sql", "mode": "ro"}},
-        labels={container.LABEL: "pgtap"},
+        labels={LABEL: "pgtap"},
     )
     try:
         deadline = time.monotonic() + 60
@@ -276,13 +283,13 @@ def test_by_hand_with_compose(bench: Bench) -> None:
 
 def test_workers_start_together(engine: docker.DockerClient, bench: Bench) -> None:
     """No producer appends before the last one is ready: while one is still to come, the log is empty."""
-    process = bench.start(*SMALL[:4], "10", *SMALL[5:-1], "100000")
+    process = bench.start(*SMALL[:4], "10", *SMALL[5:-1], "20000")
     seen: list[int] = []
     reader = threading.Thread(target=read_until, args=(process, "append: 10 producers started"))
     reader.start()
     query = ["psql", "-Atc", "SELECT count(*) FROM bench.events_log"]
     while reader.is_alive():
-        for each in engine.containers.list(filters={"label": container.LABEL}, ignore_removed=True):
+        for each in engine.containers.list(filters={"label": LABEL}, ignore_removed=True):
             if str(each.name).endswith("postgres"):
                 answer = output(each, *query)
                 if reader.is_alive() and answer:

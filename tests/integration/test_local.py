@@ -126,7 +126,7 @@ def test_a_log_that_does_not_move_on_is_ended(bench: Bench, tmp_path: Path) -> N
 @pytest.mark.parametrize("until", ["place:", "append: starting", "append: 2 producers started", "read 10: 1 consumer"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(bench: Bench, until: str, number: signal.Signals) -> None:
-    limit = "20000" if until.startswith("read") else "200000000"
+    limit = "20000" if until.startswith("read") else "3000000"
     words = ("--insert-batch", "1000", "--limit", limit, "--read-batch", "1000,10")
     process = bench.start("run", "--place", "local", "--scale", "2", *words)
     assert process.stderr is not None
@@ -136,28 +136,28 @@ def test_an_interrupt_leaves_nothing(bench: Bench, until: str, number: signal.Si
     else:
         pytest.fail(f"it ended before it said {until!r}")
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=15)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "bench: interrupted; everything that was started is stopped"
     nothing_is_left(bench)
 
 
 def test_a_producer_that_dies_fails_the_run(bench: Bench) -> None:
-    words = ("--scale", "3", "--insert-batch", "100", "--limit", "200000000")
+    words = ("--scale", "3", "--insert-batch", "100", "--limit", "2000000")
     process = bench.start("run", "--place", "local", *words)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("append: 3 producers started"):
             break
     bench.processes("-m producers")[0].kill()
-    _, stderr = process.communicate(timeout=15)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "ended before its job was done, with exit code -9: ended by signal 9" in stderr
     nothing_is_left(bench)
 
 
 def test_a_postgres_that_dies_fails_the_run_with_its_workers_last_words(bench: Bench) -> None:
-    process = bench.start(*SMALL[:-1], "2000000")
+    process = bench.start(*SMALL[:-1], "20000")
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("append: 2 producers started"):
@@ -183,7 +183,7 @@ def test_sql_that_fails_is_told_by_the_worker_that_ran_it(bench: Bench, tmp_path
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench) -> None:
-    process = bench.start(*SMALL[:-1], "2000000")
+    process = bench.start(*SMALL[:-1], "20000")
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("append: 2 producers started"):
@@ -200,7 +200,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench) -> None:
 
 
 def test_a_living_run_is_not_cleaned_away(bench: Bench) -> None:
-    process = bench.start(*SMALL[:-1], "2000000")
+    process = bench.start(*SMALL[:-1], "20000")
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("append: 2 producers started"):
@@ -208,7 +208,7 @@ def test_a_living_run_is_not_cleaned_away(bench: Bench) -> None:
     bench("clean")
     assert bench.processes("postgres -D")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=15)
+    process.communicate(timeout=30)
     assert process.returncode == 130
 
 

@@ -1,0 +1,141 @@
+"""The two programs by themselves: a job in the environment, records on stdout, words for people on stderr."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench import logs, plan
+from bench.control import Connection
+from bench.places.dsn import variables
+from bench.records import Job, Ledger, Record, Report, decode_record, encode_job
+from bench.spec import make
+
+BIGSERIAL = logs.load("bigserial")
+
+
+def start(program: str, connection: Connection, job: Job | bytes, **popen: Any) -> "subprocess.Popen[bytes]":
+    address, _ = variables(connection.info.dsn)
+    text = job if isinstance(job, bytes) else encode_job(job)
+    return subprocess.Popen(
+        [sys.executable, "-m", program],
+        env={**os.environ, **address, "BENCH_JOB": text.decode()},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
+    )
+
+
+def work(program: str, connection: Connection, job: Job | bytes) -> tuple[int, list[Record], str]:
+    process = start(program, connection, job)
+    stdout, stderr = process.communicate(timeout=60)
+    return process.returncode, [decode_record(line) for line in stdout.splitlines()], stderr.decode()
+
+
+def producer(**flags: Any) -> Any:
+    return plan.producers(make({"scale": 1, "limit": 100, "insert_batch": 30, **flags}, None), BIGSERIAL)[0]
+
+
+@pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
+def test_a_producer_appends_its_events_in_batches_of_one_transaction(log: Connection, append: str) -> None:
+    code, records, stderr = work("producers", log, producer(append=append))
+    assert (code, stderr) == (0, "")
+    assert records[-2] == Ledger("acknowledged", [(0, 0, 99)])
+    assert isinstance(records[-1], Report)
+    assert (records[-1].events, records[-1].checksum) == (100, 4950)
+    sizes = log.execute("SELECT count(*) FROM events_log GROUP BY xmin::text::bigint ORDER BY xmin::text::bigint")
+    assert sizes.fetchall() == [(30,), (30,), (30,), (10,)]
+    seqs = log.execute("SELECT (payload ->> 'seq')::int FROM events_log ORDER BY etag").fetchall()
+    assert seqs == [(seq,) for seq in range(100)]
+
+
+def test_a_connection_that_dies_in_a_batch_leaves_that_batch_in_doubt(log: Connection) -> None:
+    log.execute(
+        """CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN
+               IF (SELECT count(*) FROM events_log) > 60 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+               RETURN NULL;
+           END $$;
+           CREATE TRIGGER cut AFTER INSERT ON events_log FOR EACH STATEMENT EXECUTE FUNCTION cut()"""
+    )
+    code, records, stderr = work("producers", log, producer())
+    assert code == 1
+    assert records[-2:] == [Ledger("acknowledged", [(0, 0, 59)]), Ledger("indeterminate", [(0, 60, 89)])]
+    assert "terminating connection" in stderr
+
+
+def test_a_producer_that_draws_its_number(log: Connection) -> None:
+    log.execute("CREATE SEQUENCE producer_number MINVALUE 0 START 5")
+    job = msgspec.structs.replace(producer(), producer="SELECT nextval('producer_number')")
+    _, records, _ = work("producers", log, job)
+    assert records[-2] == Ledger("acknowledged", [(5, 0, 99)])
+
+
+def test_a_log_that_takes_less_than_it_is_given_ends_the_producer(log: Connection) -> None:
+    log.execute(
+        """CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN RETURN CASE WHEN NEW.payload ->> 'seq' = '7' THEN NULL ELSE NEW END; END $$;
+           CREATE TRIGGER skip BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION skip()"""
+    )
+    for append in ("generate", "log_event", "copy"):
+        code, _, stderr = work("producers", log, producer(append=append))
+        assert code == 1
+        assert "the log took 29 of the 30 events of a batch and reported no error" in stderr
+
+
+def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
+    work("producers", log, producer())
+    log.execute("DELETE FROM events_log WHERE (payload ->> 'seq')::int IN (10, 11, 50)")
+    code, records, _ = work("consumer", log, plan.consumer(make({"limit": 100}, None), BIGSERIAL, 7))
+    assert code == 0
+    assert records[-2] == Ledger("delivered", [(0, 0, 9), (0, 12, 49), (0, 51, 99)])
+    assert isinstance(records[-1], Report)
+    assert (records[-1].events, records[-1].checksum) == (97, 4950 - 10 - 11 - 50)
+    assert records[-1].max_etag_gap == 3
+
+
+def test_an_empty_log_is_read_to_its_end(log: Connection) -> None:
+    code, records, _ = work("consumer", log, plan.consumer(make({}, None), BIGSERIAL, 10))
+    assert code == 0
+    assert isinstance(records[-1], Report)
+    assert (records[-1].events, records[-1].max_etag_gap) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("program", "job", "says"),
+    [
+        ("producers", b"", "BENCH_JOB holds no job"),
+        ("producers", b'{"job": "producer", "turbo": true}', "BENCH_JOB holds no job"),
+        ("consumer", encode_job(producer()), "BENCH_JOB holds a ProducerJob"),
+        ("producers", encode_job(producer()).replace(b"log_event(", b"no_such_function("), "no_such_function"),
+    ],
+)
+def test_a_job_that_cannot_be_done_is_told_in_a_sentence(log: Connection, program: str, job: bytes, says: str) -> None:
+    code, records, stderr = work(program, log, job)
+    assert code == 1
+    assert records == []
+    assert says in stderr
+    assert "Traceback" not in stderr
+
+
+def test_a_worker_whose_orchestrator_is_gone_ends(log: Connection) -> None:
+    read, write = os.pipe()
+    process = start("producers", log, producer(insert_batch=1, limit=100_000_000), stdout=write)
+    os.close(write)
+    assert os.read(read, 1)
+    os.close(read)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.decode().strip() == "the orchestrator is gone"
+
+
+def test_a_server_that_is_not_there(log: Connection) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "producers"],
+        env={**os.environ, "PGHOST": "127.0.0.1", "PGPORT": "1", "BENCH_JOB": encode_job(producer()).decode()},
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert b"connection failed" in process.stderr
