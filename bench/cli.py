@@ -157,6 +157,8 @@ def run(
         export_json.write_text(results.json_text(result), encoding="utf-8")
     if export_markdown:
         export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
+    if not quiet:
+        print()
     print(table.terminal(result))
     if not quiet:
         print(display.summary(result))
