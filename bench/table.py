@@ -1,13 +1,18 @@
 """The throughput table, made from results alone, for a terminal, a markdown file or between a page's markers."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from tabulate import tabulate
 
 from bench.errors import BadInputError
 from bench.results import Read, Result, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BEGIN = "<!-- bench table: begin -->"
 END = "<!-- bench table: end -->"
@@ -22,6 +27,8 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
     `lapsed_time` is in milliseconds and Throughput in events/s, both of the read. A trial whose verdict is not ok says
     FAILED where its throughput would be.
     """
+    import pandas as pd  # noqa: PLC0415 - a third of a second that every command would wait for
+
     return pd.DataFrame(
         [_row(result, trial, read) for result in results for trial in result.trials for read in trial.reads]
     )
