@@ -119,7 +119,9 @@ def failures() -> Iterator[None]:
     except APIError as error:
         raise OutsideError(f"Docker refused: {error.explanation or error}") from error
     except (DockerException, RequestException) as error:
-        raise OutsideError(f"the Docker engine broke off: {error}") from error
+        raise OutsideError(
+            f"the Docker engine broke off ({error}); when it is back, `bench clean` removes what is left"
+        ) from error
 
 
 def sweep(client: docker.DockerClient) -> list[str]:

@@ -18,7 +18,8 @@ KILL_SECONDS = 5
 @contextmanager
 def start_workers(database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
     """Start one process a job; `database` holds libpq's variables."""
-    environment = {**os.environ, **database, "PYTHONPATH": str(PACKAGES)}
+    path = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, **database, "PYTHONPATH": path}
     workers: list[subprocess.Popen[bytes]] = []
     ears = Ears()
     try:
