@@ -47,7 +47,8 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
             connection.pgconn.nonblocking = 0
             work(connection, job)
     except psycopg.Error as error:
-        fail(str(error).strip())
+        told = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
+        fail("\n".join(filter(None, told)) or str(error).strip())
     except BrokenPipeError:
         # Nobody reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """Fixtures: one embedded Postgres for all tests that need a database, a Docker engine, the program itself."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from psycopg import sql
 
 from bench import control, logs
 from bench.errors import OutsideError
+from bench.files import SQL
 from bench.places import embedded
 from bench.places.engine import connect
 from bench.plan import SCHEMA
@@ -100,6 +102,31 @@ def engine() -> docker.DockerClient:
         return connect()
     except OutsideError as error:
         pytest.skip(f"no Docker engine: {error}")
+
+
+def write_log(folder: Path, schema_sql: str, **changes: str) -> Path:
+    """Write a log of this SQL, with the log.toml of bigserial but for some keys, given as TOML; return its folder."""
+    text = (SQL / "bigserial" / "log.toml").read_text()
+    for key, value in changes.items():
+        text = re.sub(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
+    folder.mkdir(exist_ok=True)
+    (folder / "log.toml").write_text(text)
+    (folder / "schema.sql").write_text(schema_sql)
+    return folder
+
+
+def broken_log(folder: Path, how: str) -> Path:
+    """Write the bigserial log broken by some SQL that runs after its own."""
+    return write_log(folder, (SQL / "bigserial" / "schema.sql").read_text() + how)
+
+
+def read_until(process: "subprocess.Popen[str]", start: str) -> None:
+    """Read the program's stderr up to a line that starts like this."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(start):
+            return
+    pytest.fail(f"it ended before it said {start!r}")
 
 
 class Bench:

@@ -10,18 +10,9 @@ from bench import control, logs
 from bench.control import Connection
 from bench.errors import BadInputError, OutsideError
 from bench.plan import GATE, SCHEMA
-from tests.conftest import REPOSITORY
+from tests.conftest import write_log
 
 BIGSERIAL = logs.load("bigserial")
-
-
-def write_log(folder: Path, schema: str, **changes: str) -> Path:
-    text = (REPOSITORY / "sql" / "bigserial" / "log.toml").read_text()
-    for key, value in changes.items():
-        text = "\n".join(line if not line.startswith(key) else f"{key} = {value}" for line in text.splitlines())
-    (folder / "log.toml").write_text(text)
-    (folder / "schema.sql").write_text(schema)
-    return folder
 
 
 def test_the_schema_is_ours_alone_and_gone_afterwards(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from docker.models.containers import Container
 from bench import results
 from bench.places.dsn import pgpass
 from bench.places.engine import LABEL, SECRETS, sweep
-from tests.conftest import REPOSITORY, Bench
+from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
 pytestmark = pytest.mark.docker
 
@@ -42,14 +42,6 @@ def nothing_is_left(engine: docker.DockerClient, bench: Bench) -> None:
     assert engine.volumes.list(filters=label) == []
     assert bench.runs() == []
     assert bench.processes() == []
-
-
-def read_until(process: "subprocess.Popen[str]", start: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(start):
-            return
-    pytest.fail(f"it ended before it said {start!r}")
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +86,8 @@ def test_an_older_postgres(engine: docker.DockerClient, bench: Bench) -> None:
 
 
 def test_a_failed_verdict(engine: docker.DockerClient, bench: Bench) -> None:
-    ran = bench(*SMALL, "--log", str(REPOSITORY / "tests" / "logs" / "lossy"))
+    log = broken_log(bench.folder / "lossy", (REPOSITORY / "tests" / "logs" / "lossy.sql").read_text())
+    ran = bench(*SMALL, "--log", str(log))
     assert ran.returncode == 1, ran.stderr
     assert stored(bench).trials[0].verdict.lost == 2
     nothing_is_left(engine, bench)

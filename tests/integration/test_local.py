@@ -4,14 +4,13 @@ import json
 import os
 import signal
 import socket
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from bench import results
 from bench.places import embedded
-from tests.conftest import REPOSITORY, Bench
+from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
 LOGS = REPOSITORY / "tests" / "logs"
 SMALL = ("run", "--place", "local", "--scale", "2", "--insert-batch", "100", "--insert-loops", "3")
@@ -97,7 +96,8 @@ def test_a_spec_file(bench: Bench) -> None:
     ],
 )
 def test_a_broken_log_fails_under_the_right_name(bench: Bench, log: str, faults: dict[str, int]) -> None:
-    ran = bench(*SMALL, "--log", str(LOGS / log), "--read-batch", "100,7")
+    folder = broken_log(bench.folder / log, (LOGS / f"{log}.sql").read_text())
+    ran = bench(*SMALL, "--log", str(folder), "--read-batch", "100,7")
     assert ran.returncode == 1, ran.stderr
     trial = stored(bench).trials[0]
     counts = {kind: getattr(trial.verdict, kind) for kind in ("skipped", "lost", "duplicated", "reordered", "phantom")}
@@ -111,13 +111,11 @@ def test_a_broken_log_fails_under_the_right_name(bench: Bench, log: str, faults:
     nothing_is_left(bench)
 
 
-def test_a_log_that_does_not_move_on_is_ended(bench: Bench, tmp_path: Path) -> None:
-    folder = tmp_path / "stuck"
-    folder.mkdir()
-    (folder / "log.toml").write_text((LOGS / "hiding" / "log.toml").read_text())
-    schema = (LOGS / "hiding" / "schema.sql").read_text()
-    (folder / "schema.sql").write_text(schema.replace("WHERE etag > coalesce(last_etag, 0) AND etag <> 5", ""))
-    ran = bench(*SMALL, "--log", str(folder))
+def test_a_log_that_does_not_move_on_is_ended(bench: Bench) -> None:
+    stuck = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+               RETURNS SETOF events_log LANGUAGE sql STABLE
+               AS 'SELECT * FROM events_log ORDER BY etag LIMIT max_events'"""
+    ran = bench(*SMALL, "--log", str(broken_log(bench.folder / "stuck", stuck)))
     assert ran.returncode == 3
     assert "the log does not move on" in ran.stderr
     nothing_is_left(bench)
@@ -129,12 +127,7 @@ def test_an_interrupt_leaves_nothing(bench: Bench, until: str, number: signal.Si
     limit = "20000" if until.startswith("read") else "3000000"
     words = ("--insert-batch", "1000", "--limit", limit, "--read-batch", "1000,10")
     process = bench.start("run", "--place", "local", "--scale", "2", *words)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(until):
-            break
-    else:
-        pytest.fail(f"it ended before it said {until!r}")
+    read_until(process, until)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -145,10 +138,7 @@ def test_an_interrupt_leaves_nothing(bench: Bench, until: str, number: signal.Si
 def test_a_producer_that_dies_fails_the_run(bench: Bench) -> None:
     words = ("--scale", "3", "--insert-batch", "100", "--limit", "2000000")
     process = bench.start("run", "--place", "local", *words)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("append: 3 producers started"):
-            break
+    read_until(process, "append: 3 producers started")
     bench.processes("-m producers")[0].kill()
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 3
@@ -158,10 +148,7 @@ def test_a_producer_that_dies_fails_the_run(bench: Bench) -> None:
 
 def test_a_postgres_that_dies_fails_the_run_with_its_workers_last_words(bench: Bench) -> None:
     process = bench.start(*SMALL[:-1], "20000")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("append: 2 producers started"):
-            break
+    read_until(process, "append: 2 producers started")
     (run,) = bench.runs()
     os.kill(int((run / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
     _, stderr = process.communicate(timeout=30)
@@ -171,23 +158,16 @@ def test_a_postgres_that_dies_fails_the_run_with_its_workers_last_words(bench: B
     nothing_is_left(bench)
 
 
-def test_sql_that_fails_is_told_by_the_worker_that_ran_it(bench: Bench, tmp_path: Path) -> None:
-    folder = tmp_path / "picky"
-    folder.mkdir()
-    (folder / "log.toml").write_text((LOGS / "hiding" / "log.toml").read_text())
-    schema = (LOGS / "hiding" / "schema.sql").read_text()
-    (folder / "schema.sql").write_text(schema + "ALTER TABLE events_log ADD CONSTRAINT picky CHECK (etag < 150);")
-    ran = bench(*SMALL, "--log", str(folder))
+def test_sql_that_fails_is_told_by_the_worker_that_ran_it(bench: Bench) -> None:
+    picky = "ALTER TABLE events_log ADD CONSTRAINT picky CHECK (etag < 150)"
+    ran = bench(*SMALL, "--log", str(broken_log(bench.folder / "picky", picky)))
     assert ran.returncode == 3
     assert 'violates check constraint "picky"' in ran.stderr
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench) -> None:
     process = bench.start(*SMALL[:-1], "20000")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("append: 2 producers started"):
-            break
+    read_until(process, "append: 2 producers started")
     process.kill()
     process.communicate()
     assert len(bench.runs()) == 1
@@ -201,10 +181,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench) -> None:
 
 def test_a_living_run_is_not_cleaned_away(bench: Bench) -> None:
     process = bench.start(*SMALL[:-1], "20000")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("append: 2 producers started"):
-            break
+    read_until(process, "append: 2 producers started")
     bench("clean")
     assert bench.processes("postgres -D")
     process.send_signal(signal.SIGINT)
@@ -298,7 +275,7 @@ def test_by_hand(bench: Bench) -> None:
         assert bench("start").returncode == 2
         assert bench("stop").returncode == 0
         assert bench("seed").returncode == 2
-        assert bench("start", "--log", str(LOGS / "hiding")).returncode == 2
+        assert bench("start", "--log", str(broken_log(bench.folder / "other", ""))).returncode == 2
         port = address.rpartition(":")[2].partition("/")[0]
         assert bench("start", "--port", port).returncode == 0
         assert bench("psql", "--", "-Atc", "SELECT etag FROM get_event('me')").stdout == "1\n"
