@@ -1,6 +1,7 @@
 """The commands and their flags. No logic: each command calls what does it and turns its end into an exit code."""
 
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -145,6 +146,7 @@ def run(
         raise BadInputError(f"--append {what.append}: the log {which.name} supports {', '.join(which.append)}")
     for file in (export_json, export_markdown):
         _refuse_unwritable(file)
+    _refuse_unusable(output)
 
     where = choose(what)
     if not quiet:
@@ -152,17 +154,18 @@ def run(
     with folder.opened(results.new_run_id()) as run_folder:
         result = execute(what, which, where, run_folder, display.watch(quiet=quiet))
 
-    file = results.store(result, output)
-    if export_json:
-        export_json.write_text(results.json_text(result), encoding="utf-8")
-    if export_markdown:
-        export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
     if not quiet:
         print()
     print(table.terminal(result))
     if not quiet:
         print(display.summary(result))
+    file = results.store(result, output)
+    if not quiet:
         print(f"result: {file}")
+    if export_json:
+        export_json.write_text(results.json_text(result), encoding="utf-8")
+    if export_markdown:
+        export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -259,5 +262,10 @@ def _refuse_unwritable(file: Path | None) -> None:
         raise BadInputError(f"{file} cannot be written: name a file in a folder that is there")
 
 
-if __name__ == "__main__":
-    main()
+def _refuse_unusable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise BadInputError(f"--output {output}: {error.strerror}") from error

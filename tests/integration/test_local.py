@@ -212,6 +212,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start(bench: Bench) -> N
         (["--limit", "5", "--insert-loops", "5"], 2, "say the same thing"),
         (["--export-json", "no/such/folder.json"], 2, "cannot be written"),
         (["--spec", "none.toml"], 2, "No such file"),
+        (["--output", "/dev/null/runs"], 2, "--output /dev/null/runs: Not a directory"),
         (["--place", "local", "--dsn", "host=127.0.0.1 port=1 dbname=x"], 3, "does not let us in"),
     ],
 )
