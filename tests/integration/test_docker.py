@@ -14,7 +14,6 @@ import pytest
 from docker.models.containers import Container
 
 from bench import results
-from bench.places.dsn import pgpass
 from bench.places.engine import LABEL, SECRETS, sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
@@ -216,10 +215,6 @@ def test_workers_in_containers_on_a_postgres_by_its_address(engine: docker.Docke
     finally:
         bench("stop", "--drop")
     nothing_is_left(engine, bench)
-
-
-def test_a_password_file_keeps_every_character() -> None:
-    assert pgpass("a:b\\c") == "*:*:*:*:a\\:b\\\\c\n"
 
 
 def test_the_pgtap_tests_pass(engine: docker.DockerClient) -> None:

@@ -50,6 +50,13 @@ def test_a_producer_appends_its_events_in_batches_of_one_transaction(log: Connec
     assert seqs == [(seq,) for seq in range(100)]
 
 
+@pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
+def test_payloads_are_padded_to_the_byte(log: Connection, append: str) -> None:
+    code, _, stderr = work("producers", log, producer(append=append, payload_bytes=123))
+    assert (code, stderr) == (0, "")
+    assert log.execute("SELECT DISTINCT octet_length(payload::text) FROM events_log").fetchall() == [(123,)]
+
+
 def test_a_connection_that_dies_in_a_batch_leaves_that_batch_in_doubt(log: Connection) -> None:
     log.execute(
         """CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$

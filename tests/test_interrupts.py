@@ -1,0 +1,65 @@
+"""Interrupts, in a process of their own: signals are the process's."""
+
+import subprocess
+import sys
+
+START = """
+import os, signal
+from bench.interrupts import held, install
+install()
+def strike(): os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def run(program: str) -> str:
+    ran = subprocess.run([sys.executable, "-c", START + program], capture_output=True, text=True, check=False)
+    return ran.stdout + ran.stderr.strip().rpartition("\n")[2]
+
+
+def test_an_interrupt_is_raised_at_once() -> None:
+    assert run("strike(); print('not reached')") == "KeyboardInterrupt"
+
+
+def test_an_interrupt_is_held_until_the_last_hold_ends() -> None:
+    program = """
+with held():
+    with held():
+        strike()
+        print('held')
+    print('still')
+print('not reached')
+"""
+    assert run(program) == "held\nstill\nKeyboardInterrupt"
+
+
+def test_a_second_interrupt_does_not_stop_the_stopping() -> None:
+    program = """
+try:
+    strike()
+finally:
+    strike()
+    with held():
+        strike()
+    print('stopped')
+"""
+    assert run(program) == "stopped\nKeyboardInterrupt"
+
+
+def test_other_threads_hold_nothing() -> None:
+    program = """
+import threading
+go, holding = threading.Event(), threading.Event()
+def hold():
+    with held():
+        holding.set()
+        go.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+holding.wait()
+try:
+    strike()
+    print('not reached')
+finally:
+    go.set()
+"""
+    assert run(program) == "KeyboardInterrupt"

@@ -1,0 +1,54 @@
+"""Loading a log."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import logs
+from bench.errors import BadInputError
+from bench.files import SQL
+from tests.conftest import write_log
+
+
+def test_every_log_that_ships_can_be_loaded() -> None:
+    assert "bigserial" in logs.shipped()
+    for name in logs.shipped():
+        assert logs.load(name).name == name
+
+
+def test_a_folder_of_the_users_own(tmp_path: Path) -> None:
+    log = logs.load(str(write_log(tmp_path / "mine", "SELECT 1", append='["copy"]')))
+    assert (log.name, log.append, log.schema_sql) == ("mine", ["copy"], "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"table": '"events; DROP"'}, "table: String should match"),
+        ({"cursor": "[]"}, "cursor: List should have at least 1 item"),
+        ({"append": '["telepathy"]'}, "append.0: Input should be"),
+        ({"postgres": "9"}, "postgres: Input should be greater"),
+        ({"title": "1"}, "title: Input should be a valid string"),
+        ({"title": '"t"\ncolour = "red"'}, "colour: Extra inputs"),
+        ({"title": "="}, "log.toml: Invalid value"),
+    ],
+)
+def test_a_log_toml_that_is_wrong_is_named_with_its_key(tmp_path: Path, changes: dict[str, str], says: str) -> None:
+    folder = write_log(tmp_path, "", **changes)
+    with pytest.raises(BadInputError, match=says) as refused:
+        logs.load(str(folder))
+    assert str(folder / "log.toml") in str(refused.value)
+
+
+@pytest.mark.parametrize("missing", ["log.toml", "schema.sql"])
+def test_a_file_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
+    (write_log(tmp_path, "") / missing).unlink()
+    with pytest.raises(BadInputError, match=f"{missing} is missing"):
+        logs.load(str(tmp_path))
+
+
+def test_each_log_has_a_header_that_says_how_it_works_and_when_it_breaks() -> None:
+    for name in logs.shipped():
+        header = (SQL / name / "schema.sql").read_text().partition("\nCREATE")[0]
+        for word in ("How it works", "Promises", "Breaks", "Stalls"):
+            assert f"-- {word} " in header, name
