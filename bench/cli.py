@@ -17,7 +17,7 @@ from bench.places import folder
 from bench.run import execute
 
 INTERRUPTED = 130
-RUNS = Path("results/runs")
+RUNS = spec.Telling().output
 PUBLISHED = Path("results/published")
 
 
@@ -29,7 +29,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except BenchError as error:
-            if "--debug" in sys.argv:
+            if "--debug" in sys.argv or _file_asks_for_debug(ctx):
                 traceback.print_exc()
             print(f"bench: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
@@ -134,38 +134,41 @@ def run(
 
     A flag that is not given comes from --spec, if it is there, or has its default.
     """
-    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
-    flags = {name: given[name] for name in spec.Spec.model_fields if name in given}
+    flags = {name: value for name, value in context.params.items() if _is_given(context, name)}
     if "read_batch" in flags:
         flags["read_batch"] = _numbers(read_batch)
     if settings:
         flags["set"] = dict(_name_and_value(setting) for setting in settings)
+    for name in ("settings", "spec_file"):
+        flags.pop(name, None)
+    telling = spec.make_telling(flags, spec_file)
+    context.find_root().obj = telling
     what = spec.make(flags, spec_file)
     which = logs.load(what.log)
     if what.append not in which.append:
         raise BadInputError(f"--append {what.append}: the log {which.name} supports {', '.join(which.append)}")
-    for file in (export_json, export_markdown):
+    for file in (telling.export_json, telling.export_markdown):
         _refuse_unwritable(file)
-    _refuse_unusable(output)
+    _refuse_unusable(telling.output)
 
     where = choose(what)
-    if not quiet:
+    if not telling.quiet:
         print(f"place: {where.name}, because {where.why}", file=sys.stderr)
     with folder.opened(results.new_run_id()) as run_folder:
-        result = execute(what, which, where, run_folder, display.watch(quiet=quiet))
+        result = execute(what, which, where, run_folder, display.watch(quiet=telling.quiet))
 
-    if not quiet:
+    if not telling.quiet:
         print()
     print(table.terminal(result))
-    if not quiet:
+    if not telling.quiet:
         print(display.summary(result))
-    file = results.store(result, output)
-    if not quiet:
-        print(f"result: {file}")
-    if export_json:
-        export_json.write_text(results.json_text(result), encoding="utf-8")
-    if export_markdown:
-        export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
+    kept = results.store(result, telling.output)
+    if not telling.quiet:
+        print(f"result: {kept}")
+    if telling.export_json:
+        telling.export_json.write_text(results.json_text(result), encoding="utf-8")
+    if telling.export_markdown:
+        telling.export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -234,6 +237,10 @@ def main() -> None:
     """Run the command line. Ends the process with an exit code."""
     interrupts.install()
     app()
+
+
+def _file_asks_for_debug(context: Any) -> bool:
+    return isinstance(context.obj, spec.Telling) and context.obj.debug
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -6,7 +6,7 @@ Knows the rules that values keep among themselves. Does not know whether the out
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -22,6 +22,8 @@ SMALLEST_PAYLOAD_BYTES = 80
 
 LARGEST_BATCH_BYTES = 256 * 1024 * 1024
 """A quarter of the 1 GiB that PostgreSQL takes as one value, and what a worker can well hold in memory."""
+
+M = TypeVar("M", bound=BaseModel)
 
 MAX_LIMIT = 10**12
 MAX_SCALE = 1000
@@ -166,6 +168,23 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
+class Telling(BaseModel):
+    """What is printed and kept of a run: the flags of `bench run` that do not change what it does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    output: Path = Path("results/runs")
+    """Where results are kept, a folder each."""
+    export_json: Path | None = None
+    """Write result.json here too."""
+    export_markdown: Path | None = None
+    """Write the table here too."""
+    quiet: bool = False
+    """Print nothing but the table."""
+    debug: bool = False
+    """Show tracebacks of errors."""
+
+
 def make(flags: dict[str, Any], file: Path | None) -> Spec:
     """Make a spec from a TOML file, if there is one, overruled by the flags that were given.
 
@@ -174,17 +193,30 @@ def make(flags: dict[str, Any], file: Path | None) -> Spec:
     Raises:
         BadInputError: a value cannot be used; the message names its flag.
     """
-    values = {**(_read(file) if file else {})}
+    values = _read(file)
     for one, other in (("limit", "insert_loops"), ("insert_loops", "limit")):
         if one in flags and other not in flags:
             values.pop(other, None)
+    values.update(flags)
+    return _validated(Spec, {key: value for key, value in values.items() if key not in Telling.model_fields})
+
+
+def make_telling(flags: dict[str, Any], file: Path | None) -> Telling:
+    """The same for what is printed and kept."""
+    values = {**_read(file), **flags}
+    return _validated(Telling, {key: value for key, value in values.items() if key in Telling.model_fields})
+
+
+def _validated(model: type[M], values: dict[str, Any]) -> M:
     try:
-        return Spec.model_validate({**values, **flags})
+        return model.model_validate(values)
     except ValidationError as error:
         raise BadInputError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from error
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from bench.cli import app
-from bench.spec import Spec
+from bench.spec import Spec, Telling
 from tests.conftest import REPOSITORY, Bench, golden
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*.md")])
@@ -28,7 +28,8 @@ def test_help_is_as_expected_and_lists_the_exit_codes(bench: Bench, command: str
 
 def test_every_field_of_a_spec_has_its_flag() -> None:
     flags = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}  # type: ignore[attr-defined]
-    assert {f"--{name.replace('_', '-')}" for name in Spec.model_fields} <= flags
+    fields = [*Spec.model_fields, *Telling.model_fields]
+    assert {f"--{name.replace('_', '-')}" for name in fields} == flags - {"--spec"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BadInputError
-from bench.spec import make
+from bench.spec import make, make_telling
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,19 @@ def test_a_file_has_the_same_keys_and_flags_overrule_it(tmp_path: Path) -> None:
         ("limit = 3\ninsert_loops = 4", "say the same thing"),
         ("read_batch = 'all'", "--read-batch"),
         ("set = 3", "--set"),
+        ("quiet = 'very'", "--quiet 'very'"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "spec.toml"
     file.write_text(text)
-    with pytest.raises(BadInputError, match=says):
+
+    def use() -> None:
+        make_telling({}, file)
         make({}, file)
+
+    with pytest.raises(BadInputError, match=says):
+        use()
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

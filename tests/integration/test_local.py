@@ -79,10 +79,14 @@ def test_exports_and_quiet(bench: Bench) -> None:
 def test_a_spec_file(bench: Bench) -> None:
     (bench.folder / "spec.toml").write_text(
         'scale = 3\ninsert_batch = 10\nlimit = 25\nread-batch = [5, 50]\nplace = "local"\nappend = "copy"\n'
+        'output = "kept"\nexport-json = "out.json"\nexport-markdown = "out.md"\nquiet = true\n'
     )
     ran = bench("run", "--spec", "spec.toml", "--scale", "2")
-    assert ran.returncode == 0, ran.stderr
-    assert stored(bench).trials[0].verdict.expected_events == 50
+    assert (ran.returncode, ran.stderr) == (0, "")
+    result = results.load(bench.folder / "out.json")
+    assert result.trials[0].verdict.expected_events == 50
+    assert (bench.folder / "kept" / result.run_id / "result.json").is_file()
+    assert (bench.folder / "out.md").is_file()
 
 
 @pytest.mark.parametrize(
@@ -226,6 +230,8 @@ def test_what_cannot_be_used_is_refused(bench: Bench, words: list[str], code: in
 
 def test_debug_shows_the_traceback(bench: Bench) -> None:
     assert "Traceback" in bench("run", "--log", "nosuchlog", "--debug").stderr
+    (bench.folder / "spec.toml").write_text('log = "nosuchlog"\ndebug = true\n')
+    assert "Traceback" in bench("run", "--spec", "spec.toml").stderr
 
 
 def test_without_docker_auto_is_local_and_docker_is_missing(bench: Bench) -> None:
