@@ -1,5 +1,6 @@
 """The commands and their flags. No logic: each command calls what does it and turns its end into an exit code."""
 
+import logging
 import sys
 import tempfile
 import traceback
@@ -151,9 +152,11 @@ def run(
         _refuse_unwritable(file)
     _refuse_unusable(telling.output)
 
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    news = logging.getLogger("bench")
+    news.setLevel(logging.WARNING if telling.quiet else logging.INFO)
     where = choose(what)
-    if not telling.quiet:
-        print(f"place: {where.name}, because {where.why}", file=sys.stderr)
+    news.info("place: %s, because %s", where.name, where.why)
     with folder.opened(results.new_run_id()) as run_folder:
         result = execute(what, which, where, run_folder, display.watch(quiet=telling.quiet))
 

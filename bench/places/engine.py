@@ -1,5 +1,6 @@
 """A Docker engine and what a run makes in it: every container, network and volume is labelled, and gone in the end."""
 
+import logging
 import shutil
 import socket
 import time
@@ -21,6 +22,8 @@ from bench.interrupts import held
 from bench.places.folder import RunFolder, is_held
 from bench.places.image import File, tarred
 
+_news = logging.getLogger("bench")
+
 LABEL = "bench.run"
 LOCK_LABEL = "bench.lock"
 SECRETS = "/run/bench-secrets"
@@ -41,6 +44,7 @@ class Engine:
             return self.client.images.get(name)
         except ImageNotFound:
             pass
+        _news.info("pulling the image %s", name)
         try:
             return self.client.images.pull(name)
         except APIError as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bench.errors import OutsideError
 from bench.files import COMPOSE, PACKAGES
 
 REPOSITORY = "eventlog-bench-worker"
+_news = logging.getLogger("bench")
 _DOCKERFILE = "compose/worker.Dockerfile"
 
 
@@ -50,6 +52,7 @@ def built(client: docker.DockerClient) -> Image:
         return client.images.get(tag)
     except ImageNotFound:
         pass
+    _news.info("building the worker image, because its sources are new to this engine")
     try:
         image, _ = client.images.build(
             fileobj=io.BytesIO(tarred(contents)),
