@@ -10,7 +10,7 @@ from typing import Literal
 
 from bench import environment, logs
 from bench.errors import BenchError
-from bench.places import container, embedded, engine, folder
+from bench.places import container, embedded, engine, folder, image
 
 OPEN_FILES_A_WORKER = 4
 
@@ -59,7 +59,9 @@ def clean() -> list[str]:
     done = [f"removed what run {run_id} left on this machine" for run_id in folder.sweep()]
     try:
         with engine.failures():
-            done += [f"removed what run {run_id} left in Docker" for run_id in engine.sweep(engine.connect())]
+            client = engine.connect()
+            done += [f"removed what run {run_id} left in Docker" for run_id in engine.sweep(client)]
+            done += [f"removed {tag}, a worker image of other sources" for tag in image.remove_old(client)]
     except BenchError as error:
         done.append(f"Docker was not looked at: {error}")
     for copies in folder.root().glob("binaries-*"):

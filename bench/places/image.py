@@ -5,6 +5,7 @@ import io
 import logging
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from bench.errors import OutsideError
 from bench.files import COMPOSE, PACKAGES
 
 REPOSITORY = "eventlog-bench-worker"
+COMPOSE_TAG = f"{REPOSITORY}:compose"
+"""What compose.yml calls the image that it builds."""
+
 _news = logging.getLogger("bench")
 _DOCKERFILE = "compose/worker.Dockerfile"
 
@@ -45,9 +49,8 @@ def built(client: docker.DockerClient) -> Image:
     Raises:
         OutsideError: the build failed; the message ends with what it printed last.
     """
-    contents = {name: File(file.read_bytes()) for name, file in sources().items()}
-    digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:12]
-    tag = f"{REPOSITORY}:{digest}"
+    contents = _contents()
+    tag = _tag(contents)
     try:
         return client.images.get(tag)
     except ImageNotFound:
@@ -68,6 +71,26 @@ def built(client: docker.DockerClient) -> Image:
     except APIError as error:
         raise OutsideError(f"the worker image could not be built: {error.explanation}") from error
     return image
+
+
+def remove_old(client: docker.DockerClient) -> list[str]:
+    """Remove the worker images of other sources than these, unless a container uses them; return their tags."""
+    removed = []
+    for image in client.images.list(name=REPOSITORY):
+        for tag in image.tags:
+            if tag not in {_tag(_contents()), COMPOSE_TAG}:
+                with suppress(APIError):
+                    client.images.remove(tag)
+                    removed.append(tag)
+    return removed
+
+
+def _contents() -> dict[str, File]:
+    return {name: File(file.read_bytes()) for name, file in sources().items()}
+
+
+def _tag(contents: Mapping[str, File]) -> str:
+    return f"{REPOSITORY}:{hashlib.sha256(repr(contents).encode()).hexdigest()[:12]}"
 
 
 def tarred(files: Mapping[str, File]) -> bytes:

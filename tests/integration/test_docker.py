@@ -14,6 +14,7 @@ import pytest
 from docker.models.containers import Container
 
 from bench import results
+from bench.places import image
 from bench.places.engine import LABEL, SECRETS, sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
@@ -176,6 +177,16 @@ def test_what_a_killed_run_left_is_removed_by_the_next(engine: docker.DockerClie
     cleaned = bench("clean")
     assert "left in Docker" in cleaned.stdout
     nothing_is_left(engine, bench)
+
+
+def test_old_worker_images_are_cleaned_away_and_the_one_in_use_is_kept(
+    engine: docker.DockerClient, bench: Bench
+) -> None:
+    current = image.built(engine)
+    current.tag(image.REPOSITORY, "old")
+    assert f"removed {image.REPOSITORY}:old" in bench("clean").stdout
+    assert image.built(engine).id == current.id
+    assert f"{image.REPOSITORY}:old" not in engine.images.get(current.id or "").tags
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_start(engine: docker.DockerClient, bench: Bench) -> None:
