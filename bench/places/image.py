@@ -75,10 +75,11 @@ def built(client: docker.DockerClient) -> Image:
 
 def remove_old(client: docker.DockerClient) -> list[str]:
     """Remove the worker images of other sources than these, unless a container uses them; return their tags."""
+    kept = {_tag(_contents()), COMPOSE_TAG}
     removed = []
     for image in client.images.list(name=REPOSITORY):
         for tag in image.tags:
-            if tag not in {_tag(_contents()), COMPOSE_TAG}:
+            if tag not in kept:
                 with suppress(APIError):
                     client.images.remove(tag)
                     removed.append(tag)

@@ -35,6 +35,14 @@ def output(container: Container, *command: str, user: str = "") -> str | None:
     return ran.output.decode() if ran.exit_code == 0 else None
 
 
+def kill(engine: docker.DockerClient, name: str) -> None:
+    """Kill the one container of a run whose name ends like this."""
+    (victim,) = [
+        each for each in engine.containers.list(filters={"label": LABEL}) if str(each.name).endswith(f"-{name}")
+    ]
+    victim.kill()
+
+
 def nothing_is_left(engine: docker.DockerClient, bench: Bench) -> None:
     label = {"label": LABEL}
     assert engine.containers.list(all=True, filters={"label": LABEL}) == []
@@ -139,9 +147,7 @@ def test_an_interrupt_leaves_nothing(engine: docker.DockerClient, bench: Bench, 
 def test_a_producer_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
     process = bench.start(*SMALL[:-1], "20000")
     read_until(process, "append: 2 producers started")
-    for each in engine.containers.list(filters={"label": LABEL}):
-        if "producer-1" in str(each.name):
-            each.kill()
+    kill(engine, "producer-1")
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "producer-1 ended before its job was done, with exit code 137" in stderr
@@ -159,9 +165,7 @@ def test_a_producer_that_is_killed_for_memory_says_so(engine: docker.DockerClien
 def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
     process = bench.start(*SMALL[:-1], "20000")
     read_until(process, "append: 2 producers started")
-    for each in engine.containers.list(filters={"label": LABEL}):
-        if str(each.name).endswith("postgres"):
-            each.kill()
+    kill(engine, "postgres")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "before its job was done" in stderr
