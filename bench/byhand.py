@@ -113,18 +113,18 @@ def _prepare(folder: Path, log: Log) -> str:
     """Install the log unless it is there and return the password."""
     password_file = folder / "password"
     with control.connected(_address()) as connection:
-        row = connection.execute(
-            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
-        ).fetchone()
-        if row is None:
-            schema = sql.Identifier(SCHEMA)
-            with connection.transaction():
-                connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-                connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(log.name)))
+        installed = control.comment_on_schema(connection)
+        if installed is None:
+            control.make_schema(connection, log.name)
+            try:
                 control.install(connection, log)
-                connection.execute(sql.SQL("ALTER DATABASE postgres SET search_path TO {}, public").format(schema))
-        elif row[0] != log.name:
-            raise BadInputError(f"the data of last time holds the log {row[0]}: `bench stop --drop` removes it")
+            except BaseException:
+                control.drop(connection)
+                raise
+            schema = sql.Identifier(SCHEMA)
+            connection.execute(sql.SQL("ALTER DATABASE postgres SET search_path TO {}, public").format(schema))
+        elif installed != log.name:
+            raise BadInputError(f"the data of last time holds the log {installed}: `bench stop --drop` removes it")
         if not password_file.exists():
             password = secrets.token_urlsafe(16)
             connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))

@@ -1,6 +1,6 @@
 """Was it right? Ledgers in, verdict out. Pure: no database, no files, no clock.
 
-What was written is known from the producers' acknowledgements alone, what was delivered from the consumer, what is
+What was written is known from the producers' acknowledgements alone, what was delivered from the consumers, what is
 stored from an audit of the table. All three are runs of consecutive seqs a producer, so a healthy trial is judged in
 constant time and memory, whatever its size.
 """
@@ -14,6 +14,9 @@ from bench.records import EXAMPLES, Anomaly, Example, Range
 Ranges = Sequence[Range]
 """Runs of (producer, first seq, last seq)."""
 
+Etags = Sequence[tuple[int, int]]
+"""Runs of (first etag, last etag)."""
+
 
 @dataclass(frozen=True)
 class Written:
@@ -22,17 +25,49 @@ class Written:
     acknowledged: Ranges
     indeterminate: Ranges = ()
     """The connection died while these were being committed: either fate is right."""
+    aborted: Ranges = ()
+    """Rolled back: nobody may see them."""
+    undone: Etags = ()
+    """The etags that rolled back transactions had drawn."""
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What one consumer was given."""
+    """What one reader was given: a consumer, or a group whose members' ledgers are put together."""
 
-    read_batch: int
+    reader: str
     events: int
     checksum: int
     ranges: Ranges
     anomalies: Sequence[Anomaly] = ()
+    falling_etags: int = 0
+    """Events that came after one with a higher etag."""
+    stopped: Sequence[str] = ()
+    """Why the reader gave up before the end of the log."""
+
+    @classmethod
+    def together(cls, reader: str, members: Sequence["Delivered"]) -> "Delivered":
+        """What the members of a group were given: an event that two of them had is doubled."""
+        if len(members) == 1:
+            return members[0]
+        union: list[Range] = []
+        anomalies = [anomaly for member in members for anomaly in member.anomalies]
+        for member in members:
+            ranges = _normal(member.ranges)
+            again = _intersect(ranges, union)
+            if again:
+                examples = [Example(producer=producer, seq=seq) for producer, seq in _first(again, EXAMPLES)]
+                anomalies.append(Anomaly("duplicated", _count(again), examples))
+            union = _normal([*union, *ranges])
+        return cls(
+            reader,
+            sum(member.events for member in members),
+            sum(member.checksum for member in members),
+            union,
+            anomalies,
+            sum(member.falling_etags for member in members),
+            [reason for member in members for reason in member.stopped],
+        )
 
 
 @dataclass(frozen=True)
@@ -42,23 +77,57 @@ class Stored:
     ranges: Ranges
     foreign: int = 0
     """Rows that are no producer's events."""
+    missing_etags: Etags = ()
+    """Etags that no row has, though a row has a higher one."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the log promises of a delivery; it is always expected to deliver every event."""
+
+    etag_order: bool = True
+    producer_order: bool = True
+    once: bool = True
+    gap_free: bool = False
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One event that something is wrong with."""
+    """One event that something is wrong with. For one that was skipped, the rest tells how it came about."""
 
     kind: str
-    read_batch: int | None = None
-    """The read that met it; None when no read was needed to see it."""
+    reader: str | None = None
+    """Who met it; None when no reading was needed to see it."""
     producer: int | None = None
     seq: int | None = None
     etag: int | None = None
+    logged_at: float | None = None
+    """Its ctime, Unix time on the database's clock, as the other times."""
+    visible_at: float | None = None
+    """When its transaction was committed; None where the server does not keep that."""
+    passed_at: float | None = None
+    """When the reader was given a later event instead."""
+    passed_to: int | None = None
+    """The etag that the reader was given instead."""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The etags that no reader was given between others, by what became of them."""
+
+    late_commit: int = 0
+    """Stored, but visible only when a reader was past them: skipped."""
+    rolled_back: int = 0
+    """Drawn by a transaction that was rolled back."""
+    unexplained: int = 0
+    """Neither stored nor known to be rolled back: lost, or numbers that a sequence left out."""
+    examples: list[tuple[int, int]] = field(default_factory=list)
+    """The first ten that are unexplained, as (first, last)."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong with a trial: how many events of each kind in all of its reads, with examples."""
+    """What is wrong with a trial: how many events of each kind for all of its readers, with examples."""
 
     ok: bool
     expected_events: int
@@ -70,29 +139,40 @@ class Verdict:
     duplicated: int = 0
     """Delivered again."""
     reordered: int = 0
-    """Delivered after a later event of the same producer."""
+    """Delivered after a later event of the same producer, or, where etag order is promised, after a higher etag."""
     phantom: int = 0
-    """Stored or delivered, though no producer says that it might be."""
+    """Stored or delivered, though it was rolled back or no producer says that it might be."""
+    corrupt: int = 0
+    """Delivered with another payload than it was appended with."""
     indeterminate: int = 0
     """Neither acknowledged nor refused: no fault."""
+    aborted: int = 0
+    """Rolled back by their producers: no fault."""
     wrong_checksums: int = 0
-    """Reads of the right events whose values had the wrong sum."""
+    """Readers that were given the right events whose values had the wrong sum."""
+    gaps: Gaps = field(default_factory=Gaps)
+    excused: list[str] = field(default_factory=list)
+    """Kinds that were met and that the log does not promise to avoid."""
+    stopped: list[str] = field(default_factory=list)
+    """Readings that were given up because the log would not come to an end, in words."""
+    by_reader: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What each reader met; an empty one met nothing."""
     examples: list[Fault] = field(default_factory=list)
     """The first ten of each kind."""
 
 
-KINDS = ("skipped", "lost", "duplicated", "reordered", "phantom")
+KINDS = ("skipped", "lost", "duplicated", "reordered", "phantom", "corrupt")
 
 
 def attempted(written: Written) -> int:
     """How many events producers account for."""
-    return _count(_normal([*written.acknowledged, *written.indeterminate]))
+    return _count(_normal([*written.acknowledged, *written.indeterminate, *written.aborted]))
 
 
 def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int) -> bool:
     """Whether the table must be looked through, or its number of rows already proves what it holds.
 
-    When every read was given exactly the acknowledged events, each once, all of them are in the table; and when the
+    When every reader was given exactly the acknowledged events, each once, all of them are in the table; and when the
     table has no more rows than that, it holds nothing else.
     """
     acknowledged = _normal(written.acknowledged)
@@ -103,58 +183,107 @@ def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int
     )
 
 
-def judge(written: Written, reads: Sequence[Delivered], stored: Stored) -> Verdict:
-    """Compare what was written, delivered and stored. Each read is held to the same: all of it, once, in order."""
+def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise: Promise | None = None) -> Verdict:
+    """Compare what was written, delivered and stored. Each reader is held to the same promise."""
+    promise = promise or Promise()
     acknowledged = _normal(written.acknowledged)
     possible = _normal([*written.acknowledged, *written.indeterminate])
     in_table = _normal(stored.ranges)
     expected_checksum = sum(_checksum(part) for part in acknowledged)
-    counts = dict.fromkeys(KINDS, 0)
     examples: list[Fault] = []
+    counts = dict.fromkeys(KINDS, 0)
 
-    def found(kind: str, ranges: Ranges, read_batch: int | None) -> None:
+    def found(kind: str, ranges: Ranges) -> None:
         counts[kind] += _count(ranges)
-        examples.extend(Fault(kind, read_batch, producer, seq) for producer, seq in _first(ranges, EXAMPLES))
+        examples.extend(Fault(kind, None, producer, seq) for producer, seq in _first(ranges, EXAMPLES))
 
-    found("lost", _subtract(acknowledged, in_table), None)
-    found("phantom", _subtract(in_table, possible), None)
+    found("lost", _subtract(acknowledged, in_table))
+    found("phantom", _subtract(in_table, possible))
     counts["phantom"] += stored.foreign
-    stored_phantoms = counts["phantom"]
-    wrong_checksums = 0
+    by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
-        delivered = _normal(read.ranges)
-        found("skipped", _intersect(_subtract(acknowledged, delivered), in_table), read.read_batch)
-        phantoms = _subtract(delivered, possible)
-        examples.extend(
-            Fault("phantom", read.read_batch, producer, seq) for producer, seq in _first(phantoms, EXAMPLES)
-        )
-        read_phantoms = _count(phantoms)
-        for anomaly in read.anomalies:
-            if anomaly.kind == "phantom":
-                read_phantoms += anomaly.count
-            else:
-                counts[anomaly.kind] += anomaly.count
-            examples.extend(_fault(anomaly.kind, read.read_batch, example) for example in anomaly.examples)
+        own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)
+        examples.extend(faults)
         # What is stored was counted above; a log may also make events up as it delivers them.
-        counts["phantom"] += max(0, read_phantoms - stored_phantoms)
-        right_events = delivered == acknowledged and not read.anomalies
-        wrong_checksums += right_events and read.checksum != expected_checksum
-
+        phantoms = max(0, own["phantom"] - _count(_subtract(in_table, possible)) - stored.foreign)
+        for kind in KINDS:
+            counts[kind] += phantoms if kind == "phantom" else own[kind]
+        by_reader[read.reader] = {kind: count for kind, count in own.items() if count}
+    wrong_checksums = sum(
+        _normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
+        for read in reads
+    )
+    excused = [
+        kind
+        for kind, promised in (("duplicated", promise.once), ("reordered", promise.producer_order))
+        if counts[kind] and not promised
+    ]
+    stopped = [f"{read.reader}: {reason}" for read in reads for reason in read.stopped]
+    gaps = explain(stored.missing_etags, written.undone, counts["skipped"])
+    broken_numbering = promise.gap_free and (gaps.rolled_back or gaps.unexplained)
     return Verdict(
-        ok=not any(counts.values()) and not wrong_checksums,
+        ok=not any(counts[kind] for kind in KINDS if kind not in excused)
+        and not wrong_checksums
+        and not stopped
+        and not broken_numbering,
         expected_events=_count(acknowledged),
         expected_checksum=expected_checksum,
         **counts,
         indeterminate=_count(_normal(written.indeterminate)),
+        aborted=_count(_normal(written.aborted)),
         wrong_checksums=wrong_checksums,
+        gaps=gaps,
+        excused=excused,
+        stopped=stopped,
+        by_reader=by_reader,
         examples=[
             example for kind in KINDS for example in [fault for fault in examples if fault.kind == kind][:EXAMPLES]
         ],
     )
 
 
-def _fault(kind: str, read_batch: int, example: Example) -> Fault:
-    return Fault(kind, read_batch, example.producer, example.seq, example.etag)
+def _judge_reader(
+    read: Delivered, acknowledged: Ranges, possible: Ranges, in_table: Ranges, promise: Promise
+) -> tuple[dict[str, int], list[Fault]]:
+    """What one reader met, as counts by kind and as examples."""
+    counts = dict.fromkeys(KINDS, 0)
+    delivered = _normal(read.ranges)
+    examples: list[Fault] = []
+    for kind, ranges in (
+        ("skipped", _intersect(_subtract(acknowledged, delivered), in_table)),
+        ("phantom", _subtract(delivered, possible)),
+    ):
+        counts[kind] += _count(ranges)
+        examples.extend(Fault(kind, read.reader, producer, seq) for producer, seq in _first(ranges, EXAMPLES))
+    for anomaly in read.anomalies:
+        counts[anomaly.kind] += anomaly.count
+        examples.extend(
+            Fault(anomaly.kind, read.reader, example.producer, example.seq, example.etag)
+            for example in anomaly.examples
+        )
+    if promise.etag_order:
+        counts["reordered"] = max(counts["reordered"], read.falling_etags)
+    return counts, examples
+
+
+def explain(missing: Etags, undone: Etags, skipped: int) -> Gaps:
+    """Tell why etags are missing from what was delivered: `missing` are those that no row has, `undone` those that
+    rolled back transactions had drawn, `skipped` the number of rows that a reader was past when they became visible.
+    """
+    absent = _normal([(0, first, last) for first, last in missing])
+    rolled_back = _intersect(absent, _normal([(0, first, last) for first, last in undone]))
+    unexplained = _subtract(absent, rolled_back)
+    return Gaps(
+        late_commit=skipped,
+        rolled_back=_count(rolled_back),
+        unexplained=_count(unexplained),
+        examples=[(first, last) for _, first, last in unexplained[:EXAMPLES]],
+    )
+
+
+def passed(etag: int, jumps: Iterable[tuple[int, int, float]]) -> tuple[int, float] | None:
+    """The jump of a reader over an etag: the etag that it was given instead, and when."""
+    return next(((after, at) for before, after, at in jumps if before < etag < after), None)
 
 
 def _normal(ranges: Iterable[Range]) -> list[Range]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench import byhand, display, doctor, interrupts, logs, results, spec, table
+from bench import byhand, display, doctor, interrupts, logs, plan, results, spec, table
 from bench.environment import bench_version
 from bench.errors import BadInputError, BenchError, OutsideError
 from bench.place import choose
@@ -93,6 +93,23 @@ def run(
         ),
     ] = "log_event",
     payload_bytes: Annotated[int, typer.Option(help="Pad each payload to this size; 0 pads nothing")] = 0,
+    mode: Annotated[
+        str, typer.Option(metavar="drain|tail", help="Read when the producers are done, or while they append")
+    ] = "drain",
+    consumers: Annotated[int, typer.Option(help="Consumers that each read the whole log")] = 1,
+    group: Annotated[int, typer.Option(help="Members of one consumer that share the log's events; 0 is no group")] = 0,
+    rejoin: Annotated[
+        int, typer.Option(help="group: a member leaves after so many pages and joins again; 0 never")
+    ] = 0,
+    transaction_ms: Annotated[
+        str,
+        typer.Option(metavar="A..B", help="Append transactions stay open for a random time before they end"),
+    ] = "0..0",
+    abort_rate: Annotated[float, typer.Option(help="The share of append transactions that is rolled back")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random times and rollbacks")] = 0,
+    idle_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Give up reading when nothing new comes for so long")
+    ] = 30,
     log: _LogFlag = "bigserial",
     place: Annotated[
         str,
@@ -146,8 +163,7 @@ def run(
     context.find_root().obj = telling
     what = spec.make(flags, spec_file)
     which = logs.load(what.log)
-    if what.append not in which.append:
-        raise BadInputError(f"--append {what.append}: the log {which.name} supports {', '.join(which.append)}")
+    plan.refuse_misfits(what, which)
     for file in (telling.export_json, telling.export_markdown):
         _refuse_unwritable(file)
     _refuse_unusable(telling.output)

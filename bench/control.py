@@ -3,7 +3,8 @@
 Nothing that is timed goes through it.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
@@ -13,7 +14,7 @@ from psycopg import sql
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
-from bench.plan import GATE, SCHEMA, audit_sql
+from bench.plan import GATE, SCHEMA, audit_sql, gaps_sql, read_sql, stories_sql
 from bench.records import Range
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -22,6 +23,8 @@ BUSY = GATE + 1
 """An advisory lock that a run holds as long as it uses a database."""
 
 _OURS = "eventlog-bench: dropped after the run "
+_TYPES = ({20: "bigint"}, {1114: "timestamp", 1184: "timestamptz"}, {114: "json", 3802: "jsonb"})
+"""What get_event must yield as etag, ctime and payload, by the oid of the type."""
 _RESERVED_CONNECTIONS = 5
 
 _SETTINGS_THAT_DIFFER: LiteralString = """
@@ -63,15 +66,14 @@ def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
         BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
         OutsideError: the schema is somebody else's, or another run is at work in this database.
     """
-    _check_version(connection, log)
+    _check_server(connection, log)
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", [BUSY]).fetchone()
     if not row or not row[0]:
         raise OutsideError("another run is at work in this database: wait for its end, or name another database")
-    _drop_if_ours(connection)
-    schema = sql.Identifier(SCHEMA)
+    if comment_on_schema(connection, _OURS):
+        drop(connection)
     try:
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-        connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_OURS + run_id)))
+        make_schema(connection, _OURS + run_id)
     except psycopg.errors.InsufficientPrivilege as error:
         raise OutsideError(f"cannot make the schema {SCHEMA}: {error.diag.message_primary}") from error
     try:
@@ -79,7 +81,32 @@ def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
         yield
     finally:
         with held(), suppress(psycopg.OperationalError):  # a server that is gone has nothing left to drop
-            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
+            drop(connection)
+
+
+def make_schema(connection: Connection, comment: str) -> None:
+    """Make the schema that a log is installed into; the comment says whose it is."""
+    schema = sql.Identifier(SCHEMA)
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+    connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(comment)))
+
+
+def comment_on_schema(connection: Connection, start: str = "") -> str | None:
+    """The comment on the schema, None when there is no such schema.
+
+    Raises:
+        OutsideError: the comment does not start like that, so the schema is somebody else's.
+    """
+    row = connection.execute(
+        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
+    ).fetchone()
+    if row is None:
+        return None
+    if not row[0].startswith(start):
+        raise OutsideError(
+            f"there is a schema {SCHEMA} in this database that is not ours: rename it, or name another database"
+        )
+    return str(row[0])
 
 
 def install(connection: Connection, log: Log) -> None:
@@ -92,32 +119,62 @@ def install(connection: Connection, log: Log) -> None:
         position = int(error.diag.statement_position or 1)
         line = log.schema_sql[: position - 1].count("\n") + 1
         raise BadInputError(f"the log {log.name}: schema.sql, line {line}: {error.diag.message_primary}") from error
-    for promised in ("log_event(json)", "get_event(bigint, bigint)"):
-        row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [promised]).fetchone()
+    _check_contract(connection, log)
+
+
+def _check_contract(connection: Connection, log: Log) -> None:
+    """Check that a log that was just installed has what log.toml and the contract say.
+
+    Raises:
+        BadInputError: it has not; the message says what is missing.
+    """
+    promised = ["log_event(json)", f"get_event({', '.join([*log.cursor.values(), 'bigint'])})"]
+    if log.group in {"turns", "partitions"}:
+        promised.append("get_event(text, bigint)")
+    for function in promised:
+        row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [function]).fetchone()
         if row and row[0]:
-            raise BadInputError(f"the log {log.name}: schema.sql does not define {promised}")
+            raise BadInputError(f"the log {log.name}: schema.sql does not define {function}")
     row = connection.execute("SELECT to_regclass(%s) IS NULL", [log.table]).fetchone()
     if row and row[0]:
         raise BadInputError(f"the log {log.name}: schema.sql does not make the table {log.table} of log.toml")
+    try:
+        connection.execute(f"SELECT payload, {log.etag} FROM {log.table} LIMIT 0".encode())
+        with psycopg.RawCursor(connection) as cursor:
+            cursor.execute(read_sql(log, 1).encode(), [None] * len(log.cursor))
+            types = [column.type_code for column in cursor.description or []]
+    except psycopg.Error as error:
+        raise BadInputError(f"the log {log.name}: reading it fails: {error.diag.message_primary or error}") from error
+    for column, code, allowed in zip(("etag", "ctime", "payload"), types, _TYPES, strict=False):
+        if code not in allowed:
+            raise BadInputError(f"the log {log.name}: get_event must yield {column} as {' or '.join(allowed.values())}")
 
 
 @contextmanager
-def gate(connection: Connection) -> Iterator[Callable[[], None]]:
+def gate(connection: Connection, key: int = GATE) -> Iterator[Callable[[], None]]:
     """Close the gate that workers wait at; yields the function that opens it for all of them at once."""
-    connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
+    connection.execute("SELECT pg_advisory_lock(%s)", [key])
     opened = False
 
     def open_gate() -> None:
         nonlocal opened
-        connection.execute("SELECT pg_advisory_unlock(%s)", [GATE])
+        if not opened:
+            connection.execute("SELECT pg_advisory_unlock(%s)", [key])
         opened = True
 
     try:
         yield open_gate
     finally:
-        if not opened:
-            with suppress(psycopg.OperationalError):
-                open_gate()
+        with suppress(psycopg.OperationalError):
+            open_gate()
+
+
+def cancel(connection: Connection, workers: Sequence[str]) -> None:
+    """Cancel what these workers have the server do."""
+    connection.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = ANY(%s) AND state = 'active'",
+        [[f"bench {worker}" for worker in workers]],
+    )
 
 
 def check_connections(connection: Connection, workers: int) -> None:
@@ -130,7 +187,7 @@ def check_connections(connection: Connection, workers: int) -> None:
     allowed = row[0] if row else 0
     if workers + _RESERVED_CONNECTIONS > allowed:
         raise BadInputError(
-            f"--scale {workers} needs {workers + _RESERVED_CONNECTIONS} connections "
+            f"{workers} workers need {workers + _RESERVED_CONNECTIONS} connections "
             f"and this Postgres allows {allowed}: raise its max_connections"
         )
 
@@ -149,16 +206,32 @@ def settle(connection: Connection) -> None:
         connection.execute("CHECKPOINT")
 
 
-def stored_events(connection: Connection, log: Log) -> int:
-    """How many rows the log's table holds."""
-    row = connection.execute(f"SELECT count(*) FROM {log.table}".encode()).fetchone()
-    return int(row[0]) if row else 0
+def stored_events(connection: Connection, log: Log) -> tuple[int, int]:
+    """How many rows the log's table holds, and its highest etag, 0 when it has none."""
+    row = connection.execute(f"SELECT count(*), coalesce(max({log.etag}), 0) FROM {log.table}".encode()).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
 
 
 def stored_ranges(connection: Connection, log: Log) -> tuple[list[Range], int]:
     """What the log's table holds as runs of consecutive seqs, and how many rows are no producer's events."""
     rows = connection.execute(audit_sql(log).encode()).fetchall()
     return [row for row in rows if row[0] is not None], sum(row[2] for row in rows if row[0] is None)
+
+
+def missing_etags(connection: Connection, log: Log) -> list[tuple[int, int]]:
+    """The etags that no row of the log has though a row has a higher one, as (first, last)."""
+    return connection.execute(gaps_sql(log).encode()).fetchall()
+
+
+Story = tuple[int, int, int, float, float | None]
+"""Of a stored event: producer, seq, etag, when it was logged and when it was committed, if the server keeps that."""
+
+
+def stories(connection: Connection, log: Log, events: Sequence[tuple[int, int]]) -> list[Story]:
+    """Look up events, given as (producer, seq), in the log's table."""
+    row = connection.execute("SELECT current_setting('track_commit_timestamp')::bool").fetchone()
+    query = stories_sql(log, commits=bool(row and row[0]))
+    return connection.execute(query.encode(), [json.dumps(events)]).fetchall()
 
 
 def version(connection: Connection) -> str:
@@ -189,20 +262,20 @@ def log_bytes(connection: Connection) -> tuple[int, int]:
     return (row[0], row[1]) if row else (0, 0)
 
 
-def _check_version(connection: Connection, log: Log) -> None:
+def _check_server(connection: Connection, log: Log) -> None:
     major = connection.info.server_version // 10000
     if major < log.postgres:
         raise BadInputError(f"the log {log.name} needs PostgreSQL {log.postgres} or later, and this is {major}")
+    for name, wanted in log.settings.items():
+        row = connection.execute("SELECT current_setting(%s, true)", [name]).fetchone()
+        if not row or row[0] != wanted:
+            raise BadInputError(f"the log {log.name} needs {name}={wanted}, and this Postgres has it otherwise")
 
 
-def _drop_if_ours(connection: Connection) -> None:
-    row = connection.execute(
-        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
-    ).fetchone()
-    if row is None:
-        return
-    if not str(row[0]).startswith(_OURS):
-        raise OutsideError(
-            f"there is a schema {SCHEMA} in this database that is not ours: rename it, or name another database"
-        )
+def drop(connection: Connection) -> None:
+    """Drop the schema, after the log in it has taken away what it has outside of it."""
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
+    row = connection.execute("SELECT to_regprocedure('uninstall_log()') IS NOT NULL").fetchone()
+    if row and row[0]:
+        connection.execute("SELECT uninstall_log()")
     connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from bench.checker import KINDS, Fault, Verdict
 from bench.phase import Update, Watch
-from bench.results import Latency, Result, Trial
+from bench.results import Latency, Read, Result, Trial
 
 SECONDS_A_LINE = 5.0
 
@@ -24,27 +25,30 @@ def watch(*, quiet: bool) -> Watch:
 
 
 @contextmanager
-def _silent(name: str, events: int, workers: int) -> Iterator[Update]:  # noqa: ARG001
-    yield lambda _events, _done: None
+def _silent(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:  # noqa: ARG001
+    yield lambda _name, _events, _done: None
 
 
 @contextmanager
-def _lines(name: str, events: int, workers: int) -> Iterator[Update]:
-    who = _who(name, workers)
-    print(f"{name}: starting {who}", file=sys.stderr, flush=True)
-    began = last = 0.0
+def _lines(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:
+    who = {name: _who(name, workers) for name, (workers, _) in tracks.items()}
+    for name in tracks:
+        print(f"{name}: starting {who[name]}", file=sys.stderr, flush=True)
+    began: dict[str, float] = {}
+    last: dict[str, tuple[float, int]] = {}
 
-    def update(so_far: int, done: int) -> None:
-        nonlocal last, began
+    def update(name: str, so_far: int, done: int) -> None:
+        workers, events = tracks[name]
         now = time.perf_counter()
-        if not began:
-            began = last = now
-            print(f"{name}: {who} started", file=sys.stderr, flush=True)
-        elif now - last >= SECONDS_A_LINE or done == workers:
-            last = now
+        if name not in began:
+            began[name] = now
+            last[name] = now, 0
+            print(f"{name}: {who[name]} started", file=sys.stderr, flush=True)
+        elif now - last[name][0] >= SECONDS_A_LINE or done == workers > last[name][1]:
+            last[name] = now, done
             print(
-                f"{name}: {so_far:,} of {events:,} events, {so_far / (now - began):,.0f} events/s, "
-                f"{done} of {who} done",
+                f"{name}: {so_far:,} of {events:,} events, {so_far / (now - began[name]):,.0f} events/s, "
+                f"{done} of {who[name]} done",
                 file=sys.stderr,
                 flush=True,
             )
@@ -53,9 +57,8 @@ def _lines(name: str, events: int, workers: int) -> Iterator[Update]:
 
 
 @contextmanager
-def _live(name: str, events: int, workers: int) -> Iterator[Update]:
-    who = _who(name, workers)
-    console = Console(stderr=True)
+def _live(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:
+    who = {name: _who(name, workers) for name, (workers, _) in tracks.items()}
     with Progress(
         TextColumn("{task.description:<10}"),
         BarColumn(),
@@ -63,22 +66,25 @@ def _live(name: str, events: int, workers: int) -> Iterator[Update]:
         _Rate(),
         TextColumn("{task.fields[workers]}"),
         TimeElapsedColumn(),
-        console=console,
+        console=Console(stderr=True),
     ) as progress:
-        task = progress.add_task(name, total=events, workers=f"starting {who}", began=None, seen=None)
+        tasks = {
+            name: progress.add_task(name, total=events, workers=f"starting {who[name]}", began=None, seen=None)
+            for name, (_, events) in tracks.items()
+        }
 
-        def update(so_far: int, done: int) -> None:
+        def update(name: str, so_far: int, done: int) -> None:
+            task = progress.tasks[list(tasks).index(name)]
             now = time.perf_counter()
-            began = progress.tasks[0].fields["began"] or now
-            progress.update(task, completed=so_far, workers=f"{done} of {who} done", began=began, seen=now)
+            began = task.fields["began"] or now
+            progress.update(task.id, completed=so_far, workers=f"{done} of {who[name]} done", began=began, seen=now)
 
         yield update
 
 
-def _who(phase: str, workers: int) -> str:
-    if phase != "append":
-        return "1 consumer"
-    return f"{workers} producers" if workers > 1 else "1 producer"
+def _who(track: str, workers: int) -> str:
+    kind = "producer" if track == "append" else "consumer"
+    return f"{workers} {kind}{'s' if workers > 1 else ''}"
 
 
 class _Count(ProgressColumn):
@@ -110,14 +116,38 @@ def verdict(trial: Trial) -> str:
     """The verdict in words; when it failed, with the examples."""
     found = trial.verdict
     if not found.ok:
-        return "\n".join([f"verdict: FAILED. {_faults(found)}.", *(_example(fault) for fault in found.examples)])
-    reads = f"each of {len(trial.reads)} reads" if len(trial.reads) > 1 else "the read"
+        lines = [f"verdict: FAILED. {_faults(found)}."]
+        if len(found.by_reader) > 1:
+            lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
+        return "\n".join([*lines, *(_example(fault) for fault in found.examples), *_gaps(found)])
+    reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
-    return (
-        f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them once and\n"
-        f"in order. Checksum {found.expected_checksum}, max etag gap {gap}"
-        f"{': etags that were drawn and not used' if gap > 1 else ''}."
+    excused = f", but {_counts({kind: getattr(found, kind) for kind in found.excused})}" if found.excused else ""
+    order = "" if found.excused else " and\nin order"
+    return "\n".join(
+        [
+            f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them once"
+            f"{order}{excused}. Checksum {found.expected_checksum}, max etag gap {gap}.",
+            *_gaps(found),
+        ]
     )
+
+
+def _gaps(found: Verdict) -> Iterator[str]:
+    """What became of etags that are missing between others."""
+    gaps = found.gaps
+    told = [
+        f"{count:,} {words}"
+        for count, words in (
+            (gaps.late_commit, "visible only when a reader was past them"),
+            (gaps.rolled_back, "rolled back"),
+            (gaps.unexplained, "unexplained"),
+        )
+        if count
+    ]
+    if told:
+        examples = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in gaps.examples)
+        yield f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}."
 
 
 def _phases(trial: Trial) -> Iterator[str]:
@@ -126,18 +156,36 @@ def _phases(trial: Trial) -> Iterator[str]:
     wal = "" if append.wal_bytes is None else f", {append.wal_bytes / append.events:.0f} of WAL"
     yield _phase("start", trial.phase_seconds["start"])
     yield _phase("append", append.seconds, f"{_rate(append.events_per_second)}  batch {_latency(append.latency_ms)}")
+    if trial.reads[0].mode == "tail":
+        yield from _readings(trial)
     yield _phase(
         "settle", trial.phase_seconds["settle"], f"an event takes {stored_bytes / append.events:.0f} bytes on disk{wal}"
     )
-    for read in trial.reads:
-        rate = _rate(read.events_per_second)
-        yield _phase(f"read {read.read_batch}", read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
+    if trial.reads[0].mode == "drain":
+        yield from _readings(trial)
     yield _phase("check", trial.phase_seconds["check"])
-    bound = [f"read {read.read_batch}" for read in trial.reads if read.client_bound]
+    bound = [_reading(read) for read in trial.reads if read.client_bound]
     if append.client_bound:
         bound.insert(0, "append")
     if bound:
         yield f"* client-bound: a worker, and not Postgres, set the pace of {', '.join(bound)}"
+
+
+def _readings(trial: Trial) -> Iterator[str]:
+    for read in trial.reads:
+        rate = _rate(read.events_per_second)
+        yield _phase(_reading(read), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
+        if read.end_to_end_ms:
+            yield (
+                f"{'':<24}from ctime to delivery {_latency(read.end_to_end_ms)}; "
+                f"longest wait {read.longest_wait_seconds:.2f} s"
+            )
+
+
+def _reading(read: Read) -> str:
+    """The name of a reading: its batch, and who read when there are several."""
+    plain = read.reader in {"consumer", f"consumer-{read.read_batch}"}
+    return f"read {read.read_batch}" if plain else f"read {read.reader}"
 
 
 def _phase(name: str, seconds: float, more: str = "") -> str:
@@ -153,10 +201,17 @@ def _rate(events_per_second: float | None) -> str:
 
 
 def _faults(found: Verdict) -> str:
-    counts = [f"{getattr(found, kind):,} {kind}" for kind in KINDS if getattr(found, kind)]
+    told = [_counts({kind: getattr(found, kind) for kind in KINDS})]
+    if found.excused:
+        told.append(f"(the log allows {' and '.join(found.excused)})")
     if found.wrong_checksums:
-        counts.append(f"the right events with a wrong checksum in {found.wrong_checksums} reads")
-    return f"Of {found.expected_events:,} acknowledged events: {', '.join(counts)}"
+        told.append(f"the right events with a wrong checksum in {found.wrong_checksums} readings")
+    told += found.stopped
+    return f"Of {found.expected_events:,} acknowledged events: {', '.join(filter(None, told)) or 'etags have gaps'}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
 
 
 def _example(fault: Fault) -> str:
@@ -166,8 +221,26 @@ def _example(fault: Fault) -> str:
             ("producer", fault.producer),
             ("seq", fault.seq),
             ("etag", fault.etag),
-            ("read batch", fault.read_batch),
+            ("reader", fault.reader),
         )
         if value is not None
     ]
-    return f"  {fault.kind}: {', '.join(where) or 'a row that is no event of a producer'}"
+    return f"  {fault.kind}: {', '.join(where) or 'a row that is no event of a producer'}{_story(fault)}"
+
+
+def _story(fault: Fault) -> str:
+    """How a skipped event came about: when it was logged, passed and visible."""
+    if fault.logged_at is None:
+        return ""
+    story = f"\n    logged at {_clock(fault.logged_at)}"
+    if fault.passed_at is not None:
+        story += f"; the reader was given etag {fault.passed_to} at {_clock(fault.passed_at)}"
+    if fault.visible_at is not None:
+        story += f"; visible at {_clock(fault.visible_at)}"
+        if fault.passed_at is not None and fault.visible_at > fault.passed_at:
+            story += f", {(fault.visible_at - fault.passed_at) * 1e3:.1f} ms too late"
+    return story
+
+
+def _clock(unix_time: float) -> str:
+    return f"{datetime.fromtimestamp(unix_time, UTC):%H:%M:%S.%f}"[:-3]

@@ -5,34 +5,87 @@ Knows the folder's contract. Does not know where or how the log will be run.
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.errors import BadInputError
 from bench.files import SQL
 from bench.records import Way
 
 _Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=63)]
+_Type = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_ ]*(\[\])?$")]
 
 
-class Log(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Promises(_Part):
+    """What a reader can rely on. A run is judged by it."""
+
+    tail: bool
+    """A reader that reads while writers append is given every event; else only one that reads after them."""
+    order: Literal["etag", "producer", "none"]
+    """The order of delivery: by etag, which is each producer's own order too; each producer's own; or any."""
+    once: bool
+    """No event is delivered twice."""
+    gap_free: bool
+    """Etags follow one another without gaps, also after a rollback."""
+    replay: bool
+    """It can be read again from the start, by any number of readers; else reading takes the events away."""
+
+    def words(self) -> str:
+        """The promises for people, in a few words."""
+        order = {"etag": "in etag order", "producer": "in each producer's order", "none": "in any order"}[self.order]
+        return ", ".join(
+            [
+                f"complete when {'tailed' if self.tail else 'drained'}",
+                order,
+                "once" if self.once else "at least once",
+                *(["no gaps"] if self.gap_free else []),
+                *([] if self.replay else ["read once only"]),
+            ]
+        )
+
+
+class Log(_Part):
     """What `log.toml` says, and the SQL beside it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    title: Annotated[str, Field(min_length=1)]
+    """What people call it."""
+    about: Annotated[str, Field(min_length=1)]
+    """One paragraph."""
+    table: _Identifier
+    """The table with the events, and a column `payload`."""
+    etag: _Identifier = "etag"
+    """The column of the table that numbers the events."""
+    cursor: dict[_Identifier, _Type]
+    """What a reader remembers: columns that `get_event` returns and takes back, with their types. Empty when the server
+    remembers it."""
+    group: Literal["turns", "partitions", "competing", "no"] = "no"
+    """How several sessions share one named client's events: they take turns, each has partitions, each takes what no
+    other has (and needs no name), or they cannot."""
+    append: Annotated[list[Way], Field(min_length=1)]
+    """The ways to append that it supports."""
+    postgres: Annotated[int, Field(ge=14)]
+    """The oldest major version that it needs."""
+    settings: dict[str, str] = {}
+    """The settings that it needs."""
+    promises: Promises
 
-    title: Annotated[str, Field(min_length=1, description="what people call it")]
-    about: Annotated[str, Field(min_length=1, description="one paragraph")]
-    guarantees: Annotated[list[str], Field(description="what a reader can rely on")]
-    table: Annotated[_Identifier, Field(description="the table with the events, and a column `payload`")]
-    cursor: Annotated[
-        list[_Identifier], Field(min_length=1, max_length=1, description="the column that a reader remembers")
-    ]
-    append: Annotated[list[Way], Field(min_length=1, description="the ways to append that it supports")]
-    postgres: Annotated[int, Field(ge=14, description="the oldest major version that it needs")]
+    name: str
+    """The folder's name."""
+    schema_sql: str
+    """The contents of schema.sql."""
 
-    name: Annotated[str, Field(description="the folder's name")]
-    schema_sql: Annotated[str, Field(description="the contents of schema.sql")]
+    @field_validator("cursor")
+    @classmethod
+    def _words_are_taken(cls, value: dict[str, str]) -> dict[str, str]:
+        for taken in ("ctime", "payload"):
+            if taken in value:
+                raise ValueError(f"{taken} cannot be a part of the cursor")
+        return value
 
 
 def load(name_or_folder: str) -> Log:
@@ -49,22 +102,29 @@ def load(name_or_folder: str) -> Log:
     for file in (description, schema):
         if not file.is_file():
             raise BadInputError(f"{file} is missing: a log is a folder with log.toml and schema.sql")
+    written = _read(description)
     try:
-        written = tomllib.loads(description.read_text(encoding="utf-8"))
-        return Log.model_validate(
-            {**written, "name": folder.resolve().name, "schema_sql": schema.read_text(encoding="utf-8")}
-        )
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{description}: {error}") from error
+        schema_sql = schema.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{schema}: {error}") from error
+    try:
+        return Log.model_validate({**written, "name": folder.resolve().name, "schema_sql": schema_sql})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise BadInputError(f"{description}: {key}: {first['msg']}") from error
+        raise BadInputError(f"{description}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def shipped() -> list[str]:
     """The names of the logs that ship, sorted."""
     return sorted(file.parent.name for file in SQL.glob("*/log.toml"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{file}: {error}") from error
 
 
 def _find(name_or_folder: str) -> Path:

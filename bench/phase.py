@@ -2,23 +2,29 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
-from bench.control import Connection, gate
+from bench.control import Connection, cancel, gate
 from bench.errors import OutsideError
 from bench.places.site import Ended, Messages, StartWorkers
-from bench.records import Anomaly, Fate, Job, Ledger, Progress, Range, Ready, Report
+from bench.plan import STOP
+from bench.records import Anomaly, ConsumerJob, Fate, Job, Ledger, Passes, Progress, Range, Ready, Report, Undone
 
 SAMPLE_SECONDS = 0.5
 """Progress is kept this often, however many workers tell of theirs."""
+CANCEL_SECONDS = 2
+"""A reader that may stop and does not is cancelled after this: its read does not come back."""
 
-Update = Callable[[int, int], None]
-"""Takes the events so far and how many workers are done."""
+Update = Callable[[str, int, int], None]
+"""Takes a track's name, its events so far and how many of its workers are done."""
 
-Watch = Callable[[str, int, int], AbstractContextManager[Update]]
-"""Shows a phase to a person: takes its name, its events and its workers, yields what to call as it goes on."""
+Tracks = Mapping[str, Sequence[Job]]
+"""The jobs of a phase by what people call them: appending, and reading at the same time when tailing."""
+
+Watch = Callable[[Mapping[str, tuple[int, int]]], AbstractContextManager[Update]]
+"""Shows a phase to a person: takes the workers and the events of each track; yields what to call as it goes on."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Work:
     report: Report
     ranges: dict[Fate, list[Range]]
     """The events of each fate; a fate that no event has is an empty list."""
+    undone: list[tuple[int, int]]
+    jumps: list[tuple[int, int, float]]
     anomalies: list[Anomaly]
 
 
@@ -37,66 +45,125 @@ class Work:
 class _Heard:
     """What one worker has said up to now."""
 
+    job: Job
     ready: Ready | None = None
     report: Report | None = None
     events: int = 0
     ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
+    undone: list[tuple[int, int]] = field(default_factory=list)
+    jumps: list[tuple[int, int, float]] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What all workers of a phase said, and their progress together as (seconds since the gate opened, events)."""
+    """What all workers of a track said, and their progress together as (seconds since the gate opened, events)."""
 
     works: list[Work]
     series: list[tuple[float, int]]
 
 
 def carry_out(
-    name: str,
-    jobs: Sequence[Job],
+    tracks: Tracks,
     start_workers: StartWorkers,
     connection: Connection,
     events: int,
+    idle_seconds: float,
     watch: Watch,
-) -> Phase:
+) -> dict[str, Phase]:
     """Start workers, let them go together when all are ready, and listen until each has ended.
+
+    Readers that get no new event for `idle_seconds`, when nobody appends any more, are made to stop.
 
     Raises:
         OutsideError: a worker ended without having done its job; the message ends with its last words.
     """
-    heard = {job.name: _Heard() for job in jobs}
-    series: list[tuple[float, int]] = []
+    heard = {job.name: _Heard(job) for jobs in tracks.values() for job in jobs}
+    here = {name: [heard[job.name] for job in jobs] for name, jobs in tracks.items()}
+    series: dict[str, list[tuple[float, int]]] = {name: [] for name in tracks}
     with ExitStack() as stack:
         open_gate = stack.enter_context(gate(connection))
-        update = stack.enter_context(watch(name, events, len(jobs)))
-        messages = stack.enter_context(start_workers(jobs))
+        readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), idle_seconds)
+        update = stack.enter_context(watch({name: (len(jobs), events * _times(jobs)) for name, jobs in tracks.items()}))
+        messages = stack.enter_context(start_workers([each.job for each in heard.values()]))
         for _ in _listen(messages, heard):
             if all(each.ready for each in heard.values()):
                 break
         open_gate()
         began = time.perf_counter()
-        update(0, 0)
+        for name in tracks:
+            update(name, 0, 0)
         for _ in _listen(messages, heard):
-            total = sum(each.events for each in heard.values())
+            readers.end_them_if_it_is_time()
             seconds = time.perf_counter() - began
-            if not series or seconds - series[-1][0] >= SAMPLE_SECONDS:
-                series.append((seconds, total))
-            update(total, sum(each.report is not None for each in heard.values()))
-        series.append((time.perf_counter() - began, sum(each.events for each in heard.values())))
-    return Phase(
-        [
-            Work(worker, each.ready, each.report, each.ranges, each.anomalies)
-            for worker, each in heard.items()
-            if each.ready and each.report
-        ],
-        series,
-    )
+            for name, workers in here.items():
+                total = sum(each.events for each in workers)
+                if not series[name] or seconds - series[name][-1][0] >= SAMPLE_SECONDS:
+                    series[name].append((seconds, total))
+                update(name, total, sum(each.report is not None for each in workers))
+        for name, workers in here.items():
+            series[name].append((time.perf_counter() - began, sum(each.events for each in workers)))
+    return {
+        name: Phase([_work(each) for each in workers if each.report], series[name]) for name, workers in here.items()
+    }
+
+
+class _Readers:
+    """Tells the consumers of a phase when to stop: when they have all, or when nothing comes any more."""
+
+    def __init__(self, workers: list[_Heard], connection: Connection, let_go: Callable[[], None], idle: float) -> None:
+        self._producers = [each for each in workers if not isinstance(each.job, ConsumerJob)]
+        self._consumers = [each for each in workers if isinstance(each.job, ConsumerJob)]
+        self._connection = connection
+        self._let_go = let_go
+        self._idle_seconds = idle
+        self._last = (-1, time.perf_counter())
+        """The last progress that was seen, and when."""
+        self._told_at: float | None = None
+
+    def end_them_if_it_is_time(self) -> None:
+        """Called whenever something was said, and now and then when nothing is."""
+        left = [each for each in self._consumers if each.report is None]
+        if not left:
+            return
+        now = time.perf_counter()
+        progress = sum(each.events for each in [*self._producers, *self._consumers])
+        if progress != self._last[0]:
+            self._last = progress, now
+        if any(each.report is None for each in self._producers):
+            self._last = progress, now
+            return
+        idle = now - self._last[1] > self._idle_seconds
+        if self._told_at is None and (idle or (self._producers and self._have_all())):
+            self._let_go()
+            self._told_at = now
+        if idle and self._told_at is not None and now - self._told_at > CANCEL_SECONDS:
+            cancel(self._connection, [each.job.name for each in left])
+
+    def _have_all(self) -> bool:
+        acknowledged = sum(each.report.events for each in self._producers if each.report)
+        counts = [each.events for each in self._consumers]
+        each_reads_all = _times([each.job for each in self._consumers]) == len(counts)
+        return (min(counts) if each_reads_all else sum(counts)) >= acknowledged
+
+
+def _times(jobs: Sequence[Job]) -> int:
+    """How often these workers together write or read each event. A reader without a cursor shares what there is."""
+    return sum(isinstance(job, ConsumerJob) and bool(job.cursor) for job in jobs) or 1
+
+
+def _work(each: _Heard) -> Work:
+    if each.ready is None or each.report is None:
+        raise OutsideError(f"{each.job.name} reported without having been ready")
+    return Work(each.job.name, each.ready, each.report, each.ranges, each.undone, each.jumps, each.anomalies)
 
 
 def _listen(messages: Messages, heard: dict[str, _Heard]) -> Iterator[None]:
-    """Note what workers say; yields whenever one is ready or further."""
+    """Note what workers say; yields whenever one is ready or further, and when nobody says anything."""
     for message in messages:
+        if message is None:
+            yield
+            continue
         worker = heard[message.worker]
         if isinstance(message, Ended):
             if message.exit_code or worker.report is None:
@@ -114,6 +181,10 @@ def _listen(messages: Messages, heard: dict[str, _Heard]) -> Iterator[None]:
                 yield
             case Ledger(fate=fate, ranges=ranges):
                 worker.ranges[fate].extend(ranges)
+            case Undone(etags=etags):
+                worker.undone.extend(etags)
+            case Passes(jumps=jumps):
+                worker.jumps.extend(jumps)
             case Anomaly() as anomaly:
                 worker.anomalies.append(anomaly)
             case Report() as report:

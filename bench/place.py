@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.errors import OutsideError
+from bench.logs import Log
 from bench.places import docker, engine, local
 from bench.places.container import Limits
 from bench.places.docker import Wishes
@@ -57,7 +58,7 @@ def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
     return space.f_bavail * space.f_frsize
 
 
-def open_site(choice: Choice, spec: Spec, folder: RunFolder) -> AbstractContextManager[Site]:
+def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
     """Open the place: a Postgres that answers and a way to start workers beside it, both gone at the end."""
     wishes = Wishes(
         spec.postgres_image,
@@ -74,12 +75,16 @@ def open_site(choice: Choice, spec: Spec, folder: RunFolder) -> AbstractContextM
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
     if choice.name == "docker":
-        return docker.site(folder, wishes, _settings(spec))
-    return local.site(folder, spec.pg_bin, _settings(spec))
+        return docker.site(folder, wishes, _settings(spec, log))
+    return local.site(folder, spec.pg_bin, _settings(spec, log))
 
 
-def _settings(spec: Spec) -> dict[str, str]:
-    """The settings asked for, and room for the workers' connections where the default has too little."""
-    connections = spec.scale + SPARE_CONNECTIONS
+def _settings(spec: Spec, log: Log) -> dict[str, str]:
+    """The settings asked for, those that the log needs, and what a default has too little of.
+
+    A tailing run has the server keep commit times, to tell when a skipped event became visible.
+    """
+    connections = spec.workers + SPARE_CONNECTIONS
     room = {"max_connections": str(connections)} if connections > DEFAULT_MAX_CONNECTIONS else {}
-    return {**room, **spec.set}
+    story = {"track_commit_timestamp": "on"} if spec.mode == "tail" else {}
+    return {**room, **story, **log.settings, **spec.set}

@@ -1,6 +1,7 @@
 """Spec and log in, one job per worker out, with the exact SQL that it runs. Pure."""
 
-from bench.logs import Log
+from bench.errors import BadInputError
+from bench.logs import Log, load, shipped
 from bench.records import ConsumerJob, ProducerJob
 from bench.spec import Spec
 
@@ -9,6 +10,34 @@ SCHEMA = "bench"
 
 GATE = 0x62656E6368
 """The advisory lock that holds the workers back: "bench" in ASCII."""
+
+
+STOP = GATE + 2
+"""The advisory lock that is let go when tailing consumers may stop."""
+
+PASSES = 5000
+"""A tailing consumer remembers so many jumps over etags, to tell the story of those that skipped an event."""
+
+GROUP = "bench"
+"""The named client whose events a group shares."""
+
+
+def refuse_misfits(spec: Spec, log: Log) -> None:
+    """Refuse what a log does not allow.
+
+    Raises:
+        BadInputError: the message names the flag and what the log allows.
+    """
+    if spec.append not in log.append:
+        raise BadInputError(f"--append {spec.append}: the log {log.name} supports {', '.join(log.append)}")
+    if spec.group and log.group == "no":
+        able = [name for name in shipped() if load(name).group != "no"]
+        raise BadInputError(f"--group: sessions cannot share the log {log.name}; of those that ship, {', '.join(able)}")
+    if not log.promises.replay and (spec.consumers > 1 or len(spec.read_batch) > 1):
+        raise BadInputError(
+            f"the log {log.name} can be read once only: give one --read-batch and one of --consumers"
+            + ("" if log.group == "no" else ", or a --group")
+        )
 
 
 def producers(spec: Spec, log: Log) -> list[ProducerJob]:
@@ -24,29 +53,69 @@ def producers(spec: Spec, log: Log) -> list[ProducerJob]:
             limit=spec.events_per_producer,
             insert_batch=spec.insert_batch,
             payload_bytes=spec.payload_bytes,
+            transaction_ms=spec.transaction_ms,
+            abort_rate=spec.abort_rate,
+            seed=spec.seed,
+            drawn=drawn_sql(log) if spec.abort_rate else None,
         )
         for number in range(spec.scale)
     ]
 
 
-def consumer(spec: Spec, log: Log, read_batch: int) -> ConsumerJob:
-    """The job of the consumer that reads the log through once."""
-    return ConsumerJob(
-        name=f"consumer-{read_batch}",
-        schema=SCHEMA,
-        gate=GATE,
-        sql=read_sql(log, read_batch),
-        limit=spec.events_per_producer,
-    )
+def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
+    """The jobs of those that read the log: consumers that each read all of it, or the members of a group."""
+    group = spec.group > 0
+    tails = spec.mode == "tail"
+    number = spec.group or spec.consumers
+    return [
+        ConsumerJob(
+            name=f"{'member' if group else 'consumer'}-{read_batch}" + (f"-{index}" if number > 1 else ""),
+            schema=SCHEMA,
+            gate=GATE,
+            sql=read_sql(log, read_batch, group=f"{GROUP} {read_batch}" if group else None),
+            cursor=[] if group else _cursor_columns(log),
+            limit=spec.events_per_producer,
+            payload_bytes=spec.payload_bytes,
+            most_events=2 * spec.events + 1000,
+            stop=STOP if tails else None,
+            passes=PASSES if tails and log.promises.order == "etag" and not group else 0,
+            rejoin_pages=spec.rejoin if group else 0,
+        )
+        for index in range(number)
+    ]
 
 
-def read_sql(log: Log, read_batch: int) -> str:
-    """The statement that reads one page.
+def read_sql(log: Log, read_batch: int, *, group: str | None = None) -> str:
+    """The statement that reads one page: after a cursor, or what the named client has not had.
 
     Its size is written out: with a parameter in its place PostgreSQL would take a tenth of the log for the size of a
     page it does not know, find that expensive, and plan each call anew.
     """
-    return f"SELECT {log.cursor[0]}, ctime, payload FROM get_event($1::bigint, {read_batch})"
+    columns = ", ".join(["etag", "ctime", "payload", *_more_columns(log)])
+    parameters = [f"${number}::{kind}" for number, kind in enumerate(log.cursor.values(), 1)]
+    if group and log.group != "competing":
+        columns, parameters = "etag, ctime, payload", [f"'{group}'::text"]
+    return f"SELECT {columns} FROM get_event({', '.join([*parameters, str(read_batch)])})"
+
+
+def _more_columns(log: Log) -> list[str]:
+    """The columns of the cursor that a reader would not fetch anyway."""
+    return [column for column in log.cursor if column != "etag"]
+
+
+def _cursor_columns(log: Log) -> list[int]:
+    """Where the cursor's columns are in what `read_sql` yields."""
+    columns = ["etag", "ctime", "payload", *_more_columns(log)]
+    return [columns.index(column) for column in log.cursor]
+
+
+def drawn_sql(log: Log) -> str:
+    """The query that yields the etags of the open transaction's own events above $1, as texts: first and last."""
+    return f"""
+        SELECT min({log.etag})::text, max({log.etag})::text
+        FROM (SELECT {log.etag}, {log.etag} - row_number() OVER (ORDER BY {log.etag}) AS island FROM {log.table}
+              WHERE {log.etag} > $1::bigint AND xmin = pg_current_xact_id()::xid) AS drawn
+        GROUP BY island"""
 
 
 def append_sql(spec: Spec, log: Log) -> str:
@@ -86,6 +155,29 @@ def audit_sql(log: Log) -> str:
         UNION ALL
         SELECT NULL, 0, count(*) FROM stored WHERE producer IS NULL HAVING count(*) > 0
         ORDER BY 1, 2"""
+
+
+def gaps_sql(log: Log) -> str:
+    """The query that yields the etags between the first one and the last that no row has: (first, last)."""
+    return f"""
+        SELECT before + 1, etag - 1
+        FROM (SELECT {log.etag} AS etag, lag({log.etag}, 1, 0::bigint) OVER (ORDER BY {log.etag}) AS before
+              FROM {log.table} WHERE {log.etag} IS NOT NULL) AS etags
+        WHERE etag > before + 1
+        ORDER BY 1"""
+
+
+def stories_sql(log: Log, *, commits: bool) -> str:
+    """The query that yields the rows of some events, given as JSON [[producer, seq], ...]: producer, seq, etag, Unix
+    times of ctime and, when the server keeps them, of the commit.
+    """
+    committed = "extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8" if commits else "NULL::float8"
+    return f"""
+        SELECT (wanted.event ->> 0)::int, (wanted.event ->> 1)::bigint, l.{log.etag},
+               extract(epoch FROM l.ctime)::float8, {committed}
+        FROM json_array_elements(%s::json) AS wanted (event)
+        JOIN {log.table} l
+          ON l.payload ->> 'producer' = wanted.event ->> 0 AND l.payload ->> 'seq' = wanted.event ->> 1"""
 
 
 _ROW_BYTES = 48

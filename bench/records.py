@@ -4,25 +4,28 @@ A record stays under 16 KiB, because Docker splits longer lines; so it speaks of
 healthy ones. Unknown keys are refused on both sides: an old worker image never half-understands a new job.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 Way = Literal["generate", "log_event", "copy"]
 """A way to append: built in the server, through the log's own function, or COPY."""
 
-Fate = Literal["acknowledged", "indeterminate", "delivered"]
-"""What became of events. Of a producer's: committed for sure, or the connection died while they were being committed.
-Of a consumer's: delivered to it at least once."""
+Fate = Literal["acknowledged", "aborted", "indeterminate", "delivered"]
+"""What became of events. Of a producer's: committed for sure, rolled back, or the connection died while they were being
+committed. Of a consumer's: delivered to it at least once."""
 
-Fault = Literal["duplicated", "reordered", "phantom"]
-"""What a consumer can tell by itself: delivered twice, after a later one of its producer, or nobody's event."""
+Fault = Literal["duplicated", "reordered", "phantom", "corrupt"]
+"""What a consumer can tell by itself: delivered twice, after a later one of its producer, nobody's event, or an event
+whose payload is not what was appended."""
 
 Range = tuple[int, int, int]
 """(producer, first seq, last seq), both ends included."""
 
-RANGES_A_RECORD = 200
-"""200 ranges of three 64-bit numbers take at most 12.4 KB."""
+ROWS_A_RECORD = 200
+"""200 rows of three 64-bit numbers take at most 12.8 KB."""
 
 EXAMPLES = 10
 """Anomalies are counted in full, and this many of each kind are shown."""
@@ -45,18 +48,38 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     insert_batch: int
     payload_bytes: int
     """Every payload is padded to this size; 0 leaves payloads as short as they are."""
+    transaction_ms: tuple[float, float] = (0, 0)
+    """Before its end a transaction stays open for a random time between these two."""
+    abort_rate: float = 0
+    """The probability that a transaction is rolled back; its events are then not appended again."""
+    seed: int = 0
+    """Of the random times and aborts; each producer adds its number to it."""
+    drawn: str | None = None
+    """Yields the etags that the open transaction has drawn above $1, as texts: first and last of each run."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
-    """Read the whole log, a page a call, until a call yields none."""
+    """Read the whole log, a page a call: until a call yields none or, tailing, until it is told to stop."""
 
     name: str
     schema: str
     gate: int
     sql: str
-    """Yields the next page as (etag, ctime, payload); $1 is the etag of the last event read, NULL at first."""
+    """Yields the next page as (etag, ctime, payload, more of the cursor). Its parameters are the cursor that the last
+    row of the page before held, as it came, and NULLs at first."""
+    cursor: list[int]
+    """The columns of a row that make up the cursor, in the order of the parameters; none when the server keeps it."""
     limit: int
     """Events per producer: a seq outside of 0..limit-1 is nobody's event."""
+    payload_bytes: int
+    most_events: int
+    """A log that delivers more than this would be read for ever: the reader gives up."""
+    stop: int | None = None
+    """Tailing: the key of an advisory lock that is let go when this worker may stop. None reads to the first end."""
+    passes: int = 0
+    """How many jumps over etags to remember, with their time."""
+    rejoin_pages: int = 0
+    """A member of a group leaves after so many pages and joins again; 0 never."""
 
 
 Job = ProducerJob | ConsumerJob
@@ -82,6 +105,19 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
     fate: Fate
     ranges: list[Range]
+
+
+class Undone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="undone"):
+    """Some of the etags that rolled back transactions had drawn, as (first, last)."""
+
+    etags: list[tuple[int, int]]
+
+
+class Passes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="passes"):
+    """Some of a tailing reader's jumps over etags: (etag before the jump, etag after it, Unix time on the database's
+    clock at which the page with the later one was there)."""
+
+    jumps: list[tuple[int, int, float]]
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,9 +153,17 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Consumers: the largest difference of the etags of two events delivered one after the other."""
     repeated_ctimes: int | None = None
     """Consumers: events with the same ctime as the one delivered before."""
+    falling_etags: int | None = None
+    """Consumers: events with a lower etag than the one delivered before."""
+    delay: str | None = None
+    """Tailing: an encoded HdrHistogram of microseconds from an event's ctime to its delivery."""
+    longest_wait_seconds: float | None = None
+    """Tailing: the longest time between two pages with events in them."""
+    stopped: str | None = None
+    """Why a reader gave up before the end of the log; None when it did not."""
 
 
-Record = Ready | Progress | Ledger | Anomaly | Report
+Record = Ready | Progress | Ledger | Undone | Passes | Anomaly | Report
 
 encode_record = msgspec.json.Encoder().encode
 decode_record = msgspec.json.Decoder(Record).decode
@@ -127,8 +171,20 @@ encode_job = msgspec.json.Encoder().encode
 decode_job = msgspec.json.Decoder(Job).decode
 
 
-def delivered(ranges: list[Range]) -> list[Ledger]:
-    """Cut what was delivered into records that are small enough."""
-    return [
-        Ledger("delivered", ranges[start : start + RANGES_A_RECORD]) for start in range(0, len(ranges), RANGES_A_RECORD)
-    ]
+def ledgers(fate: Fate, ranges: list[Range]) -> list[Ledger]:
+    """The events of a fate, cut into records that are small enough."""
+    return [Ledger(fate, part) for part in _cut(ranges)]
+
+
+def undone(etags: list[tuple[int, int]]) -> list[Undone]:
+    """The etags of rolled back transactions, cut into records that are small enough."""
+    return [Undone(part) for part in _cut(etags)]
+
+
+def passes(jumps: list[tuple[int, int, float]]) -> list[Passes]:
+    """Jumps over etags, cut into records that are small enough."""
+    return [Passes(part) for part in _cut(jumps)]
+
+
+def _cut(rows: list[T]) -> list[list[T]]:
+    return [rows[start : start + ROWS_A_RECORD] for start in range(0, len(rows), ROWS_A_RECORD)]

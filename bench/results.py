@@ -71,10 +71,13 @@ class Append(_Model):
 
 
 class Read(_Model):
-    """One consumer that read the log through."""
+    """One reading of the whole log: by a consumer, or by the members of a group together."""
 
+    reader: str = "consumer"
     read_batch: int
-    mode: Literal["drain"] = "drain"
+    mode: Literal["drain", "tail"] = "drain"
+    """After the producers, or while they append; the seconds then end with the last event."""
+    members: int = 1
     events: int
     seconds: float
     events_per_second: float | None
@@ -86,6 +89,10 @@ class Read(_Model):
     """Events with the same ctime as the one before."""
     latency_ms: Latency
     """A page, from asking for it to having it. It is asked for before the page before is looked at."""
+    end_to_end_ms: Latency | None = None
+    """Tailing: from an event's ctime to its delivery, on the database's clock; of at most 16 to 31 events a page."""
+    longest_wait_seconds: float = 0
+    """Tailing: the longest time between two pages with events in them. A stall is a cost, not a loss."""
     cpu_seconds: float
     client_bound: bool
     clock_offset_ms: float

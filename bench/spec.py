@@ -53,6 +53,22 @@ class Spec(BaseModel):
     """How producers append."""
     payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
     """Pad each payload to this many bytes; 0 pads nothing."""
+    mode: Literal["drain", "tail"] = "drain"
+    """Read when the producers are done, or while they append."""
+    consumers: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1
+    """Consumers that each read the whole log."""
+    group: Annotated[int, Field(ge=0, le=MAX_SCALE)] = 0
+    """Members of one consumer that share the log's events; 0 is no group."""
+    rejoin: Annotated[int, Field(ge=0)] = 0
+    """Each member of a group leaves after so many pages and joins again; 0 never."""
+    transaction_ms: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=60_000)]] = (0, 0)
+    """Append transactions stay open for a random time between these two before they end."""
+    abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
+    """The share of append transactions that is rolled back."""
+    seed: int = 0
+    """Of the random times and rollbacks: the same seed gives the same ones."""
+    idle_timeout: Annotated[float, Field(gt=0)] = 30
+    """Seconds without a new event after which reading is given up, counted from the producers' end when tailing."""
     log: Annotated[str, Field(min_length=1)] = "bigserial"
     """The name of a log that ships, or the folder of another."""
     place: PlaceName = "auto"
@@ -80,6 +96,26 @@ class Spec(BaseModel):
     @classmethod
     def _one_size_is_a_list_of_one(cls, value: object) -> object:
         return [value] if isinstance(value, int) else value
+
+    @field_validator("transaction_ms", mode="before")
+    @classmethod
+    def _a_range_is_written_with_two_dots(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            return value, value
+        if isinstance(value, str):
+            low, dots, high = value.partition("..")
+            try:
+                return float(low), float(high if dots else low)
+            except ValueError as error:
+                raise ValueError("give a range of milliseconds, like 0..20") from error
+        return value
+
+    @field_validator("transaction_ms")
+    @classmethod
+    def _a_range_goes_up(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the range must go up, like 0..20")
+        return value
 
     @field_validator("set", mode="before")
     @classmethod
@@ -127,6 +163,12 @@ class Spec(BaseModel):
             raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events a producer")
         if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
             raise ValueError(f"--payload-bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
+        if self.group and self.consumers > 1:
+            raise ValueError("--group and --consumers are two ways to have several readers: give one of them")
+        if self.rejoin and not self.group:
+            raise ValueError("--rejoin is for the members of a --group")
+        if self.mode == "tail" and len(self.read_batch) > 1:
+            raise ValueError("--mode tail reads the log once, while it is written: give one --read-batch")
         payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
         for name, batch in (("insert-batch", self.insert_batch), ("read-batch", max(self.read_batch))):
             if batch * payload_bytes > LARGEST_BATCH_BYTES:
@@ -153,6 +195,12 @@ class Spec(BaseModel):
     def events_per_producer(self) -> int:
         """The limit: seq and value go from 0 to this minus 1."""
         return self.limit if self.limit is not None else self.insert_batch * (self.insert_loops or 100)
+
+    @property
+    def workers(self) -> int:
+        """The most workers that are there at a time."""
+        readers = self.group or self.consumers
+        return self.scale + readers if self.mode == "tail" else max(self.scale, readers)
 
     @property
     def events(self) -> int:

@@ -1,6 +1,10 @@
 """What workers reported, put into the words of a result. A rate is left out when the verdict is not ok."""
 
-from bench.phase import Phase
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.checker import Delivered
+from bench.phase import Phase, Work
 from bench.records import Report
 from bench.results import Append, Latency, Producer, Read, Sample
 
@@ -12,8 +16,7 @@ def append(phase: Phase, wal_bytes: int | None, *, ok: bool) -> Append:
     """The append phase: it lasts from the first producer's start to the last one's end, on the database's clock."""
     reports = [work.report for work in phase.works]
     events = sum(report.events for report in reports)
-    began = min(report.started_at for report in reports)
-    seconds = max(report.started_at + report.seconds for report in reports) - began
+    seconds = _seconds(reports)
     return Append(
         events=events,
         seconds=seconds,
@@ -35,24 +38,63 @@ def append(phase: Phase, wal_bytes: int | None, *, ok: bool) -> Append:
     )
 
 
-def read(read_batch: int, phase: Phase, *, ok: bool) -> Read:
-    """One consumer's read of the whole log."""
-    (work,) = phase.works
-    report = work.report
+@dataclass(frozen=True)
+class Reader:
+    """One that is judged by itself: a consumer, or a group by the works of its members."""
+
+    name: str
+    read_batch: int
+    works: list[Work]
+
+    def delivered(self) -> Delivered:
+        """What it was given."""
+        return Delivered.together(
+            self.name,
+            [
+                Delivered(
+                    self.name,
+                    work.report.events,
+                    work.report.checksum,
+                    work.ranges["delivered"],
+                    work.anomalies,
+                    work.report.falling_etags or 0,
+                    [work.report.stopped] if work.report.stopped else [],
+                )
+                for work in self.works
+            ],
+        )
+
+
+def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
+    """One reading of the whole log."""
+    reports = [work.report for work in reader.works]
+    events = sum(report.events for report in reports)
+    seconds = _seconds(reports)
+    delays = [report.delay for report in reports if report.delay]
     return Read(
-        read_batch=read_batch,
-        events=report.events,
-        seconds=report.seconds,
-        events_per_second=report.events / report.seconds if ok else None,
-        checksum=report.checksum,
-        max_etag_gap=report.max_etag_gap or 0,
-        repeated_ctimes=report.repeated_ctimes or 0,
-        latency_ms=Latency.of([report.latency]),
-        cpu_seconds=report.cpu_seconds,
-        client_bound=_client_bound(report),
-        clock_offset_ms=work.ready.clock_offset_ms,
-        round_trip_ms=work.ready.round_trip_ms,
+        reader=reader.name,
+        read_batch=reader.read_batch,
+        mode=mode,
+        members=len(reports),
+        events=events,
+        seconds=seconds,
+        events_per_second=events / seconds if ok and seconds else None,
+        checksum=sum(report.checksum for report in reports),
+        max_etag_gap=max(report.max_etag_gap or 0 for report in reports),
+        repeated_ctimes=sum(report.repeated_ctimes or 0 for report in reports),
+        latency_ms=Latency.of([report.latency for report in reports]),
+        end_to_end_ms=Latency.of(delays) if delays else None,
+        longest_wait_seconds=max((report.longest_wait_seconds or 0 for report in reports), default=0),
+        cpu_seconds=sum(report.cpu_seconds for report in reports),
+        client_bound=any(_client_bound(report) for report in reports),
+        clock_offset_ms=reader.works[0].ready.clock_offset_ms,
+        round_trip_ms=max(work.ready.round_trip_ms for work in reader.works),
     )
+
+
+def _seconds(reports: list[Report]) -> float:
+    """From the first one's start to the last one's end, on the database's clock."""
+    return max(report.started_at + report.seconds for report in reports) - min(r.started_at for r in reports)
 
 
 def series(phases: dict[str, Phase]) -> dict[str, list[Sample]]:

@@ -7,7 +7,7 @@ that it needs, and anything more would be measured with it.
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NoReturn, TypeVar
 
@@ -39,12 +39,7 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
     if not isinstance(job, kind):
         fail(f"BENCH_JOB holds a {type(job).__name__}, which is another program's")
     try:
-        with psycopg.connect(
-            autocommit=True, application_name=f"bench {job.name}", connect_timeout=CONNECT_SECONDS
-        ) as connection:
-            connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(job.schema)))
-            # psycopg leaves libpq non-blocking for its own event loop, which is not used from here on.
-            connection.pgconn.nonblocking = 0
+        with connect(job) as connection:
             work(connection, job)
     except psycopg.Error as error:
         told = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
@@ -54,6 +49,17 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail("the orchestrator is gone")
     sys.exit(0)
+
+
+def connect(job: Job) -> psycopg.Connection[Any]:
+    """Open a session for a job, by libpq's variables."""
+    connection = psycopg.connect(autocommit=True, application_name=f"bench {job.name}", connect_timeout=CONNECT_SECONDS)
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(job.schema)))
+    # So that a ctime without a time zone means the same to all workers.
+    connection.execute("SET TimeZone TO 'UTC'")
+    # psycopg leaves libpq non-blocking for its own event loop, which is not used from here on.
+    connection.pgconn.nonblocking = 0
+    return connection
 
 
 def fail(why: str) -> NoReturn:
@@ -68,7 +74,7 @@ def say(record: Record) -> None:
 
 
 class Statement:
-    """A prepared statement on one connection; parameters are texts, results binary."""
+    """A prepared statement on one connection; results are binary, parameters texts unless said otherwise."""
 
     def __init__(self, connection: psycopg.Connection[Any], query: str) -> None:
         self._pgconn = connection.pgconn
@@ -80,9 +86,9 @@ class Statement:
         """Execute and wait for the whole result."""
         return self._checked(self._pgconn.exec_prepared(self._name, parameters, result_format=pq.Format.BINARY))
 
-    def send(self, *parameters: bytes | None) -> None:
+    def send(self, parameters: Sequence[bytes | None], formats: Sequence[pq.Format] | None = None) -> None:
         """Ask, without waiting. One question at a time: `receive` is next."""
-        self._pgconn.send_query_prepared(self._name, parameters, result_format=pq.Format.BINARY)
+        self._pgconn.send_query_prepared(self._name, parameters, param_formats=formats, result_format=pq.Format.BINARY)
 
     def receive(self) -> pq.abc.PGresult:
         """Wait for the answer to `send`."""
@@ -140,26 +146,43 @@ def wait_at_gate(connection: psycopg.Connection[Any], key: int) -> Clock:
     return clock
 
 
+def histogram() -> HdrHistogram:
+    """An empty histogram of microseconds: 1 us to an hour, within 1 %."""
+    return HdrHistogram(1, 3_600_000_000, 2)
+
+
+def encoded(of: HdrHistogram) -> str:
+    """A histogram as text for a record."""
+    return str(of.encode().decode())
+
+
 class Meter:
     """Time and CPU of a phase from its construction on, the latency of each call in it, and its live progress."""
 
     def __init__(self, clock: Clock) -> None:
-        self._latency = HdrHistogram(1, 3_600_000_000, 2)  # 1 us to an hour, within 1 %
+        self._latency = histogram()
         self.started_at = clock.now()
         self._started = time.perf_counter()
         self._cpu_started = time.process_time()
         self._next_progress = self._started + PROGRESS_SECONDS
+        self._last_progress = 0
 
     def count(self, sent: float, events: int) -> None:
         """Count a call sent at `sent` (perf_counter) and answered just now; `events` is the total so far."""
         now = time.perf_counter()
         self._latency.record_value(int((now - sent) * 1e6) or 1)
         if now >= self._next_progress:
-            self._next_progress = now + PROGRESS_SECONDS
+            self.progress(events)
+
+    def progress(self, events: int) -> None:
+        """Tell the total so far at once, unless it was told already."""
+        if events != self._last_progress:
+            self._next_progress = time.perf_counter() + PROGRESS_SECONDS
+            self._last_progress = events
             say(Progress(events))
 
-    def finish(self) -> tuple[float, float, str]:
-        """Return seconds, CPU seconds and the encoded latencies."""
-        seconds = time.perf_counter() - self._started
+    def finish(self, ended: float | None = None) -> tuple[float, float, str]:
+        """Return seconds till now, or till `ended` (perf_counter), CPU seconds till now, and the encoded latencies."""
+        seconds = (ended or time.perf_counter()) - self._started
         cpu_seconds = time.process_time() - self._cpu_started
-        return seconds, cpu_seconds, self._latency.encode().decode()
+        return seconds, cpu_seconds, encoded(self._latency)

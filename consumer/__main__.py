@@ -1,47 +1,135 @@
-"""A consumer: reads the log through from its start and reports what it was given."""
+"""A consumer: reads the log from its start, to its end or along with the writers, and reports what it was given."""
 
+import time
 from typing import Any
 
 import psycopg
 
-from bench.records import ConsumerJob, Report, delivered
-from bench.worker import Meter, main, say, wait_at_gate
+from bench.records import ConsumerJob, Record, Report, ledgers, passes
+from bench.worker import Clock, Meter, Statement, connect, encoded, histogram, main, say, wait_at_gate
 from consumer.ledger import Ledger
-from consumer.reader import Row, pages
+from consumer.reader import Row, Stuck, pages
 
 ROWS_A_LOOK = 1000
 """Pages are put together until they have so many rows, because looking at rows has a cost a look."""
+POLL_SECONDS = 0.001
+"""A tailing reader that was given nothing asks again after this."""
+DELAYS_A_PAGE = 16
+"""So many events of a page are timed, spread evenly: timing each would cost more than reading it."""
+POSTGRES_EPOCH = 946_684_800
+"""2000-01-01 as Unix time: what PostgreSQL counts microseconds from. Workers' sessions are in UTC."""
+
+
+class _Reading:
+    """Reads pages and looks at them until there is a reason to stop."""
+
+    def __init__(self, job: ConsumerJob, clock: Clock) -> None:
+        self._job = job
+        self._clock = clock
+        self._unseen: list[Row] = []
+        self._ending = False
+        self.ledger = Ledger(job.limit, job.payload_bytes, job.passes)
+        self.meter = Meter(clock)
+        self.delays = histogram()
+        self.last_page_at = time.perf_counter()
+        self.longest_wait_seconds = 0.0
+        self.received = 0
+
+    def session(self, connection: psycopg.Connection[Any]) -> bool:
+        """Read in one session; True when there is no more to do, False when this member of a group left.
+
+        Raises:
+            _GaveUp: the log does not come to an end.
+        """
+        job = self._job
+        stop = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
+        try:
+            for sent, page in pages(connection, job):
+                if page:
+                    self._take(sent, page)
+                    continue
+                self.look()
+                if stop is None:
+                    self.meter.count(sent, self.ledger.distinct_events)
+                    return True
+                if self._ending:
+                    return True
+                self.meter.progress(self.ledger.distinct_events)
+                # What comes after the permission to stop is still looked at: an event too many, say.
+                self._ending = stop.run().get_value(0, 0) == b"true"
+                if not self._ending:
+                    time.sleep(POLL_SECONDS)
+        except Stuck:
+            raise _GaveUp("its cursor does not move on, so reading would never end") from None
+        except psycopg.errors.QueryCanceled:
+            raise _GaveUp("a read did not come back and was cancelled") from None
+        return False
+
+    def _take(self, sent: float, page: list[Row]) -> None:
+        self.received += len(page)
+        self.meter.count(sent, self.ledger.distinct_events)
+        now = time.perf_counter()
+        self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
+        self.last_page_at = now
+        if self._job.stop is not None:
+            step = max(1, len(page) // DELAYS_A_PAGE)
+            here = int((self._clock.now() - POSTGRES_EPOCH) * 1e6)
+            for row in page[::step]:
+                self.delays.record_value(max(1, here - row[1]), step)
+        self._unseen += page
+        if len(self._unseen) >= ROWS_A_LOOK or self._job.passes:
+            self.look()
+        if self.received > self._job.most_events:
+            raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
+
+    def look(self) -> None:
+        """Look at what was read and not yet looked at."""
+        self.ledger.see(self._unseen, self._clock.now())
+        self._unseen.clear()
+
+
+class _GaveUp(Exception):  # noqa: N818 - a finding, not an error
+    """Why a log is not read any further."""
 
 
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
-    ledger = Ledger(job.limit)
-    unseen: list[Row] = []
-    received = 0
-    meter = Meter(wait_at_gate(connection, job.gate))
-    for sent, page in pages(connection, job):
-        received += len(page)
-        meter.count(sent, received)
-        unseen += page
-        if len(unseen) >= ROWS_A_LOOK:
-            ledger.see(unseen)
-            unseen.clear()
-    ledger.see(unseen)
-    seconds, cpu_seconds, latency = meter.finish()
-    for part in delivered(ledger.delivered()):
-        say(part)
-    for anomaly in ledger.anomalies():
-        say(anomaly)
+    reading = _Reading(job, wait_at_gate(connection, job.gate))
+    stopped = None
+    try:
+        done = reading.session(connection)
+        while not done:
+            connection.close()
+            connection = connect(job)
+            done = reading.session(connection)
+    except _GaveUp as reason:
+        stopped = str(reason)
+        connection.close()  # there is a read under way that nobody wants any more
+        reading.look()
+    _report(job, reading, stopped)
+
+
+def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
+    tails = job.stop is not None
+    seconds, cpu_seconds, latency = reading.meter.finish(reading.last_page_at if tails else None)
+    ledger = reading.ledger
+    records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
+    for record in records:
+        say(record)
     say(
         Report(
             events=ledger.events,
             checksum=ledger.checksum,
-            started_at=meter.started_at,
+            started_at=reading.meter.started_at,
             seconds=seconds,
             cpu_seconds=cpu_seconds,
             latency=latency,
             max_etag_gap=ledger.max_etag_gap,
             repeated_ctimes=ledger.repeated_ctimes,
+            falling_etags=ledger.falling_etags,
+            delay=encoded(reading.delays) if tails else None,
+            longest_wait_seconds=reading.longest_wait_seconds if tails else None,
+            stopped=stopped,
         )
     )
 

@@ -6,7 +6,9 @@ next expected seq, except for the ranges that are still missing.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import islice
 from operator import eq, sub
+from typing import Any
 
 import msgspec
 
@@ -21,15 +23,29 @@ class Event(msgspec.Struct, gc=False):
     value: int
 
 
-_parse_event = msgspec.json.Decoder(Event).decode
-_parse_events = msgspec.json.Decoder(list[Event]).decode
+class PaddedEvent(Event, gc=False):
+    """A payload with its padding."""
+
+    pad: str = ""
 
 
 class Ledger:
-    """Takes events in the order of their delivery. A seq outside of 0..limit-1 is nobody's event."""
+    """Takes events in the order of their delivery. A seq outside of 0..limit-1 is nobody's event.
 
-    def __init__(self, limit: int) -> None:
+    A payload must have the value that was appended, its seq, and when payloads are padded, the whole padding. Up to
+    `passes` jumps over etags are remembered.
+    """
+
+    def __init__(self, limit: int, payload_bytes: int = 0, passes: int = 0) -> None:
         self._limit = limit
+        self._payload_bytes = payload_bytes
+        event = PaddedEvent if payload_bytes else Event
+        self._parse_event = msgspec.json.Decoder(event).decode
+        self._parse_events = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
+        self._passes = passes
+        self.jumps: list[tuple[int, int, float]] = []
+        """(etag before, etag after, when), the first ones."""
+        self.falling_etags = 0
         self.events = 0
         self.checksum = 0
         self.max_etag_gap = 0
@@ -40,12 +56,12 @@ class Ledger:
         self._examples: dict[Fault, list[Example]] = {}
         self._last: tuple[int, int] | None = None
 
-    def see(self, rows: Sequence[tuple[int, int, bytes]]) -> None:
-        """Take rows of (etag, ctime, payload). Many at a time cost less than one at a time."""
+    def see(self, rows: Sequence[tuple[Any, ...]], at: float = 0) -> None:
+        """Take rows of (etag, ctime, payload, ...) that were there at a time. Many at a time cost less than one."""
         if not rows:
             return
-        etags, ctimes, payloads = zip(*rows, strict=True)
-        self._measure_gaps(etags, ctimes)
+        etags, ctimes, payloads, *_ = zip(*rows, strict=True)
+        self._measure_gaps(etags, ctimes, at)
         self.events += len(rows)
         expected = self._expected
         checksum = 0
@@ -54,11 +70,18 @@ class Ledger:
                 continue
             producer, seq = event.producer, event.seq
             checksum += event.value
+            if event.value != seq or self._payload_bytes:
+                self._look_closely(event, etag)
             if expected.get(producer, 0) == seq:
                 expected[producer] = seq + 1
             else:
                 self._out_of_line(producer, seq, etag)
         self.checksum += checksum
+
+    @property
+    def distinct_events(self) -> int:
+        """Events of producers, each counted once."""
+        return self.events - self._faults.get("duplicated", 0) - self._faults.get("phantom", 0)
 
     def delivered(self) -> list[Range]:
         """Everything that was delivered at least once, in order of producer and seq."""
@@ -79,25 +102,45 @@ class Ledger:
 
     def _parse(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Sequence[Event | None]:
         try:
-            return _parse_events(b"[%b]" % b",".join(payloads))
+            return self._parse_events(b"[%b]" % b",".join(payloads))
         except msgspec.MsgspecError:
             return [self._parse_one(payload, etag) for payload, etag in zip(payloads, etags, strict=True)]
 
     def _parse_one(self, payload: bytes, etag: int) -> Event | None:
         try:
-            return _parse_event(payload)
+            return self._parse_event(payload)
         except msgspec.MsgspecError:
             self._fault("phantom", Example(etag=etag))
             return None
 
-    def _measure_gaps(self, etags: Sequence[int], ctimes: Sequence[int]) -> None:
+    def _measure_gaps(self, etags: Sequence[int], ctimes: Sequence[int], at: float) -> None:
         if self._last is not None:
             etags = (self._last[0], *etags)
             ctimes = (self._last[1], *ctimes)
         if len(etags) > 1:
-            self.max_etag_gap = max(self.max_etag_gap, *map(sub, etags[1:], etags))
+            steps = list(map(sub, etags[1:], etags))
+            widest = max(steps)
+            self.max_etag_gap = max(self.max_etag_gap, widest)
             self.repeated_ctimes += sum(map(eq, ctimes[1:], ctimes))
+            # No step is wider than 1: when they add up to their number, each of them is 1.
+            if widest > 1 or etags[-1] - etags[0] != len(steps):
+                self._note_jumps(etags, steps, at)
         self._last = etags[-1], ctimes[-1]
+
+    def _note_jumps(self, etags: Sequence[int], steps: Sequence[int], at: float) -> None:
+        self.falling_etags += sum(step < 0 for step in steps)
+        room = self._passes - len(self.jumps)
+        if room:
+            jumps = ((before, before + step, at) for before, step in zip(etags, steps, strict=False) if step > 1)
+            self.jumps += islice(jumps, room)
+
+    def _look_closely(self, event: Event | PaddedEvent, etag: int) -> None:
+        """Check a payload that is padded or has not the value of its seq."""
+        padding = event.pad if isinstance(event, PaddedEvent) else ""
+        bare = len(f'{{"producer":{event.producer},"seq":{event.seq},"value":{event.value},"pad":""}}')
+        padded = not self._payload_bytes or (len(padding) == self._payload_bytes - bare and not padding.strip("x"))
+        if event.value != event.seq or not padded:
+            self._fault("corrupt", Example(producer=event.producer, seq=event.seq, etag=etag))
 
     def _out_of_line(self, producer: int, seq: int, etag: int) -> None:
         """Note an event that is not the next one of its producer."""

@@ -20,12 +20,12 @@ def ranges(events: set[tuple[int, int]]) -> list[Range]:
     return [(producer, seq, seq) for producer, seq in sorted(events, reverse=True)]
 
 
-def seen(delivery: list[tuple[int, int]], read_batch: int = 10) -> Delivered:
+def seen(delivery: list[tuple[int, int]], reader: str = "r") -> Delivered:
     """What a consumer says of a delivery."""
     ledger = Ledger(LIMIT)
     for etag, (producer, seq) in enumerate(delivery, 1):
         ledger.see([(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (producer, seq, seq))])
-    return Delivered(read_batch, ledger.events, ledger.checksum, ledger.delivered(), ledger.anomalies())
+    return Delivered(reader, ledger.events, ledger.checksum, ledger.delivered(), ledger.anomalies())
 
 
 def reference(
@@ -100,7 +100,7 @@ def test_a_healthy_history_is_not_accused_and_needs_no_audit(events: set[tuple[i
 def test_one_event_in_a_hundred_million_is_found_at_once() -> None:
     limit = 100_000_000
     written = Written([(0, 0, limit - 1)])
-    read = Delivered(1000, limit - 1, 0, [(0, 0, 41), (0, 43, limit - 1)])
+    read = Delivered("r", limit - 1, 0, [(0, 0, 41), (0, 43, limit - 1)])
     verdict = judge(written, [read], Stored([(0, 0, limit - 1)]))
     assert verdict.skipped == 1
     assert [(fault.kind, fault.producer, fault.seq) for fault in verdict.examples] == [("skipped", 0, 42)]
@@ -108,29 +108,29 @@ def test_one_event_in_a_hundred_million_is_found_at_once() -> None:
 
 def test_all_are_counted_and_ten_are_shown() -> None:
     written = Written([(0, 0, 99)])
-    verdict = judge(written, [Delivered(1, 0, 0, [])], Stored([(0, 0, 49)]))
+    verdict = judge(written, [Delivered("b", 0, 0, [])], Stored([(0, 0, 49)]))
     assert (verdict.skipped, verdict.lost) == (50, 50)
     assert Counter(fault.kind for fault in verdict.examples) == {"skipped": 10, "lost": 10}
 
 
 def test_the_right_events_with_wrong_values_fail() -> None:
     written = Written([(0, 0, 9)])
-    verdict = judge(written, [Delivered(1, 10, 44, [(0, 0, 9)])], Stored([(0, 0, 9)]))
+    verdict = judge(written, [Delivered("b", 10, 44, [(0, 0, 9)])], Stored([(0, 0, 9)]))
     assert not verdict.ok
     assert verdict.wrong_checksums == 1
 
 
 def test_each_read_is_held_to_the_same() -> None:
     written = Written([(0, 0, 9)])
-    whole, part = Delivered(10, 10, 45, [(0, 0, 9)]), Delivered(1, 9, 36, [(0, 0, 8)])
+    whole, part = Delivered("a", 10, 45, [(0, 0, 9)]), Delivered("b", 9, 36, [(0, 0, 8)])
     verdict = judge(written, [whole, part, part], Stored([(0, 0, 9)]))
     assert verdict.skipped == 2
-    assert {fault.read_batch for fault in verdict.examples} == {1}
+    assert {fault.reader for fault in verdict.examples} == {"b"}
 
 
 def test_rows_that_are_no_events_are_phantoms_counted_once() -> None:
     written = Written([(0, 0, 9)])
-    read = Delivered(10, 12, 45, [(0, 0, 9)], [Anomaly("phantom", 2, [Example(etag=3), Example(etag=4)])])
+    read = Delivered("a", 12, 45, [(0, 0, 9)], [Anomaly("phantom", 2, [Example(etag=3), Example(etag=4)])])
     verdict = judge(written, [read], Stored([(0, 0, 9)], foreign=2))
     assert verdict.phantom == 2
     assert [fault.etag for fault in verdict.examples] == [3, 4]

@@ -25,7 +25,9 @@ def test_a_folder_of_the_users_own(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"table": '"events; DROP"'}, "table: String should match"),
-        ({"cursor": "[]"}, "cursor: List should have at least 1 item"),
+        ({"cursor": "[]"}, "cursor: Input should be a valid dictionary"),
+        ({"cursor": '{ payload = "json" }'}, "cursor: payload cannot be a part of the cursor"),
+        ({"cursor": '{ etag = "bigint); DROP" }'}, "cursor.etag: String should match"),
         ({"append": '["telepathy"]'}, "append.0: Input should be"),
         ({"postgres": "9"}, "postgres: Input should be greater"),
         ({"title": "1"}, "title: Input should be a valid string"),

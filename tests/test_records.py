@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bench.records import (
     EXAMPLES,
-    RANGES_A_RECORD,
+    ROWS_A_RECORD,
     Anomaly,
     Example,
     Ledger,
@@ -15,9 +15,9 @@ from bench.records import (
     Progress,
     decode_job,
     decode_record,
-    delivered,
     encode_job,
     encode_record,
+    ledgers,
 )
 
 DOCKER_SPLITS_AT_BYTES = 16 * 1024
@@ -26,12 +26,12 @@ BIG = 2**63 - 1
 
 @given(st.lists(st.tuples(st.integers(0, BIG), st.integers(0, BIG), st.integers(0, BIG)), max_size=1000))
 def test_ledgers_survive_the_way(ranges: list[tuple[int, int, int]]) -> None:
-    parts = [decode_record(encode_record(part)) for part in delivered(ranges)]
+    parts = [decode_record(encode_record(part)) for part in ledgers("delivered", ranges)]
     assert [each for part in parts if isinstance(part, Ledger) for each in part.ranges] == ranges
 
 
 def test_the_largest_records_stay_under_what_docker_splits() -> None:
-    ledger = Ledger("indeterminate", [(BIG, BIG, BIG)] * RANGES_A_RECORD)
+    ledger = Ledger("indeterminate", [(BIG, BIG, BIG)] * ROWS_A_RECORD)
     anomaly = Anomaly("duplicated", BIG, [Example(BIG, BIG, BIG)] * EXAMPLES)
     assert len(encode_record(ledger)) < DOCKER_SPLITS_AT_BYTES
     assert len(encode_record(anomaly)) < DOCKER_SPLITS_AT_BYTES

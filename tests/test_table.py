@@ -74,7 +74,11 @@ FAILED = Verdict(
     skipped=1234,
     phantom=1,
     wrong_checksums=1,
-    examples=[Fault("skipped", 10, producer=1, seq=7), Fault("phantom", 10, etag=12), Fault("phantom")],
+    examples=[
+        Fault("skipped", "consumer-10", producer=1, seq=7),
+        Fault("phantom", "consumer-10", etag=12),
+        Fault("phantom"),
+    ],
 )
 
 

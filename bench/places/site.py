@@ -10,6 +10,8 @@ import msgspec
 
 from bench.records import Job, Record, decode_record
 
+SILENCE_SECONDS = 0.25
+"""Whoever listens to workers is woken this often, to see whether it waits in vain."""
 LAST_WORDS_LINES = 5
 MAX_LAST_WORDS_BYTES = 4096
 
@@ -32,8 +34,8 @@ class Ended:
     """The last lines that it printed for people."""
 
 
-Messages = Iterator[Said | Ended]
-"""What all workers say, as it comes, until each of them has ended."""
+Messages = Iterator[Said | Ended | None]
+"""What all workers say, as it comes, until each of them has ended; a None now and then while nobody says anything."""
 
 StartWorkers = Callable[[Sequence[Job]], AbstractContextManager[Messages]]
 """Starts one worker a job; whatever still runs at the end of the `with` is stopped."""
@@ -70,7 +72,11 @@ class Ears:
         """Everything that is said, until all workers have ended."""
         left = self._listening
         while left:
-            message = self._heard.get()
+            try:
+                message = self._heard.get(timeout=SILENCE_SECONDS)
+            except queue.Empty:
+                yield None
+                continue
             yield message
             left -= isinstance(message, Ended)
 

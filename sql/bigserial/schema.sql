@@ -6,6 +6,7 @@
 -- Breaks         Tailed while writers commit out of order: an event that commits late with a lower etag is skipped
 --                by every reader that is past it, silently and for ever.
 -- Stalls         Never. A rolled back append leaves a hole in the etags, which is harmless.
+-- Used by        Nearly every event table that somebody made at home.
 
 CREATE TABLE events_log (
     etag    bigserial PRIMARY KEY,

@@ -36,7 +36,7 @@ def test_a_schema_that_an_earlier_run_left_is_replaced(connection: Connection) -
         connection.execute("CREATE SCHEMA bench")
     connection.execute("ALTER SCHEMA kept RENAME TO bench")
     with control.installed(connection, BIGSERIAL, "second"):
-        assert control.stored_events(connection, BIGSERIAL) == 0
+        assert control.stored_events(connection, BIGSERIAL) == (0, 0)
 
 
 def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
@@ -105,7 +105,7 @@ def test_the_gate_holds_until_it_opens(connection: Connection) -> None:
 
 def test_too_many_workers_for_the_server_are_refused(connection: Connection) -> None:
     control.check_connections(connection, 40)
-    with pytest.raises(BadInputError, match="--scale 46 needs 51 connections and this Postgres allows 50"):
+    with pytest.raises(BadInputError, match="46 workers need 51 connections and this Postgres allows 50"):
         control.check_connections(connection, 46)
 
 

@@ -115,13 +115,29 @@ def test_a_broken_log_fails_under_the_right_name(bench: Bench, log: str, faults:
     nothing_is_left(bench)
 
 
-def test_a_log_that_does_not_move_on_is_ended(bench: Bench) -> None:
-    stuck = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
-               RETURNS SETOF events_log LANGUAGE sql STABLE
-               AS 'SELECT * FROM events_log ORDER BY etag LIMIT max_events'"""
-    ran = bench(*SMALL, "--log", str(broken_log(bench.folder / "stuck", stuck)))
-    assert ran.returncode == 3
-    assert "the log does not move on" in ran.stderr
+@pytest.mark.parametrize("mode", ["drain", "tail"])
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("SELECT * FROM events_log ORDER BY etag LIMIT max_events", "its cursor does not move on"),
+        (
+            """SELECT l.* FROM events_log l
+               ORDER BY CASE WHEN last_etag % 2 = 0 THEN etag ELSE -etag END LIMIT max_events""",
+            "it delivered more than 2200 events and went on",
+        ),
+        ("SELECT l.* FROM events_log l, pg_sleep(100)", "a read did not come back and was cancelled"),
+    ],
+    ids=["stuck", "endless", "hanging"],
+)
+def test_a_log_whose_reads_never_end_is_ended_and_reported(bench: Bench, rows: str, says: str, mode: str) -> None:
+    if "pg_sleep" in rows:  # only where there is something to read, as when the log is checked
+        rows = f"{rows} WHERE EXISTS (SELECT FROM events_log)"
+    how = f"""CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+              RETURNS SETOF events_log LANGUAGE sql STABLE AS $$ {rows} $$"""
+    words = ("--log", str(broken_log(bench.folder / "endless", how)), "--idle-timeout", "0.5", "--read-batch", "101")
+    ran = bench(*SMALL, *words, "--mode", mode)
+    assert ran.returncode == 1, ran.stderr
+    assert says in ran.stdout
     nothing_is_left(bench)
 
 

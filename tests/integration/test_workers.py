@@ -94,7 +94,7 @@ def test_a_log_that_takes_less_than_it_is_given_ends_the_producer(log: Connectio
 def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
     work("producers", log, producer())
     log.execute("DELETE FROM events_log WHERE (payload ->> 'seq')::int IN (10, 11, 50)")
-    code, records, _ = work("consumer", log, plan.consumer(make({"limit": 100}, None), BIGSERIAL, 7))
+    code, records, _ = work("consumer", log, plan.consumers(make({"limit": 100}, None), BIGSERIAL, 7)[0])
     assert code == 0
     assert records[-2] == Ledger("delivered", [(0, 0, 9), (0, 12, 49), (0, 51, 99)])
     assert isinstance(records[-1], Report)
@@ -103,7 +103,7 @@ def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
 
 
 def test_an_empty_log_is_read_to_its_end(log: Connection) -> None:
-    code, records, _ = work("consumer", log, plan.consumer(make({}, None), BIGSERIAL, 10))
+    code, records, _ = work("consumer", log, plan.consumers(make({}, None), BIGSERIAL, 10)[0])
     assert code == 0
     assert isinstance(records[-1], Report)
     assert (records[-1].events, records[-1].max_etag_gap) == (0, 0)
