@@ -14,7 +14,7 @@ from psycopg import sql
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
-from bench.plan import GATE, SCHEMA, audit_sql, gaps_sql, read_sql, stories_sql
+from bench.plan import GATE, SCHEMA, audit_sql, cursor_columns, gaps_sql, read_sql, stories_sql
 from bench.records import Range
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -148,6 +148,18 @@ def _check_contract(connection: Connection, log: Log) -> None:
     for column, code, allowed in zip(("etag", "ctime", "payload"), types, _TYPES, strict=False):
         if code not in allowed:
             raise BadInputError(f"the log {log.name}: get_event must yield {column} as {' or '.join(allowed.values())}")
+
+
+Cursor = tuple[Any, ...]
+"""A reader's position, whatever a log makes of it; () is the start."""
+
+
+def read_page(connection: Connection, log: Log, read_batch: int, after: Cursor = ()) -> tuple[list[Cursor], Cursor]:
+    """Read one page by hand: its rows, which begin with etag, ctime and payload, and the cursor for the next page."""
+    with psycopg.RawCursor(connection) as cursor:
+        cursor.execute(read_sql(log, read_batch).encode(), after or [None] * len(log.cursor))
+        rows = cursor.fetchall()
+    return rows, tuple(rows[-1][column] for column in cursor_columns(log)) if rows else after
 
 
 @contextmanager

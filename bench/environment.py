@@ -1,4 +1,4 @@
-"""What this machine is. Reads the system; knows nothing of runs."""
+"""What this machine is, and where a run takes place, in the words of a result."""
 
 import os
 import platform
@@ -8,9 +8,29 @@ from pathlib import Path
 
 import psutil
 
+from bench import control
+from bench.control import Connection
 from bench.files import PACKAGES
+from bench.results import Environment
 
 DISTRIBUTION = "eventlog-bench"
+
+
+def of(place: str, about: dict[str, str], connection: Connection) -> Environment:
+    """Describe a place with a Postgres in it; `about` is what else there is to say of it."""
+    return Environment(
+        place=place,
+        cpu=cpu(),
+        cores=cores(),
+        memory_bytes=memory_bytes(),
+        kernel=kernel(),
+        python=python(),
+        bench=bench_version(),
+        git_revision=git_revision(),
+        postgres=control.version(connection),
+        settings=control.settings_that_differ(connection),
+        about=about,
+    )
 
 
 def cpu() -> str:

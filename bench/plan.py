@@ -73,7 +73,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             schema=SCHEMA,
             gate=GATE,
             sql=read_sql(log, read_batch, group=f"{GROUP} {read_batch}" if group else None),
-            cursor=[] if group else _cursor_columns(log),
+            cursor=[] if group else cursor_columns(log),
             limit=spec.events_per_producer,
             payload_bytes=spec.payload_bytes,
             most_events=2 * spec.events + 1000,
@@ -103,7 +103,7 @@ def _more_columns(log: Log) -> list[str]:
     return [column for column in log.cursor if column != "etag"]
 
 
-def _cursor_columns(log: Log) -> list[int]:
+def cursor_columns(log: Log) -> list[int]:
     """Where the cursor's columns are in what `read_sql` yields."""
     columns = ["etag", "ctime", "payload", *_more_columns(log)]
     return [columns.index(column) for column in log.cursor]

@@ -28,6 +28,15 @@ settings.load_profile("bench")
 
 REPOSITORY = Path(__file__).parent.parent
 
+SETTINGS = {
+    "fsync": "off",
+    "max_connections": "50",
+    "max_prepared_transactions": "10",
+    # What some of the logs need.
+    "wal_level": "logical",
+    "track_commit_timestamp": "on",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails: for CI")
@@ -56,7 +65,7 @@ def server(short_folder: Path) -> Iterator[str]:
     """The conninfo of an embedded Postgres."""
     folder = short_folder / "server"
     folder.mkdir(mode=0o711)
-    with embedded.postgres(embedded.binaries(None), folder, {"fsync": "off", "max_connections": "50"}) as conninfo:
+    with embedded.postgres(embedded.binaries(None), folder, SETTINGS) as conninfo:
         yield conninfo
 
 

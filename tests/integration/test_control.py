@@ -10,7 +10,7 @@ from bench import control, logs
 from bench.control import Connection
 from bench.errors import BadInputError, OutsideError
 from bench.plan import GATE, SCHEMA
-from tests.conftest import write_log
+from tests.conftest import SETTINGS, write_log
 
 BIGSERIAL = logs.load("bigserial")
 
@@ -110,7 +110,7 @@ def test_too_many_workers_for_the_server_are_refused(connection: Connection) -> 
 
 
 def test_settings_that_differ_are_told_and_no_others(connection: Connection) -> None:
-    assert control.settings_that_differ(connection) == {"fsync": "off", "max_connections": "50"}
+    assert control.settings_that_differ(connection) == SETTINGS
 
 
 def test_a_server_that_lets_nobody_in_is_a_clear_error(server: str) -> None:

@@ -1,0 +1,149 @@
+"""A trial told from top to bottom: append, settle, read, audit, verdict. The log is installed, the place is open."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from bench import checker, control, plan, summary
+from bench.checker import Delivered, Fault, Promise, Stored, Verdict, Written
+from bench.control import Connection
+from bench.errors import OutsideError
+from bench.logs import Log
+from bench.phase import Phase, Tracks, Watch, carry_out
+from bench.places.site import Site
+from bench.records import Fate, Range
+from bench.results import Telemetry, Trial
+from bench.spec import Spec
+from bench.summary import Reader
+
+
+def carry_out_trial(
+    spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, start_seconds: float
+) -> Trial:
+    """Append as the spec says, read meanwhile or afterwards, and judge.
+
+    Raises:
+        BenchError: something broke; there is no verdict then.
+    """
+    seconds = {"start": start_seconds}
+
+    def workers(tracks: Tracks) -> dict[str, Phase]:
+        with _timed(seconds, " + ".join(tracks)):
+            return carry_out(tracks, site.start_workers, connection, spec.events, spec.idle_timeout, watch)
+
+    appending = {"append": plan.producers(spec, log)}
+    reading = {f"read {size}": plan.consumers(spec, log, size) for size in spec.read_batch}
+    phases: dict[str, Phase] = {}
+    wal_before = control.wal_position(connection)
+    phases |= workers({**appending, **reading} if spec.mode == "tail" else appending)
+    wal_after = control.wal_position(connection)
+    with _timed(seconds, "settle"):
+        control.settle(connection)
+    if spec.mode == "drain":
+        for name, jobs in reading.items():
+            phases |= workers({name: jobs})
+    readers = _readers(spec, phases)
+    with _timed(seconds, "check"):
+        verdict = _verdict(spec, log, phases["append"], readers, connection)
+
+    table_bytes, index_bytes = control.log_bytes(connection)
+    wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
+    return Trial(
+        phase_seconds=seconds,
+        append=summary.append(phases["append"], wal_bytes, ok=verdict.ok),
+        reads=[summary.read(reader, spec.mode, ok=verdict.ok) for reader in readers],
+        verdict=verdict,
+        telemetry=Telemetry(table_bytes=table_bytes, index_bytes=index_bytes),
+        series=summary.series(phases),
+    )
+
+
+def _readers(spec: Spec, phases: dict[str, Phase]) -> list[Reader]:
+    """Who is judged by itself: each consumer, or a group as a whole."""
+    readers: list[Reader] = []
+    for size in spec.read_batch:
+        works = phases[f"read {size}"].works
+        if spec.group:
+            readers.append(Reader(f"group-{size}", size, works))
+        else:
+            readers += [Reader(work.name, size, [work]) for work in works]
+    return readers
+
+
+def _verdict(spec: Spec, log: Log, appended: Phase, readers: list[Reader], connection: Connection) -> Verdict:
+    def all_of(fate: Fate) -> list[Range]:
+        return [part for work in appended.works for part in work.ranges[fate]]
+
+    written = Written(
+        acknowledged=all_of("acknowledged"),
+        indeterminate=all_of("indeterminate"),
+        aborted=all_of("aborted"),
+        undone=[part for work in appended.works for part in work.undone],
+    )
+    if checker.attempted(written) != spec.events:
+        raise OutsideError(
+            f"there is no verdict: producers account for {checker.attempted(written):,} of {spec.events:,} events"
+        )
+    delivered = [reader.delivered() for reader in readers]
+    stored = _stored(log, written, delivered, connection)
+    promised = log.promises
+    verdict = checker.judge(
+        written,
+        delivered,
+        stored,
+        Promise(
+            etag_order=promised.order == "etag" and not spec.group,
+            producer_order=promised.order != "none",
+            once=promised.once,
+            gap_free=promised.gap_free,
+        ),
+    )
+    return _with_stories(verdict, log, readers, connection)
+
+
+def _stored(log: Log, written: Written, delivered: list[Delivered], connection: Connection) -> Stored:
+    """What the table holds; looked through only when its number of rows does not prove it already."""
+    events, highest_etag = control.stored_events(connection, log)
+    ranges, foreign = written.acknowledged, 0
+    if checker.needs_audit(written, delivered, events):
+        ranges, foreign = control.stored_ranges(connection, log)
+        if not log.promises.replay:  # what was read from a queue was stored
+            ranges = [*ranges, *(part for read in delivered for part in read.ranges)]
+    gaps = log.promises.replay and highest_etag > events
+    return Stored(ranges, foreign, control.missing_etags(connection, log) if gaps else [])
+
+
+def _with_stories(verdict: Verdict, log: Log, readers: list[Reader], connection: Connection) -> Verdict:
+    """Tell of each skipped example how it came about."""
+    wanted = {(fault.producer, fault.seq) for fault in verdict.examples if fault.kind == "skipped"}
+    if not wanted:
+        return verdict
+    events = [(producer, seq) for producer, seq in wanted if producer is not None and seq is not None]
+    rows = {(row[0], row[1]): row[2:] for row in control.stories(connection, log, events)}
+    jumps = {reader.name: [jump for work in reader.works for jump in work.jumps] for reader in readers}
+    return replace(
+        verdict,
+        examples=[
+            _told(fault, *rows[fault.producer or 0, fault.seq or 0], jumps.get(fault.reader or "", []))
+            if fault.kind == "skipped" and (fault.producer, fault.seq) in rows
+            else fault
+            for fault in verdict.examples
+        ],
+    )
+
+
+def _told(
+    fault: Fault, etag: int, logged_at: float, visible_at: float | None, jumps: list[tuple[int, int, float]]
+) -> Fault:
+    passed_to, passed_at = checker.passed(etag, jumps) or (None, None)
+    return replace(
+        fault, etag=etag, logged_at=logged_at, visible_at=visible_at, passed_to=passed_to, passed_at=passed_at
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began
