@@ -10,7 +10,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench import byhand, display, doctor, interrupts, logs, plan, results, spec, table
+from bench import (
+    byhand,
+    cli_logs,
+    comparison,
+    comparison_table,
+    display,
+    doctor,
+    interrupts,
+    logs,
+    pages,
+    plan,
+    results,
+    spec,
+    table,
+)
+from bench.cli_logs import CODES, RUNS
 from bench.environment import bench_version
 from bench.errors import BadInputError, BenchError, OutsideError
 from bench.place import choose
@@ -18,7 +33,6 @@ from bench.places import folder
 from bench.run import execute
 
 INTERRUPTED = 130
-RUNS = spec.Telling().output
 PUBLISHED = Path("results/published")
 
 
@@ -54,7 +68,6 @@ _RUN_CODES = (
     "Exit codes: 0 the verdict is ok; 1 the verdict failed; 2 a bad flag, file or log; "
     "3 something outside is missing or broke, so there is no verdict; 130 interrupted."
 )
-_CODES = "Exit codes: 0 done; 2 bad usage or input; 3 something outside is missing or broke; 130 interrupted."
 
 _Port = Annotated[int | None, typer.Option(help="The port to listen on, on 127.0.0.1 [default: a free one]")]
 _LogFlag = Annotated[str, typer.Option("--log", metavar="NAME|DIR", help="A log that ships, or your own folder")]
@@ -154,7 +167,7 @@ def run(
     """
     flags = {name: value for name, value in context.params.items() if _is_given(context, name)}
     if "read_batch" in flags:
-        flags["read_batch"] = _numbers(read_batch)
+        flags["read_batch"] = cli_logs.numbers("--read-batch", read_batch)
     if settings:
         flags["set"] = dict(_name_and_value(setting) for setting in settings)
     for name in ("settings", "spec_file"):
@@ -191,7 +204,7 @@ def run(
     raise typer.Exit(0 if result.ok else 1)
 
 
-@app.command("table", epilog=_CODES)
+@app.command("table", epilog=CODES)
 def table_(
     files: Annotated[
         list[Path] | None,
@@ -201,11 +214,15 @@ def table_(
 ) -> None:
     """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
     stored = results.load_all(source)
-    if not stored:
+    compared = comparison.load_all_comparisons(source)
+    sections = {"table": table.published(stored)} if stored else {}
+    if compared:
+        sections |= {"logs": comparison_table.whole(compared[-1]), "logs short": comparison_table.short(compared[-1])}
+    if not sections:
         raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
     for file in files or [Path("results/README.md")]:
-        changed = table.rewrite(file, stored)
-        print(f"{file}: {'rewritten' if changed else 'is up to date'}, {len(stored)} runs")
+        changed = pages.rewrite(file, sections)
+        print(f"{file}: {'rewritten' if changed else 'is up to date'}, {len(stored)} runs, {len(compared)} comparisons")
 
 
 @app.command("doctor", epilog="Exit codes: 0 at least one place works; 3 none does.")
@@ -217,19 +234,19 @@ def doctor_() -> None:
     raise typer.Exit(0 if doctor.some_place_works(findings) else OutsideError.exit_code)
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 def clean() -> None:
     """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay."""
     print("\n".join(doctor.clean()))
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 def start(port: _Port = None, log: _LogFlag = "bigserial") -> None:
     """Start a Postgres of your own to play with, with a log installed. Its data outlives `bench stop`."""
     print(byhand.start(port, logs.load(log)))
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 def seed(events: Annotated[int, typer.Option(min=1, help="How many events to append")] = 1000) -> None:
     """Append dummy events to the log of `bench start`."""
     print(byhand.seed(events))
@@ -243,13 +260,18 @@ def psql(
     raise typer.Exit(byhand.psql(arguments or []))
 
 
-@app.command(epilog=_CODES)
+@app.command(epilog=CODES)
 def stop(
     *,
     drop: Annotated[bool, typer.Option("--drop", help="Remove its data too")] = False,
 ) -> None:
     """Stop the server of `bench start`."""
     print(byhand.drop() if drop else byhand.stop())
+
+
+app.add_typer(cli_logs.app)
+app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
+app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
 
 
 def main() -> None:
@@ -265,15 +287,6 @@ def _file_asks_for_debug(context: Any) -> bool:
 def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise BadInputError(
-            f"--read-batch {text!r}: give numbers with commas between them, like 1000,100,10"
-        ) from error
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

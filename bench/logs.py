@@ -3,11 +3,13 @@
 Knows the folder's contract. Does not know where or how the log will be run.
 """
 
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from tabulate import tabulate
 
 from bench.errors import BadInputError
 from bench.files import SQL
@@ -118,6 +120,37 @@ def load(name_or_folder: str) -> Log:
 def shipped() -> list[str]:
     """The names of the logs that ship, sorted."""
     return sorted(file.parent.name for file in SQL.glob("*/log.toml"))
+
+
+def listing() -> str:
+    """The logs that ship, a line each, for people."""
+    rows = []
+    for name in shipped():
+        log = load(name)
+        group = {"no": "", "turns": "takes turns", "partitions": "by partition", "competing": "competes"}[log.group]
+        rows.append({"log": name, "promises": log.promises.words(), "append": ", ".join(log.append), "--group": group})
+    return tabulate(rows, headers="keys", tablefmt="simple")
+
+
+def write_new(folder: Path) -> None:
+    """Write a log to start from: the bigserial log, each key of its log.toml explained.
+
+    Raises:
+        BadInputError: the folder is there already, or cannot be made.
+    """
+    lines = []
+    fields = {**Log.model_fields, **Promises.model_fields}
+    for line in (SQL / "bigserial" / "log.toml").read_text(encoding="utf-8").splitlines():
+        field = fields.get(line.partition(" = ")[0])
+        if field is not None and field.description:
+            lines += [f"# {words}" for words in field.description.splitlines()]
+        lines.append(line)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise BadInputError(f"{folder}: {error.strerror}") from error
+    (folder / "log.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shutil.copyfile(SQL / "bigserial" / "schema.sql", folder / "schema.sql")
 
 
 def _read(file: Path) -> dict[str, Any]:

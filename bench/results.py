@@ -186,11 +186,19 @@ def store(result: Result, folder: Path) -> Path:
     Raises:
         OutsideError: it cannot be written.
     """
-    file = folder / result.run_id / "result.json"
+    return store_text(folder / result.run_id / "result.json", json_text(result))
+
+
+def store_text(file: Path, text: str) -> Path:
+    """Write a file, in a folder of its own; it is there whole or not at all.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".part")
-        unfinished.write_text(json_text(result), encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(file)
     except OSError as error:
         raise OutsideError(f"the result cannot be kept in {file}: {error.strerror}") from error

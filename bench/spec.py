@@ -246,16 +246,21 @@ def make(flags: dict[str, Any], file: Path | None) -> Spec:
         if one in flags and other not in flags:
             values.pop(other, None)
     values.update(flags)
-    return _validated(Spec, {key: value for key, value in values.items() if key not in Telling.model_fields})
+    return validated(Spec, {key: value for key, value in values.items() if key not in Telling.model_fields})
 
 
 def make_telling(flags: dict[str, Any], file: Path | None) -> Telling:
     """The same for what is printed and kept."""
     values = {**_read(file), **flags}
-    return _validated(Telling, {key: value for key, value in values.items() if key in Telling.model_fields})
+    return validated(Telling, {key: value for key, value in values.items() if key in Telling.model_fields})
 
 
-def _validated(model: type[M], values: dict[str, Any]) -> M:
+def validated(model: type[M], values: dict[str, Any]) -> M:
+    """Make a model of values that came from flags or a file.
+
+    Raises:
+        BadInputError: a value cannot be used; the message names its flag.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

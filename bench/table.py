@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from bench.errors import BadInputError
 from bench.results import Read, Result, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BEGIN = "<!-- bench table: begin -->"
-END = "<!-- bench table: end -->"
 
 SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
 WORDS = {"place", "log", "append", "verdict"}
@@ -42,26 +37,6 @@ def terminal(result: Result) -> str:
 def published(results: Sequence[Result]) -> str:
     """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
     return "\n\n".join([_markdown(rows(results)), "\n".join(_note(result) for result in results)])
-
-
-def rewrite(file: Path, results: Sequence[Result]) -> bool:
-    """Put the published table between the markers of a file; True when that changed it.
-
-    Raises:
-        BadInputError: the file cannot be read or has no such markers.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        _, after = rest.split(END)
-    except OSError as error:
-        raise BadInputError(f"{file}: {error.strerror}") from error
-    except ValueError as error:
-        raise BadInputError(f"{file}: the table belongs between one line {BEGIN} and one line {END}") from error
-    changed = f"{before}{BEGIN}\n\n{published(results)}\n\n{END}{after}"
-    if changed != text:
-        file.write_text(changed, encoding="utf-8")
-    return changed != text
 
 
 def _markdown(frame: pd.DataFrame) -> str:

@@ -1,0 +1,144 @@
+"""The commands about logs, and their flags. No logic."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import comparison, comparison_table, display, log_check, logs, selftest, spec
+from bench.errors import BadInputError
+from bench.place import choose
+from bench.places import folder
+from bench.results import new_run_id
+
+RUNS = spec.Telling().output
+
+CODES = "Exit codes: 0 done; 2 bad usage or input; 3 something outside is missing or broke; 130 interrupted."
+_CHECK_CODES = "Exit codes: 0 the log keeps the contract; 2 it does not; 3 something outside is missing or broke."
+SELFTEST_CODES = (
+    "Exit codes: 0 all was caught and nothing else; 1 something was not; 2 bad usage; "
+    "3 something outside is missing or broke; 130 interrupted."
+)
+
+app = typer.Typer(
+    name="logs",
+    help="List the logs that ship with what they promise; write a new one; check one of your own.",
+    rich_markup_mode=None,
+    epilog=CODES,
+)
+
+_Place = Annotated[str, typer.Option(metavar="auto|local|docker", help="Where to run")]
+_Dsn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="BENCH_DSN", help="Use this Postgres; a schema `bench` is made and dropped in it"
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def list_(context: typer.Context) -> None:
+    """List the logs that ship, with what they promise."""
+    if context.invoked_subcommand is None:
+        print(logs.listing())
+
+
+@app.command(epilog=CODES)
+def new(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make")]) -> None:
+    """Write a log to start from: the bigserial log, with every key of log.toml explained."""
+    logs.write_new(directory)
+    print(f"{directory}: edit log.toml and schema.sql, then `bench logs check {directory}`")
+
+
+@app.command(epilog=_CHECK_CODES)
+def check(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="The log's folder, or the name of one that ships")],
+    dsn: _Dsn = None,
+) -> None:
+    """Say what is wrong with a log: its files, its contract, and what it promises, stepped by hand."""
+    log = logs.load(directory)
+    what = spec.make({"log": directory, "place": "local", **({"dsn": dsn} if dsn else {})}, None)
+    with folder.opened(new_run_id()) as run_folder:
+        complaints = log_check.check(log, what, choose(what), run_folder)
+    if complaints:
+        raise BadInputError("\n".join(f"the log {log.name}: {complaint}" for complaint in complaints))
+    print(
+        f"{log.name}: nothing wrong; it promises: {log.promises.words()}.\n"
+        f"Now under load: bench run --mode tail --transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
+        f"--insert-loops 100 --log {directory}"
+    )
+
+
+def selftest_(
+    *,
+    events: Annotated[
+        int, typer.Option(min=1000, max=100_000_000, help="Events in the log; one of them is the rarest fault")
+    ] = 1_000_000,
+    place: _Place = "local",
+) -> None:
+    """Prove the checker: plant each kind of fault between log and consumer, and see that it is caught and named.
+
+    Healthy runs must not be accused, and bigserial, tailed while commits overlap, must be caught skipping.
+    """
+    what = spec.make({"place": place}, None)
+    with folder.opened(new_run_id()) as run_folder:
+        ok = selftest.run(events, choose(what), run_folder, print)
+    raise typer.Exit(0 if ok else 1)
+
+
+def compare_logs(
+    *,
+    names: Annotated[
+        str, typer.Option("--logs", metavar="A,B,C", help="Logs that ship, or folders; bigserial is always among them")
+    ] = "all",
+    insert_batch: Annotated[str, typer.Option(metavar="N[,N...]", help="Events an append transaction")] = "1,100,10000",
+    read_batch: Annotated[int, typer.Option(help="Events a read")] = 1000,
+    scale: Annotated[int, typer.Option(help="Number of producers")] = 10,
+    rounds: Annotated[int, typer.Option(help="How often speed is measured; 0 not at all")] = 3,
+    tails: Annotated[int, typer.Option(help="How often each log is tailed while commits overlap; 0 not at all")] = 3,
+    transaction_ms: Annotated[
+        str, typer.Option(metavar="A..B", help="Tailed: transactions stay open for a random time")
+    ] = "0..20",
+    abort_rate: Annotated[float, typer.Option(help="Tailed: the share of transactions that is rolled back")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the random times and rollbacks")] = 0,
+    place: _Place = "auto",
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the comparison is kept")] = RUNS,
+    short: Annotated[bool, typer.Option("--short", help="Print one line a log")] = False,
+) -> None:
+    """Run logs side by side, in turns: promise, verdict, speed, delay, size, and what open transactions do to them."""
+    workload = spec.validated(
+        comparison.Workload,
+        {
+            "scale": scale,
+            "insert_batch": numbers("--insert-batch", insert_batch),
+            "read_batch": read_batch,
+            "rounds": rounds,
+            "tails": tails,
+            "transaction_ms": transaction_ms,
+            "abort_rate": abort_rate,
+            "seed": seed,
+        },
+    )
+    where = choose(spec.make({"place": place, "transaction_ms": transaction_ms}, None))
+    chosen = logs.shipped() if names == "all" else names.split(",")
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    news = logging.getLogger("bench")
+    news.setLevel(logging.INFO)
+    news.info("place: %s, because %s", where.name, where.why)
+    found = comparison.compare(chosen, workload, where, display.watch(quiet=True), news.info)
+    print(comparison_table.short(found) if short else comparison_table.whole(found))
+    print(f"comparison: {comparison.store(found, output)}")
+
+
+def numbers(flag: str, text: str) -> list[int]:
+    """Read numbers with commas between them.
+
+    Raises:
+        BadInputError: they are none.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise BadInputError(f"{flag} {text!r}: give numbers with commas between them, like 1000,100,10") from error

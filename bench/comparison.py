@@ -1,0 +1,247 @@
+"""Logs side by side: each on the same workload, in turns, so that a slow minute is everybody's.
+
+In a round every log appends, is read, and is read again while writers commit out of order. What is published is made
+from the record that this returns, `comparison.json`.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench import blockers, control, environment, plan
+from bench.blockers import Blocked
+from bench.checker import KINDS
+from bench.control import Connection
+from bench.errors import BadInputError
+from bench.logs import Log, load
+from bench.phase import Watch
+from bench.place import Choice, open_site
+from bench.places import folder
+from bench.places.site import Site
+from bench.results import Environment, Trial, store_text
+from bench.spec import Spec
+from bench.trial import carry_out_trial
+
+CONTROL = "bigserial"
+"""The log that all others are measured by. That a log lost nothing says something only where this one did."""
+
+FILE = "comparison.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Workload(_Model):
+    """What every log is given."""
+
+    scale: Annotated[int, Field(ge=1, le=1000)] = 10
+    insert_batch: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], Field(min_length=1)] = (1, 100, 10_000)
+    read_batch: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    rounds: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often speed is measured: append, then read."""
+    tails: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often each log is tailed while transactions overlap and some are rolled back."""
+    transaction_ms: str = "0..20"
+    abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    seed: int = 0
+
+    def speed(self, log: Log, batch: int, place: str) -> Spec:
+        """What measures speed: a thousand transactions a producer for small batches, at least two for large ones."""
+        return self._spec(log, batch, place, loops=max(2, min(1000, 20_000 // batch)))
+
+    def tail(self, log: Log, batch: int, place: str, number: int) -> Spec:
+        """What measures safety: 40 transactions a producer for small batches, at least three for large ones."""
+        return self._spec(log, batch, place, loops=max(3, min(40, 2000 // batch))).model_copy(
+            update={
+                "mode": "tail",
+                "transaction_ms": _range(self.transaction_ms),
+                "abort_rate": self.abort_rate,
+                "seed": self.seed + number,
+            }
+        )
+
+    def _spec(self, log: Log, batch: int, place: str, loops: int) -> Spec:
+        return Spec.model_validate(
+            {
+                "scale": self.scale,
+                "insert_batch": batch,
+                "insert_loops": loops,
+                "read_batch": [self.read_batch],
+                "log": log.name,
+                "place": place,
+                "set": {"max_prepared_transactions": "10"},
+            }
+        )
+
+
+class Speed(_Model):
+    """One trial that appended and then read."""
+
+    appended_per_second: float | None
+    """None when the verdict was not ok."""
+    read_per_second: float | None
+    bytes_an_event: float
+    wal_bytes_an_event: float | None
+
+
+class Tail(_Model):
+    """One trial that read while it appended."""
+
+    ok: bool
+    acknowledged: int
+    faults: dict[str, int]
+    """Events by what was wrong with them."""
+    end_to_end_p50_ms: float
+    end_to_end_p99_ms: float
+    longest_wait_seconds: float
+
+
+class Measured(_Model):
+    """A log at one insert batch."""
+
+    log: str
+    insert_batch: int
+    speeds: list[Speed]
+    tails: list[Tail]
+
+
+class Comparison(_Model):
+    """Logs side by side."""
+
+    schema_: Literal["bench.comparison/1"] = Field(default="bench.comparison/1", alias="schema")
+    run_id: str
+    started_at: datetime
+    workload: Workload
+    environment: Environment
+    promises: dict[str, str]
+    """What each log promises, in words."""
+    needs: dict[str, dict[str, str]]
+    """The settings that a log had and the others had not, because it needs them."""
+    measured: list[Measured]
+    blocked: list[Blocked]
+
+
+def compare(
+    names: Sequence[str], workload: Workload, choice: Choice, watch: Watch, tell: Callable[[str], None]
+) -> Comparison:
+    """Carry out every round. The control is always among the logs.
+
+    Raises:
+        BenchError: a log cannot be run, or something broke.
+    """
+    logs = [load(name) for name in dict.fromkeys([CONTROL, *names])]
+    for log in logs:
+        for batch in workload.insert_batch:
+            plan.refuse_misfits(workload.speed(log, batch, choice.name), log)
+    started_at = datetime.now(UTC)
+    measured = {
+        (log.name, batch): Measured(log=log.name, insert_batch=batch, speeds=[], tails=[])
+        for batch in workload.insert_batch
+        for log in logs
+    }
+    blocked: list[Blocked] = []
+    where: Environment | None = None
+    for number in range(max(workload.rounds, workload.tails)):
+        for log in [*logs[number % len(logs) :], *logs[: number % len(logs)]]:
+            tell(f"round {number + 1}: {log.name}")
+            with _opened(workload, log, choice) as (site, connection, run_id):
+                if log.name == CONTROL and where is None:
+                    where = environment.of(choice.name, site.about, connection)
+                for batch in workload.insert_batch:
+                    own = measured[log.name, batch]
+                    if number < workload.rounds:
+                        spec = workload.speed(log, batch, choice.name)
+                        own.speeds.append(_speed(_carry_out(spec, log, site, connection, watch, run_id)))
+                    if number < workload.tails:
+                        spec = workload.tail(log, batch, choice.name, number)
+                        own.tails.append(_tail(_carry_out(spec, log, site, connection, watch, run_id)))
+                if number == 0:
+                    blocked += blockers.probe(log, connection, site.conninfo, run_id)
+    if where is None:
+        raise BadInputError("there is nothing to do: give --rounds or --tails")
+    return Comparison(
+        run_id=f"{started_at:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        started_at=started_at,
+        workload=workload,
+        environment=where,
+        promises={log.name: log.promises.words() for log in logs},
+        needs={log.name: log.settings for log in logs if log.settings},
+        measured=list(measured.values()),
+        blocked=sorted(blocked, key=lambda each: [log.name for log in logs].index(each.log)),
+    )
+
+
+def store(comparison: Comparison, runs: Path) -> Path:
+    """Keep a comparison as runs/RUN_ID/comparison.json.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    text = comparison.model_dump_json(by_alias=True, indent=1) + "\n"
+    return store_text(runs / comparison.run_id / FILE, text)
+
+
+def load_all_comparisons(runs: Path) -> list[Comparison]:
+    """Read the comparisons kept in a folder, oldest first.
+
+    Raises:
+        BadInputError: one is none, or of another schema.
+    """
+    found = []
+    for file in sorted(runs.glob(f"*/{FILE}")):
+        try:
+            found.append(Comparison.model_validate(json.loads(file.read_text(encoding="utf-8"))))
+        except (ValidationError, ValueError) as error:
+            raise BadInputError(f"{file} is no comparison of the schema bench.comparison/1") from error
+    return found
+
+
+@contextmanager
+def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site, Connection, str]]:
+    """A Postgres of its own for one log in one round."""
+    spec = workload.tail(log, workload.insert_batch[0], choice.name, 0)
+    with (
+        folder.opened(f"compare-{secrets.token_hex(4)}") as run_folder,
+        open_site(choice, spec, log, run_folder) as site,
+        control.connected(site.conninfo) as connection,
+    ):
+        yield site, connection, run_folder.run_id
+
+
+def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, run_id: str) -> Trial:
+    with control.installed(connection, log, run_id):
+        return carry_out_trial(spec, log, site, connection, watch, start_seconds=0)
+
+
+def _speed(trial: Trial) -> Speed:
+    append, (read,) = trial.append, trial.reads
+    return Speed(
+        appended_per_second=append.events_per_second,
+        read_per_second=read.events_per_second,
+        bytes_an_event=(trial.telemetry.table_bytes + trial.telemetry.index_bytes) / append.events,
+        wal_bytes_an_event=None if append.wal_bytes is None else append.wal_bytes / append.events,
+    )
+
+
+def _tail(trial: Trial) -> Tail:
+    verdict, (read,) = trial.verdict, trial.reads
+    delay = read.end_to_end_ms
+    return Tail(
+        ok=verdict.ok,
+        acknowledged=verdict.expected_events,
+        faults={kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)},
+        end_to_end_p50_ms=delay.p50 if delay else 0,
+        end_to_end_p99_ms=delay.p99 if delay else 0,
+        longest_wait_seconds=read.longest_wait_seconds,
+    )
+
+
+def _range(text: str) -> tuple[float, float]:
+    return Spec.model_validate({"transaction_ms": text}).transaction_ms

@@ -1,0 +1,180 @@
+"""A comparison of logs in the words that people read: whole for a page, short for the first screen."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from tabulate import tabulate
+
+from bench.blockers import BLOCKERS, Blocked
+from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
+
+RULE_OF_THREE = 3
+"""Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
+
+
+def whole(comparison: Comparison) -> str:
+    """A table for each insert batch, then what open transactions do."""
+    parts = []
+    for batch in comparison.workload.insert_batch:
+        rows = [each for each in comparison.measured if each.insert_batch == batch]
+        events = "event" if batch == 1 else "events"
+        parts += [f"**{batch:,} {events} a transaction**", _markdown([_row(each, rows, comparison) for each in rows])]
+    parts += ["**With a transaction left open**", _markdown(_blocked_rows(comparison)), _notes(comparison)]
+    return "\n\n".join(parts)
+
+
+def short(comparison: Comparison) -> str:
+    """One line a log: is it safe, what does that cost, what stalls it."""
+    batches = comparison.workload.insert_batch
+    by_log = {name: [each for each in comparison.measured if each.log == name] for name in comparison.promises}
+    rows = []
+    for name, own in by_log.items():
+        blocked = [each for each in comparison.blocked if each.log == name]
+        rows.append(
+            {
+                "log": _link(name),
+                "tailed while commits overlap": _safety(
+                    [tail for each in own for tail in each.tails],
+                    [tail for each in by_log[CONTROL] for tail in each.tails],
+                ),
+                **{
+                    f"append {batch:,}": _ratio(each, by_log[CONTROL][index], lambda speed: speed.appended_per_second)
+                    for index, (batch, each) in enumerate(zip(batches, own, strict=True))
+                },
+                "read": _ratio(own[-1], by_log[CONTROL][-1], lambda speed: speed.read_per_second),
+                "an open transaction": _stalls(blocked),
+            }
+        )
+    return "\n\n".join([_markdown(rows), _notes(comparison)])
+
+
+def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dict[str, str]:
+    control = next(each for each in rows if each.log == CONTROL)
+    return {
+        "log": _link(own.log),
+        "promise": comparison.promises[own.log],
+        "tailed while commits overlap": _safety(own.tails, control.tails),
+        "append events/s": _number(own, control, lambda speed: speed.appended_per_second),
+        "read events/s": _number(own, control, lambda speed: speed.read_per_second),
+        "delay p50, p99 ms": _delay(own, control),
+        "bytes an event": _number(own, control, lambda speed: speed.bytes_an_event),
+        "WAL an event": _number(own, control, lambda speed: speed.wal_bytes_an_event),
+    }
+
+
+def _safety(tails: Sequence[Tail], control: Sequence[Tail]) -> str:
+    """What tailing showed. Safe is only said when the control lost events under the same load."""
+    if not tails:
+        return "not tried"
+    acknowledged = sum(tail.acknowledged for tail in tails)
+    faults: dict[str, int] = {}
+    for tail in tails:
+        for kind, count in tail.faults.items():
+            faults[kind] = faults.get(kind, 0) + count
+    bad = sum(not tail.ok for tail in tails)
+    if bad:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in faults.items())
+        return f"**{told}** of {acknowledged:,}, in {bad} of {len(tails)} runs"
+    provoked = any(tail.faults.get("skipped") for tail in control)
+    if not provoked:
+        return f"0 of {acknowledged:,}, which proves nothing: {CONTROL} skipped none either"
+    excused = f", {' and '.join(faults)} as it may" if faults else ""
+    return f"safe: 0 of {acknowledged:,} in {len(tails)} runs (< {RULE_OF_THREE / acknowledged:.2%}){excused}"
+
+
+def _number(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:
+    values = [found for speed in own.speeds if (found := value(speed)) is not None]
+    if not own.speeds:
+        return ""
+    if len(values) < len(own.speeds):
+        return "FAILED"
+    shown = f"{median(values):,.0f}"
+    return shown if own.log == CONTROL else f"{shown} ({_ratio(own, control, value)})"
+
+
+def _ratio(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:
+    """The median over rounds of a log's value over the control's in the same round."""
+    pairs = [(value(mine), value(its)) for mine, its in zip(own.speeds, control.speeds, strict=True)]
+    ratios = [mine / its for mine, its in pairs if mine and its]
+    if not pairs:
+        return ""
+    return f"{median(ratios):.2f}" if len(ratios) == len(pairs) else "FAILED"
+
+
+def _delay(own: Measured, control: Measured) -> str:
+    if not own.tails:
+        return ""
+    p50, p99 = (
+        median(value) for value in zip(*((t.end_to_end_p50_ms, t.end_to_end_p99_ms) for t in own.tails), strict=True)
+    )
+    shown = f"{p50:,.0f}, {p99:,.0f}"
+    if own.log == CONTROL:
+        return shown
+    ratio = median(
+        mine.end_to_end_p50_ms / its.end_to_end_p50_ms
+        for mine, its in zip(own.tails, control.tails, strict=True)
+        if its.end_to_end_p50_ms
+    )
+    return f"{shown} ({ratio:.2f})"
+
+
+def _blocked_rows(comparison: Comparison) -> list[dict[str, str]]:
+    found = {(each.log, each.blocker): each for each in comparison.blocked}
+    return [
+        {"log": _link(name), **{blocker: _blocked(found[name, blocker]) for blocker in BLOCKERS}}
+        for name in comparison.promises
+    ]
+
+
+def _blocked(each: Blocked) -> str:
+    if each.writers_waited:
+        return "writers wait"
+    if each.delivered_meanwhile >= each.appended:
+        return "all delivered"
+    late = "" if each.delivered_afterwards >= each.appended else f", {each.delivered_afterwards} afterwards"
+    return f"readers wait: {each.delivered_meanwhile} of {each.appended} meanwhile{late}"
+
+
+def _stalls(blocked: Sequence[Blocked]) -> str:
+    writers = [each.blocker for each in blocked if each.writers_waited]
+    readers = [each.blocker for each in blocked if not each.writers_waited and each.delivered_meanwhile < each.appended]
+    told = [
+        f"{who} wait when it is {', '.join(names)}"
+        for who, names in (("writers", writers), ("readers", readers))
+        if names
+    ]
+    return "; ".join(told) or "holds up nobody"
+
+
+def _notes(comparison: Comparison) -> str:
+    where, load = comparison.environment, comparison.workload
+    batches = ",".join(str(batch) for batch in load.insert_batch)
+    command = (
+        f"python -m bench compare-logs --insert-batch {batches} --read-batch {load.read_batch} --scale {load.scale} "
+        f"--rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
+        f"--abort-rate {load.abort_rate:g} --place {where.place}"
+    )
+    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
+    needs = "; ".join(
+        f"{name} also `{setting}={value}`"
+        for name, values in comparison.needs.items()
+        for setting, value in values.items()
+    )
+    return (
+        f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
+        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
+        f"Run {comparison.run_id}.\n"
+        f"- Numbers are medians of {load.rounds} rounds; in parentheses, and in the short form alone, the median of "
+        f"the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, they stay "
+        f"open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's "
+        "ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % "
+        "confidence."
+    )
+
+
+def _link(name: str) -> str:
+    return f"`{name}`"
+
+
+def _markdown(rows: list[dict[str, str]]) -> str:
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)

@@ -1,0 +1,179 @@
+"""Proves the checker to its user: every kind of fault, planted between log and consumer, must be caught by its name.
+
+The faults are real: rows that are gone, doubled, swapped, changed or made up in the table, and a reader's function that
+hides some. The producers and the consumer are those of every run.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bench import checker, control, plan
+from bench.checker import KINDS, Stored, Verdict, Written
+from bench.control import Connection
+from bench.display import watch
+from bench.logs import Log, load
+from bench.phase import Phase, carry_out
+from bench.place import Choice, open_site
+from bench.places.folder import RunFolder
+from bench.places.site import Site
+from bench.spec import Spec
+from bench.summary import Reader
+from bench.trial import carry_out_trial
+
+PRODUCERS = 4
+EVERY = 1000
+READ_BATCH = 1000
+
+_PREPARE = f"""
+    CREATE TABLE placed AS
+    SELECT etag, (payload ->> 'producer')::int AS producer, (payload ->> 'seq')::bigint AS seq,
+           row_number() OVER (ORDER BY etag) AS nth, count(*) OVER () AS events
+    FROM events_log;
+    CREATE UNIQUE INDEX ON placed (producer, seq);
+    CREATE TABLE chosen AS
+    SELECT place, etag, producer, seq
+    FROM placed,
+         LATERAL (VALUES ('the first event', nth = 1),
+                         ('one in the middle', nth = events / 2),
+                         ('the last event', nth = events),
+                         ('every {EVERY}th', nth % {EVERY} = {EVERY} / 2),
+                         ('every {EVERY}th, of one producer', nth % {EVERY} = {EVERY} / 2 AND producer = 1)
+                 ) AS places (place, here)
+    WHERE here;
+    CREATE TABLE hidden (etag bigint PRIMARY KEY);
+    CREATE TABLE saved (LIKE events_log);
+    CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+    RETURNS SETOF events_log LANGUAGE sql STABLE AS $$
+        SELECT * FROM events_log e
+        WHERE etag > coalesce(last_etag, 0) AND NOT EXISTS (SELECT FROM hidden h WHERE h.etag = e.etag)
+        ORDER BY etag LIMIT max_events
+    $$;
+"""
+
+# Etags are odd, so that an even one is free for what is put in. The seqs 2k and 2k + 1 of a producer are a pair.
+_PLANT = """
+    CREATE TEMP TABLE planted AS
+    SELECT c.etag, pair.etag AS pair FROM chosen c
+    JOIN placed pair ON pair.producer = c.producer AND pair.seq = c.seq # 1
+    WHERE c.place = '{place}';
+    INSERT INTO saved SELECT * FROM events_log WHERE etag IN (SELECT etag FROM planted UNION SELECT pair FROM planted);
+"""
+
+_UNDO = """
+    TRUNCATE hidden;
+    DELETE FROM events_log WHERE etag % 2 = 0;
+    INSERT INTO events_log SELECT * FROM saved ON CONFLICT (etag) DO UPDATE SET payload = excluded.payload;
+    TRUNCATE saved;
+    DROP TABLE planted;
+"""
+
+_PLANTS = {
+    "skipped": "INSERT INTO hidden SELECT etag FROM planted",
+    "lost": "DELETE FROM events_log WHERE etag IN (SELECT etag FROM planted)",
+    "duplicated": "INSERT INTO events_log SELECT etag + 1, ctime, payload FROM events_log "
+    "WHERE etag IN (SELECT etag FROM planted)",
+    "reordered": "UPDATE events_log e SET payload = s.payload FROM planted p, saved s "
+    "WHERE (e.etag, s.etag) IN ((p.etag, p.pair), (p.pair, p.etag))",
+    "phantom": "INSERT INTO events_log (etag, payload) SELECT etag + 1, json_build_object('producer', 999, "
+    "'seq', nth, 'value', nth) FROM (SELECT etag, row_number() OVER (ORDER BY etag) - 1 AS nth FROM planted) AS p",
+    "corrupt": "UPDATE events_log SET payload = json_build_object('producer', payload -> 'producer', "
+    "'seq', payload -> 'seq', 'value', (payload ->> 'value')::bigint + 1) WHERE etag IN (SELECT etag FROM planted)",
+}
+"""How each kind of fault is made of the events with the etags in `planted`."""
+
+
+def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], None]) -> bool:
+    """Plant every kind of fault in a log of so many events; True when each was caught under its name and nothing else.
+
+    Raises:
+        BenchError: something broke.
+    """
+    log = load("bigserial")
+    spec = Spec(scale=PRODUCERS, limit=max(2, events // PRODUCERS // 2 * 2), read_batch=(READ_BATCH,), set={})
+    tailing = spec.model_copy(
+        update={"scale": 8, "limit": 200, "insert_batch": 5, "mode": "tail", "transaction_ms": (0.0, 10.0)}
+    )
+    results = []
+    with open_site(choice, tailing, log, folder) as site, control.connected(site.conninfo) as connection:
+        with control.installed(connection, log, folder.run_id):
+            tell(f"{'planted':<12} {'where':<34} {'events':>9}   found")
+            connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
+            tested = _Tested(spec, log, site, connection)
+            results += [_line(tell, *each) for each in tested.results()]
+        for name, caught in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
+            which = load(name)
+            with control.installed(connection, which, folder.run_id):
+                trial = carry_out_trial(tailing, which, site, connection, watch(quiet=True), 0)
+            found = trial.verdict
+            ok = found.skipped > 0 if caught else found.ok
+            results.append(
+                _line(tell, caught or "nothing", f"{name}, tailed while commits overlap", None, found, ok=ok)
+            )
+    tell(
+        f"{sum(results)} of {len(results)} as they must be"
+        + ("" if all(results) else ": the checker is not to be trusted")
+    )
+    return all(results)
+
+
+class _Tested:
+    """A log with events in it, into which faults are planted one after the other."""
+
+    def __init__(self, spec: Spec, log: Log, site: Site, connection: Connection) -> None:
+        self._spec = spec
+        self._log = log
+        self._site = site
+        self._connection = connection
+        appended = self._phase("append")
+        self._written = Written([part for work in appended.works for part in work.ranges["acknowledged"]])
+        connection.execute(_PREPARE.encode())
+        control.settle(connection)
+
+    def results(self) -> Iterator[tuple[str, str, int | None, Verdict]]:
+        """What was planted, where, how many, and what was found."""
+        yield "nothing", "", 0, self._judged()
+        places = self._connection.execute("SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2")
+        for place, count in places.fetchall():
+            for kind in KINDS:
+                with self._planted(kind, place):
+                    yield kind, place, count, self._judged()
+        yield "nothing", "after all of that", 0, self._judged()
+
+    @contextmanager
+    def _planted(self, kind: str, place: str) -> Iterator[None]:
+        self._connection.execute((_PLANT.format(place=place) + _PLANTS[kind]).encode())
+        yield
+        self._connection.execute(_UNDO.encode())
+
+    def _judged(self) -> Verdict:
+        reader = Reader("consumer", READ_BATCH, self._phase("read").works)
+        stored, foreign = control.stored_ranges(self._connection, self._log)
+        return checker.judge(self._written, [reader.delivered()], Stored(stored, foreign))
+
+    def _phase(self, name: str) -> Phase:
+        jobs = (
+            plan.producers(self._spec, self._log)
+            if name == "append"
+            else plan.consumers(self._spec, self._log, READ_BATCH)
+        )
+        phases = carry_out(
+            {name: jobs},
+            self._site.start_workers,
+            self._connection,
+            self._spec.events,
+            self._spec.idle_timeout,
+            watch(quiet=True),
+        )
+        return phases[name]
+
+
+def _line(
+    tell: Callable[[str], None], planted: str, where: str, count: int | None, found: Verdict, *, ok: bool | None = None
+) -> bool:
+    """Tell what came of one plant; True when it is as it must be."""
+    counts = {kind: getattr(found, kind) for kind in KINDS if getattr(found, kind)}
+    if ok is None:
+        ok = counts == ({} if planted == "nothing" else {planted: count}) and found.ok == (not counts)
+    told = ", ".join(f"{number:,} {kind}" for kind, number in counts.items()) or "nothing"
+    tell(f"{planted:<12} {where:<34} {'' if not count else f'{count:,}':>9}   {told}{'' if ok else '   WRONG'}")
+    return ok

@@ -1,0 +1,61 @@
+"""Stepping a log by hand: sessions that append and a reader that goes from page to page. Nothing here is timed."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from bench.control import Connection, Cursor, read_page
+from bench.logs import Log
+from bench.plan import SCHEMA
+
+PATIENCE_SECONDS = 1.0
+"""A reader or writer that gets nowhere for so long is held up."""
+
+
+@contextmanager
+def session(conninfo: str) -> Iterator[Connection]:
+    """Open a session in the log's schema, in which nothing waits longer than our patience for a lock."""
+    with psycopg.connect(conninfo, autocommit=True, application_name="bench by hand") as opened:
+        opened.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
+        opened.execute(f"SET lock_timeout = '{PATIENCE_SECONDS}s'".encode())
+        yield opened
+
+
+def append(writer: Connection, *seqs: int, producer: int = 0) -> int:
+    """Append events of a producer as one array; returns how many rows the log says it has of them."""
+    events = json.dumps([{"producer": producer, "seq": seq, "value": seq} for seq in seqs])
+    row = writer.execute("SELECT count(*) FROM log_event(%s)", [events]).fetchone()
+    return int(row[0]) if row else 0
+
+
+class Reading:
+    """Reads on, page after page, and notes the events of producer 0 that it was given."""
+
+    def __init__(self, log: Log, reader: Connection, read_batch: int) -> None:
+        reader.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'".encode())
+        self._log = log
+        self._reader = reader
+        self._read_batch = read_batch
+        self._cursor: Cursor = ()
+        self.etags: list[int] = []
+        self.seqs: list[int] = []
+
+    def page(self) -> int:
+        """Read one page; returns its size, 0 when the read waited in vain."""
+        try:
+            rows, self._cursor = read_page(self._reader, self._log, self._read_batch, self._cursor)
+        except psycopg.errors.QueryCanceled:
+            return 0
+        self.etags += [row[0] for row in rows]
+        self.seqs += [row[2]["seq"] for row in rows if row[2]["producer"] == 0]
+        return len(rows)
+
+    def until(self, events: int, seconds: float) -> None:
+        """Read on until so many different events have come, or for so long."""
+        deadline = time.monotonic() + seconds
+        while len(set(self.seqs)) < events and time.monotonic() < deadline:
+            self.page()
