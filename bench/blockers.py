@@ -64,9 +64,9 @@ def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], Abs
                     break
                 appended += 1
             reading.until(appended, PATIENCE_SECONDS)
-            meanwhile = len(set(reading.seqs))
+            meanwhile = len(set(reading.events))
         reading.until(appended, AFTERWARDS_SECONDS)
-        return Blocked(log.name, name, appended, meanwhile, len(set(reading.seqs)), writers_waited)
+        return Blocked(log.name, name, appended, meanwhile, len(set(reading.events)), writers_waited)
 
 
 @contextmanager

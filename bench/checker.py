@@ -106,7 +106,7 @@ class Fault:
     visible_at: float | None = None
     """When its transaction was committed; None where the server does not keep that."""
     passed_at: float | None = None
-    """When the reader was given a later event instead."""
+    """When the reader asked for the page in which it was given a later event instead."""
     passed_to: int | None = None
     """The etag that the reader was given instead."""
 

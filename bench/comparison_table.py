@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
+from bench.logs import shipped
 
 RULE_OF_THREE = 3
 """Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
@@ -149,9 +150,10 @@ def _stalls(blocked: Sequence[Blocked]) -> str:
 def _notes(comparison: Comparison) -> str:
     where, load = comparison.environment, comparison.workload
     batches = ",".join(str(batch) for batch in load.insert_batch)
+    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {','.join(comparison.promises)} "
     command = (
-        f"python -m bench compare-logs --insert-batch {batches} --read-batch {load.read_batch} --scale {load.scale} "
-        f"--rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
+        f"python -m bench compare-logs {names}--insert-batch {batches} --read-batch {load.read_batch} "
+        f"--scale {load.scale} --rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
         f"--abort-rate {load.abort_rate:g} --place {where.place}"
     )
     settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())

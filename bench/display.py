@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -15,6 +16,7 @@ from bench.phase import Update, Watch
 from bench.results import Latency, Read, Result, Trial
 
 SECONDS_A_LINE = 5.0
+NAME_WIDTH = 10
 
 
 def watch(*, quiet: bool) -> Watch:
@@ -60,7 +62,7 @@ def _lines(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:
 def _live(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:
     who = {name: _who(name, workers) for name, (workers, _) in tracks.items()}
     with Progress(
-        TextColumn("{task.description:<10}"),
+        TextColumn(f"{{task.description:<{NAME_WIDTH}}}"),
         BarColumn(),
         _Count(),
         _Rate(),
@@ -119,7 +121,7 @@ def verdict(trial: Trial) -> str:
         lines = [f"verdict: FAILED. {_faults(found)}."]
         if len(found.by_reader) > 1:
             lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
-        return "\n".join([*lines, *(_example(fault) for fault in found.examples), *_gaps(found)])
+        return "\n".join([*lines, *_examples(found.examples), *_gaps(found)])
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
     excused = f", but {_counts({kind: getattr(found, kind) for kind in found.excused})}" if found.excused else ""
@@ -177,19 +179,20 @@ def _readings(trial: Trial) -> Iterator[str]:
         yield _phase(_reading(read), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
         if read.end_to_end_ms:
             yield (
-                f"{'':<24}from ctime to delivery {_latency(read.end_to_end_ms)}; "
+                f"{'':<23}from ctime to delivery {_latency(read.end_to_end_ms)}; "
                 f"longest wait {read.longest_wait_seconds:.2f} s"
             )
 
 
 def _reading(read: Read) -> str:
     """The name of a reading: its batch, and who read when there are several."""
-    plain = read.reader in {"consumer", f"consumer-{read.read_batch}"}
-    return f"read {read.read_batch}" if plain else f"read {read.reader}"
+    who, *number = read.reader.replace(f"-{read.read_batch}", "", 1).split("-")
+    several = f" #{number[0]}" if number else ""
+    return f"read {read.read_batch}{several}" if who == "consumer" else f"{who} {read.read_batch}"
 
 
 def _phase(name: str, seconds: float, more: str = "") -> str:
-    return f"{name:<10} {seconds:>8.1f} s  {more}".rstrip()
+    return f"{name:<{NAME_WIDTH}} {seconds:>8.1f} s  {more}".rstrip()
 
 
 def _latency(latency: Latency) -> str:
@@ -214,18 +217,26 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
 
 
-def _example(fault: Fault) -> str:
-    where = [
-        f"{name} {value}"
-        for name, value in (
-            ("producer", fault.producer),
-            ("seq", fault.seq),
-            ("etag", fault.etag),
-            ("reader", fault.reader),
-        )
-        if value is not None
-    ]
-    return f"  {fault.kind}: {', '.join(where) or 'a row that is no event of a producer'}{_story(fault)}"
+def _examples(faults: Sequence[Fault]) -> Iterator[str]:
+    """A line for each fault, or for several of one producer that came about together."""
+    for _, group in groupby(faults, lambda f: (f.kind, f.reader, f.producer, f.seq is None, f.visible_at, f.passed_at)):
+        alike = list(group)
+        first = alike[0]
+        where = [
+            *([f"producer {first.producer}"] if first.producer is not None else []),
+            *_numbers("seq", [fault.seq for fault in alike]),
+            *_numbers("etag", [fault.etag for fault in alike]),
+            *([f"reader {first.reader}"] if first.reader is not None else []),
+        ]
+        yield f"  {first.kind}: {', '.join(where) or 'a row that is no event of a producer'}{_story(first)}"
+
+
+def _numbers(name: str, numbers: Sequence[int | None]) -> list[str]:
+    """The numbers of some faults: one, a run, or a list."""
+    known = sorted({number for number in numbers if number is not None})
+    if len(known) > 2 and known[-1] - known[0] == len(known) - 1:
+        return [f"{name} {known[0]} to {known[-1]}"]
+    return [f"{name} {' and '.join(map(str, known))}"] if known else []
 
 
 def _story(fault: Fault) -> str:
@@ -234,7 +245,7 @@ def _story(fault: Fault) -> str:
         return ""
     story = f"\n    logged at {_clock(fault.logged_at)}"
     if fault.passed_at is not None:
-        story += f"; the reader was given etag {fault.passed_to} at {_clock(fault.passed_at)}"
+        story += f"; a reader asked at {_clock(fault.passed_at)} and was given etag {fault.passed_to}"
     if fault.visible_at is not None:
         story += f"; visible at {_clock(fault.visible_at)}"
         if fault.passed_at is not None and fault.visible_at > fault.passed_at:

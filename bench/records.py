@@ -115,7 +115,7 @@ class Undone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 class Passes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="passes"):
     """Some of a tailing reader's jumps over etags: (etag before the jump, etag after it, Unix time on the database's
-    clock at which the page with the later one was there)."""
+    clock at which the page with the later one was asked for)."""
 
     jumps: list[tuple[int, int, float]]
 

@@ -33,7 +33,7 @@ def append(writer: Connection, *seqs: int, producer: int = 0) -> int:
 
 
 class Reading:
-    """Reads on, page after page, and notes the events of producer 0 that it was given."""
+    """Reads on, page after page, and notes what it was given."""
 
     def __init__(self, log: Log, reader: Connection, read_batch: int) -> None:
         reader.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'".encode())
@@ -42,7 +42,8 @@ class Reading:
         self._read_batch = read_batch
         self._cursor: Cursor = ()
         self.etags: list[int] = []
-        self.seqs: list[int] = []
+        self.events: list[tuple[int, int]] = []
+        """(producer, seq) of each."""
 
     def page(self) -> int:
         """Read one page; returns its size, 0 when the read waited in vain."""
@@ -51,11 +52,11 @@ class Reading:
         except psycopg.errors.QueryCanceled:
             return 0
         self.etags += [row[0] for row in rows]
-        self.seqs += [row[2]["seq"] for row in rows if row[2]["producer"] == 0]
+        self.events += [(row[2]["producer"], row[2]["seq"]) for row in rows]
         return len(rows)
 
     def until(self, events: int, seconds: float) -> None:
         """Read on until so many different events have come, or for so long."""
         deadline = time.monotonic() + seconds
-        while len(set(self.seqs)) < events and time.monotonic() < deadline:
+        while len(set(self.events)) < events and time.monotonic() < deadline:
             self.page()

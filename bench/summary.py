@@ -86,7 +86,7 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         end_to_end_ms=Latency.of(delays) if delays else None,
         longest_wait_seconds=max((report.longest_wait_seconds or 0 for report in reports), default=0),
         cpu_seconds=sum(report.cpu_seconds for report in reports),
-        client_bound=any(_client_bound(report) for report in reports),
+        client_bound=mode == "drain" and any(_client_bound(report) for report in reports),
         clock_offset_ms=reader.works[0].ready.clock_offset_ms,
         round_trip_ms=max(work.ready.round_trip_ms for work in reader.works),
     )

@@ -78,13 +78,13 @@ class _Reading:
                 self.delays.record_value(max(1, here - row[1]), step)
         self._unseen += page
         if len(self._unseen) >= ROWS_A_LOOK or self._job.passes:
-            self.look()
+            self.look(asked_at=self._clock.now() - (now - sent))
         if self.received > self._job.most_events:
             raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
 
-    def look(self) -> None:
-        """Look at what was read and not yet looked at."""
-        self.ledger.see(self._unseen, self._clock.now())
+    def look(self, asked_at: float = 0) -> None:
+        """Look at what was read and not yet looked at; all of it was asked for at one time, or that does not matter."""
+        self.ledger.see(self._unseen, asked_at)
         self._unseen.clear()
 
 

@@ -44,7 +44,7 @@ class Ledger:
         self._parse_events = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
         self._passes = passes
         self.jumps: list[tuple[int, int, float]] = []
-        """(etag before, etag after, when), the first ones."""
+        """(etag before, etag after, when they were asked for), the first ones."""
         self.falling_etags = 0
         self.events = 0
         self.checksum = 0
@@ -57,7 +57,7 @@ class Ledger:
         self._last: tuple[int, int] | None = None
 
     def see(self, rows: Sequence[tuple[Any, ...]], at: float = 0) -> None:
-        """Take rows of (etag, ctime, payload, ...) that were there at a time. Many at a time cost less than one."""
+        """Take rows of (etag, ctime, payload, ...) that were asked for at a time. Many cost less than one each."""
         if not rows:
             return
         etags, ctimes, payloads, *_ = zip(*rows, strict=True)
@@ -117,6 +117,8 @@ class Ledger:
         if self._last is not None:
             etags = (self._last[0], *etags)
             ctimes = (self._last[1], *ctimes)
+        elif self._passes and etags[0] > 1:
+            self.jumps.append((0, etags[0], at))
         if len(etags) > 1:
             steps = list(map(sub, etags[1:], etags))
             widest = max(steps)

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.checker import Delivered, Stored, Verdict, Written, judge, needs_audit
+from bench.checker import Delivered, Promise, Stored, Verdict, Written, explain, judge, needs_audit, passed
 from bench.records import Anomaly, Example, Range
 from consumer.ledger import Ledger
 
@@ -32,48 +32,138 @@ def reference(
     acknowledged: set[tuple[int, int]],
     indeterminate: set[tuple[int, int]],
     stored: set[tuple[int, int]],
-    delivery: list[tuple[int, int]],
+    deliveries: list[list[tuple[int, int]]],
 ) -> dict[str, int]:
     """The counts, event by event."""
     possible = acknowledged | indeterminate
-    late = 0
-    for index, (producer, seq) in enumerate(delivery):
-        first_time = (producer, seq) not in delivery[:index]
-        late += first_time and any(p == producer and s > seq for p, s in delivery[:index])
-    phantoms_delivered = len(set(delivery) - possible)
-    return {
-        "skipped": len((acknowledged & stored) - set(delivery)),
+    expected = {
+        "skipped": sum(len((acknowledged & stored) - set(delivery)) for delivery in deliveries),
         "lost": len(acknowledged - stored),
-        "duplicated": sum(times - 1 for times in Counter(delivery).values()),
-        "reordered": late,
-        "phantom": max(len(stored - possible), phantoms_delivered),
+        "duplicated": sum(times - 1 for delivery in deliveries for times in Counter(delivery).values()),
+        "reordered": 0,
+        "phantom": len(stored - possible),
+        "corrupt": 0,
         "indeterminate": len(indeterminate),
     }
+    for delivery in deliveries:
+        for index, (producer, seq) in enumerate(delivery):
+            first_time = (producer, seq) not in delivery[:index]
+            expected["reordered"] += first_time and any(p == producer and s > seq for p, s in delivery[:index])
+        expected["phantom"] += max(0, len(set(delivery) - possible) - len(stored - possible))
+    return expected
 
 
 def counts(verdict: Verdict) -> dict[str, int]:
     return {
         kind: getattr(verdict, kind)
-        for kind in ("skipped", "lost", "duplicated", "reordered", "phantom", "indeterminate")
+        for kind in ("skipped", "lost", "duplicated", "reordered", "phantom", "corrupt", "indeterminate")
     }
 
 
-@given(EVENTS, EVENTS, EVENTS, st.lists(st.tuples(PRODUCERS, SEQS), max_size=40))
+DELIVERY = st.lists(st.tuples(PRODUCERS, SEQS), max_size=40)
+
+
+@given(EVENTS, EVENTS, EVENTS, EVENTS, st.lists(DELIVERY, min_size=1, max_size=3))
 def test_any_history_is_judged_as_event_by_event(
     acknowledged: set[tuple[int, int]],
     indeterminate: set[tuple[int, int]],
+    aborted: set[tuple[int, int]],
     stored: set[tuple[int, int]],
-    delivery: list[tuple[int, int]],
+    deliveries: list[list[tuple[int, int]]],
 ) -> None:
     indeterminate -= acknowledged
-    written = Written(ranges(acknowledged), ranges(indeterminate))
-    verdict = judge(written, [seen(delivery)], Stored(ranges(stored)))
-    expected = reference(acknowledged, indeterminate, stored, delivery)
+    aborted -= acknowledged | indeterminate
+    written = Written(ranges(acknowledged), ranges(indeterminate), ranges(aborted))
+    reads = [seen(delivery, f"reader-{number}") for number, delivery in enumerate(deliveries)]
+    verdict = judge(written, reads, Stored(ranges(stored)))
+    expected = reference(acknowledged, indeterminate, stored, deliveries)
     assert counts(verdict) == expected
     wrong = any(count for kind, count in expected.items() if kind != "indeterminate")
     assert verdict.ok == (not wrong)
     assert verdict.expected_events == len(acknowledged)
     assert verdict.expected_checksum == sum(seq for _, seq in acknowledged)
+    assert verdict.aborted == len(aborted)
+    assert verdict.gaps.late_commit == expected["skipped"]
+    for number, delivery in enumerate(deliveries):
+        own = reference(acknowledged, indeterminate, stored, [delivery])
+        met = verdict.by_reader[f"reader-{number}"]
+        assert {kind: met.get(kind, 0) for kind in ("skipped", "duplicated", "reordered")} == {
+            kind: own[kind] for kind in ("skipped", "duplicated", "reordered")
+        }
+
+
+@given(EVENTS, DELIVERY, st.data())
+def test_members_of_a_group_are_judged_as_one(
+    acknowledged: set[tuple[int, int]], delivery: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """However a delivery is dealt out to members, the same events are missing and the same number is doubled."""
+    dealt: list[list[tuple[int, int]]] = [[], [], []]
+    for event in delivery:
+        dealt[data.draw(st.integers(0, 2))].append(event)
+    together = Delivered.together("group", [seen(part) for part in dealt])
+    stored = acknowledged | set(delivery)
+    verdict = judge(Written(ranges(acknowledged)), [together], Stored(ranges(stored)))
+    assert verdict.skipped == len(acknowledged - set(delivery))
+    assert verdict.duplicated == len(delivery) - len(set(delivery))
+    assert verdict.phantom == len(set(delivery) - acknowledged)
+
+
+@given(EVENTS, DELIVERY)
+def test_what_a_log_does_not_promise_is_counted_and_excused(
+    acknowledged: set[tuple[int, int]], delivery: list[tuple[int, int]]
+) -> None:
+    stored = acknowledged | set(delivery)
+    strict = judge(Written(ranges(acknowledged)), [seen(delivery)], Stored(ranges(stored)))
+    lax = judge(
+        Written(ranges(acknowledged)),
+        [seen(delivery)],
+        Stored(ranges(stored)),
+        Promise(etag_order=False, producer_order=False, once=False),
+    )
+    assert counts(strict) == counts(lax)
+    assert lax.ok == (not strict.skipped and not strict.phantom)
+    assert set(lax.excused) == {kind for kind in ("duplicated", "reordered") if getattr(strict, kind)}
+
+
+def test_etags_that_fall_break_a_promise_of_etag_order_only() -> None:
+    read = Delivered("r", 2, 1, [(0, 0, 0), (1, 1, 1)], falling_etags=1)
+    written = Written([(0, 0, 0), (1, 1, 1)])
+    assert judge(written, [read], Stored(written.acknowledged)).reordered == 1
+    assert judge(written, [read], Stored(written.acknowledged), Promise(etag_order=False)).ok
+
+
+def test_a_reading_that_was_given_up_is_not_ok() -> None:
+    written = Written([(0, 0, 9)])
+    verdict = judge(written, [Delivered("r", 10, 45, [(0, 0, 9)], stopped=["it goes on"])], Stored([(0, 0, 9)]))
+    assert not verdict.ok
+    assert verdict.stopped == ["r: it goes on"]
+
+
+ETAGS = st.sets(st.integers(1, 40), max_size=30)
+
+
+@given(ETAGS, ETAGS)
+def test_every_missing_etag_is_explained_once(missing: set[int], undone: set[int]) -> None:
+    gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in undone], 0)
+    assert gaps.rolled_back == len(missing & undone)
+    assert gaps.unexplained == len(missing - undone)
+    told = {etag for first, last in gaps.examples for etag in range(first, last + 1)}
+    assert told <= missing - undone
+
+
+def test_the_jump_that_passed_an_etag_is_found() -> None:
+    jumps = [(0, 5, 1.0), (9, 12, 2.0)]
+    assert passed(3, jumps) == (5, 1.0)
+    assert passed(11, jumps) == (12, 2.0)
+    assert passed(9, jumps) is None
+
+
+def test_gaps_fail_a_log_that_promises_none() -> None:
+    written = Written([(0, 0, 1)], undone=[(2, 2)])
+    read = Delivered("r", 2, 1, [(0, 0, 1)])
+    stored = Stored([(0, 0, 1)], missing_etags=[(2, 2)])
+    assert judge(written, [read], stored).ok
+    assert not judge(written, [read], stored, Promise(gap_free=True)).ok
 
 
 @given(EVENTS, EVENTS, st.lists(st.tuples(PRODUCERS, SEQS), max_size=40))

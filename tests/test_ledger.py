@@ -1,12 +1,16 @@
 """A consumer's ledger."""
 
 import json
+import tracemalloc
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.records import Anomaly, Example
 from consumer.ledger import Ledger
+from producers.append import payloads
 
 Row = tuple[int, int, bytes]
 
@@ -82,3 +86,57 @@ def test_ctimes_are_compared_by_value() -> None:
     ledger.see([row(1, 0, 0, ctime=5), row(2, 0, 1, ctime=5)])
     ledger.see([row(3, 0, 2, ctime=5), row(4, 0, 3, ctime=6)])
     assert ledger.repeated_ctimes == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**6), st.integers(-1, 1)), max_size=20))
+def test_a_value_that_is_not_its_seq_is_corrupt(events: list[tuple[int, int, int]]) -> None:
+    ledger = Ledger(10**7)
+    ledger.see(
+        [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (p, s, s + d)) for etag, (p, s, d) in enumerate(events)]
+    )
+    found = {anomaly.kind: anomaly.count for anomaly in ledger.anomalies()}
+    assert found.get("corrupt", 0) == sum(d != 0 for _, _, d in events)
+
+
+@pytest.mark.parametrize(
+    ("change", "corrupt"),
+    [
+        (lambda text: text, 0),
+        (lambda text: text.replace(b":", b": ").replace(b",", b", "), 0),  # as jsonb writes it
+        (lambda text: text.replace(b"xx", b"x", 1), 1),
+        (lambda text: text.replace(b"xx", b"xy", 1), 1),
+        (lambda text: text.replace(b"xx", b"xxx", 1), 1),
+        (lambda text: text.replace(b',"pad"', b',"dap"'), 1),
+    ],
+)
+@pytest.mark.parametrize("seq", [0, 9, 10, 12345])
+def test_padding_that_changed_is_corrupt(change: Callable[[bytes], bytes], corrupt: int, seq: int) -> None:
+    text = payloads(3, seq, seq, 200, "").encode()
+    ledger = Ledger(10**6, payload_bytes=200)
+    ledger.see([(1, 1, change(text))])
+    assert sum(anomaly.count for anomaly in ledger.anomalies() if anomaly.kind == "corrupt") == corrupt
+
+
+def test_jumps_over_etags_are_remembered_up_to_a_number() -> None:
+    ledger = Ledger(100, passes=2)
+    ledger.see([row(3, 0, 0), row(4, 0, 1), row(7, 0, 2)], at=1.5)
+    ledger.see([row(9, 0, 3)], at=2.5)
+    assert ledger.jumps == [(0, 3, 1.5), (4, 7, 1.5)]
+    assert ledger.falling_etags == 0
+    ledger.see([row(8, 0, 4), row(9, 0, 5)])
+    assert ledger.falling_etags == 1
+
+
+def test_memory_does_not_grow_with_healthy_events() -> None:
+    ledger = Ledger(10**6)
+
+    def see(first: int) -> None:
+        for seq in range(first, first + 50_000, 1000):
+            ledger.see([row(etag + 1, 0, etag) for etag in range(seq, seq + 1000)])
+
+    see(0)
+    tracemalloc.start()
+    see(50_000)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 10_000

@@ -90,26 +90,6 @@ def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
     golden(f"published-{name}.md", f"{table.published([which])}\n")
 
 
-def test_a_page_is_rewritten_between_its_markers_and_nowhere_else(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
-    assert table.rewrite(page, [result()]) is True
-    text = page.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\n\n| ")
-    assert text.endswith(f"\n\n{table.END}\nafter\n")
-    assert "old" not in text
-    assert table.rewrite(page, [result()]) is False
-
-
-@pytest.mark.parametrize("text", ["no markers", f"{table.BEGIN}", f"{table.BEGIN}{table.BEGIN}{table.END}"])
-def test_a_page_without_its_markers_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(text)
-    with pytest.raises(BadInputError, match="the table belongs between"):
-        table.rewrite(page, [result()])
-    assert page.read_text() == text
-
-
 def test_a_result_survives_the_file(tmp_path: Path) -> None:
     file = store(result(), tmp_path)
     assert load(file) == result()

@@ -78,13 +78,19 @@ BEGIN
 END $$;
 
 -- Up to max_events that this client has not had yet. The position moves in the caller's transaction; a second session
--- of the same client waits here until the first one has ended, so sessions take turns.
+-- of the same client waits here until the first one has ended, so sessions take turns. A NULL is no client: it reads from
+-- the start and is not remembered (PostgreSQL takes an untyped NULL for a text).
 CREATE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
 LANGUAGE plpgsql AS $$
 DECLARE
     last_etag bigint;
     event     events_log;
 BEGIN
+    IF client IS NULL THEN
+        RETURN QUERY SELECT * FROM get_event(NULL::bigint, max_events);
+        RETURN;
+    END IF;
+
     INSERT INTO events_client (name, etag) VALUES (client, 0) ON CONFLICT DO NOTHING;
     SELECT c.etag INTO last_etag FROM events_client c WHERE c.name = client FOR UPDATE;
 

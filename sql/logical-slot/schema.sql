@@ -45,37 +45,42 @@ LANGUAGE plpgsql VOLATILE ROWS 1000 AS $$
 DECLARE
     slot name   := events_slot();
     here pg_lsn := pg_current_wal_flush_lsn();
+    most bigint;
 BEGIN
     PERFORM pg_replication_slot_advance(slot, last_settled)
     FROM pg_replication_slots s WHERE s.slot_name = slot AND s.confirmed_flush_lsn < last_settled;
 
-    -- The limit is looked at between transactions only. BEGIN and COMMIT are changes too.
-    RETURN QUERY
-        WITH changes AS (
-            SELECT data, n,
-                   max(lsn) OVER (PARTITION BY xid::text) AS committed,
-                   max(lsn) FILTER (WHERE data LIKE 'COMMIT%') OVER (ORDER BY n) AS settled,
-                   row_number() OVER (PARTITION BY xid::text, data LIKE 'table %' ORDER BY n) AS nth
-            FROM pg_logical_slot_peek_changes(
-                     slot, NULL, (coalesce(last_nth, 0) + max_events + 2)::int,
-                     'include-xids', '0', 'skip-empty-xacts', '1'
-                 ) WITH ORDINALITY AS c (lsn, xid, data, n)
-        )
-        SELECT substring(data FROM 'etag\[bigint\]:(\d+)')::bigint,
-               substring(data FROM 'ctime\[[^]]*\]:''([^'']*)''')::timestamp,
-               replace(substring(data FROM 'payload\[json\]:''(.*)''$'), '''''', '''')::json,
-               coalesce(c.settled, last_settled), c.committed, c.nth
-        FROM changes c
-        WHERE data LIKE 'table %events_log: INSERT: %'
-          AND (c.committed, c.nth) > (coalesce(last_committed, '0/0'), coalesce(last_nth, 0))
-        ORDER BY n
-        LIMIT max_events;
+    -- Changes of other tables count too, and BEGIN and COMMIT: when there is nothing else in the first of them, look at
+    -- all. The limit is looked at between transactions only.
+    FOREACH most IN ARRAY ARRAY[coalesce(last_nth, 0) + max_events + 2, NULL] LOOP
+        RETURN QUERY
+            WITH changes AS (
+                SELECT data, n,
+                       max(lsn) OVER (PARTITION BY xid::text) AS committed,
+                       max(lsn) FILTER (WHERE data LIKE 'COMMIT%') OVER (ORDER BY n) AS settled,
+                       row_number() OVER (PARTITION BY xid::text, data LIKE 'table %events_log: INSERT: %' ORDER BY n)
+                           AS nth
+                FROM pg_logical_slot_peek_changes(
+                         slot, NULL, most::int, 'include-xids', '0', 'skip-empty-xacts', '1'
+                     ) WITH ORDINALITY AS c (lsn, xid, data, n)
+            )
+            SELECT substring(data FROM 'etag\[bigint\]:(\d+)')::bigint,
+                   substring(data FROM 'ctime\[[^]]*\]:''([^'']*)''')::timestamp,
+                   replace(substring(data FROM 'payload\[json\]:''(.*)''$'), '''''', '''')::json,
+                   coalesce(c.settled, last_settled), c.committed, c.nth
+            FROM changes c
+            WHERE data LIKE 'table %events_log: INSERT: %'
+              AND (c.committed, c.nth) > (coalesce(last_committed, '0/0'), coalesce(last_nth, 0))
+            ORDER BY n
+            LIMIT max_events;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END LOOP;
 
-    -- Nothing new: then there was none up to here, and other tables' WAL need not be kept for us.
-    IF NOT FOUND THEN
-        PERFORM pg_replication_slot_advance(slot, here)
-        FROM pg_replication_slots s WHERE s.slot_name = slot AND s.confirmed_flush_lsn < here;
-    END IF;
+    -- There was none up to here, so that other tables' WAL need not be kept for us.
+    PERFORM pg_replication_slot_advance(slot, here)
+    FROM pg_replication_slots s WHERE s.slot_name = slot AND s.confirmed_flush_lsn < here;
 END $$;
 
 -- The slot is outside of the schema and outlives it: this is called before the schema is dropped.

@@ -13,7 +13,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from bench import results
+from bench import logs, results
 from bench.places import image
 from bench.places.engine import LABEL, SECRETS, sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
@@ -246,15 +246,20 @@ def test_the_pgtap_tests_pass(engine: docker.DockerClient) -> None:
         environment={"POSTGRES_PASSWORD": os.urandom(8).hex()},
         volumes={str(REPOSITORY / "sql"): {"bind": "/sql", "mode": "ro"}},
         labels={LABEL: "pgtap"},
+        command=["-c", "wal_level=logical", "-c", "track_commit_timestamp=on"],
     )
     try:
         deadline = time.monotonic() + 60
         while server.exec_run(["pg_isready", "-h", "127.0.0.1"]).exit_code:
             assert time.monotonic() < deadline, server.logs().decode()
-        psql = ["psql", "-qv", "ON_ERROR_STOP=1", "-c", "CREATE EXTENSION pgtap", "-f", "/sql/bigserial/schema.sql"]
-        assert output(server, *psql, user="postgres") is not None
-        proved = output(server, "sh", "-c", "pg_prove --verbose /sql/tests/*.sql 2>&1 || true", user="postgres") or ""
-        assert "Result: PASS" in proved, proved
+        for log in logs.shipped():
+            prove = f"""
+                createdb {log}
+                psql -qv ON_ERROR_STOP=1 -d {log} -c 'CREATE EXTENSION pgtap' -f /sql/{log}/schema.sql >&2
+                pg_prove --verbose --dbname {log} /sql/tests/{log}.sql 2>&1 || true
+            """
+            proved = output(server, "sh", "-ec", prove, user="postgres") or ""
+            assert "Result: PASS" in proved, f"{log}: {proved}"
     finally:
         server.remove(force=True, v=True)
 

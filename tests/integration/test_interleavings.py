@@ -214,6 +214,19 @@ def test_what_others_leave_open(stepped: Bystander, server: str, where: str) -> 
         stepped.gets(1)
 
 
+def test_what_others_commit_hides_nothing(stepped: Bystander) -> None:
+    writer, other = stepped.writer(), stepped.writer()
+    append(writer, 1)
+    stepped.gets(1)
+    other.execute("CREATE TABLE elsewhere (n int)")
+    for number in range(20):
+        other.execute("INSERT INTO elsewhere VALUES (%s)", [number])
+        if number % 10 == 5:
+            append(writer, number)
+    stepped.gets(1, 5, 15)
+    assert sorted(stepped.delivered) == [1, 5, 15]
+
+
 def test_a_writer_that_is_prepared_and_forgotten(stepped: Bystander) -> None:
     first, second = stepped.writer(), stepped.writer()
     name = f"forgotten_{stepped.reader.info.backend_pid}"

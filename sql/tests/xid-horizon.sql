@@ -1,0 +1,19 @@
+-- pgTAP: the xid-horizon log. Run by pg_prove on a database of its own in which schema.sql was run and pgtap is installed.
+SELECT plan(8);
+
+SELECT is((SELECT count(*) FROM log_event('{"n": 1}')), 1::bigint, 'one event comes back');
+SELECT is((SELECT count(*) FROM log_event('[{"n": 2}, {"n": 3}]')), 2::bigint, 'each element of an array is an event');
+SELECT is_empty($$SELECT * FROM log_event('[]')$$, 'an empty array appends nothing');
+
+SELECT results_eq('SELECT payload ->> ''n'' FROM get_event(NULL, NULL, 2)', ARRAY['1', '2'], 'NULLs read from the start');
+SELECT results_eq(
+    $$SELECT next.payload ->> 'n' FROM (SELECT * FROM get_event(NULL, NULL, 2) OFFSET 1) AS e,
+             get_event(e.xid, e.etag, 2) AS next$$,
+    ARRAY['3'], 'an xid with an etag reads what follows');
+BEGIN;
+SELECT results_eq($$SELECT xid = pg_current_xact_id() FROM log_event('{"n": 4}')$$, ARRAY[true], 'the id is the transaction''s');
+SELECT results_eq('SELECT count(*) FROM get_event(NULL, NULL, 10)', ARRAY[3::bigint], 'what is open is not read, not even one''s own');
+COMMIT;
+SELECT results_eq('SELECT count(*) FROM get_event(NULL, NULL, 10)', ARRAY[4::bigint], 'what is committed is');
+
+SELECT * FROM finish();

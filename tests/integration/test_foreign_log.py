@@ -1,0 +1,52 @@
+"""Somebody else's log under our contract: Message DB as it is published on npm. docs/bring-your-own-log.md tells of it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from tests.conftest import REPOSITORY, Bench
+
+OVERLAPPING = (
+    "--scale",
+    "8",
+    "--limit",
+    "200",
+    "--insert-batch",
+    "5",
+    "--transaction-ms",
+    "0..10",
+    "--abort-rate",
+    "0.1",
+)
+
+
+@pytest.fixture(scope="module")
+def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("logs")
+    if shutil.which("npm") is None:
+        pytest.skip("no npm to fetch Message DB with")
+    made = subprocess.run(
+        [REPOSITORY / "docs" / "message-db" / "assemble", folder], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_one_category_is_safe(bench: Bench, assembled: Path) -> None:
+    assert bench("logs", "check", str(assembled / "message-db")).returncode == 0
+    ran = bench("run", "--place", "local", "--mode", "tail", "--log", str(assembled / "message-db"), *OVERLAPPING)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_all_categories_read_by_one_position_are_not(bench: Bench, assembled: Path) -> None:
+    checked = bench("logs", "check", str(assembled / "message-db-all"))
+    assert checked.returncode == 2
+    assert "an event that committed after a later one is never delivered" in checked.stderr
+    words = ("--log", str(assembled / "message-db-all"), "--idle-timeout", "1", "--export-json", "result.json")
+    assert bench("run", "--place", "local", "--mode", "tail", *words, *OVERLAPPING).returncode == 1
+    verdict = results.load(bench.folder / "result.json").trials[0].verdict
+    assert verdict.skipped
+    assert not verdict.lost

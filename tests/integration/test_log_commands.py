@@ -1,0 +1,117 @@
+"""bench logs, selftest and compare-logs, as a user runs them."""
+
+import re
+
+import pytest
+
+from bench import logs
+from bench.files import SQL
+from tests.conftest import Bench, write_log
+
+
+def test_logs_are_listed_with_what_they_promise(bench: Bench) -> None:
+    ran = bench("logs")
+    assert ran.returncode == 0
+    for name in logs.shipped():
+        assert re.search(rf"^{name} .*{re.escape(logs.load(name).promises.words())}", ran.stdout, re.MULTILINE)
+
+
+def test_a_new_log_is_a_good_one(bench: Bench) -> None:
+    assert bench("logs", "new", "mine").returncode == 0
+    ran = bench("logs", "check", "mine")
+    assert ran.returncode == 0, ran.stderr
+    assert "mine: nothing wrong" in ran.stdout
+    again = bench("logs", "new", "mine")
+    assert again.returncode == 2
+    assert "File exists" in again.stderr
+
+
+@pytest.mark.parametrize("name", logs.shipped())
+def test_logs_that_ship_have_nothing_wrong(bench: Bench, name: str) -> None:
+    ran = bench("logs", "check", name)
+    assert ran.returncode == 0, ran.stderr
+
+
+GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+         RETURNS SETOF events_log LANGUAGE sql STABLE AS """
+
+
+@pytest.mark.parametrize(
+    ("how", "promises", "says"),
+    [
+        ("DROP FUNCTION log_event CASCADE", {}, "schema.sql does not define log_event(json)"),
+        ("DROP FUNCTION get_event(text, bigint)", {}, "schema.sql does not define get_event(text, bigint)"),
+        ("ALTER TABLE events_log RENAME COLUMN ctime TO at", {}, 'reading it fails: column "ctime" does not exist'),
+        ("ALTER TABLE events_log ALTER ctime TYPE text", {}, "get_event must yield ctime as timestamp or timestamptz"),
+        ("SELEC", {}, "schema.sql, line 8"),
+        ("", {"tail": "true"}, "an event that committed after a later one is never delivered"),
+        ("", {"gap_free": "true"}, "it promises etags without gaps, and after a rollback they are [1, 3]"),
+        (GET + "'SELECT * FROM events_log ORDER BY etag LIMIT max_events'", {}, "does not come to an end"),
+        (GET + "'SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) ORDER BY etag'", {}, "yields 7 events"),
+        (
+            GET + "'SELECT * FROM events_log WHERE etag > coalesce(last_etag, 1) ORDER BY etag LIMIT max_events'",
+            {},
+            "get_event yields the events [1, 2, 3, 4, 5, 6] of 0..6",
+        ),
+        (
+            GET
+            + """$$SELECT 8 - etag, ctime, payload FROM events_log WHERE 8 - etag > coalesce(last_etag, 0)
+                   ORDER BY 1 LIMIT max_events$$""",
+            {},
+            "get_event yields one writer's events in the order [6, 5, 4, 3, 2, 1, 0]",
+        ),
+        (
+            """CREATE OR REPLACE FUNCTION log_event(event json) RETURNS SETOF events_log LANGUAGE sql AS
+               'INSERT INTO events_log (payload) VALUES (event) RETURNING *'""",
+            {},
+            "log_event([{\"n\": 2}, {\"n\": 3}, {\"n\": 4}]) returns 1 rows, 3 events were given",
+        ),
+        ("ALTER TABLE events_log ADD must int NOT NULL", {}, "log_event takes one event or an array of them"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_log_is_said(bench: Bench, how: str, promises: dict[str, str], says: str) -> None:
+    folder = write_log(bench.folder / "mine", (SQL / "bigserial" / "schema.sql").read_text() + how, **promises)
+    ran = bench("logs", "check", str(folder))
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert says in ran.stderr
+
+
+def test_the_checker_proves_itself(bench: Bench) -> None:
+    ran = bench("selftest", "--events", "20000")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.endswith("35 of 35 as they must be\n")
+
+
+def test_logs_are_compared(bench: Bench) -> None:
+    words = ("--logs", "lock-drain,xid-horizon", "--insert-batch", "5", "--scale", "4", "--rounds", "1", "--tails", "1")
+    ran = bench("compare-logs", *words, "--place", "local")
+    assert ran.returncode == 0, ran.stderr
+    table = {line.split("`")[1]: line for line in ran.stdout.splitlines() if line.startswith("| `")}
+    assert list(table) == ["bigserial", "lock-drain", "xid-horizon"]
+    assert ran.stdout.count("safe: 0 of ") == 2
+    assert re.search(r"`bigserial` .*\*\*[\d,]+ skipped\*\*", ran.stdout)
+    # In this log, in another table, in another database, read-only, prepared.
+    wait, none = "readers wait: 0 of 10 meanwhile", "all delivered"
+    for name, expected in {
+        "bigserial": [none] * 5,
+        "lock-drain": [wait, none, none, none, wait],
+        "xid-horizon": [wait, wait, wait, none, wait],
+    }.items():
+        assert [cell.strip() for cell in table[name].split("|")[2:-1]] == expected
+    assert len(list(bench.folder.glob("results/runs/*/comparison.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--logs", "nonsense"), "there is no log 'nonsense'"),
+        (("--insert-batch", "few"), "--insert-batch 'few'"),
+        (("--rounds", "0", "--tails", "0"), "there is nothing to do"),
+        (("--transaction-ms", "9..1"), "the range must go up"),
+        (("--abort-rate", "3"), "--abort-rate"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused(bench: Bench, words: tuple[str, ...], says: str) -> None:
+    ran = bench("compare-logs", "--place", "local", *words)
+    assert ran.returncode == 2, ran.stdout
+    assert says in ran.stderr

@@ -1,0 +1,125 @@
+"""What a comparison says, and what it must not say."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bench import comparison, comparison_table
+from bench.blockers import BLOCKERS, Blocked
+from bench.comparison import Comparison, Measured, Speed, Tail, Workload
+from bench.errors import BadInputError
+from bench.logs import load
+from bench.results import Environment
+from tests.conftest import REPOSITORY, golden
+
+ENVIRONMENT = Environment(
+    place="local",
+    cpu="CPU",
+    cores=2,
+    memory_bytes=8 * 2**30,
+    kernel="Linux 6",
+    python="3.13",
+    bench="0",
+    git_revision=None,
+    postgres="18.6",
+    settings={"track_commit_timestamp": "on"},
+    about={},
+)
+
+
+def speed(append: float | None, read: float | None) -> Speed:
+    return Speed(appended_per_second=append, read_per_second=read, bytes_an_event=112, wal_bytes_an_event=184)
+
+
+def tail(faults: dict[str, int], *, ok: bool, delay: float = 8) -> Tail:
+    return Tail(
+        ok=ok,
+        acknowledged=1000,
+        faults=faults,
+        end_to_end_p50_ms=delay,
+        end_to_end_p99_ms=3 * delay,
+        longest_wait_seconds=0.1,
+    )
+
+
+def compared(skipped: int, other: list[Tail], name: str = "lock-drain") -> Comparison:
+    def blocked(log: str, *waiting: str) -> list[Blocked]:
+        return [Blocked(log, kind, 10, 0 if kind in waiting else 10, 10, writers_waited=False) for kind in BLOCKERS]
+
+    control_tail = tail({"skipped": skipped} if skipped else {}, ok=not skipped)
+    return Comparison(
+        run_id="r",
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        workload=Workload(insert_batch=(1,), rounds=2, tails=len(other)),
+        environment=ENVIRONMENT,
+        promises={each: load(each).promises.words() for each in ("bigserial", name)},
+        needs={},
+        measured=[
+            Measured(
+                log="bigserial",
+                insert_batch=1,
+                speeds=[speed(4000, 9e5), speed(2000, 7e5)],
+                tails=[control_tail] * len(other),
+            ),
+            Measured(log=name, insert_batch=1, speeds=[speed(3600, 4.5e5), speed(2200, 3.5e5)], tails=other),
+        ],
+        blocked=[*blocked("bigserial"), *blocked(name, "in this log", "prepared")],
+    )
+
+
+def test_what_people_read() -> None:
+    found = compared(400, [tail({}, ok=True, delay=24)] * 2)
+    golden("comparison.md", comparison_table.whole(found) + "\n")
+    golden("comparison-short.md", comparison_table.short(found) + "\n")
+
+
+def test_safe_is_said_only_when_the_control_lost_events() -> None:
+    clean = [tail({}, ok=True)] * 2
+    assert "safe: 0 of 2,000 in 2 runs (< 0.15%)" in comparison_table.whole(compared(1, clean))
+    unproven = comparison_table.whole(compared(0, clean))
+    assert "safe:" not in unproven
+    assert "0 of 2,000, which proves nothing: bigserial skipped none either" in unproven
+
+
+def test_one_bad_run_is_told() -> None:
+    text = comparison_table.whole(compared(1, [tail({}, ok=True), tail({"skipped": 3, "lost": 1}, ok=False)]))
+    assert "**3 skipped, 1 lost** of 2,000, in 1 of 2 runs" in text
+
+
+def test_what_a_log_may_do_is_told_and_excused() -> None:
+    text = comparison_table.whole(compared(1, [tail({"reordered": 3}, ok=True)], "skip-locked"))
+    assert "safe: 0 of 1,000 in 1 runs (< 0.30%), reordered as it may" in text
+
+
+def test_a_trial_that_failed_has_no_speed() -> None:
+    found = compared(1, [tail({}, ok=True)])
+    broken = found.measured[1].model_copy(update={"speeds": [speed(None, None), speed(1, 1)]})
+    text = comparison_table.whole(found.model_copy(update={"measured": [found.measured[0], broken]}))
+    assert "FAILED" in text
+
+
+def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
+    found = compared(1, [tail({}, ok=True)])
+    comparison.store(found, tmp_path)
+    assert comparison.load_all_comparisons(tmp_path) == [found]
+    (tmp_path / "r" / "comparison.json").write_text("{}")
+    with pytest.raises(BadInputError, match="is no comparison"):
+        comparison.load_all_comparisons(tmp_path)
+
+
+@pytest.mark.parametrize("batch", [1, 10, 100, 10_000, 100_000])
+def test_a_workload_fits_its_batch(batch: int) -> None:
+    workload, log = Workload(), load("bigserial")
+    for spec in (workload.speed(log, batch, "local"), workload.tail(log, batch, "local", 3)):
+        assert spec.insert_batch == batch
+        assert 2 <= spec.events_per_producer / batch <= 1000
+    assert spec.transaction_ms == (0, 20)
+
+
+def test_the_published_pages_are_what_their_comparison_says() -> None:
+    found = comparison.load_all_comparisons(REPOSITORY / "results" / "published")
+    assert found
+    update = "run: python -m bench table README.md results/README.md results/logs.md"
+    assert comparison_table.short(found[-1]) in (REPOSITORY / "README.md").read_text(), update
+    assert comparison_table.whole(found[-1]) in (REPOSITORY / "results" / "logs.md").read_text(), update
