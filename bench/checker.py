@@ -79,6 +79,8 @@ class Stored:
     """Rows that are no producer's events."""
     missing_etags: Etags = ()
     """Etags that no row has, though a row has a higher one."""
+    given: Ranges | None = None
+    """What a reader that comes after the end is given; None when nobody tried."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ class Verdict:
     expected_checksum: int
     skipped: int = 0
     """Acknowledged and stored, but never delivered."""
+    withheld: int = 0
+    """Acknowledged and stored, not delivered until the reading was given up, and not given to a reader that comes
+    afterwards either: a stall, and not a loss."""
     lost: int = 0
     """Acknowledged, but not stored."""
     duplicated: int = 0
@@ -161,7 +166,7 @@ class Verdict:
     """The first ten of each kind."""
 
 
-KINDS = ("skipped", "lost", "duplicated", "reordered", "phantom", "corrupt")
+KINDS = ("skipped", "withheld", "lost", "duplicated", "reordered", "phantom", "corrupt")
 
 
 def attempted(written: Written) -> int:
@@ -183,6 +188,12 @@ def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int
     )
 
 
+def undelivered(written: Written, reads: Sequence[Delivered]) -> bool:
+    """Whether some reader was not given all that was acknowledged."""
+    acknowledged = _normal(written.acknowledged)
+    return any(_subtract(acknowledged, _normal(read.ranges)) for read in reads)
+
+
 def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise: Promise | None = None) -> Verdict:
     """Compare what was written, delivered and stored. Each reader is held to the same promise."""
     promise = promise or Promise()
@@ -202,7 +213,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
     counts["phantom"] += stored.foreign
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
-        own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)
+        own, faults = _judge_reader(read, acknowledged, possible, in_table, stored.given, promise)
         examples.extend(faults)
         # What is stored was counted above; a log may also make events up as it delivers them.
         phantoms = max(0, own["phantom"] - _count(_subtract(in_table, possible)) - stored.foreign)
@@ -243,14 +254,22 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
 
 
 def _judge_reader(
-    read: Delivered, acknowledged: Ranges, possible: Ranges, in_table: Ranges, promise: Promise
+    read: Delivered,
+    acknowledged: Ranges,
+    possible: Ranges,
+    in_table: Ranges,
+    given: Ranges | None,
+    promise: Promise,
 ) -> tuple[dict[str, int], list[Fault]]:
     """What one reader met, as counts by kind and as examples."""
     counts = dict.fromkeys(KINDS, 0)
     delivered = _normal(read.ranges)
     examples: list[Fault] = []
+    undelivered = _intersect(_subtract(acknowledged, delivered), in_table)
+    withheld = _subtract(undelivered, _normal(given)) if given is not None else []
     for kind, ranges in (
-        ("skipped", _intersect(_subtract(acknowledged, delivered), in_table)),
+        ("skipped", _subtract(undelivered, withheld)),
+        ("withheld", withheld),
         ("phantom", _subtract(delivered, possible)),
     ):
         counts[kind] += _count(ranges)

@@ -14,7 +14,7 @@ from psycopg import sql
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
-from bench.plan import GATE, SCHEMA, audit_sql, cursor_columns, gaps_sql, read_sql, stories_sql
+from bench.plan import GATE, SCHEMA, audit_sql, cursor_columns, gaps_sql, given_sql, read_sql, stories_sql
 from bench.records import Range
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -226,8 +226,22 @@ def stored_events(connection: Connection, log: Log) -> tuple[int, int]:
 
 def stored_ranges(connection: Connection, log: Log) -> tuple[list[Range], int]:
     """What the log's table holds as runs of consecutive seqs, and how many rows are no producer's events."""
-    rows = connection.execute(audit_sql(log).encode()).fetchall()
+    rows = connection.execute(audit_sql(log.table).encode()).fetchall()
     return [row for row in rows if row[0] is not None], sum(row[2] for row in rows if row[0] is None)
+
+
+def given_ranges(connection: Connection, log: Log, seconds: float) -> list[Range]:
+    """What a reader that comes now is given from the start as runs of consecutive seqs; nothing when it has to wait for
+    longer than that.
+    """
+    with connection.transaction():
+        connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(int(seconds * 1000))))
+        try:
+            rows = connection.execute(audit_sql(given_sql(log)).encode()).fetchall()
+        except psycopg.errors.QueryCanceled:
+            raise psycopg.Rollback from None
+        return [row for row in rows if row[0] is not None]
+    return []
 
 
 def missing_etags(connection: Connection, log: Log) -> list[tuple[int, int]]:

@@ -18,6 +18,8 @@ STOP = GATE + 2
 PASSES = 5000
 """A tailing consumer remembers so many jumps over etags, to tell the story of those that skipped an event."""
 
+LARGEST_PAGE = 2**31 - 1
+
 GROUP = "bench"
 """The named client whose events a group shares."""
 
@@ -136,8 +138,15 @@ def _payload_sql(payload_bytes: int) -> str:
     return f"""(rpad({start}, {payload_bytes - 2}, 'x') || '"}}')::json"""
 
 
-def audit_sql(log: Log) -> str:
-    """The query that yields what the table holds as runs of consecutive seqs: (producer, first, last).
+def given_sql(log: Log) -> str:
+    """What a reader that comes now is given from the start, in one page, as something to select from."""
+    start = "".join(f"NULL::{kind}, " for kind in log.cursor.values())
+    return f"get_event({start}{LARGEST_PAGE})"
+
+
+def audit_sql(source: str) -> str:
+    """The query that yields the events in `source`, a log's table or `given_sql`, as runs of consecutive seqs:
+    (producer, first, last).
 
     Rows whose payload is no event of a producer come as (NULL, 0, how many there are).
     """
@@ -145,7 +154,7 @@ def audit_sql(log: Log) -> str:
         WITH stored AS (
             SELECT CASE WHEN payload ->> 'producer' ~ '^[0-9]{{1,9}}$' AND payload ->> 'seq' ~ '^[0-9]{{1,18}}$'
                         THEN (payload ->> 'producer')::int END AS producer, payload
-            FROM {log.table}
+            FROM {source}
         ), numbered AS (
             SELECT producer, seq, seq - dense_rank() OVER (PARTITION BY producer ORDER BY seq) AS island
             FROM (SELECT producer, CASE WHEN producer IS NOT NULL THEN (payload ->> 'seq')::bigint END AS seq

@@ -158,7 +158,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     delay: str | None = None
     """Tailing: an encoded HdrHistogram of microseconds from an event's ctime to its delivery."""
     longest_wait_seconds: float | None = None
-    """Tailing: the longest time between two pages with events in them."""
+    """Tailing: the longest time without a page with events in it."""
     stopped: str | None = None
     """Why a reader gave up before the end of the log; None when it did not."""
 

@@ -92,7 +92,7 @@ class Read(_Model):
     end_to_end_ms: Latency | None = None
     """Tailing: from an event's ctime to its delivery, on the database's clock; of at most 16 to 31 events a page."""
     longest_wait_seconds: float = 0
-    """Tailing: the longest time between two pages with events in them. A stall is a cost, not a loss."""
+    """Tailing: the longest time without a page with events in it. A stall is a cost, not a loss."""
     cpu_seconds: float
     client_bound: bool
     clock_offset_ms: float

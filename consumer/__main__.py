@@ -111,6 +111,7 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
 
 def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
     tails = job.stop is not None
+    longest_wait_seconds = max(reading.longest_wait_seconds, time.perf_counter() - reading.last_page_at)
     seconds, cpu_seconds, latency = reading.meter.finish(reading.last_page_at if tails else None)
     ledger = reading.ledger
     records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
@@ -128,7 +129,7 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
             repeated_ctimes=ledger.repeated_ctimes,
             falling_etags=ledger.falling_etags,
             delay=encoded(reading.delays) if tails else None,
-            longest_wait_seconds=reading.longest_wait_seconds if tails else None,
+            longest_wait_seconds=longest_wait_seconds if tails else None,
             stopped=stopped,
         )
     )

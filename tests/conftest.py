@@ -69,6 +69,14 @@ def server(short_folder: Path) -> Iterator[str]:
         yield conninfo
 
 
+@pytest.fixture(scope="session")
+def address(server: str) -> str:
+    """The conninfo of a database for whole runs: quicker than a Postgres for each."""
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE runs")
+    return psycopg.conninfo.make_conninfo(server, dbname="runs")
+
+
 @pytest.fixture
 def connection(server: str) -> Iterator[control.Connection]:
     """A connection to a database of the test's own."""

@@ -158,6 +158,19 @@ def test_the_jump_that_passed_an_etag_is_found() -> None:
     assert passed(9, jumps) is None
 
 
+@given(EVENTS, EVENTS, EVENTS, DELIVERY)
+def test_what_a_later_reader_is_not_given_either_is_withheld(
+    acknowledged: set[tuple[int, int]],
+    stored: set[tuple[int, int]],
+    given_later: set[tuple[int, int]],
+    delivery: list[tuple[int, int]],
+) -> None:
+    verdict = judge(Written(ranges(acknowledged)), [seen(delivery)], Stored(ranges(stored), given=ranges(given_later)))
+    missing = (acknowledged & stored) - set(delivery)
+    assert verdict.skipped == len(missing & given_later)
+    assert verdict.withheld == len(missing - given_later)
+
+
 def test_gaps_fail_a_log_that_promises_none() -> None:
     written = Written([(0, 0, 1)], undone=[(2, 2)])
     read = Delivered("r", 2, 1, [(0, 0, 1)])

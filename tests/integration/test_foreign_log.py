@@ -1,4 +1,4 @@
-"""Somebody else's log under our contract: Message DB as it is published on npm. docs/bring-your-own-log.md tells of it."""
+"""Somebody else's log under our contract: Message DB as it is published on npm. See docs/bring-your-own-log.md."""
 
 import shutil
 import subprocess
