@@ -19,7 +19,7 @@ from bench.blockers import Blocked
 from bench.checker import KINDS
 from bench.control import Connection
 from bench.errors import BadInputError
-from bench.logs import Log, load
+from bench.logs import Log, Promises, load
 from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
@@ -120,8 +120,8 @@ class Comparison(_Model):
     started_at: datetime
     workload: Workload
     environment: Environment
-    promises: dict[str, str]
-    """What each log promises, in words."""
+    promises: dict[str, Promises]
+    """What each log promises."""
     needs: dict[str, dict[str, str]]
     """The settings that a log had and the others had not, because it needs them."""
     measured: list[Measured]
@@ -171,7 +171,7 @@ def compare(
         started_at=started_at,
         workload=workload,
         environment=where,
-        promises={log.name: log.promises.words() for log in logs},
+        promises={log.name: log.promises for log in logs},
         needs={log.name: log.settings for log in logs if log.settings},
         measured=list(measured.values()),
         blocked=sorted(blocked, key=lambda each: [log.name for log in logs].index(each.log)),

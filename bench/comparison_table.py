@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
-from bench.logs import shipped
+from bench.logs import Promises, shipped
 
 RULE_OF_THREE = 3
 """Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
@@ -37,6 +37,7 @@ def short(comparison: Comparison) -> str:
                 "tailed while commits overlap": _safety(
                     [tail for each in own for tail in each.tails],
                     [tail for each in by_log[CONTROL] for tail in each.tails],
+                    comparison.promises[name],
                 ),
                 **{
                     f"append {batch:,}": _ratio(each, by_log[CONTROL][index], lambda speed: speed.appended_per_second)
@@ -53,8 +54,8 @@ def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dic
     control = next(each for each in rows if each.log == CONTROL)
     return {
         "log": _link(own.log),
-        "promise": comparison.promises[own.log],
-        "tailed while commits overlap": _safety(own.tails, control.tails),
+        "promise": comparison.promises[own.log].words(),
+        "tailed while commits overlap": _safety(own.tails, control.tails, comparison.promises[own.log]),
         "append events/s": _number(own, control, lambda speed: speed.appended_per_second),
         "read events/s": _number(own, control, lambda speed: speed.read_per_second),
         "delay p50, p99 ms": _delay(own, control),
@@ -63,7 +64,7 @@ def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dic
     }
 
 
-def _safety(tails: Sequence[Tail], control: Sequence[Tail]) -> str:
+def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) -> str:
     """What tailing showed. Safe is only said when the control lost events under the same load."""
     if not tails:
         return "not tried"
@@ -80,7 +81,8 @@ def _safety(tails: Sequence[Tail], control: Sequence[Tail]) -> str:
     if not provoked:
         return f"0 of {acknowledged:,}, which proves nothing: {CONTROL} skipped none either"
     excused = f", {' and '.join(faults)} as it may" if faults else ""
-    return f"safe: 0 of {acknowledged:,} in {len(tails)} runs (< {RULE_OF_THREE / acknowledged:.2%}){excused}"
+    told = f"0 of {acknowledged:,} in {len(tails)} runs (< {100 * RULE_OF_THREE / acknowledged:.2g} %){excused}"
+    return f"safe: {told}" if promises.tail else f"{told}, by luck: it does not promise that"
 
 
 def _number(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:
@@ -99,7 +101,7 @@ def _ratio(own: Measured, control: Measured, value: Callable[[Speed], float | No
     ratios = [mine / its for mine, its in pairs if mine and its]
     if not pairs:
         return ""
-    return f"{median(ratios):.2f}" if len(ratios) == len(pairs) else "FAILED"
+    return _two_digits(median(ratios)) if len(ratios) == len(pairs) else "FAILED"
 
 
 def _delay(own: Measured, control: Measured) -> str:
@@ -116,7 +118,11 @@ def _delay(own: Measured, control: Measured) -> str:
         for mine, its in zip(own.tails, control.tails, strict=True)
         if its.end_to_end_p50_ms
     )
-    return f"{shown} ({ratio:.2f})"
+    return f"{shown} ({_two_digits(ratio)})"
+
+
+def _two_digits(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def _blocked_rows(comparison: Comparison) -> list[dict[str, str]]:

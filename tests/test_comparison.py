@@ -53,7 +53,7 @@ def compared(skipped: int, other: list[Tail], name: str = "lock-drain") -> Compa
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
         workload=Workload(insert_batch=(1,), rounds=2, tails=len(other)),
         environment=ENVIRONMENT,
-        promises={each: load(each).promises.words() for each in ("bigserial", name)},
+        promises={each: load(each).promises for each in ("bigserial", name)},
         needs={},
         measured=[
             Measured(
@@ -76,10 +76,16 @@ def test_what_people_read() -> None:
 
 def test_safe_is_said_only_when_the_control_lost_events() -> None:
     clean = [tail({}, ok=True)] * 2
-    assert "safe: 0 of 2,000 in 2 runs (< 0.15%)" in comparison_table.whole(compared(1, clean))
+    assert "safe: 0 of 2,000 in 2 runs (< 0.15 %)" in comparison_table.whole(compared(1, clean))
     unproven = comparison_table.whole(compared(0, clean))
     assert "safe:" not in unproven
     assert "0 of 2,000, which proves nothing: bigserial skipped none either" in unproven
+
+
+def test_a_log_that_promises_nothing_is_not_called_safe() -> None:
+    text = comparison_table.whole(compared(1, [tail({}, ok=True)], "commit-timestamp"))
+    assert "safe" not in text
+    assert "by luck: it does not promise that" in text
 
 
 def test_one_bad_run_is_told() -> None:
@@ -89,7 +95,7 @@ def test_one_bad_run_is_told() -> None:
 
 def test_what_a_log_may_do_is_told_and_excused() -> None:
     text = comparison_table.whole(compared(1, [tail({"reordered": 3}, ok=True)], "skip-locked"))
-    assert "safe: 0 of 1,000 in 1 runs (< 0.30%), reordered as it may" in text
+    assert "safe: 0 of 1,000 in 1 runs (< 0.3 %), reordered as it may" in text
 
 
 def test_a_trial_that_failed_has_no_speed() -> None:

@@ -8,7 +8,7 @@
 -- Breaks         When the slot is lost or dropped, as a failover to a standby without it does.
 -- Stalls         Never by others' transactions. A reader that does not come back makes the server keep all WAL from
 --                there on until the disk is full: set max_slot_wal_keep_size. Needs wal_level=logical and the right to
---                replicate. A transaction of many events is decoded again for each page of it.
+--                replicate. Each look at the slot decodes again from the oldest transaction that is not settled.
 -- Used by        Debezium and Sequin, as clients of the replication protocol.
 
 -- First, because a slot cannot be made by a transaction that has written.
@@ -35,6 +35,18 @@ LANGUAGE sql AS $$
     RETURNING *
 $$;
 
+-- What was decoded and is not confirmed, so that a transaction is decoded once and not for each page of it. When a crash
+-- empties this, it is decoded again.
+CREATE UNLOGGED TABLE events_decoded (
+    committed pg_lsn,
+    nth       bigint,
+    settled   pg_lsn,
+    etag      bigint    NOT NULL,
+    ctime     timestamp NOT NULL,
+    payload   json      NOT NULL,
+    PRIMARY KEY (committed, nth)
+);
+
 -- Up to max_events that follow the event number last_nth of the transaction that ended at last_committed; NULLs read
 -- from the start. All transactions up to last_settled are confirmed.
 CREATE FUNCTION get_event(
@@ -42,6 +54,7 @@ CREATE FUNCTION get_event(
     max_events bigint DEFAULT 1
 ) RETURNS TABLE (etag bigint, ctime timestamp, payload json, settled pg_lsn, committed pg_lsn, nth bigint)
 LANGUAGE plpgsql VOLATILE ROWS 1000 AS $$
+#variable_conflict use_column
 DECLARE
     slot name   := events_slot();
     here pg_lsn := pg_current_wal_flush_lsn();
@@ -50,12 +63,18 @@ BEGIN
     PERFORM pg_replication_slot_advance(slot, last_settled)
     FROM pg_replication_slots s WHERE s.slot_name = slot AND s.confirmed_flush_lsn < last_settled;
 
-    -- Changes of other tables count too, and BEGIN and COMMIT: when there is nothing else in the first of them, look at
-    -- all. The limit is looked at between transactions only.
-    FOREACH most IN ARRAY ARRAY[coalesce(last_nth, 0) + max_events + 2, NULL] LOOP
-        RETURN QUERY
-            WITH changes AS (
-                SELECT data, n,
+    -- First what is decoded, then some thousands of changes more. Those of other tables count too: when there is nothing
+    -- else among them, all.
+    FOREACH most IN ARRAY ARRAY[0, greatest(max_events, 10000), NULL] LOOP
+        IF most IS DISTINCT FROM 0 THEN
+            DELETE FROM events_decoded;
+            INSERT INTO events_decoded
+            SELECT committed, nth, coalesce(settled, last_settled),
+                   substring(data FROM 'etag\[bigint\]:(\d+)')::bigint,
+                   substring(data FROM 'ctime\[[^]]*\]:''([^'']*)''')::timestamp,
+                   replace(substring(data FROM 'payload\[json\]:''(.*)''$'), '''''', '''')::json
+            FROM (
+                SELECT data,
                        max(lsn) OVER (PARTITION BY xid::text) AS committed,
                        max(lsn) FILTER (WHERE data LIKE 'COMMIT%') OVER (ORDER BY n) AS settled,
                        row_number() OVER (PARTITION BY xid::text, data LIKE 'table %events_log: INSERT: %' ORDER BY n)
@@ -63,15 +82,15 @@ BEGIN
                 FROM pg_logical_slot_peek_changes(
                          slot, NULL, most::int, 'include-xids', '0', 'skip-empty-xacts', '1'
                      ) WITH ORDINALITY AS c (lsn, xid, data, n)
-            )
-            SELECT substring(data FROM 'etag\[bigint\]:(\d+)')::bigint,
-                   substring(data FROM 'ctime\[[^]]*\]:''([^'']*)''')::timestamp,
-                   replace(substring(data FROM 'payload\[json\]:''(.*)''$'), '''''', '''')::json,
-                   coalesce(c.settled, last_settled), c.committed, c.nth
-            FROM changes c
+            ) AS changes
             WHERE data LIKE 'table %events_log: INSERT: %'
-              AND (c.committed, c.nth) > (coalesce(last_committed, '0/0'), coalesce(last_nth, 0))
-            ORDER BY n
+              AND (committed, nth) > (coalesce(last_committed, '0/0'), coalesce(last_nth, 0));
+        END IF;
+        RETURN QUERY
+            SELECT d.etag, d.ctime, d.payload, d.settled, d.committed, d.nth
+            FROM events_decoded d
+            WHERE (d.committed, d.nth) > (coalesce(last_committed, '0/0'), coalesce(last_nth, 0))
+            ORDER BY d.committed, d.nth
             LIMIT max_events;
         IF FOUND THEN
             RETURN;

@@ -91,7 +91,7 @@ def test_members_of_a_group_hand_over_without_a_gap_or_a_double(
     scale, held = ("1", "0..0") if log == "bigserial" and mode == "tail" else ("4", "0..5")
     words = ("--scale", scale, "--insert-loops", "60", "--insert-batch", "5", "--transaction-ms", held)
     (trial,) = run(
-        bench, *words, "--read-batch", "7", "--mode", mode, "--log", log, "--group", "3", "--rejoin", "4"
+        bench, address, *words, "--read-batch", "7", "--mode", mode, "--log", log, "--group", "3", "--rejoin", "4"
     ).trials
     (read,) = trial.reads
     assert (read.members, read.events) == (3, trial.verdict.expected_events)
