@@ -40,7 +40,7 @@ def start(port: int | None, log: Log) -> str:
         make(folder)
         embedded.init(programs, folder)
     (folder / "port").write_text(str(port), encoding="ascii")
-    server = embedded.start(programs, folder, {"listen_addresses": "127.0.0.1"}, port)
+    server = embedded.start(programs, folder, {**log.settings, "listen_addresses": "127.0.0.1"}, port)
     try:
         embedded.await_answer(server, folder, port)
         password = _prepare(folder, log)

@@ -33,6 +33,9 @@ CONTROL = "bigserial"
 
 FILE = "comparison.json"
 
+IDLE_SECONDS = 3.0
+"""Where a log skips events, waiting for them longer would not bring them. What is withheld for so long is told as such."""
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -64,6 +67,7 @@ class Workload(_Model):
                 "transaction_ms": _range(self.transaction_ms),
                 "abort_rate": self.abort_rate,
                 "seed": self.seed + number,
+                "idle_timeout": IDLE_SECONDS,
             }
         )
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from bench.results import Read, Result, Trial
+from bench.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
-WORDS = {"place", "log", "append", "verdict"}
+WORDS = {"place", "log", "append", "mode", "verdict"}
 
 
 def rows(results: Sequence[Result]) -> pd.DataFrame:
@@ -62,6 +64,7 @@ def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
         "place": result.environment.place,
         "log": spec["log"],
         "append": spec["append"],
+        "mode": read.mode,
         "appended/s": _rate(trial.append.events_per_second, client_bound=trial.append.client_bound),
         "max_etag_gap": str(read.max_etag_gap),
         "verdict": "ok" if trial.verdict.ok else "FAILED",
@@ -86,6 +89,31 @@ def _note(result: Result) -> str:
     )
 
 
+_OTHERS = (
+    "append",
+    "payload_bytes",
+    "mode",
+    "consumers",
+    "group",
+    "rejoin",
+    "transaction_ms",
+    "abort_rate",
+    "seed",
+    "idle_timeout",
+    "log",
+    "postgres_image",
+)
+"""Fields of a spec that are worth telling when they are not as usual."""
+
+
+def _default(name: str) -> object:
+    return json.loads(json.dumps(Spec.model_fields[name].default))
+
+
+def _flag_value(value: object) -> str:
+    return f"{value[0]:g}..{value[1]:g}" if isinstance(value, list) else str(value)
+
+
 def command(result: Result) -> str:
     """The command that makes such a result again."""
     spec = result.spec
@@ -95,13 +123,9 @@ def command(result: Result) -> str:
         **({"insert-loops": spec["insert_loops"]} if spec["insert_loops"] else {}),
         **({} if spec["limit"] == spec["insert_batch"] * (spec["insert_loops"] or 100) else {"limit": spec["limit"]}),
         "read-batch": ",".join(str(size) for size in spec["read_batch"]),
-        "append": spec["append"],
-        "payload-bytes": spec["payload_bytes"],
-        "log": spec["log"],
         "place": result.environment.place,
-        "postgres-image": spec["postgres_image"],
+        **{name: _flag_value(spec[name]) for name in _OTHERS if name in spec and spec[name] != _default(name)},
     }
-    usual = {"append": "log_event", "payload-bytes": 0, "log": "bigserial", "postgres-image": None}
-    words = [f"--{name} {value}" for name, value in flags.items() if usual.get(name, ...) != value]
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in flags.items()]
     words += [f"--set {name}={value}" for name, value in spec["set"].items()]
     return " ".join(["python -m bench run", *words])

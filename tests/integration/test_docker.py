@@ -86,6 +86,18 @@ def test_scale(engine: docker.DockerClient, bench: Bench, scale: str) -> None:
     nothing_is_left(engine, bench)
 
 
+@pytest.mark.parametrize(
+    "words", [("--log", "logical-slot"), ("--log", "partitioned", "--group", "3", "--rejoin", "4")]
+)
+def test_tailing_while_transactions_overlap(engine: docker.DockerClient, bench: Bench, words: tuple[str, ...]) -> None:
+    overlapping = ("--mode", "tail", "--transaction-ms", "0..10", "--abort-rate", "0.2", "--read-batch", "50")
+    ran = bench("run", "--scale", "4", "--insert-batch", "5", "--insert-loops", "20", *overlapping, *words)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    verdict = stored(bench).trials[0].verdict
+    assert verdict.expected_events + verdict.aborted == 400
+    nothing_is_left(engine, bench)
+
+
 def test_an_older_postgres(engine: docker.DockerClient, bench: Bench) -> None:
     ran = bench(*SMALL, "--postgres-image", "postgres:17")
     assert ran.returncode == 0, ran.stderr
