@@ -7,12 +7,9 @@ constant time and memory, whatever its size.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
+from bench.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
 from bench.records import EXAMPLES, Anomaly, Example, Range
-
-Ranges = Sequence[Range]
-"""Runs of (producer, first seq, last seq)."""
 
 Etags = Sequence[tuple[int, int]]
 """Runs of (first etag, last etag)."""
@@ -53,12 +50,12 @@ class Delivered:
         union: list[Range] = []
         anomalies = [anomaly for member in members for anomaly in member.anomalies]
         for member in members:
-            ranges = _normal(member.ranges)
-            again = _intersect(ranges, union)
+            ranges = normal(member.ranges)
+            again = intersect(ranges, union)
             if again:
-                examples = [Example(producer=producer, seq=seq) for producer, seq in _first(again, EXAMPLES)]
-                anomalies.append(Anomaly("duplicated", _count(again), examples))
-            union = _normal([*union, *ranges])
+                examples = [Example(producer=producer, seq=seq) for producer, seq in first_events(again, EXAMPLES)]
+                anomalies.append(Anomaly("duplicated", events_in(again), examples))
+            union = normal([*union, *ranges])
         return cls(
             reader,
             sum(member.events for member in members),
@@ -171,7 +168,7 @@ KINDS = ("skipped", "withheld", "lost", "duplicated", "reordered", "phantom", "c
 
 def attempted(written: Written) -> int:
     """How many events producers account for."""
-    return _count(_normal([*written.acknowledged, *written.indeterminate, *written.aborted]))
+    return events_in(normal([*written.acknowledged, *written.indeterminate, *written.aborted]))
 
 
 def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int) -> bool:
@@ -180,48 +177,48 @@ def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int
     When every reader was given exactly the acknowledged events, each once, all of them are in the table; and when the
     table has no more rows than that, it holds nothing else.
     """
-    acknowledged = _normal(written.acknowledged)
+    acknowledged = normal(written.acknowledged)
     return (
         bool(written.indeterminate)
-        or stored_events != _count(acknowledged)
-        or any(read.anomalies or read.events != stored_events or _normal(read.ranges) != acknowledged for read in reads)
+        or stored_events != events_in(acknowledged)
+        or any(read.anomalies or read.events != stored_events or normal(read.ranges) != acknowledged for read in reads)
     )
 
 
 def undelivered(written: Written, reads: Sequence[Delivered]) -> bool:
     """Whether some reader was not given all that was acknowledged."""
-    acknowledged = _normal(written.acknowledged)
-    return any(_subtract(acknowledged, _normal(read.ranges)) for read in reads)
+    acknowledged = normal(written.acknowledged)
+    return any(subtract(acknowledged, normal(read.ranges)) for read in reads)
 
 
 def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise: Promise | None = None) -> Verdict:
     """Compare what was written, delivered and stored. Each reader is held to the same promise."""
     promise = promise or Promise()
-    acknowledged = _normal(written.acknowledged)
-    possible = _normal([*written.acknowledged, *written.indeterminate])
-    in_table = _normal(stored.ranges)
-    expected_checksum = sum(_checksum(part) for part in acknowledged)
+    acknowledged = normal(written.acknowledged)
+    possible = normal([*written.acknowledged, *written.indeterminate])
+    in_table = normal(stored.ranges)
+    expected_checksum = sum(checksum(part) for part in acknowledged)
     examples: list[Fault] = []
     counts = dict.fromkeys(KINDS, 0)
 
     def found(kind: str, ranges: Ranges) -> None:
-        counts[kind] += _count(ranges)
-        examples.extend(Fault(kind, None, producer, seq) for producer, seq in _first(ranges, EXAMPLES))
+        counts[kind] += events_in(ranges)
+        examples.extend(Fault(kind, None, producer, seq) for producer, seq in first_events(ranges, EXAMPLES))
 
-    found("lost", _subtract(acknowledged, in_table))
-    found("phantom", _subtract(in_table, possible))
+    found("lost", subtract(acknowledged, in_table))
+    found("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
         own, faults = _judge_reader(read, acknowledged, possible, in_table, stored.given, promise)
         examples.extend(faults)
         # What is stored was counted above; a log may also make events up as it delivers them.
-        phantoms = max(0, own["phantom"] - _count(_subtract(in_table, possible)) - stored.foreign)
+        phantoms = max(0, own["phantom"] - events_in(subtract(in_table, possible)) - stored.foreign)
         for kind in KINDS:
             counts[kind] += phantoms if kind == "phantom" else own[kind]
         by_reader[read.reader] = {kind: count for kind, count in own.items() if count}
     wrong_checksums = sum(
-        _normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
+        normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
         for read in reads
     )
     excused = [
@@ -237,11 +234,11 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         and not wrong_checksums
         and not stopped
         and not broken_numbering,
-        expected_events=_count(acknowledged),
+        expected_events=events_in(acknowledged),
         expected_checksum=expected_checksum,
         **counts,
-        indeterminate=_count(_normal(written.indeterminate)),
-        aborted=_count(_normal(written.aborted)),
+        indeterminate=events_in(normal(written.indeterminate)),
+        aborted=events_in(normal(written.aborted)),
         wrong_checksums=wrong_checksums,
         gaps=gaps,
         excused=excused,
@@ -263,17 +260,17 @@ def _judge_reader(
 ) -> tuple[dict[str, int], list[Fault]]:
     """What one reader met, as counts by kind and as examples."""
     counts = dict.fromkeys(KINDS, 0)
-    delivered = _normal(read.ranges)
+    delivered = normal(read.ranges)
     examples: list[Fault] = []
-    undelivered = _intersect(_subtract(acknowledged, delivered), in_table)
-    withheld = _subtract(undelivered, _normal(given)) if given is not None else []
+    undelivered = intersect(subtract(acknowledged, delivered), in_table)
+    withheld = subtract(undelivered, normal(given)) if given is not None else []
     for kind, ranges in (
-        ("skipped", _subtract(undelivered, withheld)),
+        ("skipped", subtract(undelivered, withheld)),
         ("withheld", withheld),
-        ("phantom", _subtract(delivered, possible)),
+        ("phantom", subtract(delivered, possible)),
     ):
-        counts[kind] += _count(ranges)
-        examples.extend(Fault(kind, read.reader, producer, seq) for producer, seq in _first(ranges, EXAMPLES))
+        counts[kind] += events_in(ranges)
+        examples.extend(Fault(kind, read.reader, producer, seq) for producer, seq in first_events(ranges, EXAMPLES))
     for anomaly in read.anomalies:
         counts[anomaly.kind] += anomaly.count
         examples.extend(
@@ -289,13 +286,13 @@ def explain(missing: Etags, undone: Etags, skipped: int) -> Gaps:
     """Tell why etags are missing from what was delivered: `missing` are those that no row has, `undone` those that
     rolled back transactions had drawn, `skipped` the number of rows that a reader was past when they became visible.
     """
-    absent = _normal([(0, first, last) for first, last in missing])
-    rolled_back = _intersect(absent, _normal([(0, first, last) for first, last in undone]))
-    unexplained = _subtract(absent, rolled_back)
+    absent = normal([(0, first, last) for first, last in missing])
+    rolled_back = intersect(absent, normal([(0, first, last) for first, last in undone]))
+    unexplained = subtract(absent, rolled_back)
     return Gaps(
         late_commit=skipped,
-        rolled_back=_count(rolled_back),
-        unexplained=_count(unexplained),
+        rolled_back=events_in(rolled_back),
+        unexplained=events_in(unexplained),
         examples=[(first, last) for _, first, last in unexplained[:EXAMPLES]],
     )
 
@@ -303,54 +300,3 @@ def explain(missing: Etags, undone: Etags, skipped: int) -> Gaps:
 def passed(etag: int, jumps: Iterable[tuple[int, int, float]]) -> tuple[int, float] | None:
     """The jump of a reader over an etag: the etag that it was given instead, and when."""
     return next(((after, at) for before, after, at in jumps if before < etag < after), None)
-
-
-def _normal(ranges: Iterable[Range]) -> list[Range]:
-    """The same events as sorted ranges with a gap between any two."""
-    normal: list[Range] = []
-    for producer, first, last in sorted(ranges):
-        if normal and normal[-1][0] == producer and first <= normal[-1][2] + 1:
-            normal[-1] = (producer, normal[-1][1], max(last, normal[-1][2]))
-        else:
-            normal.append((producer, first, last))
-    return normal
-
-
-def _subtract(these: Ranges, those: Ranges) -> list[Range]:
-    """The events of these that are not in those; both normal."""
-    left: list[Range] = []
-    index = 0
-    for producer, start, last in these:
-        first = start
-        while index < len(those) and (those[index][0], those[index][2]) < (producer, first):
-            index += 1
-        at = index
-        while at < len(those) and those[at][0] == producer and those[at][1] <= last:
-            if first < those[at][1]:
-                left.append((producer, first, those[at][1] - 1))
-            first = those[at][2] + 1
-            at += 1
-        if first <= last:
-            left.append((producer, first, last))
-    return left
-
-
-def _intersect(these: Ranges, those: Ranges) -> list[Range]:
-    """The events of these that are in those too; both normal."""
-    return _subtract(these, _subtract(these, those))
-
-
-def _count(ranges: Ranges) -> int:
-    return sum(last - first + 1 for _, first, last in ranges)
-
-
-def _checksum(part: Range) -> int:
-    """The sum of first..last: an event's value is its seq."""
-    _, first, last = part
-    return (first + last) * (last - first + 1) // 2
-
-
-def _first(ranges: Ranges, most: int) -> list[tuple[int, int]]:
-    """The first events of some ranges, one at a time."""
-    events = ((producer, seq) for producer, first, last in ranges for seq in range(first, last + 1))
-    return list(islice(events, most))

@@ -122,7 +122,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Of the random times and rollbacks")] = 0,
     idle_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Give up reading when nothing new comes for so long")
-    ] = 30,
+    ] = 10,
     log: _LogFlag = "bigserial",
     place: Annotated[
         str,

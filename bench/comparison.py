@@ -34,7 +34,7 @@ CONTROL = "bigserial"
 FILE = "comparison.json"
 
 IDLE_SECONDS = 3.0
-"""Where a log skips events, waiting for them longer would not bring them. What is withheld for so long is told as such."""
+"""Events that a log skips do not come, however long one waits; what it only withholds for so long is told as such."""
 
 
 class _Model(BaseModel):

@@ -1,9 +1,8 @@
-"""The orchestrator's own connection: installs the log, works the start gate, asks the server what it holds and is.
+"""The orchestrator's own connection: installs the log, works the start gate, reads a page by hand, asks the server what it is.
 
 Nothing that is timed goes through it.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
@@ -14,8 +13,7 @@ from psycopg import sql
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
-from bench.plan import GATE, SCHEMA, audit_sql, cursor_columns, gaps_sql, given_sql, read_sql, stories_sql
-from bench.records import Range
+from bench.plan import GATE, SCHEMA, cursor_columns, read_sql
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -218,48 +216,6 @@ def settle(connection: Connection) -> None:
         connection.execute("CHECKPOINT")
 
 
-def stored_events(connection: Connection, log: Log) -> tuple[int, int]:
-    """How many rows the log's table holds, and its highest etag, 0 when it has none."""
-    row = connection.execute(f"SELECT count(*), coalesce(max({log.etag}), 0) FROM {log.table}".encode()).fetchone()
-    return (row[0], row[1]) if row else (0, 0)
-
-
-def stored_ranges(connection: Connection, log: Log) -> tuple[list[Range], int]:
-    """What the log's table holds as runs of consecutive seqs, and how many rows are no producer's events."""
-    rows = connection.execute(audit_sql(log.table).encode()).fetchall()
-    return [row for row in rows if row[0] is not None], sum(row[2] for row in rows if row[0] is None)
-
-
-def given_ranges(connection: Connection, log: Log, seconds: float) -> list[Range]:
-    """What a reader that comes now is given from the start as runs of consecutive seqs; nothing when it has to wait for
-    longer than that.
-    """
-    with connection.transaction():
-        connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(int(seconds * 1000))))
-        try:
-            rows = connection.execute(audit_sql(given_sql(log)).encode()).fetchall()
-        except psycopg.errors.QueryCanceled:
-            raise psycopg.Rollback from None
-        return [row for row in rows if row[0] is not None]
-    return []
-
-
-def missing_etags(connection: Connection, log: Log) -> list[tuple[int, int]]:
-    """The etags that no row of the log has though a row has a higher one, as (first, last)."""
-    return connection.execute(gaps_sql(log).encode()).fetchall()
-
-
-Story = tuple[int, int, int, float, float | None]
-"""Of a stored event: producer, seq, etag, when it was logged and when it was committed, if the server keeps that."""
-
-
-def stories(connection: Connection, log: Log, events: Sequence[tuple[int, int]]) -> list[Story]:
-    """Look up events, given as (producer, seq), in the log's table."""
-    row = connection.execute("SELECT current_setting('track_commit_timestamp')::bool").fetchone()
-    query = stories_sql(log, commits=bool(row and row[0]))
-    return connection.execute(query.encode(), [json.dumps(events)]).fetchall()
-
-
 def version(connection: Connection) -> str:
     """The server's version, like 18.6."""
     return str(connection.info.parameter_status("server_version")).split()[0]
@@ -276,16 +232,6 @@ def wal_position(connection: Connection) -> int | None:
         row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
         return int(row[0]) if row else None
     return None
-
-
-def log_bytes(connection: Connection) -> tuple[int, int]:
-    """The size on disk of the log's tables and of their indexes."""
-    row = connection.execute(
-        "SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint, coalesce(sum(pg_indexes_size(c.oid)), 0)::bigint "
-        "FROM pg_class c WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p')",
-        [SCHEMA],
-    ).fetchone()
-    return (row[0], row[1]) if row else (0, 0)
 
 
 def _check_server(connection: Connection, log: Log) -> None:

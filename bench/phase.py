@@ -93,16 +93,18 @@ def carry_out(
         began = time.perf_counter()
         for name in tracks:
             update(name, 0, 0)
+        finished: set[str] = set()
         for _ in _listen(messages, heard):
             readers.end_them_if_it_is_time()
             seconds = time.perf_counter() - began
-            for name, workers in here.items():
-                total = sum(each.events for each in workers)
-                if not series[name] or seconds - series[name][-1][0] >= SAMPLE_SECONDS:
+            for name in tracks.keys() - finished:
+                total = sum(each.events for each in here[name])
+                done = sum(each.report is not None for each in here[name])
+                if done == len(here[name]):
+                    finished.add(name)
+                if name in finished or not series[name] or seconds - series[name][-1][0] >= SAMPLE_SECONDS:
                     series[name].append((seconds, total))
-                update(name, total, sum(each.report is not None for each in workers))
-        for name, workers in here.items():
-            series[name].append((time.perf_counter() - began, sum(each.events for each in workers)))
+                update(name, total, done)
     return {
         name: Phase([_work(each) for each in workers if each.report], series[name]) for name, workers in here.items()
     }

@@ -7,7 +7,7 @@ hides some. The producers and the consumer are those of every run.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bench import checker, control, plan
+from bench import audit, checker, control, plan
 from bench.checker import KINDS, Stored, Verdict, Written
 from bench.control import Connection
 from bench.display import watch
@@ -147,7 +147,7 @@ class _Tested:
 
     def _judged(self) -> Verdict:
         reader = Reader("consumer", READ_BATCH, self._phase("read").works)
-        stored, foreign = control.stored_ranges(self._connection, self._log)
+        stored, foreign = audit.stored_ranges(self._connection, self._log)
         return checker.judge(self._written, [reader.delivered()], Stored(stored, foreign))
 
     def _phase(self, name: str) -> Phase:

@@ -67,7 +67,7 @@ class Spec(BaseModel):
     """The share of append transactions that is rolled back."""
     seed: int = 0
     """Of the random times and rollbacks: the same seed gives the same ones."""
-    idle_timeout: Annotated[float, Field(gt=0)] = 30
+    idle_timeout: Annotated[float, Field(gt=0)] = 10
     """Seconds without a new event after which reading is given up, counted from the producers' end when tailing."""
     log: Annotated[str, Field(min_length=1)] = "bigserial"
     """The name of a log that ships, or the folder of another."""

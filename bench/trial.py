@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench import checker, control, plan, summary
+from bench import audit, checker, control, plan, summary
 from bench.checker import Delivered, Fault, Promise, Stored, Verdict, Written
 from bench.control import Connection
 from bench.errors import OutsideError
@@ -47,7 +47,7 @@ def carry_out_trial(
     with _timed(seconds, "check"):
         verdict = _verdict(spec, log, phases["append"], readers, connection)
 
-    table_bytes, index_bytes = control.log_bytes(connection)
+    table_bytes, index_bytes = audit.log_bytes(connection)
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         phase_seconds=seconds,
@@ -88,7 +88,7 @@ def _verdict(spec: Spec, log: Log, appended: Phase, readers: list[Reader], conne
     delivered = [reader.delivered() for reader in readers]
     stored = _stored(log, written, delivered, connection)
     if spec.mode == "tail" and log.promises.replay and checker.undelivered(written, delivered):
-        stored = replace(stored, given=control.given_ranges(connection, log, spec.idle_timeout))
+        stored = replace(stored, given=audit.given_ranges(connection, log, spec.idle_timeout))
     promised = log.promises
     verdict = checker.judge(
         written,
@@ -106,14 +106,14 @@ def _verdict(spec: Spec, log: Log, appended: Phase, readers: list[Reader], conne
 
 def _stored(log: Log, written: Written, delivered: list[Delivered], connection: Connection) -> Stored:
     """What the table holds; looked through only when its number of rows does not prove it already."""
-    events, highest_etag = control.stored_events(connection, log)
+    events, highest_etag = audit.stored_events(connection, log)
     ranges, foreign = written.acknowledged, 0
     if checker.needs_audit(written, delivered, events):
-        ranges, foreign = control.stored_ranges(connection, log)
+        ranges, foreign = audit.stored_ranges(connection, log)
         if not log.promises.replay:  # what was read from a queue was stored
             ranges = [*ranges, *(part for read in delivered for part in read.ranges)]
     gaps = log.promises.replay and highest_etag > events
-    return Stored(ranges, foreign, control.missing_etags(connection, log) if gaps else [])
+    return Stored(ranges, foreign, audit.missing_etags(connection, log) if gaps else [])
 
 
 def _with_stories(verdict: Verdict, log: Log, readers: list[Reader], connection: Connection) -> Verdict:
@@ -122,7 +122,7 @@ def _with_stories(verdict: Verdict, log: Log, readers: list[Reader], connection:
     if not wanted:
         return verdict
     events = [(producer, seq) for producer, seq in wanted if producer is not None and seq is not None]
-    rows = {(row[0], row[1]): row[2:] for row in control.stories(connection, log, events)}
+    rows = {(row[0], row[1]): row[2:] for row in audit.stories(connection, log, events)}
     jumps = {reader.name: [jump for work in reader.works for jump in work.jumps] for reader in readers}
     return replace(
         verdict,

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import control, logs
+from bench import audit, control, logs
 from bench.control import Connection
 from bench.errors import BadInputError, OutsideError
 from bench.plan import GATE, SCHEMA
@@ -36,7 +36,7 @@ def test_a_schema_that_an_earlier_run_left_is_replaced(connection: Connection) -
         connection.execute("CREATE SCHEMA bench")
     connection.execute("ALTER SCHEMA kept RENAME TO bench")
     with control.installed(connection, BIGSERIAL, "second"):
-        assert control.stored_events(connection, BIGSERIAL) == (0, 0)
+        assert audit.stored_events(connection, BIGSERIAL) == (0, 0)
 
 
 def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
@@ -79,7 +79,7 @@ def test_the_audit_tells_ranges_and_rows_that_are_no_events(log: Connection) -> 
     )
     log.execute("""INSERT INTO events_log (payload) VALUES ('{"producer": 1}'), ('[1]'), ('null'), ('"s"'),
         ('{"producer": 0, "seq": 7}'), ('{"producer": "x", "seq": 1}')""")
-    ranges, foreign = control.stored_ranges(log, BIGSERIAL)
+    ranges, foreign = audit.stored_ranges(log, BIGSERIAL)
     assert ranges == [(0, 1, 99), (1, 0, 49), (1, 52, 99)]
     assert foreign == 5
 
