@@ -18,6 +18,7 @@ from bench.records import (
     encode_job,
     encode_record,
     ledgers,
+    passes,
 )
 
 DOCKER_SPLITS_AT_BYTES = 16 * 1024
@@ -34,6 +35,8 @@ def test_the_largest_records_stay_under_what_docker_splits() -> None:
     ledger = Ledger("indeterminate", [(BIG, BIG, BIG)] * ROWS_A_RECORD)
     anomaly = Anomaly("duplicated", BIG, [Example(BIG, BIG, BIG)] * EXAMPLES)
     assert len(encode_record(ledger)) < DOCKER_SPLITS_AT_BYTES
+    (jumps,) = passes([(BIG, BIG, 1e10 / 3)] * ROWS_A_RECORD)
+    assert len(encode_record(jumps)) < DOCKER_SPLITS_AT_BYTES
     assert len(encode_record(anomaly)) < DOCKER_SPLITS_AT_BYTES
 
 
