@@ -40,6 +40,7 @@ def start(port: int | None, log: Log) -> str:
         make(folder)
         embedded.init(programs, folder)
     (folder / "port").write_text(str(port), encoding="ascii")
+    (folder / "table").write_text(log.table, encoding="ascii")
     server = embedded.start(programs, folder, {**log.settings, "listen_addresses": "127.0.0.1"}, port)
     try:
         embedded.await_answer(server, folder, port)
@@ -66,9 +67,9 @@ def seed(events: int) -> str:
             "(SELECT json_agg(json_build_object('v', t)) FROM generate_series(1, %s) AS t))",
             [events],
         )
-        row = connection.execute("SELECT count(*), max(etag) FROM get_event(NULL::bigint, NULL)").fetchone()
-    count, last = row or (0, None)
-    return f"appended {events:,} events: the log holds {count:,}, the last etag is {last}"
+        table = (by_hand() / "table").read_text(encoding="ascii")
+        row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+    return f"appended {events:,} events: the log holds {row[0] if row else 0:,}"
 
 
 def psql(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The orchestrator's own connection: installs the log, works the start gate, reads a page by hand, asks what the server is.
+"""The orchestrator's own connection: installs the log, works the start gate, reads a page, asks what the server is.
 
 Nothing that is timed goes through it.
 """
