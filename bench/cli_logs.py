@@ -127,9 +127,10 @@ def compare_logs(
     news = logging.getLogger("bench")
     news.setLevel(logging.INFO)
     news.info("place: %s, because %s", where.name, where.why)
-    found = comparison.compare(chosen, workload, where, display.watch(quiet=True), news.info)
+    for found in comparison.compare(chosen, workload, where, display.watch(quiet=True), news.info):
+        kept = comparison.store(found, output)
     print(comparison_table.short(found) if short else comparison_table.whole(found))
-    print(f"comparison: {comparison.store(found, output)}")
+    print(f"comparison: {kept}")
 
 
 def numbers(flag: str, text: str) -> list[int]:

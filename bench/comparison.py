@@ -5,7 +5,6 @@ from the record that this returns, `comparison.json`.
 """
 
 import json
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
 from bench.places.site import Site
-from bench.results import Environment, Trial, store_text
+from bench.results import Environment, Trial, new_run_id, store_text
 from bench.spec import Spec
 from bench.trial import carry_out_trial
 
@@ -134,8 +133,9 @@ class Comparison(_Model):
 
 def compare(
     names: Sequence[str], workload: Workload, choice: Choice, watch: Watch, tell: Callable[[str], None]
-) -> Comparison:
-    """Carry out every round. The control is always among the logs.
+) -> Iterator[Comparison]:
+    """Carry out one round after the other; yields what is known after each, so that an hour's work is not lost by what
+    breaks in its last minute. The control is always among the logs.
 
     Raises:
         BenchError: a log cannot be run, or something broke.
@@ -144,22 +144,29 @@ def compare(
     for log in logs:
         for batch in workload.insert_batch:
             plan.refuse_misfits(workload.speed(log, batch, choice.name), log)
-    started_at = datetime.now(UTC)
-    measured = {
-        (log.name, batch): Measured(log=log.name, insert_batch=batch, speeds=[], tails=[])
-        for batch in workload.insert_batch
-        for log in logs
-    }
-    blocked: list[Blocked] = []
-    where: Environment | None = None
+    if not workload.rounds and not workload.tails:
+        raise BadInputError("there is nothing to do: give --rounds or --tails")
+    known = Comparison(
+        run_id=new_run_id(),
+        started_at=datetime.now(UTC),
+        workload=workload.model_copy(update={"rounds": 0, "tails": 0}),
+        environment=_environment(workload, logs[0], choice),
+        promises={log.name: log.promises for log in logs},
+        needs={log.name: log.settings for log in logs if log.settings},
+        measured=[
+            Measured(log=log.name, insert_batch=batch, speeds=[], tails=[])
+            for batch in workload.insert_batch
+            for log in logs
+        ],
+        blocked=[],
+    )
     for number in range(max(workload.rounds, workload.tails)):
+        blocked: dict[str, list[Blocked]] = {}
         for log in [*logs[number % len(logs) :], *logs[: number % len(logs)]]:
             tell(f"round {number + 1}: {log.name}")
             with _opened(workload, log, choice) as (site, connection, run_id):
-                if log.name == CONTROL and where is None:
-                    where = environment.of(choice.name, site.about, connection)
-                for batch in workload.insert_batch:
-                    own = measured[log.name, batch]
+                for own in (each for each in known.measured if each.log == log.name):
+                    batch = own.insert_batch
                     if number < workload.rounds:
                         spec = workload.speed(log, batch, choice.name)
                         own.speeds.append(_speed(_carry_out(spec, log, site, connection, watch, run_id)))
@@ -167,19 +174,15 @@ def compare(
                         spec = workload.tail(log, batch, choice.name, number)
                         own.tails.append(_tail(_carry_out(spec, log, site, connection, watch, run_id)))
                 if number == 0:
-                    blocked += blockers.probe(log, connection, site.conninfo, run_id)
-    if where is None:
-        raise BadInputError("there is nothing to do: give --rounds or --tails")
-    return Comparison(
-        run_id=f"{started_at:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
-        started_at=started_at,
-        workload=workload,
-        environment=where,
-        promises={log.name: log.promises for log in logs},
-        needs={log.name: log.settings for log in logs if log.settings},
-        measured=list(measured.values()),
-        blocked=sorted(blocked, key=lambda each: [log.name for log in logs].index(each.log)),
-    )
+                    blocked[log.name] = blockers.probe(log, connection, site.conninfo, run_id)
+        done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
+        known = known.model_copy(
+            update={
+                "workload": workload.model_copy(update=done),
+                "blocked": known.blocked or [each for log in logs for each in blocked[log.name]],
+            }
+        )
+        yield known
 
 
 def store(comparison: Comparison, runs: Path) -> Path:
@@ -207,12 +210,17 @@ def load_all_comparisons(runs: Path) -> list[Comparison]:
     return found
 
 
+def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:
+    with _opened(workload, log, choice) as (site, connection, _):
+        return environment.of(choice.name, site.about, connection)
+
+
 @contextmanager
 def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site, Connection, str]]:
     """A Postgres of its own for one log in one round."""
     spec = workload.tail(log, workload.insert_batch[0], choice.name, 0)
     with (
-        folder.opened(f"compare-{secrets.token_hex(4)}") as run_folder,
+        folder.opened(new_run_id()) as run_folder,
         open_site(choice, spec, log, run_folder) as site,
         control.connected(site.conninfo) as connection,
     ):

@@ -43,7 +43,7 @@ class Reading:
         self._cursor: Cursor = ()
         self.etags: list[int] = []
         self.events: list[tuple[int, int]] = []
-        """(producer, seq) of each."""
+        """(producer, seq) of each; (-1, -1) of what is no event of ours."""
 
     def page(self) -> int:
         """Read one page; returns its size, 0 when the read waited in vain."""
@@ -52,7 +52,7 @@ class Reading:
         except psycopg.errors.QueryCanceled:
             return 0
         self.etags += [row[0] for row in rows]
-        self.events += [(row[2]["producer"], row[2]["seq"]) for row in rows]
+        self.events += [_event(row[2]) for row in rows]
         return len(rows)
 
     def until(self, events: int, seconds: float) -> None:
@@ -60,3 +60,9 @@ class Reading:
         deadline = time.monotonic() + seconds
         while len(set(self.events)) < events and time.monotonic() < deadline:
             self.page()
+
+
+def _event(payload: object) -> tuple[int, int]:
+    if isinstance(payload, dict) and {"producer", "seq"} <= payload.keys():
+        return payload["producer"], payload["seq"]
+    return -1, -1

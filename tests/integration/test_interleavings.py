@@ -58,7 +58,7 @@ class Bystander:
 
     def writer(self) -> Connection:
         session = self.open_one()
-        session.execute("SET lock_timeout = '150ms'")
+        session.execute("SET lock_timeout = '400ms'")
         return session
 
 
@@ -79,7 +79,7 @@ def stepped(request: pytest.FixtureRequest, connection: Connection) -> Iterator[
 
     with control.installed(connection, which, "test"):
         reader = open_one()
-        reader.execute("SET statement_timeout = '150ms'")
+        reader.execute("SET statement_timeout = '400ms'")
         yield Bystander(which, open_one, reader)
         for session in opened:
             session.close()
