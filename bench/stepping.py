@@ -28,7 +28,7 @@ def session(conninfo: str) -> Iterator[Connection]:
 def append(writer: Connection, *seqs: int, producer: int = 0) -> int:
     """Append events of a producer as one array; returns how many rows the log says it has of them."""
     events = json.dumps([{"producer": producer, "seq": seq, "value": seq} for seq in seqs])
-    row = writer.execute("SELECT count(*) FROM log_event(%s)", [events]).fetchone()
+    row = writer.execute("SELECT count(*) FROM logevent_of(%s)", [events]).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -43,7 +43,7 @@ class Reading:
         self._cursor: Cursor = ()
         self.etags: list[int] = []
         self.events: list[tuple[int, int]] = []
-        """(producer, seq) of each; (-1, -1) of what is no event of ours."""
+        """(producer, seq) of each."""
 
     def page(self) -> int:
         """Read one page; returns its size, 0 when the read waited in vain."""
@@ -52,7 +52,7 @@ class Reading:
         except psycopg.errors.QueryCanceled:
             return 0
         self.etags += [row[0] for row in rows]
-        self.events += [_event(row[2]) for row in rows]
+        self.events += [event_of(row[2]) for row in rows]
         return len(rows)
 
     def until(self, events: int, seconds: float) -> None:
@@ -62,7 +62,8 @@ class Reading:
             self.page()
 
 
-def _event(payload: object) -> tuple[int, int]:
+def event_of(payload: object) -> tuple[int, int]:
+    """The (producer, seq) of a payload; (-1, -1) when it is no event of ours."""
     if isinstance(payload, dict) and {"producer", "seq"} <= payload.keys():
         return payload["producer"], payload["seq"]
     return -1, -1
