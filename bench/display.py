@@ -124,12 +124,12 @@ def verdict(trial: Trial) -> str:
         return "\n".join([*lines, *_examples(found.examples), *_gaps(found)])
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
-    excused = f", but {_counts({kind: getattr(found, kind) for kind in found.excused})}" if found.excused else ""
-    order = "" if found.excused else " and\nin order"
+    excused = _counts({kind: getattr(found, kind) for kind in found.excused})
+    order = f";\n{excused}, which the log may do" if excused else " and\nin order"
     return "\n".join(
         [
             f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them once"
-            f"{order}{excused}. Checksum {found.expected_checksum}, max etag gap {gap}.",
+            f"{order}. Checksum {found.expected_checksum}, max etag gap {gap}.",
             *_gaps(found),
         ]
     )
@@ -204,9 +204,8 @@ def _rate(events_per_second: float | None) -> str:
 
 
 def _faults(found: Verdict) -> str:
-    told = [_counts({kind: getattr(found, kind) for kind in KINDS})]
-    if found.excused:
-        told.append(f"(the log allows {' and '.join(found.excused)})")
+    allowed = f" (it may have {' and '.join(found.excused)})" if found.excused else ""
+    told = [_counts({kind: getattr(found, kind) for kind in KINDS}) + allowed]
     if found.wrong_checksums:
         told.append(f"the right events with a wrong checksum in {found.wrong_checksums} readings")
     told += found.stopped

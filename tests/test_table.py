@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import display, table
-from bench.checker import Fault, Verdict
+from bench.checker import Fault, Gaps, Verdict
 from bench.errors import BadInputError
 from bench.results import Result, json_schema_text, json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
@@ -82,8 +82,42 @@ FAILED = Verdict(
 )
 
 
+def skipped(reader: str, seq: int, etag: int) -> Fault:
+    at = 1_767_323_045.25
+    return Fault("skipped", reader, 2, seq, etag, at, at + 0.012, at + 0.0105, 61)
+
+
+TAILED = Verdict(
+    ok=False,
+    expected_events=2450,
+    expected_checksum=1500000,
+    skipped=13,
+    withheld=2,
+    reordered=1,
+    aborted=50,
+    gaps=Gaps(late_commit=13, rolled_back=50, unexplained=32, examples=[(101, 132)]),
+    excused=["reordered"],
+    stopped=["consumer-10-1: a read did not come back and was cancelled"],
+    by_reader={"consumer-10-0": {}, "consumer-10-1": {"skipped": 13, "withheld": 2, "reordered": 1}},
+    examples=[
+        *(skipped("consumer-10-1", seq, 50 + seq) for seq in range(5, 15)),
+        Fault("withheld", "consumer-10-1", 3, 8),
+        Fault("withheld", "consumer-10-1", 3, 9),
+        Fault("reordered", "consumer-10-1", 1, 4, 77),
+    ],
+)
+LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reordered=7, excused=["reordered"])
+
+
 @pytest.mark.parametrize(
-    ("name", "which"), [("ok", result()), ("gap", result(gap=33)), ("failed", result(verdict=FAILED))]
+    ("name", "which"),
+    [
+        ("ok", result()),
+        ("gap", result(gap=33)),
+        ("failed", result(verdict=FAILED)),
+        ("tailed", result(verdict=TAILED)),
+        ("excused", result(verdict=LOSSY)),
+    ],
 )
 def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
     golden(f"run-{name}.txt", f"{table.terminal(which)}\n{display.summary(which)}\n")
