@@ -67,6 +67,13 @@ _UNDO = """
     DROP TABLE planted;
 """
 
+_WITHHOLD = """
+    CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+    RETURNS SETOF events_log LANGUAGE sql STABLE AS $$
+        SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) AND etag <> 50 ORDER BY etag LIMIT max_events
+    $$;
+"""
+
 _PLANTS = {
     "skipped": "INSERT INTO hidden SELECT etag FROM planted",
     "lost": "DELETE FROM events_log WHERE etag IN (SELECT etag FROM planted)",
@@ -91,8 +98,16 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
     log = load("bigserial")
     spec = Spec(scale=PRODUCERS, limit=max(2, events // PRODUCERS // 2 * 2), read_batch=(READ_BATCH,), set={})
     tailing = spec.model_copy(
-        update={"scale": 8, "limit": 200, "insert_batch": 5, "mode": "tail", "transaction_ms": (0.0, 10.0)}
+        update={
+            "scale": 8,
+            "limit": 200,
+            "insert_batch": 5,
+            "mode": "tail",
+            "transaction_ms": (0.0, 10.0),
+            "idle_timeout": 2.0,
+        }
     )
+    alone = tailing.model_copy(update={"scale": 1, "transaction_ms": (0.0, 0.0)})
     results = []
     with open_site(choice, tailing, log, folder) as site, control.connected(site.conninfo) as connection:
         with control.installed(connection, log, folder.run_id):
@@ -100,6 +115,10 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
             connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
             tested = _Tested(spec, log, site, connection)
             results += [_line(tell, *each) for each in tested.results()]
+        with control.installed(connection, log, folder.run_id):
+            connection.execute(_WITHHOLD.encode())
+            trial = carry_out_trial(alone, log, site, connection, watch(quiet=True), 0)
+            results.append(_line(tell, "withheld", "from a reader that tails", 1, trial.verdict))
         for name, caught in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             which = load(name)
             with control.installed(connection, which, folder.run_id):
@@ -134,7 +153,7 @@ class _Tested:
         yield "nothing", "", 0, self._judged()
         places = self._connection.execute("SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2")
         for place, count in places.fetchall():
-            for kind in KINDS:
+            for kind in _PLANTS:
                 with self._planted(kind, place):
                     yield kind, place, count, self._judged()
         yield "nothing", "after all of that", 0, self._judged()
