@@ -28,7 +28,7 @@ def session(conninfo: str) -> Iterator[Connection]:
 def append(writer: Connection, *seqs: int, producer: int = 0) -> int:
     """Append events of a producer as one array; returns how many rows the log says it has of them."""
     events = json.dumps([{"producer": producer, "seq": seq, "value": seq} for seq in seqs])
-    row = writer.execute("SELECT count(*) FROM logevent_of(%s)", [events]).fetchone()
+    row = writer.execute("SELECT count(*) FROM log_event(%s)", [events]).fetchone()
     return int(row[0]) if row else 0
 
 
