@@ -26,8 +26,10 @@ def stored_ranges(connection: Connection, log: Log) -> tuple[list[Range], int]:
 
 def given_ranges(connection: Connection, log: Log, seconds: float) -> list[Range]:
     """What a reader that comes now is given from the start as runs of consecutive seqs; nothing when it has to wait for
-    longer than that.
+    longer than that, beside the time that so many events need.
     """
+    events, _ = stored_events(connection, log)
+    seconds += events / EVENTS_A_SECOND
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(int(seconds * 1000))))
         try:
@@ -42,6 +44,9 @@ def missing_etags(connection: Connection, log: Log) -> list[tuple[int, int]]:
     """The etags that no row of the log has though a row has a higher one, as (first, last)."""
     return connection.execute(gaps_sql(log).encode()).fetchall()
 
+
+EVENTS_A_SECOND = 5_000
+"""Even a slow log on a busy machine gives one reader as many."""
 
 Story = tuple[int, int, int, float, float | None]
 """Of a stored event: producer, seq, etag, when it was logged and when it was committed, if the server keeps that."""

@@ -77,7 +77,7 @@ class Stored:
     missing_etags: Etags = ()
     """Etags that no row has, though a row has a higher one."""
     given: Ranges | None = None
-    """What a reader that comes after the end is given; None when nobody tried."""
+    """What a reader that comes after the end is given; None when nobody tried, or it took too long to tell."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,9 @@ def _judge_reader(
     delivered = normal(read.ranges)
     examples: list[Fault] = []
     undelivered = intersect(subtract(acknowledged, delivered), in_table)
-    withheld = subtract(undelivered, normal(given)) if given is not None else []
+    # A reading that was given up tells nothing of what it had not come to yet.
+    unread = undelivered if read.stopped else []
+    withheld = subtract(undelivered, normal(given)) if given is not None else unread
     for kind, ranges in (
         ("skipped", subtract(undelivered, withheld)),
         ("withheld", withheld),

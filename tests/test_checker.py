@@ -132,6 +132,12 @@ def test_etags_that_fall_break_a_promise_of_etag_order_only() -> None:
     assert judge(written, [read], Stored(written.acknowledged), Promise(etag_order=False)).ok
 
 
+def test_a_reading_that_was_given_up_did_not_skip_what_it_had_not_come_to() -> None:
+    written = Written([(0, 0, 9)])
+    verdict = judge(written, [Delivered("r", 4, 6, [(0, 0, 3)], stopped=["cancelled"])], Stored([(0, 0, 9)]))
+    assert (verdict.skipped, verdict.withheld, verdict.ok) == (0, 6, False)
+
+
 def test_a_reading_that_was_given_up_is_not_ok() -> None:
     written = Written([(0, 0, 9)])
     verdict = judge(written, [Delivered("r", 10, 45, [(0, 0, 9)], stopped=["it goes on"])], Stored([(0, 0, 9)]))

@@ -63,16 +63,16 @@ BEGIN
     PERFORM pg_replication_slot_advance(slot, last_settled)
     FROM pg_replication_slots s WHERE s.slot_name = slot AND s.confirmed_flush_lsn < last_settled;
 
-    -- First what is decoded, then some thousands of changes more. Those of other tables count too: when there is nothing
-    -- else among them, all.
-    FOREACH most IN ARRAY ARRAY[0, greatest(max_events, 10000), NULL] LOOP
+    -- First what is decoded, then some thousands of changes more. They begin with the transaction that was read last,
+    -- and those of other tables count too: when there is nothing else among them, all.
+    FOREACH most IN ARRAY ARRAY[0, coalesce(last_nth, 0) + 2 + greatest(max_events, 10000), NULL] LOOP
         IF most IS DISTINCT FROM 0 THEN
             DELETE FROM events_decoded;
             INSERT INTO events_decoded
             SELECT committed, nth, coalesce(settled, last_settled),
-                   substring(data FROM 'etag\[bigint\]:(\d+)')::bigint,
-                   substring(data FROM 'ctime\[[^]]*\]:''([^'']*)''')::timestamp,
-                   replace(substring(data FROM 'payload\[json\]:''(.*)''$'), '''''', '''')::json
+                   split_part(split_part(data, 'etag[bigint]:', 2), ' ', 1)::bigint,
+                   split_part(data, '''', 2)::timestamp,
+                   replace(left(substr(data, strpos(data, ' payload[json]:''') + 16), -1), '''''', '''')::json
             FROM (
                 SELECT data,
                        max(lsn) OVER (PARTITION BY xid::text) AS committed,
