@@ -217,7 +217,10 @@ def table_(
     compared = comparison.load_all_comparisons(source)
     sections = {"table": table.published(stored)} if stored else {}
     if compared:
-        sections |= {"logs": comparison_table.whole(compared[-1]), "logs short": comparison_table.short(compared[-1])}
+        sections |= {
+            "logs": "\n\n".join(comparison_table.whole(each) for each in compared),
+            "logs short": comparison_table.short(compared),
+        }
     if not sections:
         raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
     for file in files or [Path("results/README.md")]:

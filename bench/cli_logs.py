@@ -129,7 +129,7 @@ def compare_logs(
     news.info("place: %s, because %s", where.name, where.why)
     for found in comparison.compare(chosen, workload, where, display.watch(quiet=True), news.info):
         kept = comparison.store(found, output)
-    print(comparison_table.short(found) if short else comparison_table.whole(found))
+    print(comparison_table.short([found]) if short else comparison_table.whole(found))
     print(f"comparison: {kept}")
 
 

@@ -20,34 +20,40 @@ def whole(comparison: Comparison) -> str:
         rows = [each for each in comparison.measured if each.insert_batch == batch]
         events = "event" if batch == 1 else "events"
         parts += [f"**{batch:,} {events} a transaction**", _markdown([_row(each, rows, comparison) for each in rows])]
-    parts += ["**With a transaction left open**", _markdown(_blocked_rows(comparison)), _notes(comparison)]
+    parts += ["**With a transaction left open**", _markdown(_blocked_rows(comparison)), _notes([comparison])]
     return "\n\n".join(parts)
 
 
-def short(comparison: Comparison) -> str:
-    """One line a log: is it safe, what does that cost, what stalls it."""
-    batches = comparison.workload.insert_batch
-    by_log = {name: [each for each in comparison.measured if each.log == name] for name in comparison.promises}
-    rows = []
-    for name, own in by_log.items():
-        blocked = [each for each in comparison.blocked if each.log == name]
-        rows.append(
-            {
-                "log": _link(name),
-                "tailed while commits overlap": _safety(
-                    [tail for each in own for tail in each.tails],
-                    [tail for each in by_log[CONTROL] for tail in each.tails],
-                    comparison.promises[name],
-                ),
-                **{
-                    f"append {batch:,}": _ratio(each, by_log[CONTROL][index], lambda speed: speed.appended_per_second)
-                    for index, (batch, each) in enumerate(zip(batches, own, strict=True))
-                },
-                "read": _ratio(own[-1], by_log[CONTROL][-1], lambda speed: speed.read_per_second),
-                "an open transaction": _stalls(blocked),
-            }
-        )
-    return "\n\n".join([_markdown(rows), _notes(comparison)])
+def short(comparisons: Sequence[Comparison]) -> str:
+    """One line a log: is it safe, what does that cost, what stalls it. Each comparison adds the logs that those before
+    it had not.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for comparison in comparisons:
+        rows = {name: _line(name, comparison) for name in comparison.promises} | rows
+    return "\n\n".join([_markdown([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
+
+
+def _control_first(name: str) -> tuple[bool, str]:
+    return name != CONTROL, name
+
+
+def _line(name: str, comparison: Comparison) -> dict[str, str]:
+    own, control = ([each for each in comparison.measured if each.log == log] for log in (name, CONTROL))
+    return {
+        "log": _link(name),
+        "tailed while commits overlap": _safety(
+            [tail for each in own for tail in each.tails],
+            [tail for each in control for tail in each.tails],
+            comparison.promises[name],
+        ),
+        **{
+            f"append {mine.insert_batch:,}": _ratio(mine, its, lambda speed: speed.appended_per_second)
+            for mine, its in zip(own, control, strict=True)
+        },
+        "read": _ratio(own[-1], control[-1], lambda speed: speed.read_per_second),
+        "an open transaction": _stalls([each for each in comparison.blocked if each.log == name]),
+    }
 
 
 def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dict[str, str]:
@@ -153,7 +159,20 @@ def _stalls(blocked: Sequence[Blocked]) -> str:
     return "; ".join(told) or "holds up nobody"
 
 
-def _notes(comparison: Comparison) -> str:
+def _notes(comparisons: Sequence[Comparison]) -> str:
+    """What a reader must know: the commands, the machine, and what the numbers are."""
+    load = comparisons[0].workload
+    explained = (
+        f"- Numbers are medians of {load.rounds} rounds; in parentheses, and in the short form alone, the median of "
+        f"the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, they stay "
+        f"open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's "
+        "ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % "
+        "confidence."
+    )
+    return "\n".join([*(_note(each) for each in comparisons), explained])
+
+
+def _note(comparison: Comparison) -> str:
     where, load = comparison.environment, comparison.workload
     batches = ",".join(str(batch) for batch in load.insert_batch)
     names = "" if set(comparison.promises) == set(shipped()) else f"--logs {','.join(comparison.promises)} "
@@ -171,12 +190,7 @@ def _notes(comparison: Comparison) -> str:
     return (
         f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
         f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
-        f"Run {comparison.run_id}.\n"
-        f"- Numbers are medians of {load.rounds} rounds; in parentheses, and in the short form alone, the median of "
-        f"the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, they stay "
-        f"open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's "
-        "ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % "
-        "confidence."
+        f"Run {comparison.run_id}."
     )
 
 

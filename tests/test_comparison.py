@@ -71,7 +71,7 @@ def compared(skipped: int, other: list[Tail], name: str = "lock-drain") -> Compa
 def test_what_people_read() -> None:
     found = compared(400, [tail({}, ok=True, delay=24)] * 2)
     golden("comparison.md", comparison_table.whole(found) + "\n")
-    golden("comparison-short.md", comparison_table.short(found) + "\n")
+    golden("comparison-short.md", comparison_table.short([found]) + "\n")
 
 
 def test_safe_is_said_only_when_the_control_lost_events() -> None:
@@ -86,6 +86,15 @@ def test_a_log_that_promises_nothing_is_not_called_safe() -> None:
     text = comparison_table.whole(compared(1, [tail({}, ok=True)], "commit-timestamp"))
     assert "safe" not in text
     assert "by luck: it does not promise that" in text
+
+
+def test_a_later_comparison_adds_its_logs_to_the_short_form() -> None:
+    first = compared(400, [tail({}, ok=True)])
+    second = compared(300, [tail({}, ok=True)], "counter")
+    lines = comparison_table.short([first, second]).splitlines()
+    names = [line.split("|")[1].strip() for line in lines if line.startswith("| `")]
+    assert names == ["`bigserial`", "`counter`", "`lock-drain`"]
+    assert "**400 skipped**" in comparison_table.short([first, second])
 
 
 def test_one_bad_run_is_told() -> None:
@@ -127,5 +136,6 @@ def test_the_published_pages_are_what_their_comparison_says() -> None:
     found = comparison.load_all_comparisons(REPOSITORY / "results" / "published")
     assert found
     update = "run: python -m bench table README.md results/README.md results/logs.md"
-    assert comparison_table.short(found[-1]) in (REPOSITORY / "README.md").read_text(), update
-    assert comparison_table.whole(found[-1]) in (REPOSITORY / "results" / "logs.md").read_text(), update
+    assert comparison_table.short(found) in (REPOSITORY / "README.md").read_text(), update
+    text = (REPOSITORY / "results" / "logs.md").read_text()
+    assert all(comparison_table.whole(each) in text for each in found), update
