@@ -74,7 +74,7 @@ def check(
 def selftest_(
     *,
     events: Annotated[
-        int, typer.Option(min=1000, max=100_000_000, help="Events in the log; one of them is the rarest fault")
+        int, typer.Option(min=4000, max=100_000_000, help="Events in the log; one of them is the rarest fault")
     ] = 1_000_000,
     place: _Place = "local",
 ) -> None:

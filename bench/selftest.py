@@ -37,7 +37,7 @@ _PREPARE = f"""
                          ('one in the middle', nth = events / 2),
                          ('the last event', nth = events),
                          ('every {EVERY}th', nth % {EVERY} = {EVERY} / 2),
-                         ('every {EVERY}th, of one producer', nth % {EVERY} = {EVERY} / 2 AND producer = 1)
+                         ('every {EVERY}th, of one producer', seq % {EVERY} = {EVERY} / 2 AND producer = 1)
                  ) AS places (place, here)
     WHERE here;
     CREATE TABLE hidden (etag bigint PRIMARY KEY);
