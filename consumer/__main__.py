@@ -1,17 +1,17 @@
 """A consumer: reads the log from its start, to its end or along with the writers, and reports what it was given."""
 
 import time
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 
 from bench.records import ConsumerJob, Record, Report, ledgers, passes
 from bench.worker import Clock, Meter, Statement, connect, encoded, histogram, main, say, wait_at_gate
-from consumer.ledger import Ledger
-from consumer.reader import Row, Stuck, pages
+from consumer.ledger import MANY, Ledger, Page
+from consumer.reader import Stuck, pages
 
-ROWS_A_LOOK = 1000
-"""Pages are put together until they have so many rows, because looking at rows has a cost a look."""
 POLL_SECONDS = 0.001
 """A tailing reader that was given nothing asks again after this."""
 DELAYS_A_PAGE = 16
@@ -26,8 +26,8 @@ class _Reading:
     def __init__(self, job: ConsumerJob, clock: Clock) -> None:
         self._job = job
         self._clock = clock
-        self._unseen: list[Row] = []
         self._ending = False
+        self._look: Iterator[None] = iter(())
         self.ledger = Ledger(job.limit, job.payload_bytes, job.passes)
         self.meter = Meter(clock)
         self.delays = histogram()
@@ -65,27 +65,35 @@ class _Reading:
             raise _GaveUp("a read did not come back and was cancelled") from None
         return False
 
-    def _take(self, sent: float, page: list[Row]) -> None:
-        self.received += len(page)
+    def _take(self, sent: float, page: Page) -> None:
+        events = len(page.etags)
+        self.received += events
         self.meter.count(sent, self.ledger.distinct_events)
         now = time.perf_counter()
         self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
         self.last_page_at = now
         if self._job.stop is not None:
-            step = max(1, len(page) // DELAYS_A_PAGE)
+            step = max(1, events // DELAYS_A_PAGE)
             here = int((self._clock.now() - POSTGRES_EPOCH) * 1e6)
-            for row in page[::step]:
-                self.delays.record_value(max(1, here - row[1]), step)
-        self._unseen += page
-        if len(self._unseen) >= ROWS_A_LOOK or self._job.passes:
-            self.look(asked_at=self._clock.now() - (now - sent))
+            for ctime in page.ctimes[::step]:
+                self.delays.record_value(max(1, here - int.from_bytes(ctime, "big", signed=True)), step)
+        # A part of the work with each page: the server must not wait long for the question after this one.
+        next(self._look, None)
+        self.ledger.take(page)
+        if self.ledger.unseen >= MANY or self._job.passes:
+            self.finish_look()
+            self._look = self.ledger.look(self._clock.now() - (now - sent))
         if self.received > self._job.most_events:
             raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
 
-    def look(self, asked_at: float = 0) -> None:
-        """Look at what was read and not yet looked at; all of it was asked for at one time, or that does not matter."""
-        self.ledger.see(self._unseen, asked_at)
-        self._unseen.clear()
+    def finish_look(self) -> None:
+        """Go to the end of the look that was begun."""
+        deque(self._look, maxlen=0)
+
+    def look(self) -> None:
+        """Look at all that was read."""
+        self.finish_look()
+        deque(self.ledger.look(), maxlen=0)
 
 
 class _GaveUp(Exception):  # noqa: N818 - a finding, not an error

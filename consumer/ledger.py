@@ -5,14 +5,29 @@ next expected seq, except for the ranges that are still missing.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import islice
-from operator import eq, sub
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from bench.records import EXAMPLES, Anomaly, Example, Fault, Range
+from consumer.columns import Columns, Forms, Numbers
+
+MANY = 4000
+"""So many events are best looked at together."""
+FEW = 64
+"""So few are looked at one by one, because preparing to look at many at once would cost more."""
+
+
+class Page(NamedTuple):
+    """Events as they were delivered, column by column."""
+
+    etags: list[bytes]
+    """8 bytes each, the highest first."""
+    ctimes: list[bytes]
+    """Microseconds since 2000, 8 bytes each."""
+    payloads: list[bytes]
 
 
 class Event(msgspec.Struct, gc=False):
@@ -54,29 +69,43 @@ class Ledger:
         self._missing: dict[int, list[tuple[int, int]]] = {}
         self._faults: dict[Fault, int] = {}
         self._examples: dict[Fault, list[Example]] = {}
-        self._last: tuple[int, int] | None = None
+        self._last: tuple[np.int64, np.int64] | None = None
+        self._etags: list[bytes] = []
+        self._ctimes: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._payloads: list[bytes] = []
+        self._forms = Forms(self._is_healthy)
 
-    def see(self, rows: Sequence[tuple[Any, ...]], at: float = 0) -> None:
-        """Take rows of (etag, ctime, payload, ...) that were asked for at a time. Many cost less than one each."""
-        if not rows:
+    def take(self, page: Page) -> None:
+        """Put a page aside, to be looked at with those that come after it: many events cost less than one each."""
+        self._etags.append(b"".join(page.etags))
+        self._ctimes.append(b"".join(page.ctimes))
+        self._texts.append(b"".join(page.payloads))
+        self._payloads += page.payloads
+
+    @property
+    def unseen(self) -> int:
+        """Rows put aside and not looked at."""
+        return len(self._payloads)
+
+    def look(self, at: float = 0) -> Iterator[None]:
+        """Look at all that was put aside, part by part, so that something else can be done in between.
+
+        `at` is when it was asked for: Unix time on the database's clock. The next look comes after the end of this one.
+        """
+        etags = np.frombuffer(b"".join(self._etags), ">i8").astype(np.int64)
+        ctimes = np.frombuffer(b"".join(self._ctimes), np.int64)  # only ever compared with each other
+        payloads, texts = self._payloads, b"".join(self._texts)
+        self._etags, self._ctimes, self._texts, self._payloads = [], [], [], []
+        if not payloads:
             return
-        etags, ctimes, payloads, *_ = zip(*rows, strict=True)
         self._measure_gaps(etags, ctimes, at)
-        self.events += len(rows)
-        expected = self._expected
-        checksum = 0
-        for etag, event in zip(etags, self._parse(payloads, etags), strict=True):
-            if event is None:
-                continue
-            producer, seq = event.producer, event.seq
-            checksum += event.value
-            if event.value != seq or self._payload_bytes:
-                self._look_closely(event, etag)
-            if expected.get(producer, 0) == seq:
-                expected[producer] = seq + 1
-            else:
-                self._out_of_line(producer, seq, etag)
-        self.checksum += checksum
+        self.events += len(payloads)
+        yield
+        columns = None if len(payloads) < FEW else self._forms.columns(payloads, texts)
+        yield
+        if not self._follow(columns):
+            self._look_at_each(payloads, etags.tolist())
 
     @property
     def distinct_events(self) -> int:
@@ -100,6 +129,57 @@ class Ledger:
         kinds = sorted(self._faults, key=lambda kind: -self._faults[kind])
         return [Anomaly(kind, self._faults[kind], self._examples[kind]) for kind in kinds]
 
+    def _measure_gaps(self, etags: Numbers, ctimes: Numbers, at: float) -> None:
+        last_etag, last_ctime = self._last or (None, None)
+        self._last = etags[-1], ctimes[-1]
+        self.repeated_ctimes += int(np.count_nonzero(ctimes[1:] == ctimes[:-1])) + int(ctimes[0] == last_ctime)
+        if last_etag is not None:
+            etags = np.concatenate(([last_etag], etags))
+        elif self._passes and etags[0] > 1:
+            self.jumps.append((0, int(etags[0]), at))
+        steps = etags[1:] - etags[:-1]
+        if not len(steps):
+            return
+        self.max_etag_gap = max(self.max_etag_gap, int(steps.max()))
+        self.falling_etags += int(np.count_nonzero(steps < 0))
+        if len(self.jumps) < self._passes:
+            places = np.flatnonzero(steps > 1)[: self._passes - len(self.jumps)]
+            jumps = zip(etags[places].tolist(), etags[places + 1].tolist(), strict=True)
+            self.jumps += [(before, after, at) for before, after in jumps]
+
+    def _follow(self, columns: Columns | None) -> bool:
+        """Take healthy events, each the next one of its producer; False, with nothing taken, when one is not."""
+        if columns is None:
+            return False
+        # Numbers of 16 bits are sorted in linear time.
+        few = columns[0].astype(np.int16) if columns[0].max() < 1 << 15 else columns[0]
+        order = few.argsort(kind="stable")
+        producers, seqs = few[order], columns[1][order]
+        changes = producers[1:] != producers[:-1]
+        if not (changes | (seqs[1:] - seqs[:-1] == 1)).all():
+            return False
+        starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
+        names, first = producers[starts].tolist(), seqs[starts].tolist()
+        if any(self._expected.get(producer, 0) != seq for producer, seq in zip(names, first, strict=True)):
+            return False
+        sizes = np.diff([*starts, len(seqs)]).tolist()
+        self._expected.update((name, seq + size) for name, seq, size in zip(names, first, sizes, strict=True))
+        self.checksum += int(seqs.sum())
+        return True
+
+    def _look_at_each(self, payloads: Sequence[bytes], etags: Sequence[int]) -> None:
+        expected = self._expected
+        for event, etag in zip(self._parse(payloads, etags), etags, strict=True):
+            if event is None:
+                continue
+            self.checksum += event.value
+            if not self._is_faultless(event):
+                self._fault("corrupt", Example(producer=event.producer, seq=event.seq, etag=etag))
+            if expected.get(event.producer, 0) == event.seq:
+                expected[event.producer] = event.seq + 1
+            else:
+                self._out_of_line(event.producer, event.seq, etag)
+
     def _parse(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Sequence[Event | None]:
         try:
             return self._parse_events(b"[%b]" % b",".join(payloads))
@@ -113,36 +193,18 @@ class Ledger:
             self._fault("phantom", Example(etag=etag))
             return None
 
-    def _measure_gaps(self, etags: Sequence[int], ctimes: Sequence[int], at: float) -> None:
-        if self._last is not None:
-            etags = (self._last[0], *etags)
-            ctimes = (self._last[1], *ctimes)
-        elif self._passes and etags[0] > 1:
-            self.jumps.append((0, etags[0], at))
-        if len(etags) > 1:
-            steps = list(map(sub, etags[1:], etags))
-            widest = max(steps)
-            self.max_etag_gap = max(self.max_etag_gap, widest)
-            self.repeated_ctimes += sum(map(eq, ctimes[1:], ctimes))
-            # No step is wider than 1: when they add up to their number, each of them is 1.
-            if widest > 1 or etags[-1] - etags[0] != len(steps):
-                self._note_jumps(etags, steps, at)
-        self._last = etags[-1], ctimes[-1]
+    def _is_healthy(self, payload: bytes) -> bool:
+        try:
+            return self._is_faultless(self._parse_event(payload))
+        except msgspec.MsgspecError:
+            return False
 
-    def _note_jumps(self, etags: Sequence[int], steps: Sequence[int], at: float) -> None:
-        self.falling_etags += sum(step < 0 for step in steps)
-        room = self._passes - len(self.jumps)
-        if room:
-            jumps = ((before, before + step, at) for before, step in zip(etags, steps, strict=False) if step > 1)
-            self.jumps += islice(jumps, room)
-
-    def _look_closely(self, event: Event | PaddedEvent, etag: int) -> None:
-        """Check a payload that is padded or has not the value of its seq."""
-        padding = event.pad if isinstance(event, PaddedEvent) else ""
+    def _is_faultless(self, event: Event | PaddedEvent) -> bool:
+        """Whether an event has its seq as its value, and all of its padding."""
+        if event.value != event.seq or not isinstance(event, PaddedEvent):
+            return event.value == event.seq
         bare = len(f'{{"producer":{event.producer},"seq":{event.seq},"value":{event.value},"pad":""}}')
-        padded = not self._payload_bytes or (len(padding) == self._payload_bytes - bare and not padding.strip("x"))
-        if event.value != event.seq or not padded:
-            self._fault("corrupt", Example(producer=event.producer, seq=event.seq, etag=etag))
+        return len(event.pad) == self._payload_bytes - bare and not event.pad.strip("x")
 
     def _out_of_line(self, producer: int, seq: int, etag: int) -> None:
         """Note an event that is not the next one of its producer."""

@@ -10,20 +10,17 @@ from psycopg.adapt import Transformer
 
 from bench.records import ConsumerJob
 from bench.worker import Statement
-
-Row = tuple[Any, ...]
-"""etag, ctime in microseconds since 2000, payload as the text it was stored as, and whatever
-else the cursor has, as it came."""
+from consumer.ledger import Page
 
 # Types of PostgreSQL, by their oid.
-_BYTEA, _INT8, _JSONB = 17, 20, 3802
+_BYTEA, _JSONB = 17, 3802
 
 
 class Stuck(Exception):  # noqa: N818 - a finding, not an error
     """A page that ends where the one before ended: reading would never end."""
 
 
-def pages(connection: psycopg.Connection[Any], job: ConsumerJob) -> Iterator[tuple[float, list[Row]]]:
+def pages(connection: psycopg.Connection[Any], job: ConsumerJob) -> Iterator[tuple[float, Page | None]]:
     """Yield each page with the time (perf_counter) at which it was asked for. Goes on after an empty page, for ever.
 
     The cursor in a page's last row is all that is needed to ask for the next page, so the server works on that one
@@ -33,7 +30,6 @@ def pages(connection: psycopg.Connection[Any], job: ConsumerJob) -> Iterator[tup
     Raises:
         Stuck: the cursor does not move on.
     """
-    # Cheap objects, made in C: no datetime, and the payloads are parsed many at a time.
     transformer = Transformer(connection)
     read = Statement(connection, job.sql)
 
@@ -45,26 +41,32 @@ def pages(connection: psycopg.Connection[Any], job: ConsumerJob) -> Iterator[tup
     read.send(cursor, formats)
     while True:
         result = read.receive()
+        asked_at = sent
         if not result.ntuples:
-            yield sent, []
+            yield asked_at, None
             sent = time.perf_counter()
             read.send(cursor, formats)
             continue
+        taken += 1
+        before, cursor = cursor, [result.get_value(result.ntuples - 1, column) for column in job.cursor]
+        stuck = cursor == before and bool(cursor)
+        leaves = taken == job.rejoin_pages
+        if not stuck and not leaves:
+            sent = time.perf_counter()
+            read.send(cursor, formats)
+        # While the server works on the next page. Bytes are the cheapest objects: what they say is
+        # told for many at a time.
         transformer.set_pgresult(result, set_loaders=False)
         if not known:
             known = True
-            transformer.set_loader_types([_INT8, _INT8] + [_BYTEA] * (result.nfields - 2), pq.Format.BINARY)
-        rows: list[Row] = transformer.load_rows(0, result.ntuples, tuple)
+            transformer.set_loader_types([_BYTEA] * result.nfields, pq.Format.BINARY)
+        values: list[bytes] = []
+        transformer.load_rows(0, result.ntuples, values.extend)
+        etags, ctimes, payloads = (values[column :: result.nfields] for column in range(3))
         if result.ftype(2) == _JSONB:  # its binary form begins with the number of a version
-            rows = [(*row[:2], row[2][1:], *row[3:]) for row in rows]
-        asked_at, sent = sent, time.perf_counter()
-        before, cursor = cursor, [result.get_value(result.ntuples - 1, column) for column in job.cursor]
-        if cursor and cursor == before:
-            yield asked_at, rows
+            payloads = [payload[1:] for payload in payloads]
+        yield asked_at, Page(etags, ctimes, payloads)
+        if stuck:
             raise Stuck
-        taken += 1
-        if taken == job.rejoin_pages:
-            yield asked_at, rows
+        if leaves:
             return
-        read.send(cursor, formats)
-        yield asked_at, rows

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bench.checker import Delivered, Promise, Stored, Verdict, Written, explain, judge, needs_audit, passed
 from bench.records import Anomaly, Example, Range
 from consumer.ledger import Ledger
+from tests.ledgers import see
 
 PRODUCERS = st.integers(0, 2)
 SEQS = st.integers(0, 12)
@@ -24,7 +25,7 @@ def seen(delivery: list[tuple[int, int]], reader: str = "r") -> Delivered:
     """What a consumer says of a delivery."""
     ledger = Ledger(LIMIT)
     for etag, (producer, seq) in enumerate(delivery, 1):
-        ledger.see([(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (producer, seq, seq))])
+        see(ledger, [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (producer, seq, seq))])
     return Delivered(reader, ledger.events, ledger.checksum, ledger.delivered(), ledger.anomalies())
 
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from bench.records import Anomaly, Example
 from consumer.ledger import Ledger
 from producers.append import payloads
-
-Row = tuple[int, int, bytes]
+from tests.ledgers import Row, see
 
 
 def row(etag: int, producer: int, seq: int, ctime: int | None = None) -> Row:
@@ -24,10 +23,10 @@ def row(etag: int, producer: int, seq: int, ctime: int | None = None) -> Row:
 def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int, int]], data: st.DataObject) -> None:
     rows = [row(etag, *event) for etag, event in enumerate(events, 1)]
     whole, cut = Ledger(21), Ledger(21)
-    whole.see(rows)
+    see(whole, rows)
     while rows:
         size = data.draw(st.integers(1, len(rows)))
-        cut.see(rows[:size])
+        see(cut, rows[:size])
         rows = rows[size:]
     for ledger in (whole, cut):
         assert ledger.events == len(events)
@@ -42,7 +41,7 @@ def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int,
 def test_a_healthy_log_of_any_size_is_one_range_a_producer() -> None:
     ledger = Ledger(5000)
     for seq in range(5000):
-        ledger.see([row(seq * 2 + 1, 0, seq), row(seq * 2 + 2, 1, seq)])
+        see(ledger, [row(seq * 2 + 1, 0, seq), row(seq * 2 + 2, 1, seq)])
     assert ledger.delivered() == [(0, 0, 4999), (1, 0, 4999)]
     assert ledger.anomalies() == []
     assert ledger.max_etag_gap == 1
@@ -50,7 +49,7 @@ def test_a_healthy_log_of_any_size_is_one_range_a_producer() -> None:
 
 def test_a_late_event_is_reordered_once_and_duplicated_after_that() -> None:
     ledger = Ledger(10)
-    ledger.see([row(1, 0, 0), row(2, 0, 2), row(3, 0, 1), row(4, 0, 1)])
+    see(ledger, [row(1, 0, 0), row(2, 0, 2), row(3, 0, 1), row(4, 0, 1)])
     kinds = {anomaly.kind: (anomaly.count, anomaly.examples) for anomaly in ledger.anomalies()}
     assert kinds == {
         "reordered": (1, [Example(producer=0, seq=1, etag=3)]),
@@ -61,7 +60,7 @@ def test_a_late_event_is_reordered_once_and_duplicated_after_that() -> None:
 
 def test_a_payload_that_is_no_event_does_not_hide_the_others() -> None:
     ledger = Ledger(10)
-    ledger.see([row(1, 0, 0), (2, 2, b'{"what": 1}'), (3, 3, b"null"), row(4, 0, 1)])
+    see(ledger, [row(1, 0, 0), (2, 2, b'{"what": 1}'), (3, 3, b"null"), row(4, 0, 1)])
     assert ledger.delivered() == [(0, 0, 1)]
     assert ledger.anomalies() == [Anomaly("phantom", 2, [Example(etag=2), Example(etag=3)])]
     assert ledger.events == 4
@@ -69,30 +68,31 @@ def test_a_payload_that_is_no_event_does_not_hide_the_others() -> None:
 
 def test_a_seq_beyond_the_limit_makes_no_later_event_look_late() -> None:
     ledger = Ledger(3)
-    ledger.see([row(1, 0, 0), row(2, 0, 10**15), row(3, 0, 1), row(4, 0, 2)])
+    see(ledger, [row(1, 0, 0), row(2, 0, 10**15), row(3, 0, 1), row(4, 0, 2)])
     assert [(anomaly.kind, anomaly.count) for anomaly in ledger.anomalies()] == [("phantom", 1)]
 
 
 def test_gaps_are_between_events_delivered_one_after_the_other() -> None:
     ledger = Ledger(10)
-    ledger.see([row(7, 0, 0)])
+    see(ledger, [row(7, 0, 0)])
     assert ledger.max_etag_gap == 0
-    ledger.see([row(8, 0, 1), row(11, 0, 2)])
+    see(ledger, [row(8, 0, 1), row(11, 0, 2)])
     assert ledger.max_etag_gap == 3
 
 
 def test_ctimes_are_compared_by_value() -> None:
     ledger = Ledger(10)
-    ledger.see([row(1, 0, 0, ctime=5), row(2, 0, 1, ctime=5)])
-    ledger.see([row(3, 0, 2, ctime=5), row(4, 0, 3, ctime=6)])
+    see(ledger, [row(1, 0, 0, ctime=5), row(2, 0, 1, ctime=5)])
+    see(ledger, [row(3, 0, 2, ctime=5), row(4, 0, 3, ctime=6)])
     assert ledger.repeated_ctimes == 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**6), st.integers(-1, 1)), max_size=20))
 def test_a_value_that_is_not_its_seq_is_corrupt(events: list[tuple[int, int, int]]) -> None:
     ledger = Ledger(10**7)
-    ledger.see(
-        [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (p, s, s + d)) for etag, (p, s, d) in enumerate(events)]
+    see(
+        ledger,
+        [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (p, s, s + d)) for etag, (p, s, d) in enumerate(events)],
     )
     found = {anomaly.kind: anomaly.count for anomaly in ledger.anomalies()}
     assert found.get("corrupt", 0) == sum(d != 0 for _, _, d in events)
@@ -113,30 +113,30 @@ def test_a_value_that_is_not_its_seq_is_corrupt(events: list[tuple[int, int, int
 def test_padding_that_changed_is_corrupt(change: Callable[[bytes], bytes], corrupt: int, seq: int) -> None:
     text = payloads(3, seq, seq, 200, "").encode()
     ledger = Ledger(10**6, payload_bytes=200)
-    ledger.see([(1, 1, change(text))])
+    see(ledger, [(1, 1, change(text))])
     assert sum(anomaly.count for anomaly in ledger.anomalies() if anomaly.kind == "corrupt") == corrupt
 
 
 def test_jumps_over_etags_are_remembered_up_to_a_number() -> None:
     ledger = Ledger(100, passes=2)
-    ledger.see([row(3, 0, 0), row(4, 0, 1), row(7, 0, 2)], at=1.5)
-    ledger.see([row(9, 0, 3)], at=2.5)
+    see(ledger, [row(3, 0, 0), row(4, 0, 1), row(7, 0, 2)], at=1.5)
+    see(ledger, [row(9, 0, 3)], at=2.5)
     assert ledger.jumps == [(0, 3, 1.5), (4, 7, 1.5)]
     assert ledger.falling_etags == 0
-    ledger.see([row(8, 0, 4), row(9, 0, 5)])
+    see(ledger, [row(8, 0, 4), row(9, 0, 5)])
     assert ledger.falling_etags == 1
 
 
 def test_memory_does_not_grow_with_healthy_events() -> None:
     ledger = Ledger(10**6)
 
-    def see(first: int) -> None:
+    def see_more(first: int) -> None:
         for seq in range(first, first + 50_000, 1000):
-            ledger.see([row(etag + 1, 0, etag) for etag in range(seq, seq + 1000)])
+            see(ledger, [row(etag + 1, 0, etag) for etag in range(seq, seq + 1000)])
 
-    see(0)
+    see_more(0)
     tracemalloc.start()
-    see(50_000)
+    see_more(50_000)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert grown < 10_000

@@ -1,0 +1,114 @@
+"""Reading many payloads at once must say what reading each of them says."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import consumer.ledger
+from consumer.columns import MOST_FORMS, Forms
+from consumer.ledger import Ledger
+from producers.append import payloads
+from tests.ledgers import Row, see
+
+SPELLINGS = [
+    b'{"producer":%(producer)d,"seq":%(seq)d,"value":%(value)d}',
+    b'{"producer" : %(producer)d, "seq" : %(seq)d, "value" : %(value)d}',
+    b'{"value": %(value)d, "seq": %(seq)d, "producer": %(producer)d}',
+]
+
+
+def spelt(spelling: bytes, producer: int, seq: int, value: int) -> bytes:
+    return spelling % {b"producer": producer, b"seq": seq, b"value": value}
+
+
+DAMAGE = [
+    lambda text: text.replace(b'"seq"', b'"sqe"'),
+    lambda text: text.replace(b":", b":0", 1),
+    lambda text: text.replace(b":", b":-", 1),
+    lambda text: text[:-1] + b',"seq":3}',
+    lambda text: text + b" ",
+    lambda text: b"null",
+    lambda text: b"",
+    lambda text: text[:-1] + b"\xff}",
+    lambda text: text.replace(b"1", b"10", 1),
+]
+
+
+def looked_at(rows: list[list[Row]], few: int) -> Ledger:
+    ledger = Ledger(10**9, passes=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(consumer.ledger, "FEW", few)
+        for page in rows:
+            see(ledger, page)
+    return ledger
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[Row]]:
+    """Pages of events of some producers that go on where they are, now and then wrongly."""
+    spelling = draw(st.sampled_from(SPELLINGS))
+    start = draw(st.sampled_from([0, 0, 5, 95, 9_990, 99_999_999]))
+    names = draw(st.lists(st.sampled_from([0, 1, 7, 10, 123, 40_000]), min_size=1, max_size=4, unique=True))
+    seqs = dict.fromkeys(names, 0)
+    etag, pages = 0, []
+    if start:
+        pages.append([(0, 0, spelt(spelling, name, start - 1, start - 1)) for name in names])
+        seqs = dict.fromkeys(names, start)
+    for _ in range(draw(st.integers(1, 4))):
+        page = []
+        for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=40)):
+            etag += 1
+            seq, seqs[name] = seqs[name], seqs[name] + 1
+            page.append((etag, etag, spelt(spelling, name, seq, seq)))
+        for _ in range(draw(st.integers(0, 1))):
+            place = draw(st.integers(0, len(page) - 1))
+            what = draw(st.sampled_from(["drop", "double", "swap", "value", "damage", "ctime"]))
+            number, ctime, text = page[place]
+            if what == "drop":
+                del page[place]
+            elif what == "double":
+                page.insert(place, page[place])
+            elif what == "swap":
+                page[place], page[-1] = page[-1], page[place]
+            elif what == "value":
+                page[place] = (number, ctime, spelt(spelling, names[0], 3, 4))
+            elif what == "ctime":
+                page[place] = (number, page[0][1], text)
+            else:
+                page[place] = (number, ctime, draw(st.sampled_from(DAMAGE))(text))
+        pages.append(page)
+    return [page for page in pages if page]
+
+
+@settings(max_examples=400)
+@given(histories())
+def test_many_at_once_are_seen_as_one_by_one(pages: list[list[Row]]) -> None:
+    at_once, one_by_one = looked_at(pages, few=0), looked_at(pages, few=10**9)
+    for name in ("events", "checksum", "max_etag_gap", "repeated_ctimes", "falling_etags", "jumps"):
+        assert getattr(at_once, name) == getattr(one_by_one, name), name
+    assert at_once.delivered() == one_by_one.delivered()
+    assert at_once.anomalies() == one_by_one.anomalies()
+
+
+@pytest.mark.parametrize("payload_bytes", [0, 200])
+@pytest.mark.parametrize(("producers", "events"), [([3], 5000), ([0, 9], 3000), ([9, 10, 99, 100], 2000)])
+def test_healthy_pages_are_read_at_once(producers: list[int], events: int, payload_bytes: int) -> None:
+    columns = [payloads(name, 0, events - 1, payload_bytes, "\n").encode().split(b"\n") for name in producers]
+    mixed = [text for texts in zip(*columns, strict=True) for text in texts]
+    forms = Forms(lambda text: bool(json.loads(text)))
+    for start in range(0, len(mixed), 1500):
+        texts = mixed[start : start + 1500]
+        read = forms.columns(texts, b"".join(texts))
+        assert read is not None
+        expected = [json.loads(text) for text in texts]
+        assert read[0].tolist() == [event["producer"] for event in expected]
+        assert read[1].tolist() == [event["seq"] for event in expected]
+
+
+def test_what_has_too_many_forms_is_not_read_at_once() -> None:
+    forms = Forms(lambda _: True)
+    texts = [b'{"producer":0,"seq":1,"value":1,"%d":""}' % (1000 + number) for number in range(MOST_FORMS + 1)]
+    assert forms.columns(texts[:-1], b"".join(texts[:-1])) is not None
+    assert forms.columns(texts, b"".join(texts)) is None
