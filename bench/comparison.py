@@ -5,6 +5,7 @@ from the record that this returns, `comparison.json`.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -229,7 +230,7 @@ def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site
 
 def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, run_id: str) -> Trial:
     with control.installed(connection, log, run_id):
-        return carry_out_trial(spec, log, site, connection, watch, start_seconds=0)
+        return carry_out_trial(spec, log, site, connection, watch, began_at=time.time())
 
 
 def _speed(trial: Trial) -> Speed:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from bench.checker import KINDS, Fault, Verdict
 from bench.phase import Update, Watch
-from bench.results import Latency, Read, Result, Trial
+from bench.results import Latency, Observed, Read, Result, Trial
 
 SECONDS_A_LINE = 5.0
 NAME_WIDTH = 10
@@ -153,18 +153,28 @@ def _gaps(found: Verdict) -> Iterator[str]:
 
 
 def _phases(trial: Trial) -> Iterator[str]:
-    append = trial.append
+    append, observed = trial.append, trial.telemetry.phases
     stored_bytes = trial.telemetry.table_bytes + trial.telemetry.index_bytes
     wal = "" if append.wal_bytes is None else f", {append.wal_bytes / append.events:.0f} of WAL"
-    yield _phase("start", trial.phase_seconds["start"])
+    first = (
+        "" if append.first_event_seconds is None else f"first batch appended after {append.first_event_seconds:.1f} s"
+    )
+    tails = trial.reads[0].mode == "tail"
+    yield _phase("start", trial.phase_seconds["start"], first)
     yield _phase("append", append.seconds, f"{_rate(append.events_per_second)}  batch {_latency(append.latency_ms)}")
-    if trial.reads[0].mode == "tail":
-        yield from _readings(trial)
+    if tails:
+        yield from _readings(trial.reads)
+        yield from _costs("together", observed.get(f"append + read {trial.reads[0].read_batch}"), append.events)
+    else:
+        yield from _costs("", observed.get("append"), append.events)
     yield _phase(
         "settle", trial.phase_seconds["settle"], f"an event takes {stored_bytes / append.events:.0f} bytes on disk{wal}"
     )
-    if trial.reads[0].mode == "drain":
-        yield from _readings(trial)
+    if not tails:
+        for size, reads in groupby(trial.reads, key=lambda read: read.read_batch):
+            read = list(reads)
+            yield from _readings(read)
+            yield from _costs("", observed.get(f"read {size}"), sum(each.events for each in read))
     yield _phase("check", trial.phase_seconds["check"])
     bound = [_reading(read) for read in trial.reads if read.client_bound]
     if append.client_bound:
@@ -173,8 +183,29 @@ def _phases(trial: Trial) -> Iterator[str]:
         yield f"* client-bound: a worker, and not Postgres, set the pace of {', '.join(bound)}"
 
 
-def _readings(trial: Trial) -> Iterator[str]:
-    for read in trial.reads:
+def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:
+    """What a phase waited for, and what it cost."""
+    if observed is None or not events:
+        return
+    if observed.bottleneck:
+        yield f"  {name:<21}{observed.bottleneck}"
+    postgres = observed.postgres_cpu_seconds
+    cost = [f"{observed.workers_cpu_seconds / events * 1e6:.2f} CPU s of workers"]
+    if postgres is not None:
+        cost.insert(0, f"{postgres / events * 1e6:.2f} of Postgres")
+    told = [f"a million events: {', '.join(cost)}"]
+    counted = observed.counters
+    checkpoints = counted.get("checkpoints_timed", 0) + counted.get("checkpoints_requested", 0)
+    if checkpoints:
+        told.append(f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}")
+    looked_up = counted.get("blocks_hit", 0) + counted.get("blocks_read", 0)
+    if looked_up:
+        told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
+    yield f"{'':<23}{'; '.join(told)}"
+
+
+def _readings(reads: Sequence[Read]) -> Iterator[str]:
+    for read in reads:
         rate = _rate(read.events_per_second)
         yield _phase(_reading(read), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
         if read.end_to_end_ms:

@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 from bench.control import Connection, cancel, gate
@@ -61,6 +61,8 @@ class Phase:
 
     works: list[Work]
     series: list[tuple[float, int]]
+    opened_at: float
+    """When the gate was opened: Unix time of this machine."""
 
 
 def carry_out(
@@ -70,8 +72,11 @@ def carry_out(
     events: int,
     idle_seconds: float,
     watch: Watch,
+    observe: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Phase]:
     """Start workers, let them go together when all are ready, and listen until each has ended.
+
+    `observe` is entered before they go and left when they have ended.
 
     Readers that get no new event for `idle_seconds`, when nobody appends any more, are made to stop.
 
@@ -89,6 +94,8 @@ def carry_out(
         for _ in _listen(messages, heard):
             if all(each.ready for each in heard.values()):
                 break
+        stack.enter_context(observe())
+        opened_at = time.time()
         open_gate()
         began = time.perf_counter()
         for name in tracks:
@@ -106,7 +113,8 @@ def carry_out(
                     series[name].append((seconds, total))
                 update(name, total, done)
     return {
-        name: Phase([_work(each) for each in workers if each.report], series[name]) for name, workers in here.items()
+        name: Phase([_work(each) for each in workers if each.report], series[name], opened_at)
+        for name, workers in here.items()
     }
 
 

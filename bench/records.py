@@ -149,6 +149,10 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """User and system time of this worker between the same two moments as `seconds`."""
     latency: str
     """An encoded HdrHistogram of microseconds a call."""
+    first_call_seconds: float = 0
+    """Until the first call was answered."""
+    memory_bytes: int = 0
+    """The most that this worker had resident."""
     max_etag_gap: int | None = None
     """Consumers: the largest difference of the etags of two events delivered one after the other."""
     repeated_ctimes: int | None = None

@@ -65,6 +65,8 @@ class Append(_Model):
     """A batch, from sending it to its commit."""
     client_bound: bool
     """A producer's own CPU set the pace, and not Postgres."""
+    first_event_seconds: float | None = None
+    """From the start of the command until the first batch was acknowledged."""
     wal_bytes: int | None
     """WAL that the server wrote meanwhile; None where it may not be asked."""
     producers: list[Producer]
@@ -99,11 +101,44 @@ class Read(_Model):
     round_trip_ms: float
 
 
+class Wait(_Model):
+    """What backends of one kind spent their time with."""
+
+    backend: str
+    """`worker` for those that serve our workers, else PostgreSQL's own kinds."""
+    event: str
+    """Type and name of the wait event, or CPU."""
+    share: float
+    """Of all samples of backends of this kind that were not idle."""
+
+
+class Observed(_Model):
+    """What a phase cost, and what it waited for."""
+
+    seconds: float
+    samples: int
+    """How often Postgres was asked what its backends do."""
+    bottleneck: str | None
+    """What set the pace, in a sentence; None when the phase was too short to tell."""
+    waits: list[Wait]
+    counters: dict[str, int]
+    """What Postgres's statistics views counted meanwhile; what its version does not count is left out."""
+    postgres_cpu_seconds: float | None
+    """None where Postgres's processes cannot be seen."""
+    postgres_memory_bytes: int | None
+    """The most that was seen, shared memory counted once."""
+    workers_cpu_seconds: float
+    worker_memory_bytes: int
+    """The most that one worker had resident."""
+
+
 class Telemetry(_Model):
     """What the log cost."""
 
     table_bytes: int
     index_bytes: int
+    phases: dict[str, Observed] = {}
+    """By the names of `phase_seconds`."""
 
 
 class Sample(_Model):

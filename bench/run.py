@@ -1,7 +1,8 @@
 """A run told from top to bottom: open the place, install the log, carry out the trial, keep what came out."""
 
-import time
 from datetime import UTC, datetime
+
+import psutil
 
 from bench import control, environment, plan
 from bench.errors import OutsideError
@@ -24,7 +25,6 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     plan.refuse_misfits(spec, log)
     started_at = datetime.now(UTC)
     refuse_full_disk(spec, free_bytes(choice, spec, folder))
-    began = time.perf_counter()
     with (
         open_site(choice, spec, log, folder) as site,
         control.connected(site.conninfo) as connection,
@@ -32,7 +32,7 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     ):
         control.check_connections(connection, spec.workers)
         where = environment.of(choice.name, site.about, connection)
-        trial = carry_out_trial(spec, log, site, connection, watch, time.perf_counter() - began)
+        trial = carry_out_trial(spec, log, site, connection, watch, psutil.Process().create_time())
     shown = {} if spec.dsn is None else {"dsn": without_password(spec.dsn)}
     return Result(
         run_id=folder.run_id,

@@ -4,6 +4,7 @@ The faults are real: rows that are gone, doubled, swapped, changed or made up in
 hides some. The producers and the consumer are those of every run.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -117,12 +118,12 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
             results += [_line(tell, *each) for each in tested.results()]
         with control.installed(connection, log, folder.run_id):
             connection.execute(_WITHHOLD.encode())
-            trial = carry_out_trial(alone, log, site, connection, watch(quiet=True), 0)
+            trial = carry_out_trial(alone, log, site, connection, watch(quiet=True), time.time())
             results.append(_line(tell, "withheld", "from a reader that tails", 1, trial.verdict))
         for name, caught in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             which = load(name)
             with control.installed(connection, which, folder.run_id):
-                trial = carry_out_trial(tailing, which, site, connection, watch(quiet=True), 0)
+                trial = carry_out_trial(tailing, which, site, connection, watch(quiet=True), time.time())
             found = trial.verdict
             ok = found.skipped > 0 if caught else found.ok
             results.append(

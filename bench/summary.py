@@ -1,18 +1,21 @@
 """What workers reported, put into the words of a result. A rate is left out when the verdict is not ok."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from bench import bottleneck
 from bench.checker import Delivered
 from bench.phase import Phase, Work
 from bench.records import Report
-from bench.results import Append, Latency, Producer, Read, Sample
+from bench.results import Append, Latency, Observed, Producer, Read, Sample, Wait
+from bench.telemetry import WORKER, Observation
 
 CLIENT_BOUND_SHARE = 0.9
 """A worker that uses this much of a core has no time left to wait for Postgres."""
 
 
-def append(phase: Phase, wal_bytes: int | None, *, ok: bool) -> Append:
+def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) -> Append:
     """The append phase: it lasts from the first producer's start to the last one's end, on the database's clock."""
     reports = [work.report for work in phase.works]
     events = sum(report.events for report in reports)
@@ -23,6 +26,7 @@ def append(phase: Phase, wal_bytes: int | None, *, ok: bool) -> Append:
         events_per_second=events / seconds if ok else None,
         latency_ms=Latency.of([report.latency for report in reports]),
         client_bound=any(_client_bound(report) for report in reports),
+        first_event_seconds=phase.opened_at - began_at + min(report.first_call_seconds for report in reports),
         wal_bytes=wal_bytes,
         producers=[
             Producer(
@@ -97,6 +101,35 @@ def _seconds(reports: list[Report]) -> float:
     return max(report.started_at + report.seconds for report in reports) - min(r.started_at for r in reports)
 
 
+def observed(seen: Observation, works: list[Work]) -> Observed:
+    """What a phase cost and what it waited for, server and workers together."""
+    of_kind: Counter[str] = Counter()
+    for (kind, _), count in seen.waits.items():
+        of_kind[kind] += count
+    cpu_seconds = seen.postgres_cpu_seconds
+    busiest = max(works, key=lambda work: _share_of_a_core(work.report))
+    bound = _client_bound(busiest.report)
+    return Observed(
+        seconds=seen.seconds,
+        samples=seen.samples,
+        bottleneck=bottleneck.sentence(
+            seen.waits,
+            seen.samples,
+            busy_cores=None if cpu_seconds is None else cpu_seconds / seen.seconds,
+            client=(busiest.name, _share_of_a_core(busiest.report)) if bound else None,
+        ),
+        waits=[
+            Wait(backend=kind, event=event, share=count / of_kind[kind])
+            for (kind, event), count in sorted(seen.waits.items(), key=lambda item: (item[0][0] != WORKER, -item[1]))
+        ],
+        counters=dict(seen.counters),
+        postgres_cpu_seconds=cpu_seconds,
+        postgres_memory_bytes=seen.postgres_memory_bytes,
+        workers_cpu_seconds=sum(work.report.cpu_seconds for work in works),
+        worker_memory_bytes=max(work.report.memory_bytes for work in works),
+    )
+
+
 def series(phases: dict[str, Phase]) -> dict[str, list[Sample]]:
     """The progress of each phase."""
     return {
@@ -106,4 +139,8 @@ def series(phases: dict[str, Phase]) -> dict[str, list[Sample]]:
 
 
 def _client_bound(report: Report) -> bool:
-    return report.cpu_seconds > CLIENT_BOUND_SHARE * report.seconds
+    return _share_of_a_core(report) > CLIENT_BOUND_SHARE
+
+
+def _share_of_a_core(report: Report) -> float:
+    return report.cpu_seconds / report.seconds if report.seconds else 0

@@ -13,24 +13,31 @@ from bench.logs import Log
 from bench.phase import Phase, Tracks, Watch, carry_out
 from bench.places.site import Site
 from bench.records import Fate, Range
-from bench.results import Telemetry, Trial
+from bench.results import Observed, Telemetry, Trial
 from bench.spec import Spec
 from bench.summary import Reader
+from bench.telemetry import observer
 
 
-def carry_out_trial(
-    spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, start_seconds: float
-) -> Trial:
-    """Append as the spec says, read meanwhile or afterwards, and judge.
+def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, began_at: float) -> Trial:
+    """Append as the spec says, read meanwhile or afterwards, and judge. `began_at` is when the command began (Unix).
 
     Raises:
         BenchError: something broke; there is no verdict then.
     """
-    seconds = {"start": start_seconds}
+    seconds = {"start": time.time() - began_at}
+    observed: dict[str, Observed] = {}
 
     def workers(tracks: Tracks) -> dict[str, Phase]:
-        with _timed(seconds, " + ".join(tracks)):
-            return carry_out(tracks, site.start_workers, connection, spec.events, spec.idle_timeout, watch)
+        name = " + ".join(tracks)
+        with _timed(seconds, name), observer(site.conninfo, site.usage) as server:
+            phases = carry_out(
+                tracks, site.start_workers, connection, spec.events, spec.idle_timeout, watch, server.observe
+            )
+        if server.seen:
+            works = [work for phase in phases.values() for work in phase.works]
+            observed[name] = summary.observed(server.seen, works)
+        return phases
 
     appending = {"append": plan.producers(spec, log)}
     reading = {f"read {size}": plan.consumers(spec, log, size) for size in spec.read_batch}
@@ -51,10 +58,10 @@ def carry_out_trial(
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         phase_seconds=seconds,
-        append=summary.append(phases["append"], wal_bytes, ok=verdict.ok),
+        append=summary.append(phases["append"], wal_bytes, began_at, ok=verdict.ok),
         reads=[summary.read(reader, spec.mode, ok=verdict.ok) for reader in readers],
         verdict=verdict,
-        telemetry=Telemetry(table_bytes=table_bytes, index_bytes=index_bytes),
+        telemetry=Telemetry(table_bytes=table_bytes, index_bytes=index_bytes, phases=observed),
         series=summary.series(phases),
     )
 

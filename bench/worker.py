@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
+from resource import RUSAGE_SELF, getrusage
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -18,7 +19,7 @@ import psycopg
 from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
-from bench.records import Job, Progress, Ready, Record, decode_job, encode_record
+from bench.records import Job, Progress, Ready, Record, Report, decode_job, encode_record
 
 J = TypeVar("J", bound=Job)
 
@@ -166,6 +167,7 @@ class Meter:
     def __init__(self, clock: Clock) -> None:
         self._latency = histogram()
         self._calls: list[int] = []
+        self._first_call_seconds = 0.0
         self.started_at = clock.now()
         self._started = time.perf_counter()
         self._cpu_started = time.process_time()
@@ -176,6 +178,8 @@ class Meter:
         """Count a call sent at `sent` (perf_counter) and answered just now; `events` is the total so far."""
         now = time.perf_counter()
         self._calls.append(int((now - sent) * 1e6) or 1)
+        if not self._first_call_seconds:
+            self._first_call_seconds = now - self._started
         if now >= self._next_progress:
             self._next_progress = now + PROGRESS_SECONDS
             self._note_calls()
@@ -188,12 +192,21 @@ class Meter:
             self._last_progress = events
             say(Progress(events))
 
-    def finish(self, ended: float | None = None) -> tuple[float, float, str]:
-        """Return seconds till now, or till `ended` (perf_counter), CPU seconds till now, and the encoded latencies."""
+    def finish(self, events: int, checksum: int, ended: float | None = None) -> Report:
+        """Report what was measured till now; the time only till `ended` (perf_counter), if that is given."""
         seconds = (ended or time.perf_counter()) - self._started
         cpu_seconds = time.process_time() - self._cpu_started
         self._note_calls()
-        return seconds, cpu_seconds, encoded(self._latency)
+        return Report(
+            events=events,
+            checksum=checksum,
+            started_at=self.started_at,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            latency=encoded(self._latency),
+            first_call_seconds=self._first_call_seconds,
+            memory_bytes=getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        )
 
     def _note_calls(self) -> None:
         # A histogram takes many of one value at once, and many calls take the same number of microseconds.

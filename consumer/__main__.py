@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+from msgspec.structs import replace
 
-from bench.records import ConsumerJob, Record, Report, ledgers, passes
+from bench.records import ConsumerJob, Record, ledgers, passes
 from bench.worker import Clock, Meter, Statement, connect, encoded, histogram, main, say, wait_at_gate
 from consumer.ledger import MANY, Ledger, Page
 from consumer.reader import Stuck, pages
@@ -120,19 +121,14 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
 def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
     tails = job.stop is not None
     longest_wait_seconds = max(reading.longest_wait_seconds, time.perf_counter() - reading.last_page_at)
-    seconds, cpu_seconds, latency = reading.meter.finish(reading.last_page_at if tails else None)
     ledger = reading.ledger
+    report = reading.meter.finish(ledger.events, ledger.checksum, reading.last_page_at if tails else None)
     records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
     for record in records:
         say(record)
     say(
-        Report(
-            events=ledger.events,
-            checksum=ledger.checksum,
-            started_at=reading.meter.started_at,
-            seconds=seconds,
-            cpu_seconds=cpu_seconds,
-            latency=latency,
+        replace(
+            report,
             max_etag_gap=ledger.max_etag_gap,
             repeated_ctimes=ledger.repeated_ctimes,
             falling_etags=ledger.falling_etags,

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from bench.records import Fate, ProducerJob, Range, Report, ledgers, undone
+from bench.records import Fate, ProducerJob, Range, ledgers, undone
 from bench.worker import Meter, Statement, fail, main, say, wait_at_gate
 from producers.append import WAYS
 from producers.transaction import transactions
@@ -33,19 +33,13 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
         account.note("acknowledged" if done.committed else "aborted", first, last)
         account.undone += done.undone
         meter.count(sent, last + 1)
-    seconds, cpu_seconds, latency = meter.finish()
-    account.tell()
     acknowledged = account.ranges["acknowledged"]
-    say(
-        Report(
-            events=sum(last - first + 1 for _, first, last in acknowledged),
-            checksum=sum((first + last) * (last - first + 1) // 2 for _, first, last in acknowledged),
-            started_at=meter.started_at,
-            seconds=seconds,
-            cpu_seconds=cpu_seconds,
-            latency=latency,
-        )
+    report = meter.finish(
+        events=sum(last - first + 1 for _, first, last in acknowledged),
+        checksum=sum((first + last) * (last - first + 1) // 2 for _, first, last in acknowledged),
     )
+    account.tell()
+    say(report)
 
 
 class _Account:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
+from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.models.images import Image
 from docker.types import Mount
@@ -23,7 +25,7 @@ from bench.places.dsn import pgpass
 from bench.places.embedded import refusal
 from bench.places.engine import SECRETS, Engine
 from bench.places.image import File
-from bench.places.site import Chunks, Ears, Messages
+from bench.places.site import Chunks, Ears, Messages, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 POSTGRES_IMAGE = "postgres:18"
@@ -58,6 +60,7 @@ class Database:
     conninfo: str
     variables: Mapping[str, str]
     network: str
+    usage: Callable[[], Usage | None]
 
 
 def postgres(
@@ -96,7 +99,7 @@ def postgres(
     container.start()
     conninfo = _await_answer(container, password)
     variables = {"PGHOST": "postgres", "PGPORT": "5432", "PGUSER": "postgres", "PGDATABASE": "postgres"}
-    return Database(conninfo, variables, network)
+    return Database(conninfo, variables, network, partial(_usage, engine, container))
 
 
 @contextmanager
@@ -165,6 +168,17 @@ def _waiter(container: Container) -> Callable[[], tuple[int, str]]:
         return code, "killed because it went over its memory limit" if out_of_memory else ""
 
     return wait
+
+
+def _usage(engine: Engine, container: Container) -> Usage | None:
+    try:
+        stats = engine.client.api.stats(str(container.id), stream=False, one_shot=True)
+        memory = stats["memory_stats"]
+        # What files left in the cache is not Postgres's, and goes when it is needed.
+        cached = memory["stats"].get("inactive_file", memory["stats"].get("total_inactive_file", 0))
+        return Usage(stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, memory["usage"] - cached)
+    except (DockerException, KeyError):
+        return None
 
 
 def _await_answer(container: Container, password: str) -> str:

@@ -37,6 +37,7 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
         yield Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
+            usage=database.usage,
             about={"postgres_image": _identity(postgres_image), "worker_image": _identity(worker_image)},
         )
 
@@ -50,10 +51,11 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
         here = _engine(folder)
         worker_image = _worker_image(here, wishes)
         secret = here.secrets(stack, worker_image, container.password_files(password or ""))
-        database = Database(dsn.with_password(address, password), variables, network="host")
+        database = Database(dsn.with_password(address, password), variables, network="host", usage=lambda: None)
         yield Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
+            usage=database.usage,
             about={"worker_image": _identity(worker_image)},
         )
 

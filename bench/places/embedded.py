@@ -169,6 +169,11 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
     raise refusal((folder / _LOG).read_text(errors="replace"))
 
 
+def server(folder: Path) -> int:
+    """The process id of the server that runs on `folder`."""
+    return int((folder / "data" / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+
+
 def variables(folder: Path) -> dict[str, str]:
     """Libpq's variables for the server that runs in `folder`."""
     return {

@@ -5,11 +5,13 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psutil
 
 from bench.files import PACKAGES
 from bench.interrupts import held
-from bench.places.site import Chunks, Ears, Messages
+from bench.places.site import Chunks, Ears, Messages, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
@@ -65,3 +67,23 @@ def _chunks(worker: subprocess.Popen[bytes]) -> Chunks:
                     yield chunk, None
                 else:
                     yield None, chunk
+
+
+def usage(server: int) -> Usage | None:
+    """What a process and its children use, those included that have ended. Memory that they share counts once."""
+    try:
+        postmaster = psutil.Process(server)
+        times = postmaster.cpu_times()
+        cpu_seconds = times.user + times.system + times.children_user + times.children_system
+        own, shared = 0, 0
+        for process in [postmaster, *postmaster.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                memory = process.memory_info()
+                mapped = getattr(memory, "shared", 0)  # not on every system
+                own, shared = own + memory.rss - mapped, max(shared, mapped)
+                if process != postmaster:
+                    times = process.cpu_times()
+                    cpu_seconds += times.user + times.system
+    except psutil.Error:
+        return None
+    return Usage(cpu_seconds, own + shared)

@@ -42,12 +42,22 @@ StartWorkers = Callable[[Sequence[Job]], AbstractContextManager[Messages]]
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What Postgres has used: CPU since it was started, memory now."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
 class Site:
     """A running Postgres and the way to start workers that reach it."""
 
     conninfo: str = field(repr=False)
     """How the orchestrator itself connects. Nothing that is timed goes through it."""
     start_workers: StartWorkers
+    usage: Callable[[], Usage | None]
+    """What Postgres has used; None where it cannot be seen from here."""
     about: dict[str, str]
     """What is worth keeping in a result: images with their ids, binaries."""
 
