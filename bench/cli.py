@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from bench import (
     byhand,
+    cli_limits,
     cli_logs,
     comparison,
     comparison_table,
@@ -275,6 +276,7 @@ def stop(
 app.add_typer(cli_logs.app)
 app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
 app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
+app.command("limits", epilog=cli_limits.CODES)(cli_limits.limits_)
 
 
 def main() -> None:

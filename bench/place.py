@@ -12,6 +12,7 @@ from bench.places.container import Limits
 from bench.places.docker import Wishes
 from bench.places.folder import RunFolder
 from bench.places.site import Site
+from bench.plan import disk_bytes
 from bench.spec import Spec
 
 SPARE_CONNECTIONS = 20
@@ -56,6 +57,20 @@ def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
         return engine.free_bytes(engine.connect())
     space = os.statvfs(folder.path)
     return space.f_bavail * space.f_frsize
+
+
+def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
+    """Refuse a run whose log will not fit where it will be; where the free disk cannot be seen nothing is refused.
+
+    Raises:
+        OutsideError: the estimate is over what is free.
+    """
+    free, needed = free_bytes(choice, spec, folder), disk_bytes(spec)
+    if free is not None and needed > free:
+        raise OutsideError(
+            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
+            "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
+        )
 
 
 def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:

@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 import psutil
 
 from bench import control, environment, plan
-from bench.errors import OutsideError
 from bench.logs import Log
 from bench.phase import Watch
-from bench.place import Choice, free_bytes, open_site
+from bench.place import Choice, open_site, refuse_full_disk
 from bench.places.dsn import without_password
 from bench.places.folder import RunFolder
 from bench.results import Result
@@ -24,7 +23,7 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     """
     plan.refuse_misfits(spec, log)
     started_at = datetime.now(UTC)
-    refuse_full_disk(spec, free_bytes(choice, spec, folder))
+    refuse_full_disk(choice, spec, folder)
     with (
         open_site(choice, spec, log, folder) as site,
         control.connected(site.conninfo) as connection,
@@ -45,17 +44,3 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
         environment=where,
         trials=[trial],
     )
-
-
-def refuse_full_disk(spec: Spec, free: int | None) -> None:
-    """Refuse a run whose log will not fit into `free` bytes; None is unknown and refuses nothing.
-
-    Raises:
-        OutsideError: the estimate is over what is free.
-    """
-    needed = plan.disk_bytes(spec)
-    if free is not None and needed > free:
-        raise OutsideError(
-            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
-            "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
-        )

@@ -1,6 +1,7 @@
 """What workers reported, put into the words of a result. A rate is left out when the verdict is not ok."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,7 @@ def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) ->
     """The append phase: it lasts from the first producer's start to the last one's end, on the database's clock."""
     reports = [work.report for work in phase.works]
     events = sum(report.events for report in reports)
-    seconds = _seconds(reports)
+    seconds = seconds_of(phase.works)
     return Append(
         events=events,
         seconds=seconds,
@@ -73,7 +74,7 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
     """One reading of the whole log."""
     reports = [work.report for work in reader.works]
     events = sum(report.events for report in reports)
-    seconds = _seconds(reports)
+    seconds = seconds_of(reader.works)
     delays = [report.delay for report in reports if report.delay]
     return Read(
         reader=reader.name,
@@ -96,8 +97,9 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
     )
 
 
-def _seconds(reports: list[Report]) -> float:
+def seconds_of(works: Sequence[Work]) -> float:
     """From the first one's start to the last one's end, on the database's clock."""
+    reports = [work.report for work in works]
     return max(report.started_at + report.seconds for report in reports) - min(r.started_at for r in reports)
 
 

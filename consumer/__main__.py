@@ -118,6 +118,18 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     _report(job, reading, stopped)
 
 
+def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
+    """Read the log to its first end and look at nothing."""
+    meter = Meter(wait_at_gate(connection, job.gate))
+    events = 0
+    for sent, page in pages(connection, job):
+        events += len(page.etags) if page else 0
+        meter.count(sent, events)
+        if page is None:
+            break
+    say(meter.finish(events, checksum=0))
+
+
 def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
     tails = job.stop is not None
     longest_wait_seconds = max(reading.longest_wait_seconds, time.perf_counter() - reading.last_page_at)
@@ -140,4 +152,4 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(ConsumerJob, consume)
+    main(ConsumerJob, lambda connection, job: (consume if job.check else skim)(connection, job))

@@ -25,7 +25,7 @@ from bench.places.dsn import pgpass
 from bench.places.embedded import refusal
 from bench.places.engine import SECRETS, Engine
 from bench.places.image import File
-from bench.places.site import Chunks, Ears, Messages, Usage
+from bench.places.site import Chunks, Ears, Messages, Program, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 POSTGRES_IMAGE = "postgres:18"
@@ -143,6 +143,39 @@ def start_workers(
             removals = [removers.submit(stack.close) for stack in stacks]
         for removal in removals:
             removal.result()
+
+
+def run_program(engine: Engine, image: str, database: Database, secret: Mount, program: Program) -> str:
+    """Run one of the programs in a Postgres image, beside Postgres; it finds itself in /tmp, which is in memory.
+
+    Raises:
+        OutsideError: it failed.
+    """
+    with ExitStack() as stack:
+        container = engine.create(
+            stack,
+            engine.image(image),
+            program.words[0],
+            entrypoint=["sh", "-c", 'printf %s "$SCRIPT" | exec "$@"', "sh"],
+            command=list(program.words),
+            user=f"{WORKER_USER}:{WORKER_USER}",
+            environment={
+                **database.variables,
+                **program.variables,
+                "PGPASSFILE": f"{SECRETS}/pgpass",
+                "SCRIPT": program.script,
+            },
+            network=database.network,
+            working_dir="/tmp",  # noqa: S108
+            tmpfs={"/tmp": "mode=1777"},  # noqa: S108
+            mounts=[secret],
+        )
+        container.start()
+        failed = container.wait()["StatusCode"]
+        if failed:
+            complaint = container.logs(stdout=False, stderr=True).decode(errors="replace")
+            raise OutsideError(f"{program.words[0]} failed: {complaint.strip()}")
+        return str(container.logs(stdout=True, stderr=False).decode())
 
 
 def password_files(password: str) -> dict[str, File]:

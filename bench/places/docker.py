@@ -37,6 +37,9 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
         yield Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
+            run_program=partial(
+                container.run_program, here, wishes.postgres_image or container.POSTGRES_IMAGE, database, secret
+            ),
             usage=database.usage,
             about={"postgres_image": _identity(postgres_image), "worker_image": _identity(worker_image)},
         )
@@ -55,6 +58,7 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
         yield Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
+            run_program=partial(container.run_program, here, container.POSTGRES_IMAGE, database, secret),
             usage=database.usage,
             about={"worker_image": _identity(worker_image)},
         )

@@ -19,6 +19,7 @@ def site(folder: RunFolder, pg_bin: Path | None, settings: Mapping[str, str]) ->
         yield Site(
             conninfo=embedded.conninfo(folder.path),
             start_workers=partial(process.start_workers, embedded.variables(folder.path)),
+            run_program=partial(process.run_program, programs.folder, folder.path, embedded.variables(folder.path)),
             usage=partial(process.usage, embedded.server(folder.path)),
             about={"postgres_programs": str(programs.folder)},
         )
@@ -37,6 +38,9 @@ def site_on(address: str, folder: RunFolder) -> Iterator[Site]:
     yield Site(
         conninfo=dsn.with_password(address, password),
         start_workers=partial(process.start_workers, variables),
+        run_program=lambda program: process.run_program(
+            embedded.binaries(None).folder, folder.path, variables, program
+        ),
         usage=lambda: None,
         about={},
     )

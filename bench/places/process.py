@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
+from bench.errors import OutsideError
 from bench.files import PACKAGES
 from bench.interrupts import held
-from bench.places.site import Chunks, Ears, Messages, Usage
+from bench.places.site import Chunks, Ears, Messages, Program, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
@@ -67,6 +69,35 @@ def _chunks(worker: subprocess.Popen[bytes]) -> Chunks:
                     yield chunk, None
                 else:
                     yield None, chunk
+
+
+def run_program(folder: Path, home: Path, database: Mapping[str, str], program: Program) -> str:
+    """Run one of the programs in `folder`; it finds itself in `home` and reaches `database` by libpq's variables.
+
+    Raises:
+        OutsideError: it is not there, or it failed.
+    """
+    name, *arguments = program.words
+    if not (folder / name).is_file():
+        raise OutsideError(f"there is no {name} in {folder}: name a folder that has it with --pg-bin")
+    with subprocess.Popen(
+        [folder / name, *arguments],
+        cwd=home,
+        env={**os.environ, **database, **program.variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        try:
+            printed, complaint = running.communicate(program.script)
+        except BaseException:
+            running.kill()
+            raise
+    if running.returncode:
+        raise OutsideError(f"{name} failed: {complaint.strip()}")
+    return printed
 
 
 def usage(server: int) -> Usage | None:

@@ -50,12 +50,31 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Program:
+    """One of PostgreSQL's own client programs, to be run beside Postgres as a worker is."""
+
+    words: Sequence[str]
+    """Its name and arguments."""
+    script: str
+    """What it reads on its standard input."""
+    schema: str
+    """Its search_path."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What its environment has beside libpq's address."""
+        return {"PGOPTIONS": f"-c search_path={self.schema}"}
+
+
+@dataclass(frozen=True)
 class Site:
     """A running Postgres and the way to start workers that reach it."""
 
     conninfo: str = field(repr=False)
     """How the orchestrator itself connects. Nothing that is timed goes through it."""
     start_workers: StartWorkers
+    run_program: Callable[[Program], str]
+    """Runs a program to its end and returns what it printed; OutsideError when it failed."""
     usage: Callable[[], Usage | None]
     """What Postgres has used; None where it cannot be seen from here."""
     about: dict[str, str]

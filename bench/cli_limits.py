@@ -1,0 +1,48 @@
+"""The command that measures ourselves, and its flags. No logic."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import display, limits, limits_table, spec
+from bench.cli_logs import RUNS
+from bench.place import choose
+from bench.places import folder
+from bench.results import new_run_id
+
+CODES = (
+    "Exit codes: 0 all targets are met; 1 one was missed; 2 bad usage; "
+    "3 something outside is missing or broke; 130 interrupted."
+)
+
+
+def limits_(
+    *,
+    events: Annotated[
+        int, typer.Option(min=1000, max=100_000_000, help="Events in the log that is read, and appended each time")
+    ] = 1_000_000,
+    grown: Annotated[
+        int, typer.Option(min=0, max=1_000_000_000, help="Events in a log that was left to grow; 0 for none")
+    ] = 10_000_000,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="How often each pair takes its turn")] = 5,
+    place: Annotated[str, typer.Option(metavar="auto|local|docker", help="Where to run")] = "auto",
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the record is kept")] = RUNS,
+) -> None:
+    """Measure the harness itself: is a number Postgres's, or Python's?
+
+    Our producers and consumer take turns with pgbench, psql's COPY and themselves on the same data; the ratios are told.
+    """
+    where = choose(spec.make({"place": place}, None))
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    news = logging.getLogger("bench")
+    news.setLevel(logging.INFO)
+    news.info("place: %s, because %s", where.name, where.why)
+    with folder.opened(new_run_id()) as run_folder:
+        for found in limits.measure(events, grown, rounds, where, run_folder, display.watch(quiet=True), news.info):
+            kept = limits.store(found, output)
+    print(limits_table.whole(found))
+    print(f"limits: {kept}")
+    raise typer.Exit(0 if limits_table.met(found) else 1)
