@@ -33,7 +33,7 @@ def limits_(
 ) -> None:
     """Measure the harness itself: is a number Postgres's, or Python's?
 
-    Our producers and consumer take turns with pgbench, psql's COPY and themselves on the same data; the ratios are told.
+    Our producers and consumer take turns with pgbench, psql's COPY and themselves on the same data.
     """
     where = choose(spec.make({"place": place}, None))
     logging.basicConfig(format="%(message)s", stream=sys.stderr)

@@ -220,7 +220,7 @@ def _measures(court: "_Court", events: int, grown: int) -> list[_Measure]:
             f"{SINGLES} producers, log_event",
             f"pgbench, {SINGLES} clients",
             partial(court.append, "log_event", SINGLES, 1, max(1, events // 500)),
-            partial(court.pgbench_appends, SINGLES, max(1, events // 500), threads),
+            partial(court.pgbench_appends, SINGLES, max(1, events // 500), 1),
         ),
         *(
             rates(

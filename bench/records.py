@@ -78,6 +78,9 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """Tailing: the key of an advisory lock that is let go when this worker may stop. None reads to the first end."""
     passes: int = 0
     """How many jumps over etags to remember, with their time."""
+    awake_seconds: float = 0
+    """Wait awake for so long before going to sleep, where a processor is to spare: to wake up can take longer than to
+    read a small page."""
     check: bool = True
     """False counts the events and does not look at them: for measuring what looking costs."""
     rejoin_pages: int = 0

@@ -20,6 +20,7 @@ from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
 from bench.records import Job, Progress, Ready, Record, Report, decode_job, encode_record
+from bench.wire import Call, Line, can_speak, copy_message
 
 J = TypeVar("J", bound=Job)
 
@@ -84,16 +85,21 @@ class Statement:
     def __init__(self, connection: psycopg.Connection[Any], query: str) -> None:
         self._pgconn = connection.pgconn
         self._encoding = connection.info.encoding
-        self._name = b"bench_%d" % next(_numbers)
-        self._checked(self._pgconn.prepare(self._name, query.encode()))
+        self.name = b"bench_%d" % next(_numbers)
+        self._checked(self._pgconn.prepare(self.name, query.encode()))
+
+    def types(self) -> list[int]:
+        """The oids of the types of its columns."""
+        described = self._checked(self._pgconn.describe_prepared(self.name))
+        return [described.ftype(column) for column in range(described.nfields)]
 
     def run(self, *parameters: bytes) -> pq.abc.PGresult:
         """Execute and wait for the whole result."""
-        return self._checked(self._pgconn.exec_prepared(self._name, parameters, result_format=pq.Format.BINARY))
+        return self._checked(self._pgconn.exec_prepared(self.name, parameters, result_format=pq.Format.BINARY))
 
     def send(self, parameters: Sequence[bytes | None], formats: Sequence[pq.Format] | None = None) -> None:
         """Ask, without waiting. One question at a time: `receive` is next."""
-        self._pgconn.send_query_prepared(self._name, parameters, param_formats=formats, result_format=pq.Format.BINARY)
+        self._pgconn.send_query_prepared(self.name, parameters, param_formats=formats, result_format=pq.Format.BINARY)
 
     def receive(self) -> pq.abc.PGresult:
         """Wait for the answer to `send`."""
@@ -105,16 +111,62 @@ class Statement:
         return self._checked(result)
 
     def _checked(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
-        check(result, self._encoding)
+        _check(result, self._encoding)
         return result
 
 
-def check(result: pq.abc.PGresult, encoding: str) -> None:
+def _check(result: pq.abc.PGresult, encoding: str) -> None:
     """Raise the server's error as psycopg's exception for it, or OperationalError when the connection is gone."""
     if result.status not in _SUCCESS:
         error = psycopg.errors.error_from_result(result, encoding=encoding)
         # Without a state it is libpq that speaks and not the server: nothing came back.
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
+
+
+def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> Callable[..., int]:
+    """Prepare a statement that appends; the function that is returned calls it and yields how many rows that were.
+
+    Its parameters are texts. A query says the number itself, in its only row; an INSERT says it in its tag.
+    """
+    statement = Statement(connection, query)
+    if can_speak(connection):
+        line, call = Line(connection), Call(statement.name, [pq.Format.TEXT] * parameters)
+        return lambda *values: line.count(call.message(*values))
+
+    def through_libpq(*values: bytes) -> int:
+        result = statement.run(*values)
+        return int(result.get_value(0, 0) or 0) if result.ntuples else result.command_tuples or 0
+
+    return through_libpq
+
+
+def copier(connection: psycopg.Connection[Any], query: str) -> Callable[[bytes], int]:
+    """The same for a COPY FROM STDIN: the function takes all the data."""
+    if can_speak(connection):
+        line = Line(connection)
+        return lambda rows: line.count(copy_message(query.encode(), rows))
+
+    pgconn = connection.pgconn
+    encoding = connection.info.encoding
+
+    def through_libpq(rows: bytes) -> int:
+        _check(pgconn.exec_(query.encode()), encoding)
+        pgconn.put_copy_data(rows)
+        pgconn.put_copy_end()
+        copied = 0
+        while result := pgconn.get_result():
+            _check(result, encoding)
+            copied = result.command_tuples or 0
+        return copied
+
+    return through_libpq
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Clock:
@@ -171,31 +223,33 @@ class Meter:
         self.started_at = clock.now()
         self._started = time.perf_counter()
         self._cpu_started = time.process_time()
-        self._next_progress = self._started + PROGRESS_SECONDS
+        self._next_progress = self._started
         self._last_progress = 0
 
-    def count(self, sent: float, events: int) -> None:
-        """Count a call sent at `sent` (perf_counter) and answered just now; `events` is the total so far."""
-        now = time.perf_counter()
+    def count(self, sent: float, now: float) -> bool:
+        """Count a call sent at `sent` and answered `now` (perf_counter); True when it is time for `progress`."""
         self._calls.append(int((now - sent) * 1e6) or 1)
+        if now < self._next_progress:
+            return False
         if not self._first_call_seconds:
             self._first_call_seconds = now - self._started
-        if now >= self._next_progress:
-            self._next_progress = now + PROGRESS_SECONDS
-            self._note_calls()
-            self.progress(events)
+        self._note_calls()
+        return True
 
     def progress(self, events: int) -> None:
         """Tell the total so far at once, unless it was told already."""
+        self._next_progress = time.perf_counter() + PROGRESS_SECONDS
         if events != self._last_progress:
-            self._next_progress = time.perf_counter() + PROGRESS_SECONDS
             self._last_progress = events
             say(Progress(events))
 
-    def finish(self, events: int, checksum: int, ended: float | None = None) -> Report:
-        """Report what was measured till now; the time only till `ended` (perf_counter), if that is given."""
+    def finish(self, events: int, checksum: int, ended: float | None = None, awake_seconds: float = 0) -> Report:
+        """Report what was measured till now; the time only till `ended` (perf_counter), if that is given.
+
+        CPU time in which it only waited, `awake_seconds`, does not count.
+        """
         seconds = (ended or time.perf_counter()) - self._started
-        cpu_seconds = time.process_time() - self._cpu_started
+        cpu_seconds = max(0.0, time.process_time() - self._cpu_started - awake_seconds)
         self._note_calls()
         return Report(
             events=events,

@@ -9,9 +9,10 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.records import ConsumerJob, Record, ledgers, passes
-from bench.worker import Clock, Meter, Statement, connect, encoded, histogram, main, say, wait_at_gate
-from consumer.ledger import MANY, Ledger, Page
-from consumer.reader import Stuck, pages
+from bench.worker import Clock, Meter, Statement, connect, encoded, fail, histogram, main, say, wait_at_gate
+from consumer.ledger import MANY, Ledger
+from consumer.reader import Stuck, pages, source
+from consumer.rows import MisshapenError, Page, columns
 
 POLL_SECONDS = 0.001
 """A tailing reader that was given nothing asks again after this."""
@@ -34,6 +35,7 @@ class _Reading:
         self.delays = histogram()
         self.last_page_at = time.perf_counter()
         self.longest_wait_seconds = 0.0
+        self.awake_seconds = 0.0
         self.received = 0
 
     def session(self, connection: psycopg.Connection[Any]) -> bool:
@@ -44,14 +46,15 @@ class _Reading:
         """
         job = self._job
         stop = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
+        reads = source(connection, job)
         try:
-            for sent, page in pages(connection, job):
-                if page:
+            for sent, page in pages(reads, job):
+                if page.events:
                     self._take(sent, page)
                     continue
                 self.look()
                 if stop is None:
-                    self.meter.count(sent, self.ledger.distinct_events)
+                    self.meter.count(sent, time.perf_counter())
                     return True
                 if self._ending:
                     return True
@@ -64,20 +67,24 @@ class _Reading:
             raise _GaveUp("its cursor does not move on, so reading would never end") from None
         except psycopg.errors.QueryCanceled:
             raise _GaveUp("a read did not come back and was cancelled") from None
+        finally:
+            self.awake_seconds += reads.waited_awake_seconds
         return False
 
     def _take(self, sent: float, page: Page) -> None:
-        events = len(page.etags)
+        events = page.events
         self.received += events
-        self.meter.count(sent, self.ledger.distinct_events)
         now = time.perf_counter()
-        self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
+        if self.meter.count(sent, now):
+            self.meter.progress(self.ledger.distinct_events)
+        waited = now - self.last_page_at
+        self.longest_wait_seconds = max(self.longest_wait_seconds, waited)
         self.last_page_at = now
         if self._job.stop is not None:
             step = max(1, events // DELAYS_A_PAGE)
             here = int((self._clock.now() - POSTGRES_EPOCH) * 1e6)
-            for ctime in page.ctimes[::step]:
-                self.delays.record_value(max(1, here - int.from_bytes(ctime, "big", signed=True)), step)
+            for ctime in columns([page]).ctimes[::step].tolist():
+                self.delays.record_value(max(1, here - ctime), step)
         # A part of the work with each page: the server must not wait long for the question after this one.
         next(self._look, None)
         self.ledger.take(page)
@@ -122,19 +129,23 @@ def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Read the log to its first end and look at nothing."""
     meter = Meter(wait_at_gate(connection, job.gate))
     events = 0
-    for sent, page in pages(connection, job):
-        events += len(page.etags) if page else 0
-        meter.count(sent, events)
-        if page is None:
+    reads = source(connection, job)
+    for sent, page in pages(reads, job):
+        events += page.events
+        if meter.count(sent, time.perf_counter()):
+            meter.progress(events)
+        if not page.events:
             break
-    say(meter.finish(events, checksum=0))
+    say(meter.finish(events, checksum=0, awake_seconds=reads.waited_awake_seconds))
 
 
 def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
     tails = job.stop is not None
     longest_wait_seconds = max(reading.longest_wait_seconds, time.perf_counter() - reading.last_page_at)
     ledger = reading.ledger
-    report = reading.meter.finish(ledger.events, ledger.checksum, reading.last_page_at if tails else None)
+    report = reading.meter.finish(
+        ledger.events, ledger.checksum, reading.last_page_at if tails else None, reading.awake_seconds
+    )
     records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
     for record in records:
         say(record)
@@ -151,5 +162,13 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
     )
 
 
+def work(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
+    """Do one consumer's job, in the way that it asks for."""
+    try:
+        (consume if job.check else skim)(connection, job)
+    except MisshapenError as error:
+        fail(f"the log gave {error}")
+
+
 if __name__ == "__main__":
-    main(ConsumerJob, lambda connection, job: (consume if job.check else skim)(connection, job))
+    main(ConsumerJob, work)

@@ -6,28 +6,18 @@ next expected seq, except for the ranges that are still missing.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from bench.records import EXAMPLES, Anomaly, Example, Fault, Range
-from consumer.columns import Columns, Forms, Numbers
+from consumer.forms import Forms
+from consumer.rows import Columns, Numbers, Page, columns
 
-MANY = 4000
+MANY = 2000
 """So many events are best looked at together."""
 FEW = 64
 """So few are looked at one by one, because preparing to look at many at once would cost more."""
-
-
-class Page(NamedTuple):
-    """Events as they were delivered, column by column."""
-
-    etags: list[bytes]
-    """8 bytes each, the highest first."""
-    ctimes: list[bytes]
-    """Microseconds since 2000, 8 bytes each."""
-    payloads: list[bytes]
 
 
 class Event(msgspec.Struct, gc=False):
@@ -70,42 +60,42 @@ class Ledger:
         self._faults: dict[Fault, int] = {}
         self._examples: dict[Fault, list[Example]] = {}
         self._last: tuple[np.int64, np.int64] | None = None
-        self._etags: list[bytes] = []
-        self._ctimes: list[bytes] = []
-        self._texts: list[bytes] = []
-        self._payloads: list[bytes] = []
+        self._pages: list[Page] = []
+        self.unseen = 0
+        """Events put aside and not looked at."""
         self._forms = Forms(self._is_healthy)
 
     def take(self, page: Page) -> None:
         """Put a page aside, to be looked at with those that come after it: many events cost less than one each."""
-        self._etags.append(b"".join(page.etags))
-        self._ctimes.append(b"".join(page.ctimes))
-        self._texts.append(b"".join(page.payloads))
-        self._payloads += page.payloads
-
-    @property
-    def unseen(self) -> int:
-        """Rows put aside and not looked at."""
-        return len(self._payloads)
+        self._pages.append(page)
+        self.unseen += page.events
 
     def look(self, at: float = 0) -> Iterator[None]:
         """Look at all that was put aside, part by part, so that something else can be done in between.
 
         `at` is when it was asked for: Unix time on the database's clock. The next look comes after the end of this one.
+
+        Raises:
+            MisshapenError: a row has no etag, ctime or payload.
         """
-        etags = np.frombuffer(b"".join(self._etags), ">i8").astype(np.int64)
-        ctimes = np.frombuffer(b"".join(self._ctimes), np.int64)  # only ever compared with each other
-        payloads, texts = self._payloads, b"".join(self._texts)
-        self._etags, self._ctimes, self._texts, self._payloads = [], [], [], []
-        if not payloads:
+        pages, self._pages = self._pages, []
+        events, self.unseen = self.unseen, 0
+        if not events:
             return
-        self._measure_gaps(etags, ctimes, at)
-        self.events += len(payloads)
-        yield
-        columns = None if len(payloads) < FEW else self._forms.columns(payloads, texts)
-        yield
-        if not self._follow(columns):
-            self._look_at_each(payloads, etags.tolist())
+        alike = None
+        if events >= FEW:
+            alike = yield from self._forms.read(b"".join([page.rows for page in pages]), events)
+        if alike and self._follow(alike.producers, alike.seqs):
+            self._measure_gaps(alike.etags, alike.ctimes, at)
+        else:
+            self._look_closely(columns(pages), at)
+        self.events += events
+
+    def _look_closely(self, rows: Columns, at: float) -> None:
+        self._measure_gaps(rows.etags, rows.ctimes, at)
+        numbered = None if len(rows.etags) < FEW else self._forms.read_any(rows)
+        if numbered is None or not self._follow(*numbered):
+            self._look_at_each(rows.payloads(), rows.etags.tolist())
 
     @property
     def distinct_events(self) -> int:
@@ -147,14 +137,11 @@ class Ledger:
             jumps = zip(etags[places].tolist(), etags[places + 1].tolist(), strict=True)
             self.jumps += [(before, after, at) for before, after in jumps]
 
-    def _follow(self, columns: Columns | None) -> bool:
+    def _follow(self, producers: Numbers, seqs: Numbers) -> bool:
         """Take healthy events, each the next one of its producer; False, with nothing taken, when one is not."""
-        if columns is None:
-            return False
         # Numbers of 16 bits are sorted in linear time.
-        few = columns[0].astype(np.int16) if columns[0].max() < 1 << 15 else columns[0]
-        order = few.argsort(kind="stable")
-        producers, seqs = few[order], columns[1][order]
+        order = (producers.astype(np.int16) if producers.max() < 1 << 15 else producers).argsort(kind="stable")
+        producers, seqs = producers[order], seqs[order]
         changes = producers[1:] != producers[:-1]
         if not (changes | (seqs[1:] - seqs[:-1] == 1)).all():
             return False

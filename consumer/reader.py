@@ -1,26 +1,28 @@
 """Reads a log, one page after the other, asking for the next page before handing out this one."""
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import pq
-from psycopg.adapt import Transformer
 
 from bench.records import ConsumerJob
-from bench.worker import Statement
-from consumer.ledger import Page
+from bench.wire import ROWS, Call, Line, can_speak
+from bench.worker import Statement, processors
+from consumer.rows import Page, last_row, row
 
-# Types of PostgreSQL, by their oid.
-_BYTEA, _JSONB = 17, 3802
+EMPTY = Page(b"", 0)
+
+_JSONB = 3802
+"""The type's oid."""
 
 
 class Stuck(Exception):  # noqa: N818 - a finding, not an error
     """A page that ends where the one before ended: reading would never end."""
 
 
-def pages(connection: psycopg.Connection[Any], job: ConsumerJob) -> Iterator[tuple[float, Page | None]]:
+def pages(source: "Source", job: ConsumerJob) -> Iterator[tuple[float, Page]]:
     """Yield each page with the time (perf_counter) at which it was asked for. Goes on after an empty page, for ever.
 
     The cursor in a page's last row is all that is needed to ask for the next page, so the server works on that one
@@ -30,43 +32,112 @@ def pages(connection: psycopg.Connection[Any], job: ConsumerJob) -> Iterator[tup
     Raises:
         Stuck: the cursor does not move on.
     """
-    transformer = Transformer(connection)
-    read = Statement(connection, job.sql)
-
     cursor: list[bytes | None] = [None] * len(job.cursor)
-    formats = [pq.Format.BINARY] * len(cursor)
-    known = False
     taken = 0
     sent = time.perf_counter()
-    read.send(cursor, formats)
+    source.ask(cursor)
     while True:
-        result = read.receive()
+        events = source.wait()
         asked_at = sent
-        if not result.ntuples:
-            yield asked_at, None
+        if not events:
+            yield asked_at, EMPTY
             sent = time.perf_counter()
-            read.send(cursor, formats)
+            source.ask(cursor)
             continue
         taken += 1
-        before, cursor = cursor, [result.get_value(result.ntuples - 1, column) for column in job.cursor]
+        before, cursor = cursor, source.cursor()
         stuck = cursor == before and bool(cursor)
         leaves = taken == job.rejoin_pages
         if not stuck and not leaves:
             sent = time.perf_counter()
-            read.send(cursor, formats)
-        # While the server works on the next page. Bytes are the cheapest objects: what they say is
-        # told for many at a time.
-        transformer.set_pgresult(result, set_loaders=False)
-        if not known:
-            known = True
-            transformer.set_loader_types([_BYTEA] * result.nfields, pq.Format.BINARY)
-        values: list[bytes] = []
-        transformer.load_rows(0, result.ntuples, values.extend)
-        etags, ctimes, payloads = (values[column :: result.nfields] for column in range(3))
-        if result.ftype(2) == _JSONB:  # its binary form begins with the number of a version
-            payloads = [payload[1:] for payload in payloads]
-        yield asked_at, Page(etags, ctimes, payloads)
+            source.ask(cursor)
+        # While the server works on the next page.
+        yield asked_at, source.page()
         if stuck:
             raise Stuck
         if leaves:
             return
+
+
+class Source(Protocol):
+    """Where pages come from, one at a time: ask, wait for how many events it has, take its cursor and its rows."""
+
+    @property
+    def waited_awake_seconds(self) -> float:
+        """CPU time in which it only waited."""
+
+    def ask(self, cursor: Sequence[bytes | None]) -> None:
+        """Ask for the page after a cursor."""
+
+    def wait(self) -> int:
+        """Wait for the page; returns how many events it has."""
+
+    def cursor(self) -> list[bytes | None]:
+        """The cursor that its last row holds."""
+
+    def page(self) -> Page:
+        """The page itself; it can be asked for till the next `wait`."""
+
+
+def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
+    """The source for a job on a connection: by the server's own protocol where nothing is encrypted, else by libpq."""
+    statement = Statement(connection, job.sql)
+    if not can_speak(connection):
+        return _Libpq(statement, job)
+    awake_seconds = job.awake_seconds if processors() > 1 else 0
+    return _Wire(Line(connection, awake_seconds), statement, job)
+
+
+class _Wire:
+    """Rows as the server sends them."""
+
+    def __init__(self, line: Line, statement: Statement, job: ConsumerJob) -> None:
+        self._line = line
+        self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor))
+        self._cursor = job.cursor
+        self._width = max(job.cursor, default=-1) + 1
+        self._jsonb = statement.types()[2] == _JSONB
+
+    @property
+    def waited_awake_seconds(self) -> float:
+        return self._line.waited_awake_seconds
+
+    def ask(self, cursor: Sequence[bytes | None]) -> None:
+        self._line.send(self._call.message(*cursor))
+
+    def wait(self) -> int:
+        return self._line.receive()
+
+    def cursor(self) -> list[bytes | None]:
+        values = last_row(self._line.buffer, self._line.rows_end, ROWS, self._width) if self._width else []
+        return [values[column] for column in self._cursor]
+
+    def page(self) -> Page:
+        return Page(bytes(memoryview(self._line.buffer)[ROWS : self._line.rows_end]), self._line.tagged, self._jsonb)
+
+
+class _Libpq:
+    """The same rows, where only libpq can read what the server sends."""
+
+    waited_awake_seconds = 0.0
+
+    def __init__(self, statement: Statement, job: ConsumerJob) -> None:
+        self._statement = statement
+        self._formats = [pq.Format.BINARY] * len(job.cursor)
+        self._cursor = job.cursor
+        self._jsonb = statement.types()[2] == _JSONB
+
+    def ask(self, cursor: Sequence[bytes | None]) -> None:
+        self._statement.send(cursor, self._formats)
+
+    def wait(self) -> int:
+        self._result = self._statement.receive()
+        return self._result.ntuples
+
+    def cursor(self) -> list[bytes | None]:
+        return [self._result.get_value(self._result.ntuples - 1, column) for column in self._cursor]
+
+    def page(self) -> Page:
+        result = self._result
+        values = [[result.get_value(place, column) for column in range(3)] for place in range(result.ntuples)]
+        return Page(b"".join(map(row, values)), result.ntuples, self._jsonb)

@@ -9,7 +9,7 @@ import psycopg
 from bench.records import Fate, ProducerJob, Range, ledgers, undone
 from bench.worker import Meter, Statement, fail, main, say, wait_at_gate
 from producers.append import WAYS
-from producers.transaction import transactions
+from producers.transaction import RolledBack, transactions
 
 
 def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
@@ -19,21 +19,26 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     account = _Account(producer)
     meter = Meter(wait_at_gate(connection, job.gate))
+    now = time.perf_counter
     for first in range(0, job.limit, job.insert_batch):
         last = min(first + job.insert_batch, job.limit) - 1
-        sent = time.perf_counter()
+        sent = now()
         try:
-            done = append(first, last)
+            appended = append(first, last)
+            account.note("acknowledged", first, last)
+        except RolledBack as rolled:
+            appended = rolled.appended
+            account.note("aborted", first, last)
+            account.undone += rolled.etags
         except psycopg.OperationalError:
             account.note("indeterminate", first, last)
             account.tell()
             raise
-        if done.appended != last - first + 1:
-            fail(f"the log took {done.appended} of the {last - first + 1} events of a batch and reported no error")
-        account.note("acknowledged" if done.committed else "aborted", first, last)
-        account.undone += done.undone
-        meter.count(sent, last + 1)
-    acknowledged = account.ranges["acknowledged"]
+        if appended != last - first + 1:
+            fail(f"the log took {appended} of the {last - first + 1} events of a batch and reported no error")
+        if meter.count(sent, now()):
+            meter.progress(last + 1)
+    acknowledged = account.closed("acknowledged")
     report = meter.finish(
         events=sum(last - first + 1 for _, first, last in acknowledged),
         checksum=sum((first + last) * (last - first + 1) // 2 for _, first, last in acknowledged),
@@ -47,19 +52,33 @@ class _Account:
 
     def __init__(self, producer: int) -> None:
         self._producer = producer
-        self.ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
+        self._ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
         self.undone: list[tuple[int, int]] = []
         """The etags of what was rolled back."""
+        self._fate: Fate | None = None
+        self._first = self._last = 0
+        """The events that follow one another with this fate."""
 
     def note(self, fate: Fate, first: int, last: int) -> None:
-        ranges = self.ranges[fate]
-        if ranges and ranges[-1][2] == first - 1:
-            ranges[-1] = (self._producer, ranges[-1][1], last)
-        else:
-            ranges.append((self._producer, first, last))
+        """Every batch in its turn: what is noted follows what was noted before."""
+        if fate != self._fate:
+            self._close()
+            self._fate, self._first = fate, first
+        self._last = last
+
+    def closed(self, fate: Fate) -> list[Range]:
+        """All events of one fate, nothing being open any more."""
+        self._close()
+        return self._ranges[fate]
+
+    def _close(self) -> None:
+        if self._fate is not None:
+            self._ranges[self._fate].append((self._producer, self._first, self._last))
+        self._fate = None
 
     def tell(self) -> None:
-        for fate, ranges in self.ranges.items():
+        self._close()
+        for fate, ranges in self._ranges.items():
             for ledger in ledgers(fate, ranges):
                 say(ledger)
         for part in undone(self.undone):

@@ -18,7 +18,7 @@ from producers.append import payloads
 def test_each_payload_is_its_event_and_has_the_size_asked_for(
     producer: int, first: int, count: int, payload_bytes: int
 ) -> None:
-    lines = payloads(producer, first, first + count - 1, payload_bytes, "\n").split("\n")
+    lines = payloads(producer, first, first + count - 1, payload_bytes, b"\n").split(b"\n")
     events = [json.loads(line) for line in lines]
     assert [(e["producer"], e["seq"], e["value"]) for e in events] == [
         (producer, seq, seq) for seq in range(first, first + count)
@@ -28,5 +28,5 @@ def test_each_payload_is_its_event_and_has_the_size_asked_for(
 
 
 def test_the_smallest_padding_holds_the_largest_event() -> None:
-    longest = payloads(MAX_SCALE, MAX_LIMIT - 1, MAX_LIMIT - 1, 0, ",")
+    longest = payloads(MAX_SCALE, MAX_LIMIT - 1, MAX_LIMIT - 1, 0, b",")
     assert len(longest) + len(',"pad":""') <= SMALLEST_PAYLOAD_BYTES

@@ -1,23 +1,23 @@
-"""Payloads of a page as columns of numbers: checked and read all at once, without an object for each event.
+"""Payloads as columns of numbers: checked and read all at once, without an object for each event.
 
 Healthy payloads differ in the digits of their numbers only. So one of them, once it was looked at closely, is the form
 of all that have their digits in the same places; whatever has another form must be looked at by itself.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Numbers = NDArray[np.int64]
-Columns = tuple[Numbers, Numbers]
+from consumer.rows import FRAME, Bytes, Columns, Numbers, ctimes_of, etags_of
+
+Numbered = tuple[Numbers, Numbers]
 """Producer and seq of each event, in the order of their delivery; each value is its seq."""
 
-TILES_BYTES = 150_000
-"""So much text is compared at once at most. More would leave a processor's nearer caches."""
+TILES_BYTES = 60_000
+"""So much is compared at once at most. More would leave a processor's nearer caches, and let the server wait."""
 MOST_FORMS = 64
 """Forms of one length that are remembered: each number of digits of a producer and of a seq has one."""
 _MOST_DIGITS = 15
@@ -34,6 +34,10 @@ class _Number:
         # JSON has no numbers that begin with a 0, except for 0 itself.
         self.leading = int(end - start > 1)
         self._least = self.leading * 10 ** (end - start - 1)
+
+    def behind(self, places: int) -> "_Number":
+        """The same number, so many places further on."""
+        return _Number(self.place.start + places, self.place.stop + places)
 
     def read(self, digits: Bytes) -> Numbers:
         """The number in each row of what is left of texts after their form was taken off."""
@@ -58,45 +62,54 @@ class _Form(NamedTuple):
         fits: NDArray[np.bool_] = (digits <= self.more).all(axis=1) & same.all(axis=1)
         return fits
 
-    def columns(self, digits: Bytes) -> Columns:
+    def read(self, digits: Bytes) -> Numbered:
         return self.producer.read(digits), self.seq.read(digits)
 
 
 class _Tiles:
-    """A form again and again: long arrays are compared many times as fast as many short ones."""
+    """Rows with payloads of one form, again and again: a long array is compared faster than many short ones."""
 
-    def __init__(self, form: _Form) -> None:
-        rows = max(1, TILES_BYTES // len(form.least))
-        self.form = form
-        self._least, self._more = np.tile(form.least, rows), np.tile(form.more, rows)
+    def __init__(self, form: _Form, row: Bytes, payload_at: int) -> None:
+        payload = slice(payload_at, payload_at + len(form.least))
+        # The frame is as in this row, the payload as in its form, and all else may be anything.
+        least, more = np.zeros_like(row), np.full_like(row, 0xFF)
+        least[FRAME], more[FRAME] = row[FRAME], 0
+        least[payload_at - 1], more[payload_at - 1] = row[payload_at - 1], 0
+        least[payload], more[payload] = form.least, form.more
+        self._producer, self._seq, value = (
+            number.behind(payload_at) for number in (form.producer, form.seq, form.value)
+        )
+        rows = max(1, TILES_BYTES // len(row))
+        self.size = len(row)
+        self._least, self._more = np.tile(least, rows), np.tile(more, rows)
         # The digits of a value are as far behind those of its seq, or before them, as these two are apart.
-        first, second = sorted((form.seq.place, form.value.place), key=lambda place: place.start)
+        first, second = sorted((self._seq.place, value.place), key=lambda place: place.start)
         self._shift = second.start - first.start
-        same = np.zeros_like(form.least)
+        same = np.zeros_like(least)
         same[first] = 0xFF
         self._same = np.tile(same, rows)
-        self._digits, self._unlike = np.empty_like(self._least), np.empty_like(self._least)
+        self._unlike = np.empty_like(self._least)
 
-    def columns(self, texts: bytes) -> Columns | None:
-        """Read texts that all have this form; None when one of them has not."""
+    def read(self, received: Bytes) -> Generator[None, None, Numbered | None]:
+        """Read rows, part by part; None when one of them is not like the others."""
         size = len(self._least)
-        parts = []
-        for start in range(0, len(texts), size):
-            digits = self._healthy_digits(np.frombuffer(texts[start : start + size], np.uint8))
-            if digits is None:
+        digits = np.empty_like(received)
+        for start in range(0, len(received), size):
+            if not self._take_form_off(received[start : start + size], digits[start : start + size]):
                 return None
-            parts.append(self.form.columns(digits.reshape(-1, len(self.form.least))))
-        producers, seqs = zip(*parts, strict=True)
-        return np.concatenate(producers), np.concatenate(seqs)
+            yield
+        rows = digits.reshape(-1, self.size)
+        return self._producer.read(rows), self._seq.read(rows)
 
-    def _healthy_digits(self, texts: Bytes) -> Bytes | None:
-        size, shift = len(texts), self._shift
-        digits = np.subtract(texts, self._least[:size], out=self._digits[:size])
+    def _take_form_off(self, rows: Bytes, digits: Bytes) -> bool:
+        """Put into `digits` what rows have beside their form; False when one of them is not healthy."""
+        size, shift = len(rows), self._shift
+        np.subtract(rows, self._least[:size], out=digits)
         if (digits > self._more[:size]).any():
-            return None
+            return False
         unlike = np.bitwise_xor(digits[shift:], digits[:-shift], out=self._unlike[: size - shift])
         unlike &= self._same[: size - shift]
-        return None if unlike.any() else digits
+        return not unlike.max()
 
 
 def _form(text: bytes) -> _Form | None:
@@ -116,6 +129,15 @@ def _form(text: bytes) -> _Form | None:
     return _Form(least, more, producer, seq, value)
 
 
+class Read(NamedTuple):
+    """Healthy events, column by column."""
+
+    etags: Numbers
+    ctimes: Numbers
+    producers: Numbers
+    seqs: Numbers
+
+
 class Forms:
     """The forms in which healthy payloads came. `healthy` says whether a payload is one, and may take its time."""
 
@@ -124,24 +146,24 @@ class Forms:
         self._known: dict[int, list[_Form]] = {}
         self._latest: _Tiles | None = None
 
-    def columns(self, payloads: Sequence[bytes], joined: bytes) -> Columns | None:
-        """Read payloads, which come joined too; None when one of them is not healthy, or they have too many forms."""
+    def read(self, received: bytes, events: int) -> Generator[None, None, Read | None]:
+        """Read so many rows with payloads of one form, part by part; None when they are not all alike."""
         latest = self._latest
-        # Texts of other lengths that add up to the same do not get through: they do not end where the form does.
-        if latest and len(joined) == len(latest.form.least) * len(payloads):
-            columns = latest.columns(joined)
-            if columns:
-                return columns
-        return self._of_many_forms(payloads)
+        if not latest or len(received) != latest.size * events:
+            return None
+        everything = np.frombuffer(received, np.uint8)
+        numbered = yield from latest.read(everything)
+        if numbered is None:
+            return None
+        rows = everything.reshape(events, latest.size)
+        return Read(etags_of(rows), ctimes_of(rows), *numbered)
 
-    def _of_many_forms(self, payloads: Sequence[bytes]) -> Columns | None:
-        producers, seqs = np.empty((2, len(payloads)), np.int64)
-        lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-        for length in set(lengths.tolist()):
-            places = np.flatnonzero(lengths == length)
-            texts = np.frombuffer(b"".join([payloads[place] for place in places.tolist()]), np.uint8)
-            texts = texts.reshape(len(places), length)
-            known = self._known.setdefault(length, [])
+    def read_any(self, rows: Columns) -> Numbered | None:
+        """Read any rows; None when the payload of one is not healthy, or they have too many forms."""
+        events = len(rows.etags)
+        producers, seqs = np.empty((2, events), np.int64)
+        for places, texts in rows.texts:
+            known = self._known.setdefault(texts.shape[1], [])
             tried = 0
             while len(texts):
                 if tried == len(known) and not self._learn(texts[0].tobytes(), known):
@@ -150,10 +172,10 @@ class Forms:
                 tried += 1
                 digits = texts - form.least
                 fits = form.fits(digits)
-                producers[places[fits]], seqs[places[fits]] = form.columns(digits[fits])
-                if fits.all() and len(texts) == len(payloads):
-                    self._latest = _Tiles(form)
-                texts, places = texts[~fits], places[~fits]
+                producers[places[fits]], seqs[places[fits]] = form.read(digits[fits])
+                if fits.all() and len(texts) == events and rows.first is not None:
+                    self._latest = _Tiles(form, rows.first, rows.payload_at)
+                texts, places = texts[~fits], places[~fits]  # noqa: PLW2901 - what is left
         return producers, seqs
 
     def _learn(self, text: bytes, known: list[_Form]) -> bool:

@@ -1,0 +1,214 @@
+"""The hot calls of a worker in the bytes of PostgreSQL's own protocol, on a connection that libpq opened.
+
+A prepared statement is called again and again: Bind, Execute and Sync go out as one message, and what comes back is
+left as it came, so that thousands of rows can be looked at as arrays. libpq would copy each row for itself, and then
+once more for Python. Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0. Where libpq encrypts,
+only libpq can speak.
+"""
+
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+SHORT_BYTES = 4096
+MOST_UNDERSTOOD = 256
+FIRST_BUFFER_BYTES = 1 << 17
+ROWS = 5
+"""Where the rows of an answer begin: after the word that the parameters were bound. Among the rows there may be other
+messages, notices say."""
+
+_READY = b"Z\0\0\0\5"
+_DONE = re.compile(rb"C\0\0\0.[A-Z]+(?: \d+)*? ?(\d*)\0Z\0\0\0\x05[ITE]\Z", re.DOTALL)
+_TAIL_BYTES = 64
+"""A command's tag and the word that the server is ready are shorter."""
+_HEAD = struct.Struct("!i")
+_NULL = _HEAD.pack(-1)
+
+Message = tuple[bytes, int, int]
+"""Type of a message, where its body begins in what was received and where it ends."""
+
+
+def can_speak(connection: psycopg.Connection[Any]) -> bool:
+    """Whether nothing is encrypted between us and the server."""
+    if connection.pgconn.ssl_in_use:
+        return False
+    encrypted = connection.execute("SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()").fetchone()
+    return not (encrypted and encrypted[0])
+
+
+@contextmanager
+def long_answers(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Lets libpq have answers of any length: when it has 32 KB it reads on without a look (pqReadData in fe-misc.c)."""
+    blocking = os.get_blocking(connection.pgconn.socket)
+    os.set_blocking(connection.pgconn.socket, False)
+    yield
+    os.set_blocking(connection.pgconn.socket, blocking)
+
+
+class Line:
+    """The connection's socket, for calls of prepared statements, one at a time. libpq must be idle meanwhile."""
+
+    def __init__(self, connection: psycopg.Connection[Any], awake_seconds: float = 0) -> None:
+        self._awake_seconds = awake_seconds
+        self.waited_awake_seconds = 0.0
+        """How long it waited without sleeping: CPU time in which nothing was done."""
+        self._socket = socket.socket(fileno=os.dup(connection.pgconn.socket))
+        # libpq has it non-blocking. It looks whether there is something before it reads, so it does not wait in vain on
+        # a blocking one either, unless an answer is long.
+        os.set_blocking(self._socket.fileno(), True)
+        self._understood: dict[bytes, int] = {}
+        self._answered = 0
+        self.buffer = bytearray(FIRST_BUFFER_BYTES)
+        """What was received."""
+        self.rows_end = 0
+        """Where the rows of the last answer end in the buffer; they begin at `ROWS`."""
+        self.tagged = 0
+        """The number that the command's tag ended with: rows that were selected or inserted."""
+
+    def send(self, call: bytes) -> None:
+        """Send a call.
+
+        Raises:
+            psycopg.OperationalError: the connection is gone.
+        """
+        try:
+            self._socket.sendall(call)
+        except OSError as error:
+            raise _lost(error) from error
+
+    def count(self, call: bytes) -> int:
+        """Send a call that appends, and wait for the number of rows: the answer's only value, else its tag's.
+
+        Raises:
+            psycopg.Error: as for `receive`.
+        """
+        try:
+            self._socket.sendall(call)
+            answer = self._socket.recv(SHORT_BYTES)
+        except OSError as error:
+            raise _lost(error) from error
+        # An answer that was understood once means the same again, and most are alike.
+        count = self._understood.get(answer)
+        if count is None:
+            self.buffer[: len(answer)] = answer
+            tagged = self.receive(len(answer))
+            value = self._only_value()
+            count = int(value) if value else tagged
+            if len(answer) == self._answered and len(self._understood) < MOST_UNDERSTOOD:
+                self._understood[answer] = count
+        return count
+
+    def _only_value(self) -> bytes:
+        for kind, start, _ in messages(self.buffer, self.rows_end):
+            if kind == b"D":
+                (size,) = _HEAD.unpack_from(self.buffer, start + 2)
+                return bytes(self.buffer[start + 6 : start + 6 + max(size, 0)])
+        return b""
+
+    def receive(self, filled: int = 0) -> int:
+        """Wait for the whole answer to a call; it lies in `buffer` till the next one. Returns `tagged`.
+
+        `filled` bytes of it are in the buffer already.
+
+        Raises:
+            psycopg.Error: the server's error, as psycopg's exception for it; OperationalError when it is gone.
+        """
+        buffer = self.buffer
+        while not (buffer.endswith(_READY, 0, max(filled - 1, 0)) and self._is_whole(filled)):
+            if filled == len(buffer):
+                buffer = self.buffer = buffer + bytes(len(buffer))
+            try:
+                got = self._receive_into(memoryview(buffer)[filled:])
+            except OSError as error:
+                raise _lost(error) from error
+            if not got:
+                self._raise_error(filled)
+                raise psycopg.OperationalError("the server closed the connection unexpectedly")
+            filled += got
+        self._answered = filled
+        return self.tagged
+
+    def _receive_into(self, space: memoryview) -> int:
+        began = now = perf_counter()
+        while now - began < self._awake_seconds:
+            try:
+                got = self._socket.recv_into(space, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                now = perf_counter()
+            else:
+                self.waited_awake_seconds += now - began
+                return got
+        self.waited_awake_seconds += now - began
+        return self._socket.recv_into(space)
+
+    def _is_whole(self, filled: int) -> bool:
+        """Whether these bytes, which look like the end of an answer, are one; raises the error that is in it."""
+        done = _DONE.search(self.buffer, max(0, filled - _TAIL_BYTES), filled)
+        if done:
+            self.rows_end, self.tagged = done.start(), int(done[1] or 0)
+            return True
+        self._raise_error(filled)
+        found = {kind: (start, end) for kind, start, end in messages(self.buffer, filled)}
+        self.rows_end, self.tagged = found.get(b"C", (5, 0))[0] - 5, 0
+        return found.get(b"Z", (0, 0))[1] == filled
+
+    def _raise_error(self, filled: int) -> None:
+        for kind, start, end in messages(self.buffer, filled):
+            if kind == b"E" and end <= filled:
+                raise _error(bytes(self.buffer[start:end]))
+
+
+def messages(received: bytes | bytearray | memoryview, end: int, start: int = 0) -> Iterator[Message]:
+    """The messages in what was received; the last one may end behind it."""
+    while start + 5 <= end:
+        (size,) = _HEAD.unpack_from(received, start + 1)
+        yield bytes(received[start : start + 1]), start + 5, start + 1 + size
+        start += 1 + size
+
+
+def copy_message(statement: bytes, rows: bytes) -> bytes:
+    """The message that copies rows into a table: the statement, its data and its end, without a wait between them.
+
+    Data for a statement that failed is passed over by the server.
+    """
+    return b"".join(
+        (b"Q", _HEAD.pack(5 + len(statement)), statement, b"\0d", _HEAD.pack(4 + len(rows)), rows, b"c\0\0\0\4")
+    )
+
+
+class Call:
+    """Makes the message that calls a prepared statement; results are binary."""
+
+    def __init__(self, name: bytes, formats: Sequence[pq.Format]) -> None:
+        count = len(formats)
+        self._start = b"\0" + name + b"\0" + struct.pack(f"!H{count}HH", count, *formats, count)
+        # Results in binary; execute, all rows; sync.
+        self._end = b"\0\1\0\1E\0\0\0\x09\0\0\0\0\0S\0\0\0\4"
+        self._rest = 4 + len(self._start) + 4
+
+    def message(self, *parameters: bytes | None) -> bytes:
+        """The message for these parameters; None is NULL."""
+        values = b"".join([_NULL if each is None else _HEAD.pack(len(each)) + each for each in parameters])
+        return b"".join((b"B", _HEAD.pack(self._rest + len(values)), self._start, values, self._end))
+
+
+def _lost(error: OSError) -> psycopg.OperationalError:
+    return psycopg.OperationalError(f"the connection to the server was lost: {error.strerror}")
+
+
+def _error(body: bytes) -> psycopg.Error:
+    """The server's error; its fields are a letter and a text each."""
+    fields = {field[:1]: field[1:].decode(errors="replace") for field in body.split(b"\0") if field}
+    words = "\n".join(fields[key] for key in (b"M", b"D", b"H") if key in fields)
+    try:
+        return psycopg.errors.lookup(fields.get(b"C", ""))(words)
+    except KeyError:
+        return psycopg.DatabaseError(words)
