@@ -17,7 +17,6 @@ from bench import (
     comparison,
     comparison_table,
     display,
-    doctor,
     interrupts,
     logs,
     pages,
@@ -232,6 +231,8 @@ def table_(
 @app.command("doctor", epilog="Exit codes: 0 at least one place works; 3 none does.")
 def doctor_() -> None:
     """Show what is here: Docker, Postgres, disk, limits; what is missing and how to get it."""
+    from bench import doctor  # noqa: PLC0415 - it loads Docker's client, which other commands need not wait for
+
     findings = doctor.examine()
     for finding in findings:
         print(finding.line())
@@ -241,6 +242,8 @@ def doctor_() -> None:
 @app.command(epilog=CODES)
 def clean() -> None:
     """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay."""
+    from bench import doctor  # noqa: PLC0415
+
     print("\n".join(doctor.clean()))
 
 

@@ -220,7 +220,7 @@ def _measures(court: "_Court", events: int, grown: int) -> list[_Measure]:
             f"{SINGLES} producers, log_event",
             f"pgbench, {SINGLES} clients",
             partial(court.append, "log_event", SINGLES, 1, max(1, events // 500)),
-            partial(court.pgbench_appends, SINGLES, max(1, events // 500), 1),
+            partial(court.pgbench_appends, SINGLES, max(1, events // 500)),
         ),
         *(
             rates(
@@ -328,12 +328,12 @@ class _Court:
         sql = plan.append_sql(self._spec("generate", clients, batch, batch * loops), self._log)
         return batch * self._pgbench(rivals.pgbench_generates(plan.SCHEMA, sql, batch, clients, loops, threads))
 
-    def pgbench_appends(self, clients: int, loops: int, threads: int) -> float:
+    def pgbench_appends(self, clients: int, loops: int) -> float:
         """Events/s of pgbench, one event a transaction, on an empty log."""
         self._clear()
         sql = plan.append_sql(self._spec("log_event", clients, 1, loops), self._log)
         event = f'[{{"producer":0,"seq":{loops},"value":{loops}}}]'
-        return self._pgbench(rivals.pgbench_appends(plan.SCHEMA, sql, event, clients, loops, threads))
+        return self._pgbench(rivals.pgbench_appends(plan.SCHEMA, sql, event, clients, loops))
 
     def psql_reads(self, events: int) -> float:
         """Events/s of a binary COPY."""

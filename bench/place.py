@@ -7,9 +7,7 @@ from typing import Literal
 
 from bench.errors import OutsideError
 from bench.logs import Log
-from bench.places import docker, engine, local
-from bench.places.container import Limits
-from bench.places.docker import Wishes
+from bench.places import local
 from bench.places.folder import RunFolder
 from bench.places.site import Site
 from bench.plan import disk_bytes
@@ -40,6 +38,8 @@ def choose(spec: Spec) -> Choice:
         return Choice("local", "Postgres is given by --dsn; --place docker would run the workers in containers")
     if spec.place == "auto" and spec.pg_bin:
         return Choice("local", "--pg-bin is given")
+    from bench.places import engine  # noqa: PLC0415 - so that the local place does not wait for Docker's client to load
+
     try:
         version = engine.connect().version()["Version"]
     except OutsideError:
@@ -54,6 +54,8 @@ def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
     if spec.dsn:
         return None
     if choice.name == "docker":
+        from bench.places import engine  # noqa: PLC0415
+
         return engine.free_bytes(engine.connect())
     space = os.statvfs(folder.path)
     return space.f_bavail * space.f_frsize
@@ -75,23 +77,30 @@ def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
 
 def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
     """Open the place: a Postgres that answers and a way to start workers beside it, both gone at the end."""
-    wishes = Wishes(
+    if spec.dsn is None:
+        # Where Postgres is ours, so is the way to it: nothing of the user's environment may lead elsewhere.
+        for name in [name for name in os.environ if name.startswith("PG")]:
+            del os.environ[name]
+    if choice.name == "docker":
+        return _docker_site(spec, log, folder)
+    if spec.dsn is not None:
+        return local.site_on(spec.dsn, folder)
+    return local.site(folder, spec.pg_bin, _settings(spec, log))
+
+
+def _docker_site(spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
+    from bench.places import docker  # noqa: PLC0415
+    from bench.places.container import Limits  # noqa: PLC0415
+
+    wishes = docker.Wishes(
         spec.postgres_image,
         spec.worker_image,
         Limits(spec.postgres_memory, spec.postgres_cpus),
         Limits(spec.worker_memory, spec.worker_cpus),
     )
     if spec.dsn is not None:
-        if choice.name == "docker":
-            return docker.site_on(spec.dsn, folder, wishes)
-        return local.site_on(spec.dsn, folder)
-
-    # Where Postgres is ours, so is the way to it: nothing of the user's environment may lead elsewhere.
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]
-    if choice.name == "docker":
-        return docker.site(folder, wishes, _settings(spec, log))
-    return local.site(folder, spec.pg_bin, _settings(spec, log))
+        return docker.site_on(spec.dsn, folder, wishes)
+    return docker.site(folder, wishes, _settings(spec, log))
 
 
 def _settings(spec: Spec, log: Log) -> dict[str, str]:

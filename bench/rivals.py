@@ -30,10 +30,10 @@ def pgbench_generates(schema: str, sql: str, insert_batch: int, clients: int, lo
     return _pgbench(schema, script, clients, loops, threads, **ends)
 
 
-def pgbench_appends(schema: str, sql: str, event: str, clients: int, loops: int, threads: int) -> Program:
+def pgbench_appends(schema: str, sql: str, event: str, clients: int, loops: int) -> Program:
     """Appends one event a transaction, always the same; `sql` takes the JSON as $1."""
     script = f"{_named(sql, event='json')};\n"
-    return _pgbench(schema, script, clients, loops, threads, event=event)
+    return _pgbench(schema, script, clients, loops, threads=1, event=event)
 
 
 def pgbench_rate(printed: str) -> float:

@@ -83,7 +83,9 @@ class Observer:
         self._usage = usage
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
         self.seen: Observation | None = None
-        """The phase that was observed last."""
+        """The phase that was observed last; None when the server went away meanwhile."""
+        self.samples = 0
+        """How often it was looked at what backends do in this phase."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -94,17 +96,17 @@ class Observer:
         """Observe from here to the end of the `with`; what was seen is in `seen` then."""
         waits: Counter[tuple[str, str]] = Counter()
         over = threading.Event()
-        samples = 0
         memory = 0
+        self.seen, self.samples = None, 0
 
         def sample() -> None:
-            nonlocal samples, memory
+            nonlocal memory
             looked = 0.0
             while not over.wait(SAMPLE_SECONDS):
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
                     for kind, what, count in self._connection.execute(_WAITS.encode()):
                         waits[kind, what] += count
-                    samples += 1
+                    self.samples += 1
                 if time.monotonic() - looked > USAGE_SECONDS:
                     looked = time.monotonic()
                     usage = self._usage()
@@ -119,17 +121,18 @@ class Observer:
             over.set()
             sampler.join()
         seconds = time.perf_counter() - began
-        self._await_sessions()
         usage = self._usage()
-        after = self._counters()
-        self.seen = Observation(
-            seconds=seconds,
-            samples=samples,
-            waits=waits,
-            counters={name: after[name] - count for name, count in before.items() if name in after},
-            postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
-            postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,
-        )
+        with suppress(psycopg.OperationalError):
+            self._await_sessions()
+            after = self._counters()
+            self.seen = Observation(
+                seconds=seconds,
+                samples=self.samples,
+                waits=waits,
+                counters={name: after[name] - count for name, count in before.items() if name in after},
+                postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
+                postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,
+            )
 
     def _can(self, query: str) -> bool:
         try:

@@ -6,6 +6,7 @@ next expected seq, except for the ranges that are still missing.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -168,10 +169,11 @@ class Ledger:
                 self._out_of_line(event.producer, event.seq, etag)
 
     def _parse(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Sequence[Event | None]:
-        try:
-            return self._parse_events(b"[%b]" % b",".join(payloads))
-        except msgspec.MsgspecError:
-            return [self._parse_one(payload, etag) for payload, etag in zip(payloads, etags, strict=True)]
+        with suppress(msgspec.MsgspecError):
+            events = self._parse_events(b"[%b]" % b",".join(payloads))
+            if len(events) == len(payloads):  # text that is no JSON by itself may be some with its neighbours
+                return events
+        return [self._parse_one(payload, etag) for payload, etag in zip(payloads, etags, strict=True)]
 
     def _parse_one(self, payload: bytes, etag: int) -> Event | None:
         try:

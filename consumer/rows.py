@@ -87,7 +87,11 @@ def columns(pages: Sequence[Page]) -> Columns:
     starts = _starts(received, everything)
     if len(starts) != events:
         raise MisshapenError(f"{len(starts)} rows where {events} were told")
-    size = len(received) // max(events, 1)
+    if not events:
+        return Columns(starts, starts, [], None, payload_at)
+    if starts[-1] + _PAYLOAD > len(received):
+        raise MisshapenError("a row without an etag, a ctime or a payload")
+    size = len(received) // events
     rows = everything.reshape(events, size) if _follow_each_other(starts, size, len(received)) else None
     heads = everything[starts[:, None] + np.arange(_PAYLOAD)] if rows is None else rows[:, :_PAYLOAD]
     if (heads[:, _LENGTHS] != _EIGHTS).any():
@@ -103,7 +107,7 @@ def columns(pages: Sequence[Page]) -> Columns:
         else:
             found = everything[starts[places][:, None] + np.arange(payload_at, _PAYLOAD + length)]
         texts.append(Texts(places, found))
-    first = None if rows is None or not events else rows[0]
+    first = None if rows is None else rows[0]
     return Columns(etags_of(heads), ctimes_of(heads), texts, first, payload_at)
 
 
@@ -119,7 +123,7 @@ def ctimes_of(rows: Bytes) -> Numbers:
 
 def big_endian(rows: Bytes, place: int, of: str) -> Numbers:
     """The numbers at a place in each row; `of` is their type in numpy's words."""
-    first = rows[:1, place : place + int(of[-1])].view(of) if len(rows) else np.empty((0, 1), of)
+    first = rows[:1, place : place + int(of[-1])].view(of)
     numbers: Numbers = as_strided(first, (len(rows),), rows.strides[:1], writeable=False).astype(np.int64)
     return numbers
 

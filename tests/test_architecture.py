@@ -9,6 +9,8 @@ from tests.conftest import REPOSITORY
 
 FILES = sorted(file for package in ("bench", "producers", "consumer") for file in (REPOSITORY / package).rglob("*.py"))
 I_O = {"os", "sys", "socket", "subprocess", "pathlib", "psycopg", "time", "docker", "rich", "shutil", "io", "requests"}
+FOR_WORKERS = ("bench.worker", "bench.records", "bench.wire")
+"""What a worker's image has of `bench`."""
 DOCKER_PLACES = {
     "bench/places/container.py",
     "bench/places/docker.py",
@@ -44,17 +46,15 @@ def test_imports_run_against_the_arrow_only(file: Path) -> None:
         assert not tops & {"producers", "consumer"}
     else:
         ours = {name for name in whom if name.startswith("bench")}
-        assert all(name.startswith(("bench.worker", "bench.records")) for name in ours)
+        assert all(name.startswith(FOR_WORKERS) for name in ours)
     if who not in DOCKER_PLACES:
         assert "docker" not in tops
     if who not in {"bench/table.py", "bench/compare.py"}:
         assert "pandas" not in tops
     if who in {"bench/checker.py", "bench/ranges.py"}:
         assert not tops & I_O
-    if who in {"bench/worker.py", "bench/records.py"}:
-        assert not {name for name in whom if name.startswith("bench")} - {
-            name for name in whom if name.startswith("bench.records")
-        }
+    if who in {"bench/worker.py", "bench/records.py", "bench/wire.py"}:
+        assert all(name.startswith(FOR_WORKERS) for name in whom if name.startswith("bench"))
     if who.startswith("bench/places/"):
         assert "bench.spec" not in whom
 

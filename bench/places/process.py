@@ -1,11 +1,16 @@
 """Workers as processes of this machine."""
 
+import json
 import os
+import queue
 import selectors
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -19,56 +24,131 @@ from bench.records import Job, ProducerJob, encode_job
 KILL_SECONDS = 5
 
 
+class _Worker:
+    """A worker that the nursery forked."""
+
+    def __init__(self, process_id: int) -> None:
+        self.process_id = process_id
+        self.ended = threading.Event()
+        self.exit_code = 0
+        self.stdout = self.stderr = -1
+
+    def wait(self) -> tuple[int, str]:
+        """Its exit code, and what else there is to say of its end."""
+        self.ended.wait()
+        return self.exit_code, f"ended by signal {-self.exit_code}" if self.exit_code < 0 else ""
+
+    def chunks(self) -> Chunks:
+        """What it prints, as it comes."""
+        with selectors.DefaultSelector() as selector:
+            for output in (self.stdout, self.stderr):
+                selector.register(output, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    chunk = os.read(key.fd, 65536)
+                    if not chunk:
+                        selector.unregister(key.fd)
+                        os.close(key.fd)
+                    elif key.fd == self.stdout:
+                        yield chunk, None
+                    else:
+                        yield None, chunk
+
+
+class Nursery:
+    """Starts workers by having them forked from a process that has loaded all that they need."""
+
+    def __init__(self, channel: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+        self._channel = channel
+        self._process = process
+        self._workers: dict[int, _Worker] = {}
+        self._born: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, name="nursery", daemon=True).start()
+
+    def start(self, program: str, variables: Mapping[str, str]) -> _Worker:
+        """Start a worker.
+
+        Raises:
+            OutsideError: no worker can be started here.
+        """
+        outputs = [os.pipe(), os.pipe()]
+        asked = json.dumps([program, dict(variables)]).encode() + b"\n"
+        with suppress(OSError):  # of a nursery that is gone the listener tells
+            socket.send_fds(self._channel, [asked], [writes for _, writes in outputs])
+        for _, writes in outputs:
+            os.close(writes)
+        process_id = self._born.get()
+        if process_id is None:
+            complaint = self._process.communicate()[1].decode(errors="replace").strip()
+            raise OutsideError(f"workers cannot be started: {complaint}")
+        worker = self._workers[process_id]
+        (worker.stdout, _), (worker.stderr, _) = outputs
+        return worker
+
+    def kill(self, workers: Sequence[_Worker]) -> None:
+        """Kill those workers that still run, and wait for their end."""
+        living = [worker for worker in workers if not worker.ended.is_set()]
+        with suppress(OSError):
+            self._channel.sendall(json.dumps([worker.process_id for worker in living]).encode() + b"\n")
+        for worker in living:
+            worker.ended.wait(KILL_SECONDS)
+
+    def _listen(self) -> None:
+        with self._channel.makefile("r", encoding="utf-8") as lines, suppress(OSError):
+            for line in lines:
+                process_id, *end = json.loads(line)
+                if end:
+                    worker = self._workers.pop(process_id)
+                    worker.exit_code = end[0]
+                    worker.ended.set()
+                else:
+                    self._workers[process_id] = _Worker(process_id)
+                    self._born.put(process_id)
+        for worker in self._workers.values():
+            worker.exit_code = -signal.SIGKILL
+            worker.ended.set()
+        self._born.put(None)
+
+
 @contextmanager
-def start_workers(database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
-    """Start one process a job; `database` holds libpq's variables."""
+def nursery() -> Iterator[Nursery]:
+    """A nursery, which loads while something else is done; in the end it goes, and all workers with it."""
     path = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, **database, "PYTHONPATH": path}
-    workers: list[subprocess.Popen[bytes]] = []
+    ours, theirs = socket.socketpair()
+    with ExitStack() as stack:
+        with held():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.places.nursery", "producers", "consumer"],
+                # numpy would start threads, and what has threads must not fork.
+                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            stack.callback(process.communicate)
+            stack.callback(ours.close)
+            stack.callback(ours.shutdown, socket.SHUT_RDWR)
+            theirs.close()
+        yield Nursery(ours, process)
+
+
+@contextmanager
+def start_workers(born: Nursery, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
+    """Start one process a job; `database` holds libpq's variables."""
+    workers: list[_Worker] = []
     ears = Ears()
     try:
         for job in jobs:
             with held():
-                worker = subprocess.Popen(
-                    [sys.executable, "-m", "producers" if isinstance(job, ProducerJob) else "consumer"],
-                    env={**environment, "BENCH_JOB": encode_job(job).decode()},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    start_new_session=True,  # Ctrl-C is for the orchestrator, which ends its workers itself
-                )
+                program = "producers" if isinstance(job, ProducerJob) else "consumer"
+                worker = born.start(program, {**os.environ, **database, "BENCH_JOB": encode_job(job).decode()})
                 workers.append(worker)
-            ears.listen(job.name, _chunks(worker), _waiter(worker))
+            ears.listen(job.name, worker.chunks(), worker.wait)
         yield ears.messages()
     finally:
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.wait(KILL_SECONDS)
-
-
-def _waiter(worker: subprocess.Popen[bytes]) -> Callable[[], tuple[int, str]]:
-    def wait() -> tuple[int, str]:
-        code = worker.wait()
-        return code, f"ended by signal {-code}" if code < 0 else ""
-
-    return wait
-
-
-def _chunks(worker: subprocess.Popen[bytes]) -> Chunks:
-    with selectors.DefaultSelector() as selector:
-        for stream in (worker.stdout, worker.stderr):
-            if stream is not None:
-                selector.register(stream, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select():
-                chunk = os.read(key.fd, 65536)
-                if not chunk:
-                    selector.unregister(key.fileobj)
-                elif key.fileobj is worker.stdout:
-                    yield chunk, None
-                else:
-                    yield None, chunk
+        with held():
+            born.kill(workers)
 
 
 def run_program(folder: Path, home: Path, database: Mapping[str, str], program: Program) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 
+import psutil
 import psycopg
 import pytest
 
@@ -155,11 +156,16 @@ def test_an_interrupt_leaves_nothing(bench: Bench, until: str, number: signal.Si
     nothing_is_left(bench)
 
 
+def children(pid: int, words: str) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if words in " ".join(child.cmdline())]
+
+
 def test_a_producer_that_dies_fails_the_run(bench: Bench) -> None:
     words = ("--scale", "3", "--insert-batch", "100", "--limit", "2000000")
     process = bench.start("run", "--place", "local", *words)
     read_until(process, "append: 3 producers started")
-    bench.processes("-m producers")[0].kill()
+    (nursery,) = children(process.pid, "bench.places.nursery")
+    nursery.children()[0].kill()
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "ended before its job was done, with exit code -9: ended by signal 9" in stderr

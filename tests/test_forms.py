@@ -1,16 +1,21 @@
 """Reading many payloads at once must say what reading each of them says."""
 
 import json
+from collections.abc import Generator
+from typing import TypeVar, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import consumer.ledger
-from consumer.columns import MOST_FORMS, Forms
+from consumer.forms import MOST_FORMS, Forms
 from consumer.ledger import Ledger
+from consumer.rows import columns
 from producers.append import payloads
-from tests.ledgers import Row, see
+from tests.ledgers import Row, page, see
+
+T = TypeVar("T")
 
 SPELLINGS = [
     b'{"producer":%(producer)d,"seq":%(seq)d,"value":%(value)d}',
@@ -95,20 +100,37 @@ def test_many_at_once_are_seen_as_one_by_one(pages: list[list[Row]]) -> None:
 @pytest.mark.parametrize("payload_bytes", [0, 200])
 @pytest.mark.parametrize(("producers", "events"), [([3], 5000), ([0, 9], 3000), ([9, 10, 99, 100], 2000)])
 def test_healthy_pages_are_read_at_once(producers: list[int], events: int, payload_bytes: int) -> None:
-    columns = [payloads(name, 0, events - 1, payload_bytes, "\n").encode().split(b"\n") for name in producers]
-    mixed = [text for texts in zip(*columns, strict=True) for text in texts]
+    texts_of = [payloads(name, 0, events - 1, payload_bytes, b"\n").split(b"\n") for name in producers]
+    mixed = [text for texts in zip(*texts_of, strict=True) for text in texts]
     forms = Forms(lambda text: bool(json.loads(text)))
-    for start in range(0, len(mixed), 1500):
-        texts = mixed[start : start + 1500]
-        read = forms.columns(texts, b"".join(texts))
-        assert read is not None
+    at_once = 0
+    for start in range(0, len(mixed), 500):
+        texts = mixed[start : start + 500]
+        rows = page([(etag, etag, text) for etag, text in enumerate(texts, start)])
+        alike = ended(forms.read(rows.rows, len(texts)))
+        numbered = (alike.producers, alike.seqs) if alike else forms.read_any(columns([rows]))
+        at_once += bool(alike)
+        assert numbered is not None
         expected = [json.loads(text) for text in texts]
-        assert read[0].tolist() == [event["producer"] for event in expected]
-        assert read[1].tolist() == [event["seq"] for event in expected]
+        assert numbered[0].tolist() == [event["producer"] for event in expected]
+        assert numbered[1].tolist() == [event["seq"] for event in expected]
+        if alike:
+            assert alike.etags.tolist() == alike.ctimes.tolist() == list(range(start, start + len(texts)))
+    if len({len(str(name)) for name in producers}) == 1:
+        assert at_once > len(mixed) // 500 // 2
 
 
 def test_what_has_too_many_forms_is_not_read_at_once() -> None:
     forms = Forms(lambda _: True)
     texts = [b'{"producer":0,"seq":1,"value":1,"%d":""}' % (1000 + number) for number in range(MOST_FORMS + 1)]
-    assert forms.columns(texts[:-1], b"".join(texts[:-1])) is not None
-    assert forms.columns(texts, b"".join(texts)) is None
+    rows = [(1, 1, text) for text in texts]
+    assert forms.read_any(columns([page(rows[:-1])])) is not None
+    assert forms.read_any(columns([page(rows)])) is None
+
+
+def ended(generator: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return cast(T, end.value)

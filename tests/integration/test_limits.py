@@ -1,0 +1,32 @@
+"""Ours beside PostgreSQL's own programs, for real."""
+
+import pytest
+
+from bench import limits
+from tests.conftest import Bench
+
+PLACES = ["local", pytest.param("docker", marks=pytest.mark.docker)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_each_contest_is_carried_out_and_kept(bench: Bench, place: str, request: pytest.FixtureRequest) -> None:
+    if place == "docker":
+        request.getfixturevalue("engine")
+    ran = bench("limits", "--events", "4000", "--grown", "8000", "--rounds", "2", "--place", place)
+    # Which targets so few events meet is chance.
+    assert ran.returncode in {0, 1}, ran.stderr
+    (found,) = limits.load_all_limits(bench.folder / "results" / "runs")
+    assert found.rounds == 2
+    assert [len(contest.pairs) for contest in found.contests] == [2] * 14
+    assert all(ours > 0 and theirs > 0 for contest in found.contests for ours, theirs in contest.pairs)
+    assert len(found.first_event_seconds) == 2
+    for words in ("pgbench, rows thrown away", "binary COPY", r"one \copy", "memory", f"--place {place}"):
+        assert words in ran.stdout
+    assert bench.runs() == []
+    assert bench.processes() == []
+
+
+def test_too_few_events_are_refused(bench: Bench) -> None:
+    ran = bench("limits", "--events", "500", "--place", "local")
+    assert ran.returncode == 2
+    assert "--events" in ran.stderr

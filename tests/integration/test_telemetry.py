@@ -1,0 +1,66 @@
+"""A phase as a real server saw it."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bench import bottleneck
+from bench.control import Connection
+from bench.places import embedded, process
+from bench.places.site import Usage
+from bench.plan import SCHEMA
+from bench.telemetry import ON_CPU, WORKER, observer
+
+
+@pytest.fixture
+def usage(server: str, short_folder: Path) -> Callable[[], Usage | None]:
+    postmaster = embedded.server(short_folder / "server")
+    return lambda: process.usage(postmaster)
+
+
+def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Callable[[], Usage | None]) -> None:
+    held = psycopg.connect(log.info.dsn, application_name="bench blocker")
+    held.execute("SELECT pg_advisory_xact_lock(99)")
+    with observer(log.info.dsn, usage) as watching:
+        with psycopg.connect(log.info.dsn, autocommit=True, application_name="bench producer-0") as worker:
+            waiting = threading.Thread(target=worker.execute, args=["SELECT pg_advisory_lock(99)"])
+            with watching.observe():
+                worker.execute(f"SET search_path TO {SCHEMA}".encode())
+                worker.execute("SELECT * FROM log_event((SELECT json_agg(i) FROM generate_series(1, 500) AS i))")
+                waiting.start()
+                while watching.samples < 3:
+                    threading.Event().wait(0.05)
+                held.close()
+                waiting.join()
+                worker.close()
+        seen = watching.seen
+    assert seen is not None
+    assert seen.samples >= 3
+    assert seen.waits[WORKER, "Lock:advisory"] >= 1
+    assert seen.counters["rows_inserted"] == 500
+    assert seen.counters["wal_bytes"] > 500 * 50
+    assert seen.counters["table_bytes"] > 0
+    assert seen.counters["commits"] >= 1
+    assert seen.postgres_cpu_seconds is not None
+    assert seen.postgres_memory_bytes
+    assert seen.postgres_memory_bytes > 2**20
+    told = bottleneck.sentence({key: count for key, count in seen.waits.items() if key[1] != ON_CPU}, 3, None, None)
+    assert told is not None
+
+
+def test_a_server_that_dies_meanwhile_does_not_take_the_observer_with_it(log: Connection) -> None:
+    with observer(log.info.dsn, lambda: None) as watching, watching.observe():
+        log.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bench telemetry'")
+    assert watching.seen is None or watching.seen.postgres_cpu_seconds is None
+
+
+def test_a_process_that_is_gone_has_no_usage() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert process.usage(child) is None

@@ -1,0 +1,77 @@
+"""PostgreSQL's own programs as commands, what they print, and the table of limits."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from bench import limits_table, rivals, stats
+from bench.errors import OutsideError
+from bench.limits import Contest, Limits
+from bench.logs import load
+from bench.plan import append_sql, read_sql
+from bench.results import Environment
+from bench.spec import Spec
+from tests.conftest import golden
+
+PRINTED = """
+transaction type: -
+number of transactions actually processed: 1000/1000
+number of failed transactions: 0 (0.000%)
+latency average = 0.6 ms
+tps = 1634.273000 (without initial connection time)
+"""
+
+
+def test_pgbench_makes_the_calls_that_workers_make() -> None:
+    log = load("bigserial")
+    reads = rivals.pgbench_reads("bench_read", read_sql(log, 100), 100, 950)
+    assert reads.script == ("SELECT etag, ctime, payload FROM get_event(:last::bigint, 100);\n\\set last :last + 100\n")
+    assert "--transactions=10" in reads.words
+    assert reads.variables == {"PGOPTIONS": "-c search_path=bench_read"}
+    spec = Spec(append="generate", set={})
+    generates = rivals.pgbench_generates("bench", append_sql(spec, log), 50, 2, 3, 1)
+    assert "generate_series(:first::bigint, :last::bigint)" in generates.script
+    assert ":client_id::int" in generates.script
+    assert "$" not in generates.script
+    appends = rivals.pgbench_appends("bench", append_sql(Spec(set={}), log), "[1]", 10, 5)
+    assert appends.script == "SELECT count(*)::text FROM log_event(:event::json);\n"
+
+
+def test_pgbench_that_did_not_do_all_is_no_rival() -> None:
+    assert rivals.pgbench_rate(PRINTED) == 1634.273
+    with pytest.raises(OutsideError, match="did not do all"):
+        rivals.pgbench_rate(PRINTED.replace("1000/", "999/"))
+
+
+def test_psqls_time_is_of_all_rows() -> None:
+    printed = "COPY 10\nTiming is on.\nCOPY 10\nTime: 2500.000 ms (00:02.500)\n"
+    assert rivals.psql_seconds(printed, 10) == 2.5
+    with pytest.raises(OutsideError, match="did not copy 11 rows"):
+        rivals.psql_seconds(printed, 11)
+
+
+def test_the_median_and_its_interval() -> None:
+    assert stats.median([2.0]) == (2.0, 2.0, 2.0)
+    value, low, high = stats.median([1.0, 2.0, 3.0, 4.0, 100.0])
+    assert value == 3.0
+    assert 1.0 <= low <= value <= high <= 100.0
+
+
+def test_the_table() -> None:
+    where = Environment(
+        place="local", cpu="A CPU", cores=2, memory_bytes=2**33, kernel="Linux 6", python="3.13.0", bench="0.1.0",
+        git_revision=None, postgres="18.6", settings={"max_wal_size": "4GB"}, about={},
+    )  # fmt: skip
+    ours, theirs = "consumer", "pgbench, rows thrown away"
+    contests = [
+        Contest(name="read 1,000", ours=ours, theirs=theirs, unit="events/s", target=1.0, pairs=[(3e6, 2e6)] * 3),
+        Contest(name="read 10", ours=ours, theirs=theirs, unit="events/s", target=0.95, pairs=[(90.0, 100.0)] * 3),
+        Contest(name="memory", ours="grown", theirs="small", unit="bytes", target=1 / 1.05, pairs=[(2**20, 2**20)] * 3),
+    ]
+    limits = Limits(
+        run_id="20260102-030405-abcd", started_at=datetime(2026, 1, 2, tzinfo=UTC), rounds=3, events=1000, grown=0,
+        environment=where, contests=contests, first_event_seconds=[1.5, 1.6, 2.5], first_event_target=2,
+    )  # fmt: skip
+    golden("limits.md", limits_table.whole(limits) + "\n")
+    assert not limits_table.met(limits)
+    assert limits_table.met(limits.model_copy(update={"contests": contests[::2]}))

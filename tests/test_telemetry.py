@@ -1,0 +1,50 @@
+"""Statistics views of PostgreSQL 14 to 18 under names of our own."""
+
+from typing import Any
+
+import pytest
+
+from bench.telemetry import counters
+
+DATABASE = {"datname": "postgres", "xact_commit": 10, "blks_hit": 90, "blks_read": 10, "temp_bytes": 0}
+TABLES = [{"n_tup_ins": 5, "seq_scan": 1, "idx_scan": 2, "autovacuum_count": 0}, {"n_tup_ins": 1, "seq_scan": 0,
+          "idx_scan": None, "autovacuum_count": 1}]  # fmt: skip
+WAL_14 = {"wal_records": 4, "wal_fpi": 1, "wal_bytes": 1000, "wal_buffers_full": 0, "wal_write": 7, "wal_sync": 3}
+WAL_18 = {"wal_records": 4, "wal_fpi": 1, "wal_bytes": 1000, "wal_buffers_full": 0}
+BGWRITER_16 = {"checkpoints_timed": 1, "checkpoints_req": 2, "buffers_checkpoint": 9}
+CHECKPOINTER_17 = {"num_timed": 1, "num_requested": 2}
+IO_16 = [
+    {"object": "relation", "context": "normal", "reads": 3, "writes": 4, "extends": 5, "fsyncs": 6},
+    {"object": "relation", "context": "bulkwrite", "reads": None, "writes": 1, "extends": 1, "fsyncs": None},
+    {"object": "temp relation", "context": "normal", "reads": 99, "writes": 99, "extends": 99, "fsyncs": None},
+]
+IO_18 = [*IO_16, {"object": "wal", "context": "normal", "reads": 0, "writes": 7, "extends": None, "fsyncs": 3}]
+
+VERSIONS: dict[str, dict[str, Any]] = {
+    "14": {"wal": WAL_14, "bgwriter": BGWRITER_16},
+    "16": {"wal": WAL_14, "bgwriter": BGWRITER_16, "io": IO_16},
+    "17": {"wal": WAL_14, "bgwriter": {"buffers_clean": 1}, "checkpointer": CHECKPOINTER_17, "io": IO_16},
+    "18": {"wal": WAL_18, "bgwriter": {"buffers_clean": 1}, "checkpointer": CHECKPOINTER_17, "io": IO_18},
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_version_says_the_same_in_its_own_words(version: str) -> None:
+    found = counters({"database": DATABASE, "tables": TABLES, **VERSIONS[version]})
+    assert {name: found[name] for name in ("wal_bytes", "wal_fsyncs", "commits", "blocks_hit", "rows_inserted")} == {
+        "wal_bytes": 1000, "wal_fsyncs": 3, "commits": 10, "blocks_hit": 90, "rows_inserted": 6,
+    }  # fmt: skip
+    assert (found["checkpoints_timed"], found["checkpoints_requested"]) == (1, 2)
+    assert found["index_scans"] == 2
+    if version == "14":
+        assert "data_writes" not in found
+    else:
+        assert (found["data_reads"], found["data_writes"], found["data_extends"]) == (3, 5, 6)
+
+
+def test_what_may_not_be_seen_is_left_out() -> None:
+    assert counters({}) == {}
+    assert counters({"wal": None, "tables": None, "io": None, "sizes": {"table_bytes": 8, "index_bytes": 16}}) == {
+        "table_bytes": 8,
+        "index_bytes": 16,
+    }
