@@ -18,6 +18,8 @@ from bench import (
     comparison_table,
     display,
     interrupts,
+    limits,
+    limits_table,
     logs,
     pages,
     plan,
@@ -114,6 +116,16 @@ def run(
     rejoin: Annotated[
         int, typer.Option(help="group: a member leaves after so many pages and joins again; 0 never")
     ] = 0,
+    cursor: Annotated[
+        str,
+        typer.Option(
+            metavar="own|client",
+            help="Who remembers how far a consumer has read: itself, or the database under its name",
+        ),
+    ] = "own",
+    depth: Annotated[
+        int, typer.Option(help="client, group: reads that are sent together and make one transaction")
+    ] = 1,
     transaction_ms: Annotated[
         str,
         typer.Option(metavar="A..B", help="Append transactions stay open for a random time before they end"),
@@ -221,11 +233,15 @@ def table_(
             "logs": "\n\n".join(comparison_table.whole(each) for each in compared),
             "logs short": comparison_table.short(compared),
         }
+    measured = limits.load_all_limits(source)
+    if measured:
+        sections["limits"] = "\n\n".join(limits_table.whole(each) for each in measured)
     if not sections:
         raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
     for file in files or [Path("results/README.md")]:
         changed = pages.rewrite(file, sections)
-        print(f"{file}: {'rewritten' if changed else 'is up to date'}, {len(stored)} runs, {len(compared)} comparisons")
+        found = f"{len(stored)} runs, {len(compared)} comparisons, {len(measured)} limits"
+        print(f"{file}: {'rewritten' if changed else 'is up to date'}, {found}")
 
 
 @app.command("doctor", epilog="Exit codes: 0 at least one place works; 3 none does.")

@@ -195,6 +195,8 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:
         cost.insert(0, f"{postgres / events * 1e6:.2f} of Postgres")
     told = [f"a million events: {', '.join(cost)}"]
     counted = observed.counters
+    if counted.get("rows_inserted") and "wal_bytes" in counted:
+        told.append(f"{counted['wal_bytes'] / events:.0f} bytes of WAL an event")
     checkpoints = counted.get("checkpoints_timed", 0) + counted.get("checkpoints_requested", 0)
     if checkpoints:
         told.append(f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}")

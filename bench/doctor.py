@@ -10,9 +10,9 @@ from typing import Literal
 
 from bench import environment, logs
 from bench.errors import BenchError
+from bench.place import FILES_A_WORKER, SPARE_FILES
 from bench.places import container, embedded, engine, folder, image
-
-OPEN_FILES_A_WORKER = 4
+from bench.spec import MAX_SCALE
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def _disk(about: str, path: Path) -> Finding:
 
 
 def _open_files() -> Finding:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    scale = max(0, (soft - 64) // OPEN_FILES_A_WORKER)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    scale = max(0, (hard - SPARE_FILES) // FILES_A_WORKER) if hard != resource.RLIM_INFINITY else MAX_SCALE
     return Finding(
         "open files",
         "ok" if scale >= 100 else "note",
-        f"{soft}: enough for --scale {min(scale, 1000)}; ulimit -n raises it",
+        f"{hard}: enough for --scale {min(scale, MAX_SCALE)}; ulimit -n raises it",
     )
 
 

@@ -158,8 +158,9 @@ class _Readers:
 
 
 def _times(jobs: Sequence[Job]) -> int:
-    """How often these workers together write or read each event. A reader without a cursor shares what there is."""
-    return sum(isinstance(job, ConsumerJob) and bool(job.cursor) for job in jobs) or 1
+    """How often these workers together write or read each event: readers with one cursor kept share what there is."""
+    readers = [job for job in jobs if isinstance(job, ConsumerJob)]
+    return sum(bool(job.cursor) for job in readers) + len({job.sql for job in readers if not job.cursor}) or 1
 
 
 def _work(each: _Heard) -> Work:

@@ -1,6 +1,7 @@
 """Chooses the place that a spec asks for and opens it. Where a place's own words and a spec's meet."""
 
 import os
+import resource
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,9 @@ from bench.spec import Spec
 SPARE_CONNECTIONS = 20
 """For the orchestrator, a person who looks, and Postgres' own reserve."""
 DEFAULT_MAX_CONNECTIONS = 100
+FILES_A_WORKER = 4
+"""Its two outputs as pipes, or its stream from the engine, while it is being started."""
+SPARE_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,23 @@ def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
             f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
             "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
         )
+
+
+def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
+    """Raise the limit of open files as far as this process may, and refuse a run that needs more.
+
+    Raises:
+        OutsideError: the message says how many it needs.
+    """
+    needed = SPARE_FILES + spec.workers * FILES_A_WORKER
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise OutsideError(
+            f"{spec.workers} workers need {needed} open files in the {choice.name} place and {hard} are allowed: "
+            f"ulimit -n {needed} raises that, or give a smaller --scale"
+        )
+    if needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:

@@ -25,7 +25,7 @@ page."""
 LARGEST_PAGE = 2**31 - 1
 
 GROUP = "bench"
-"""The named client whose events a group shares."""
+"""What named clients' names begin with."""
 
 
 def refuse_misfits(spec: Spec, log: Log) -> None:
@@ -39,6 +39,11 @@ def refuse_misfits(spec: Spec, log: Log) -> None:
     if spec.group and log.group == "no":
         able = [name for name in shipped() if load(name).group != "no"]
         raise BadInputError(f"--group: sessions cannot share the log {log.name}; of those that ship, {', '.join(able)}")
+    if spec.cursor == "client" and log.group not in {"turns", "partitions"}:
+        able = [name for name in shipped() if load(name).group in {"turns", "partitions"}]
+        raise BadInputError(
+            f"--cursor client: the log {log.name} keeps no named client's cursor; of those that ship, {', '.join(able)}"
+        )
     if not log.promises.replay and (spec.consumers > 1 or len(spec.read_batch) > 1):
         raise BadInputError(
             f"the log {log.name} can be read once only: give one --read-batch and one of --consumers"
@@ -71,6 +76,7 @@ def producers(spec: Spec, log: Log) -> list[ProducerJob]:
 def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
     """The jobs of those that read the log: consumers that each read all of it, or the members of a group."""
     group = spec.group > 0
+    kept = group or spec.cursor == "client"
     tails = spec.mode == "tail"
     number = spec.group or spec.consumers
     return [
@@ -78,13 +84,14 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             name=f"{'member' if group else 'consumer'}-{read_batch}" + (f"-{index}" if number > 1 else ""),
             schema=SCHEMA,
             gate=GATE,
-            sql=read_sql(log, read_batch, group=f"{GROUP} {read_batch}" if group else None),
-            cursor=[] if group else cursor_columns(log),
+            sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if kept else None),
+            cursor=[] if kept else cursor_columns(log),
+            depth=spec.depth if kept else 1,
             limit=spec.events_per_producer,
             payload_bytes=spec.payload_bytes,
             most_events=2 * spec.events + 1000,
             stop=STOP if tails else None,
-            passes=PASSES if tails and log.promises.order == "etag" and not group else 0,
+            passes=PASSES if tails and log.promises.order == "etag" and not kept else 0,
             awake_seconds=AWAKE_SECONDS if number == 1 and not tails and (spec.worker_cpus or 1) >= 1 else 0,
             rejoin_pages=spec.rejoin if group else 0,
         )
@@ -92,7 +99,12 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
     ]
 
 
-def read_sql(log: Log, read_batch: int, *, group: str | None = None) -> str:
+def _client(read_batch: int, number: int) -> str:
+    """The name of a client: the members of a group share one, consumers have one each."""
+    return f"{GROUP} {read_batch} {number}"
+
+
+def read_sql(log: Log, read_batch: int, *, client: str | None = None) -> str:
     """The statement that reads one page: after a cursor, or what the named client has not had.
 
     Its size is written out: with a parameter in its place PostgreSQL would take a tenth of the log for the size of a
@@ -100,8 +112,8 @@ def read_sql(log: Log, read_batch: int, *, group: str | None = None) -> str:
     """
     columns = ", ".join(["etag", "ctime", "payload", *_more_columns(log)])
     parameters = [f"${number}::{kind}" for number, kind in enumerate(log.cursor.values(), 1)]
-    if group and log.group != "competing":
-        columns, parameters = "etag, ctime, payload", [f"'{group}'::text"]
+    if client and log.group != "competing":
+        columns, parameters = "etag, ctime, payload", [f"'{client}'::text"]
     return f"SELECT {columns} FROM get_event({', '.join([*parameters, str(read_batch)])})"
 
 

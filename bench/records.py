@@ -69,6 +69,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     row of the page before held, as it came, and NULLs at first."""
     cursor: list[int]
     """The columns of a row that make up the cursor, in the order of the parameters; none when the server keeps it."""
+    depth: int
+    """Reads that are sent together, in one transaction; more than one only when the server keeps the cursor."""
     limit: int
     """Events per producer: a seq outside of 0..limit-1 is nobody's event."""
     payload_bytes: int

@@ -48,6 +48,8 @@ class Producer(_Model):
     events: int
     seconds: float
     cpu_seconds: float
+    memory_bytes: int = 0
+    """The most that it had resident."""
     clock_offset_ms: float
     """The database's clock minus the producer's."""
     round_trip_ms: float
@@ -96,6 +98,9 @@ class Read(_Model):
     longest_wait_seconds: float = 0
     """Tailing: the longest time without a page with events in it. A stall is a cost, not a loss."""
     cpu_seconds: float
+    """Without the time in which a lone reader waited awake."""
+    memory_bytes: int = 0
+    """The most that a reader had resident."""
     client_bound: bool
     clock_offset_ms: float
     round_trip_ms: float

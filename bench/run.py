@@ -7,7 +7,7 @@ import psutil
 from bench import control, environment, plan
 from bench.logs import Log
 from bench.phase import Watch
-from bench.place import Choice, open_site, refuse_full_disk
+from bench.place import Choice, open_site, refuse_few_open_files, refuse_full_disk
 from bench.places.dsn import without_password
 from bench.places.folder import RunFolder
 from bench.results import Result
@@ -23,6 +23,7 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     """
     plan.refuse_misfits(spec, log)
     started_at = datetime.now(UTC)
+    refuse_few_open_files(choice, spec)
     refuse_full_disk(choice, spec, folder)
     with (
         open_site(choice, spec, log, folder) as site,

@@ -61,6 +61,10 @@ class Spec(BaseModel):
     """Members of one consumer that share the log's events; 0 is no group."""
     rejoin: Annotated[int, Field(ge=0)] = 0
     """Each member of a group leaves after so many pages and joins again; 0 never."""
+    cursor: Literal["own", "client"] = "own"
+    """Who remembers how far a consumer has read: itself, or the database under the consumer's name."""
+    depth: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Reads that a named client makes in one transaction, sent together; one at a time is 1."""
     transaction_ms: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=60_000)]] = (0, 0)
     """Append transactions stay open for a random time between these two before they end."""
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
@@ -167,10 +171,19 @@ class Spec(BaseModel):
             raise ValueError("--group and --consumers are two ways to have several readers: give one of them")
         if self.rejoin and not self.group:
             raise ValueError("--rejoin is for the members of a --group")
+        if self.depth > 1 and self.cursor == "own" and not self.group:
+            raise ValueError(
+                "--depth is for those whose cursor the database keeps: give --cursor client or --group too"
+            )
+        if self.cursor == "client" and self.group:
+            raise ValueError("--group is a named client already: leave --cursor client out")
         if self.mode == "tail" and len(self.read_batch) > 1:
             raise ValueError("--mode tail reads the log once, while it is written: give one --read-batch")
         payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
-        for name, batch in (("insert-batch", self.insert_batch), ("read-batch", max(self.read_batch))):
+        for name, batch in (
+            ("insert-batch", self.insert_batch),
+            ("read-batch", max(self.read_batch) * self.depth),
+        ):
             if batch * payload_bytes > LARGEST_BATCH_BYTES:
                 raise ValueError(
                     f"--{name} {batch} of {payload_bytes} bytes is more than {LARGEST_BATCH_BYTES // 2**20} MiB at once"

@@ -35,6 +35,7 @@ def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) ->
                 events=work.report.events,
                 seconds=work.report.seconds,
                 cpu_seconds=work.report.cpu_seconds,
+                memory_bytes=work.report.memory_bytes,
                 clock_offset_ms=work.ready.clock_offset_ms,
                 round_trip_ms=work.ready.round_trip_ms,
             )
@@ -91,6 +92,7 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         end_to_end_ms=Latency.of(delays) if delays else None,
         longest_wait_seconds=max((report.longest_wait_seconds or 0 for report in reports), default=0),
         cpu_seconds=sum(report.cpu_seconds for report in reports),
+        memory_bytes=max(report.memory_bytes for report in reports),
         client_bound=mode == "drain" and any(_client_bound(report) for report in reports),
         clock_offset_ms=reader.works[0].ready.clock_offset_ms,
         round_trip_ms=max(work.ready.round_trip_ms for work in reader.works),

@@ -96,6 +96,8 @@ _OTHERS = (
     "consumers",
     "group",
     "rejoin",
+    "cursor",
+    "depth",
     "transaction_ms",
     "abort_rate",
     "seed",

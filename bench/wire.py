@@ -25,8 +25,10 @@ ROWS = 5
 """Where the rows of an answer begin: after the word that the parameters were bound. Among the rows there may be other
 messages, notices say."""
 
+_SYNC = b"S\0\0\0\4"
 _READY = b"Z\0\0\0\5"
 _DONE = re.compile(rb"C\0\0\0.[A-Z]+(?: \d+)*? ?(\d*)\0Z\0\0\0\x05[ITE]\Z", re.DOTALL)
+_SELECTED = re.compile(rb"C\0\0\0.SELECT (\d+)\0", re.DOTALL)
 _TAIL_BYTES = 64
 """A command's tag and the word that the server is ready are shorter."""
 _HEAD = struct.Struct("!i")
@@ -160,6 +162,15 @@ class Line:
         self.rows_end, self.tagged = found.get(b"C", (5, 0))[0] - 5, 0
         return found.get(b"Z", (0, 0))[1] == filled
 
+    def results(self) -> list[tuple[int, int, int]]:
+        """Of each result of the last answer where its rows begin and end in the buffer, and their number."""
+        found = []
+        start = ROWS
+        for done in _SELECTED.finditer(self.buffer, ROWS, self.rows_end + _TAIL_BYTES):
+            found.append((start, done.start(), int(done[1])))
+            start = done.end() + ROWS
+        return found
+
     def _raise_error(self, filled: int) -> None:
         for kind, start, end in messages(self.buffer, filled):
             if kind == b"E" and end <= filled:
@@ -185,19 +196,21 @@ def copy_message(statement: bytes, rows: bytes) -> bytes:
 
 
 class Call:
-    """Makes the message that calls a prepared statement; results are binary."""
+    """Makes the message that calls a prepared statement, or makes several calls of it in one transaction."""
 
-    def __init__(self, name: bytes, formats: Sequence[pq.Format]) -> None:
+    def __init__(self, name: bytes, formats: Sequence[pq.Format], times: int = 1) -> None:
         count = len(formats)
+        self._times = times
         self._start = b"\0" + name + b"\0" + struct.pack(f"!H{count}HH", count, *formats, count)
-        # Results in binary; execute, all rows; sync.
-        self._end = b"\0\1\0\1E\0\0\0\x09\0\0\0\0\0S\0\0\0\4"
+        # Results in binary; execute, all rows.
+        self._end = b"\0\1\0\1E\0\0\0\x09\0\0\0\0\0"
         self._rest = 4 + len(self._start) + 4
 
     def message(self, *parameters: bytes | None) -> bytes:
         """The message for these parameters; None is NULL."""
         values = b"".join([_NULL if each is None else _HEAD.pack(len(each)) + each for each in parameters])
-        return b"".join((b"B", _HEAD.pack(self._rest + len(values)), self._start, values, self._end))
+        once = b"".join((b"B", _HEAD.pack(self._rest + len(values)), self._start, values, self._end))
+        return once * self._times + _SYNC
 
 
 def _lost(error: OSError) -> psycopg.OperationalError:

@@ -93,7 +93,9 @@ class _Wire:
 
     def __init__(self, line: Line, statement: Statement, job: ConsumerJob) -> None:
         self._line = line
-        self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor))
+        self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
+        self._together = job.depth > 1
+        self._events = 0
         self._cursor = job.cursor
         self._width = max(job.cursor, default=-1) + 1
         self._jsonb = statement.types()[2] == _JSONB
@@ -106,18 +108,26 @@ class _Wire:
         self._line.send(self._call.message(*cursor))
 
     def wait(self) -> int:
-        return self._line.receive()
+        self._events = self._line.receive()
+        if self._together:
+            self._events = sum(events for _, _, events in self._line.results())
+        return self._events
 
     def cursor(self) -> list[bytes | None]:
         values = last_row(self._line.buffer, self._line.rows_end, ROWS, self._width) if self._width else []
         return [values[column] for column in self._cursor]
 
     def page(self) -> Page:
-        return Page(bytes(memoryview(self._line.buffer)[ROWS : self._line.rows_end]), self._line.tagged, self._jsonb)
+        received = memoryview(self._line.buffer)
+        if self._together:
+            rows = b"".join([received[start:end] for start, end, _ in self._line.results()])
+        else:
+            rows = bytes(received[ROWS : self._line.rows_end])
+        return Page(rows, self._events, self._jsonb)
 
 
 class _Libpq:
-    """The same rows, where only libpq can read what the server sends."""
+    """The same rows, where only libpq can read what the server sends; one read at a time."""
 
     waited_awake_seconds = 0.0
 

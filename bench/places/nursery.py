@@ -2,8 +2,8 @@
 
 Started as `python -m bench.places.nursery PROGRAM...` with a stream socket as its standard input. It is asked for a
 worker with a line of JSON, [program, variables], that comes with its stdout and stderr as descriptors; or to kill some,
-with their process ids. It answers with lines too: [process id] when a worker runs, [process id, exit code] when one has
-ended. It ends when the socket is closed.
+with their process ids. It answers each with a line too: [process id] when a worker runs, [] when they are killed. One
+more line tells of a worker's end: [process id, exit code]. It ends when the socket is closed.
 """
 
 import gc
@@ -56,6 +56,7 @@ def _serve(channel: socket.socket) -> bool:
         for worker in json.loads(asked):
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
+        channel.sendall(b"[]\n")
         return True
     program, variables = json.loads(asked)
     worker = os.fork()
@@ -80,6 +81,7 @@ def _become(program: str, variables: dict[str, str], descriptors: list[int]) -> 
         os.environ.clear()
         os.environ.update(variables)
         sys.argv = [program]
+        sys.modules.pop(f"{program}.__main__")  # it is run, and no module that was imported
         runpy.run_module(program, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:

@@ -62,7 +62,8 @@ class Nursery:
         self._channel = channel
         self._process = process
         self._workers: dict[int, _Worker] = {}
-        self._born: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        """Each worker that was asked for; None when some were killed, or when the nursery is gone."""
         threading.Thread(target=self._listen, name="nursery", daemon=True).start()
 
     def start(self, program: str, variables: Mapping[str, str]) -> _Worker:
@@ -77,37 +78,41 @@ class Nursery:
             socket.send_fds(self._channel, [asked], [writes for _, writes in outputs])
         for _, writes in outputs:
             os.close(writes)
-        process_id = self._born.get()
-        if process_id is None:
-            complaint = self._process.communicate()[1].decode(errors="replace").strip()
+        worker = self._answers.get()
+        if worker is None:
+            complaint = self._process.stderr.read().decode(errors="replace").strip() if self._process.stderr else ""
             raise OutsideError(f"workers cannot be started: {complaint}")
-        worker = self._workers[process_id]
         (worker.stdout, _), (worker.stderr, _) = outputs
         return worker
 
     def kill(self, workers: Sequence[_Worker]) -> None:
         """Kill those workers that still run, and wait for their end."""
         living = [worker for worker in workers if not worker.ended.is_set()]
+        if not living:
+            return
         with suppress(OSError):
             self._channel.sendall(json.dumps([worker.process_id for worker in living]).encode() + b"\n")
+        self._answers.get()  # one question at a time, or two would be read as one
         for worker in living:
             worker.ended.wait(KILL_SECONDS)
 
     def _listen(self) -> None:
         with self._channel.makefile("r", encoding="utf-8") as lines, suppress(OSError):
             for line in lines:
-                process_id, *end = json.loads(line)
-                if end:
-                    worker = self._workers.pop(process_id)
-                    worker.exit_code = end[0]
-                    worker.ended.set()
-                else:
-                    self._workers[process_id] = _Worker(process_id)
-                    self._born.put(process_id)
+                match json.loads(line):
+                    case [process_id, exit_code]:
+                        worker = self._workers.pop(process_id)
+                        worker.exit_code = exit_code
+                        worker.ended.set()
+                    case [process_id]:
+                        self._workers[process_id] = _Worker(process_id)
+                        self._answers.put(self._workers[process_id])
+                    case _:
+                        self._answers.put(None)
         for worker in self._workers.values():
             worker.exit_code = -signal.SIGKILL
             worker.ended.set()
-        self._born.put(None)
+        self._answers.put(None)
 
 
 @contextmanager
@@ -126,7 +131,7 @@ def nursery() -> Iterator[Nursery]:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-            stack.callback(process.communicate)
+            stack.callback(process.wait)
             stack.callback(ours.close)
             stack.callback(ours.shutdown, socket.SHUT_RDWR)
             theirs.close()

@@ -17,6 +17,7 @@ from bench import logs, results
 from bench.places import image
 from bench.places.engine import LABEL, SECRETS, sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
+from tests.integration.test_limits import carry_out_and_look
 
 pytestmark = pytest.mark.docker
 
@@ -101,7 +102,18 @@ def test_tailing_while_transactions_overlap(engine: docker.DockerClient, bench: 
 def test_an_older_postgres(engine: docker.DockerClient, bench: Bench) -> None:
     ran = bench(*SMALL, "--postgres-image", "postgres:17")
     assert ran.returncode == 0, ran.stderr
-    assert stored(bench).environment.postgres.startswith("17.")
+    result = stored(bench)
+    assert result.environment.postgres.startswith("17.")
+    seen = result.trials[0].telemetry.phases["append"]
+    assert seen.counters["wal_bytes"] > 0
+    assert seen.counters["wal_fsyncs"] > 0
+    assert seen.postgres_cpu_seconds
+    assert seen.postgres_memory_bytes
+    nothing_is_left(engine, bench)
+
+
+def test_limits_beside_programs_in_containers(engine: docker.DockerClient, bench: Bench) -> None:
+    carry_out_and_look(bench, "docker")
     nothing_is_left(engine, bench)
 
 

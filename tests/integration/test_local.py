@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 
 import psutil
 import psycopg
@@ -53,6 +54,64 @@ def test_scale(bench: Bench, scale: str) -> None:
     result = stored(bench)
     assert result.trials[0].verdict.expected_events == int(scale) * 300
     assert len(result.trials[0].append.producers) == int(scale)
+
+
+def test_a_hundred_producers(bench: Bench) -> None:
+    ran = bench("run", "--place", "local", "--scale", "100", "--insert-batch", "10", "--limit", "20")
+    assert ran.returncode == 0, ran.stderr
+    result = stored(bench)
+    assert result.trials[0].verdict.expected_events == 2000
+    assert result.trials[0].append.first_event_seconds
+    assert all(producer.memory_bytes for producer in result.trials[0].append.producers)
+    nothing_is_left(bench)
+
+
+def test_more_files_than_may_be_opened_are_refused(bench: Bench) -> None:
+    command = " ".join(bench.command("run", "--place", "local", "--scale", "100", "--limit", "1"))
+    ran = subprocess.run(
+        ["bash", "-c", f"ulimit -n 300; exec {command}"],
+        env=bench.environment(), cwd=bench.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 3
+    assert "100 workers need 464 open files in the local place and 300 are allowed" in ran.stderr
+
+
+@pytest.mark.parametrize("depth", ["1", "7"])
+@pytest.mark.parametrize("words", [("--consumers", "2"), ("--mode", "tail"), ("--log", "partitioned")])
+def test_named_clients_whose_cursor_the_database_keeps(bench: Bench, depth: str, words: tuple[str, ...]) -> None:
+    ran = bench(*SMALL, "--read-batch", "10", "--cursor", "client", "--depth", depth, *words)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    trial = stored(bench).trials[0]
+    assert [read.events for read in trial.reads] == [600] * len(trial.reads)
+    assert "get_event('bench 10 0'::text, 10)" in stored(bench).sql["read 10"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--depth", "2"), "--depth is for those whose cursor the database keeps"),
+        (("--cursor", "client", "--group", "2"), "--group is a named client already"),
+        (("--cursor", "client", "--log", "skip-locked"), "keeps no named client's cursor"),
+    ],
+)
+def test_depth_and_clients_that_make_no_sense(bench: Bench, words: tuple[str, ...], says: str) -> None:
+    ran = bench(*SMALL, *words)
+    assert ran.returncode == 2
+    assert says in ran.stderr
+
+
+def test_a_phase_is_told_with_what_bounded_it(bench: Bench) -> None:
+    ran = bench("run", "--place", "local", "--scale", "2", "--insert-batch", "10", "--limit", "20000")
+    assert ran.returncode == 0, ran.stderr
+    phases = stored(bench).trials[0].telemetry.phases
+    assert set(phases) == {"append", "read 1000"}
+    assert phases["append"].samples > 0
+    assert phases["append"].bottleneck
+    assert phases["append"].bottleneck in ran.stdout
+    assert phases["append"].counters["rows_inserted"] == 40_000
+    assert phases["append"].counters["commits"] >= 4_000
+    assert phases["append"].postgres_cpu_seconds
+    assert "first batch appended after" in ran.stdout
 
 
 def test_more_producers_than_the_default_allows_get_their_connections(bench: Bench) -> None:
