@@ -135,6 +135,11 @@ def run(
     idle_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Give up reading when nothing new comes for so long")
     ] = 10,
+    trials: Annotated[int, typer.Option(help="How often all of it is done, each time on a fresh log")] = 1,
+    warm_up: Annotated[
+        int | None, typer.Option(help="Trials before these that are not kept [default: 1 when there are several]")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="A fresh Postgres for each trial, too")] = False,
     log: _LogFlag = "bigserial",
     place: Annotated[
         str,
@@ -199,7 +204,7 @@ def run(
     where = choose(what)
     news.info("place: %s, because %s", where.name, where.why)
     with folder.opened(results.new_run_id()) as run_folder:
-        result = execute(what, which, where, run_folder, display.watch(quiet=telling.quiet))
+        result = execute(what, which, where, run_folder, display.watch(quiet=telling.quiet), news.info)
 
     if not telling.quiet:
         print()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from bench import stats
 from bench.checker import KINDS, Fault, Verdict
 from bench.phase import Update, Watch
 from bench.results import Latency, Observed, Read, Result, Trial
@@ -109,9 +110,27 @@ class _Rate(ProgressColumn):
 def summary(result: Result) -> str:
     """What a person reads under the table."""
     lines: list[str] = []
-    for trial in result.trials:
-        lines += ["", *_phases(trial), "", verdict(trial)]
+    for number, trial in enumerate(result.trials, 1):
+        heading = [f"trial {number} of {len(result.trials)}"] if len(result.trials) > 1 else []
+        lines += ["", *heading, *_phases(trial), "", verdict(trial)]
+    if len(result.trials) > 1:
+        lines += ["", *_medians(result.trials)]
     return "\n".join(lines)
+
+
+def _medians(trials: Sequence[Trial]) -> Iterator[str]:
+    """What the trials come to together; nothing of trials that failed."""
+    if not all(trial.verdict.ok for trial in trials):
+        return
+    rates = {"append": [trial.append.events_per_second or 0 for trial in trials]}
+    for place, read in enumerate(trials[0].reads):
+        rates[_reading(read)] = [trial.reads[place].events_per_second or 0 for trial in trials]
+    for name, values in rates.items():
+        middle = stats.median(values)
+        yield (
+            f"{name:<{NAME_WIDTH}}  {middle.value:>11,.0f} events/s, the median of {len(values)} trials; "
+            f"95% interval {middle.low:,.0f} to {middle.high:,.0f}"
+        )
 
 
 def verdict(trial: Trial) -> str:

@@ -73,6 +73,12 @@ class Spec(BaseModel):
     """Of the random times and rollbacks: the same seed gives the same ones."""
     idle_timeout: Annotated[float, Field(gt=0)] = 10
     """Seconds without a new event after which reading is given up, counted from the producers' end when tailing."""
+    trials: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often all of it is done, each time on a fresh log."""
+    warm_up: Annotated[int | None, Field(ge=0, le=100)] = None
+    """Trials before these that are judged, but not kept; one when there are several trials."""
+    fresh: bool = False
+    """A fresh Postgres for each trial, too."""
     log: Annotated[str, Field(min_length=1)] = "bigserial"
     """The name of a log that ships, or the folder of another."""
     place: PlaceName = "auto"
@@ -193,6 +199,8 @@ class Spec(BaseModel):
 
     def _flags_fit_the_place(self) -> None:
         given = self.model_dump(exclude_none=True)
+        if self.fresh and self.dsn is not None:
+            raise ValueError("--fresh is for a Postgres that is started here: leave it or --dsn out")
         if self.dsn is not None:
             for name in ("set", "postgres_image", "pg_bin", "postgres_memory", "postgres_cpus"):
                 if given.get(name):
@@ -208,6 +216,11 @@ class Spec(BaseModel):
     def events_per_producer(self) -> int:
         """The limit: seq and value go from 0 to this minus 1."""
         return self.limit if self.limit is not None else self.insert_batch * (self.insert_loops or 100)
+
+    @property
+    def warm_ups(self) -> int:
+        """Trials that are not kept."""
+        return self.warm_up if self.warm_up is not None else int(self.trials > 1)
 
     @property
     def workers(self) -> int:

@@ -98,6 +98,9 @@ _OTHERS = (
     "rejoin",
     "cursor",
     "depth",
+    "trials",
+    "warm_up",
+    "fresh",
     "transaction_ms",
     "abort_rate",
     "seed",
@@ -112,8 +115,8 @@ def _default(name: str) -> object:
     return json.loads(json.dumps(Spec.model_fields[name].default))
 
 
-def _flag_value(value: object) -> str:
-    return f"{value[0]:g}..{value[1]:g}" if isinstance(value, list) else str(value)
+def _flag_value(value: object) -> object:
+    return f"{value[0]:g}..{value[1]:g}" if isinstance(value, list) else value
 
 
 def command(result: Result) -> str:
@@ -128,6 +131,8 @@ def command(result: Result) -> str:
         "place": result.environment.place,
         **{name: _flag_value(spec[name]) for name in _OTHERS if name in spec and spec[name] != _default(name)},
     }
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in flags.items()]
+    words = [
+        f"--{name.replace('_', '-')}" + (f" {value}" if value is not True else "") for name, value in flags.items()
+    ]
     words += [f"--set {name}={value}" for name, value in spec["set"].items()]
     return " ".join(["python -m bench run", *words])

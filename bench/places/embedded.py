@@ -85,7 +85,8 @@ def binaries(pg_bin: Path | None) -> Binaries:
 def postgres(programs: Binaries, folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
     """Run a new server in `folder` and yield its conninfo; in the end it is killed and its data is gone."""
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder / "data", ignore_errors=True)
+        for name in ("data", "socket"):
+            stack.callback(shutil.rmtree, folder / name, ignore_errors=True)
         with held():  # initdb takes half a second, and its own child would go on writing if it were killed
             init(programs, folder)
         with held():

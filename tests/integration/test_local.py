@@ -10,7 +10,7 @@ import psutil
 import psycopg
 import pytest
 
-from bench import results
+from bench import results, table
 from bench.places import embedded
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
@@ -74,6 +74,27 @@ def test_more_files_than_may_be_opened_are_refused(bench: Bench) -> None:
     )  # fmt: skip
     assert ran.returncode == 3
     assert "100 workers need 464 open files in the local place and 300 are allowed" in ran.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--fresh",)])
+def test_trials_are_whole_and_each_on_a_fresh_log(bench: Bench, words: tuple[str, ...]) -> None:
+    ran = bench(*SMALL, "--trials", "2", *words)
+    assert ran.returncode == 0, ran.stderr
+    result = stored(bench)
+    assert [trial.verdict.expected_events for trial in result.trials] == [600, 600]
+    assert [word for word in ran.stderr.splitlines() if word.startswith("trial")] == [
+        "trial to warm up", "trial 1 of 2", "trial 2 of 2",
+    ]  # fmt: skip
+    assert ran.stdout.count("events/s, the median of 2 trials; 95% interval") == 2
+    assert f"--trials 2{' --fresh' if words else ''}" in table.command(result)
+    nothing_is_left(bench)
+
+
+def test_a_warm_up_that_fails_is_told(bench: Bench) -> None:
+    broken = broken_log(bench.folder / "broken", (LOGS / "lossy.sql").read_text())
+    ran = bench(*SMALL, "--trials", "1", "--warm-up", "1", "--log", str(broken))
+    assert ran.returncode == 1
+    assert [trial.verdict.ok for trial in stored(bench).trials] == [False, False]
 
 
 @pytest.mark.parametrize("depth", ["1", "7"])
