@@ -284,7 +284,7 @@ class _Court:
         self.install()
         spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
         phase = self._workers(spec, "append", plan.producers(spec, self._log))
-        # That these are what is stored is proven by those who read them: to sort a large log takes longer than to fill it.
+        # Those who read it prove that this is what is stored; to sort a large log would take longer than to fill it.
         self._filled[schema] = _acknowledged(phase)
         control.settle(self._connection)
         self._connection.execute(f"ALTER SCHEMA {plan.SCHEMA} RENAME TO {schema}".encode())

@@ -20,7 +20,8 @@ PASSES = 5000
 
 AWAKE_SECONDS = 50e-6
 """A reader that is alone waits awake for so long: a virtual machine needs about as much to wake up a processor, twice a
-page."""
+page. Of a page larger than SMALL_PAGE the server needs longer than that."""
+SMALL_PAGE = 200
 
 LARGEST_PAGE = 2**31 - 1
 
@@ -79,6 +80,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
     kept = group or spec.cursor == "client"
     tails = spec.mode == "tail"
     number = spec.group or spec.consumers
+    alone = number == 1 and not tails
     return [
         ConsumerJob(
             name=f"{'member' if group else 'consumer'}-{read_batch}" + (f"-{index}" if number > 1 else ""),
@@ -92,7 +94,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             most_events=2 * spec.events + 1000,
             stop=STOP if tails else None,
             passes=PASSES if tails and log.promises.order == "etag" and not kept else 0,
-            awake_seconds=AWAKE_SECONDS if number == 1 and not tails and (spec.worker_cpus or 1) >= 1 else 0,
+            awake_seconds=AWAKE_SECONDS if read_batch <= SMALL_PAGE and alone and (spec.worker_cpus or 1) >= 1 else 0,
             rejoin_pages=spec.rejoin if group else 0,
         )
         for index in range(number)

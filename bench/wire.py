@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-SHORT_BYTES = 4096
+SHORT_BYTES = 256
+"""An answer that is no longer is looked up whole."""
 MOST_UNDERSTOOD = 256
 FIRST_BUFFER_BYTES = 1 << 17
 ROWS = 5
@@ -86,27 +87,34 @@ class Line:
         except OSError as error:
             raise _lost(error) from error
 
-    def count(self, call: bytes) -> int:
-        """Send a call that appends, and wait for the number of rows: the answer's only value, else its tag's.
+    def counter(self) -> Callable[[bytes], int]:
+        """Returns a function that sends a call that appends, and waits for the number of rows: the answer's only value,
+        else its tag's. It raises what `receive` raises.
 
-        Raises:
-            psycopg.Error: as for `receive`.
+        An answer that was understood once means the same again, and most are alike.
         """
-        try:
-            self._socket.sendall(call)
-            answer = self._socket.recv(SHORT_BYTES)
-        except OSError as error:
-            raise _lost(error) from error
-        # An answer that was understood once means the same again, and most are alike.
-        count = self._understood.get(answer)
-        if count is None:
-            self.buffer[: len(answer)] = answer
-            tagged = self.receive(len(answer))
-            value = self._only_value()
-            count = int(value) if value else tagged
-            if len(answer) == self._answered and len(self._understood) < MOST_UNDERSTOOD:
-                self._understood[answer] = count
+        send, receive, known = self._socket.sendall, self._socket.recv, self._understood.get
+
+        def count(call: bytes) -> int:
+            try:
+                send(call)
+                answer = receive(SHORT_BYTES)
+            except OSError as error:
+                raise _lost(error) from error
+            rows = known(answer)
+            return self._understand(answer) if rows is None else rows
+
         return count
+
+    def _understand(self, answer: bytes) -> int:
+        """Look at an answer that begins like this, and remember what it means if that is all of it."""
+        self.buffer[: len(answer)] = answer
+        tagged = self.receive(len(answer))
+        value = self._only_value()
+        rows = int(value) if value else tagged
+        if len(answer) == self._answered and len(self._understood) < MOST_UNDERSTOOD:
+            self._understood[answer] = rows
+        return rows
 
     def _only_value(self) -> bytes:
         for kind, start, _ in messages(self.buffer, self.rows_end):

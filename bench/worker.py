@@ -25,6 +25,8 @@ from bench.wire import Call, Line, can_speak, copy_message
 J = TypeVar("J", bound=Job)
 
 PROGRESS_SECONDS = 0.5
+MARK_BYTES = 2
+"""Digits that a marked number has at least."""
 CONNECT_SECONDS = 30
 
 _numbers = count()
@@ -130,8 +132,8 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
     """
     statement = Statement(connection, query)
     if can_speak(connection):
-        line, call = Line(connection), Call(statement.name, [pq.Format.TEXT] * parameters)
-        return lambda *values: line.count(call.message(*values))
+        count, call = Line(connection).counter(), Call(statement.name, [pq.Format.TEXT] * parameters)
+        return lambda *values: count(call.message(*values))
 
     def through_libpq(*values: bytes) -> int:
         result = statement.run(*values)
@@ -140,11 +142,39 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
     return through_libpq
 
 
+def single_caller(
+    connection: psycopg.Connection[Any], query: str, text: Callable[[int], bytes]
+) -> Callable[[int], int] | None:
+    """The same for a statement with one parameter, a text that holds a number twice: the function takes the number.
+
+    `text` makes the text for so many digits, with `%d` where the number belongs. All but the number is always the same,
+    so that is all that is put into the message. None where only libpq can speak.
+    """
+    if not can_speak(connection):
+        return None
+    count, call = Line(connection).counter(), Call(Statement(connection, query).name, [pq.Format.TEXT])
+    template, end = b"", 0
+
+    def append(number: int) -> int:
+        nonlocal template, end
+        if number >= end:
+            digits = len(str(number))
+            # Two bytes that no text has and no length, or more, mark the number while lengths are reckoned.
+            mark = b"\xff" * digits
+            message = call.message(text(digits).replace(b"%d", mark))
+            if digits < MARK_BYTES or message.count(mark) != 2:
+                return count(call.message(text(digits) % (number, number)))
+            template, end = message.replace(b"%", b"%%").replace(mark, b"%d"), 10**digits
+        return count(template % (number, number))
+
+    return append
+
+
 def copier(connection: psycopg.Connection[Any], query: str) -> Callable[[bytes], int]:
     """The same for a COPY FROM STDIN: the function takes all the data."""
     if can_speak(connection):
-        line = Line(connection)
-        return lambda rows: line.count(copy_message(query.encode(), rows))
+        count = Line(connection).counter()
+        return lambda rows: count(copy_message(query.encode(), rows))
 
     pgconn = connection.pgconn
     encoding = connection.info.encoding
@@ -218,27 +248,28 @@ class Meter:
 
     def __init__(self, clock: Clock) -> None:
         self._latency = histogram()
-        self._calls: list[int] = []
+        self.calls: list[float] = []
+        """Seconds that each call took since the last progress."""
         self._first_call_seconds = 0.0
         self.started_at = clock.now()
         self._started = time.perf_counter()
         self._cpu_started = time.process_time()
-        self._next_progress = self._started
+        self.next_progress = self._started
+        """When progress is to be told next (perf_counter); at first at once."""
         self._last_progress = 0
 
     def count(self, sent: float, now: float) -> bool:
         """Count a call sent at `sent` and answered `now` (perf_counter); True when it is time for `progress`."""
-        self._calls.append(int((now - sent) * 1e6) or 1)
-        if now < self._next_progress:
-            return False
-        if not self._first_call_seconds:
-            self._first_call_seconds = now - self._started
-        self._note_calls()
-        return True
+        self.calls.append(now - sent)
+        return now >= self.next_progress
 
     def progress(self, events: int) -> None:
-        """Tell the total so far at once, unless it was told already."""
-        self._next_progress = time.perf_counter() + PROGRESS_SECONDS
+        """Tell the total so far, unless it was told already. The first time is when the first call was answered."""
+        now = time.perf_counter()
+        if not self._first_call_seconds:
+            self._first_call_seconds = now - self._started
+        self.next_progress = now + PROGRESS_SECONDS
+        self._note_calls()
         if events != self._last_progress:
             self._last_progress = events
             say(Progress(events))
@@ -264,6 +295,6 @@ class Meter:
 
     def _note_calls(self) -> None:
         # A histogram takes many of one value at once, and many calls take the same number of microseconds.
-        for microseconds, calls in Counter(self._calls).items():
+        for microseconds, calls in Counter([int(seconds * 1e6) or 1 for seconds in self.calls]).items():
             self._latency.record_value(microseconds, calls)
-        self._calls.clear()
+        self.calls.clear()

@@ -29,6 +29,8 @@ class _Reading:
         self._job = job
         self._clock = clock
         self._ending = False
+        self._enough = 1 if job.passes else MANY
+        """So many events are looked at together; who remembers jumps needs to know when each page was asked for."""
         self._look: Iterator[None] = iter(())
         self.ledger = Ledger(job.limit, job.payload_bytes, job.passes)
         self.meter = Meter(clock)
@@ -72,27 +74,27 @@ class _Reading:
         return False
 
     def _take(self, sent: float, page: Page) -> None:
-        events = page.events
-        self.received += events
         now = time.perf_counter()
         if self.meter.count(sent, now):
             self.meter.progress(self.ledger.distinct_events)
-        waited = now - self.last_page_at
-        self.longest_wait_seconds = max(self.longest_wait_seconds, waited)
+        self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
         self.last_page_at = now
+        self.received += page.events
         if self._job.stop is not None:
-            step = max(1, events // DELAYS_A_PAGE)
-            here = int((self._clock.now() - POSTGRES_EPOCH) * 1e6)
-            for ctime in columns([page]).ctimes[::step].tolist():
-                self.delays.record_value(max(1, here - ctime), step)
+            self._note_delays(page)
         # A part of the work with each page: the server must not wait long for the question after this one.
         next(self._look, None)
-        self.ledger.take(page)
-        if self.ledger.unseen >= MANY or self._job.passes:
+        if self.ledger.take(page) >= self._enough:
             self.finish_look()
             self._look = self.ledger.look(self._clock.now() - (now - sent))
-        if self.received > self._job.most_events:
-            raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
+            if self.received > self._job.most_events:
+                raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
+
+    def _note_delays(self, page: Page) -> None:
+        step = max(1, page.events // DELAYS_A_PAGE)
+        here = int((self._clock.now() - POSTGRES_EPOCH) * 1e6)
+        for ctime in columns([page]).ctimes[::step].tolist():
+            self.delays.record_value(max(1, here - ctime), step)
 
     def finish_look(self) -> None:
         """Go to the end of the look that was begun."""

@@ -41,6 +41,8 @@ class _Number:
 
     def read(self, digits: Bytes) -> Numbers:
         """The number in each row of what is left of texts after their form was taken off."""
+        if len(self._powers) == 1:
+            return digits[:, self.place.start].astype(np.int64)
         numbers: Numbers = (digits[:, self.place] @ self._powers).astype(np.int64) + self._least
         return numbers
 

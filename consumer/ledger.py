@@ -62,14 +62,17 @@ class Ledger:
         self._examples: dict[Fault, list[Example]] = {}
         self._last: tuple[np.int64, np.int64] | None = None
         self._pages: list[Page] = []
-        self.unseen = 0
-        """Events put aside and not looked at."""
+        self._unseen = 0
         self._forms = Forms(self._is_healthy)
 
-    def take(self, page: Page) -> None:
-        """Put a page aside, to be looked at with those that come after it: many events cost less than one each."""
+    def take(self, page: Page) -> int:
+        """Put a page aside, to be looked at with those that come after it: many events cost less than one each.
+
+        Returns how many events have been put aside and not looked at.
+        """
         self._pages.append(page)
-        self.unseen += page.events
+        self._unseen += page.events
+        return self._unseen
 
     def look(self, at: float = 0) -> Iterator[None]:
         """Look at all that was put aside, part by part, so that something else can be done in between.
@@ -80,7 +83,7 @@ class Ledger:
             MisshapenError: a row has no etag, ctime or payload.
         """
         pages, self._pages = self._pages, []
-        events, self.unseen = self.unseen, 0
+        events, self._unseen = self._unseen, 0
         if not events:
             return
         alike = None

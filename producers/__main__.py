@@ -8,7 +8,7 @@ import psycopg
 
 from bench.records import Fate, ProducerJob, Range, ledgers, undone
 from bench.worker import Meter, Statement, fail, main, say, wait_at_gate
-from producers.append import WAYS
+from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
 
 
@@ -19,25 +19,11 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     account = _Account(producer)
     meter = Meter(wait_at_gate(connection, job.gate))
-    now = time.perf_counter
-    for first in range(0, job.limit, job.insert_batch):
-        last = min(first + job.insert_batch, job.limit) - 1
-        sent = now()
-        try:
-            appended = append(first, last)
-            account.note("acknowledged", first, last)
-        except RolledBack as rolled:
-            appended = rolled.appended
-            account.note("aborted", first, last)
-            account.undone += rolled.etags
-        except psycopg.OperationalError:
-            account.note("indeterminate", first, last)
-            account.tell()
-            raise
-        if appended != last - first + 1:
-            fail(f"the log took {appended} of the {last - first + 1} events of a batch and reported no error")
-        if meter.count(sent, now()):
-            meter.progress(last + 1)
+    first = 0
+    while first < job.limit:
+        first = _append_until_progress(append, job, first, account, meter)
+        if time.perf_counter() >= meter.next_progress:
+            meter.progress(first)
     acknowledged = account.closed("acknowledged")
     report = meter.finish(
         events=sum(last - first + 1 for _, first, last in acknowledged),
@@ -45,6 +31,42 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     )
     account.tell()
     say(report)
+
+
+def _append_until_progress(append: Append, job: ProducerJob, first: int, account: "_Account", meter: Meter) -> int:
+    """Append batch after batch from `first` on, until it is time to tell of it or one is rolled back. Returns the next.
+
+    Of each batch nothing but its time is noted. With one event a transaction, on processors that are all busy, anything
+    more would be measured with the transaction.
+    """
+    start, batch, limit = first, job.insert_batch, job.limit
+    now, note, until = time.perf_counter, meter.calls.append, meter.next_progress
+    last, sent = first, 0.0
+    try:
+        while first < limit:
+            last = min(first + batch, limit) - 1 if batch > 1 else first
+            sent = now()
+            appended = append(first, last)
+            answered = now()
+            note(answered - sent)
+            if appended != last - first + 1:
+                fail(f"the log took {appended} of the {last - first + 1} events of a batch and reported no error")
+            first = last + 1
+            if answered >= until:
+                break
+    except RolledBack as rolled:
+        note(now() - sent)
+        account.note("acknowledged", start, first - 1)
+        account.note("aborted", first, last)
+        account.undone += rolled.etags
+        return last + 1
+    except psycopg.OperationalError:
+        account.note("acknowledged", start, first - 1)
+        account.note("indeterminate", first, last)
+        account.tell()
+        raise
+    account.note("acknowledged", start, first - 1)
+    return first
 
 
 class _Account:
@@ -60,7 +82,9 @@ class _Account:
         """The events that follow one another with this fate."""
 
     def note(self, fate: Fate, first: int, last: int) -> None:
-        """Every batch in its turn: what is noted follows what was noted before."""
+        """Events in their turn, if there are any: what is noted follows what was noted before."""
+        if last < first:
+            return
         if fate != self._fate:
             self._close()
             self._fate, self._first = fate, first

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from bench.records import ProducerJob, Way
-from bench.worker import caller, copier
+from bench.worker import caller, copier, single_caller
 
 Append = Callable[[int, int], int]
 
@@ -70,8 +70,12 @@ def generate(connection: psycopg.Connection[Any], job: ProducerJob, producer: in
 
 def log_event(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
     """A JSON array goes through the log's own function: $1 is the array; yields how many rows it returned."""
-    call = caller(connection, job.sql, 1)
     size = job.payload_bytes
+    if job.insert_batch == 1:
+        one = single_caller(connection, job.sql, lambda digits: b"[%b]" % _template(producer, digits, size))
+        if one:
+            return lambda first, _: one(first)
+    call = caller(connection, job.sql, 1)
     return lambda first, last: call(b"[%b]" % payloads(producer, first, last, size, b","))
 
 

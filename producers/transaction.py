@@ -15,10 +15,8 @@ from producers.append import Append
 class RolledBack(Exception):  # noqa: N818 - what was asked for, not an error
     """A transaction that was rolled back, as the job wants some to be."""
 
-    def __init__(self, appended: int, etags: list[tuple[int, int]]) -> None:
+    def __init__(self, etags: list[tuple[int, int]]) -> None:
         super().__init__()
-        self.appended = appended
-        """Events that the server took before."""
         self.etags = etags
         """The etags that it had drawn, as (first, last)."""
 
@@ -55,6 +53,6 @@ def transactions(
             ]
         highest = max([highest, *(end for _, end in etags)])
         rollback.run()
-        raise RolledBack(appended, etags)
+        raise RolledBack(etags)
 
     return held
