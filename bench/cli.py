@@ -14,6 +14,7 @@ from bench import (
     byhand,
     cli_limits,
     cli_logs,
+    cli_results,
     comparison,
     comparison_table,
     display,
@@ -301,6 +302,7 @@ app.add_typer(cli_logs.app)
 app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
 app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
 app.command("limits", epilog=cli_limits.CODES)(cli_limits.limits_)
+app.command("export", epilog=CODES)(cli_results.export_)
 
 
 def main() -> None:

@@ -1,0 +1,37 @@
+"""The commands about stored results, and their flags. No logic."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import export, results
+from bench.errors import BadInputError
+
+
+def export_(
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of {', '.join(export.FORMATS)}")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result.json, or the folder that holds it")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it here [default: print it]", show_default=False)
+    ] = None,
+) -> None:
+    """Write a stored result in the format of another tool.
+
+    Markdown is added to the page of a GitHub job, too, where there is one (GITHUB_STEP_SUMMARY).
+    """
+    if format_ not in export.FORMATS:
+        raise BadInputError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
+    text = export.FORMATS[format_](results.load(result / "result.json" if result.is_dir() else result))
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if format_ == "markdown" and page:
+        with Path(page).open("a", encoding="utf-8") as file:
+            file.write(text)
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"--output {output}: {error.strerror}") from error
