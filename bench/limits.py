@@ -24,7 +24,7 @@ from bench.phase import Phase, Watch, carry_out
 from bench.place import Choice, open_site, refuse_full_disk
 from bench.places.folder import RunFolder
 from bench.places.site import Program, Site
-from bench.records import Job, Range
+from bench.records import ConsumerJob, Job, Range, Report
 from bench.results import Environment, store_text
 from bench.spec import Spec
 from bench.summary import Reader, seconds_of
@@ -39,6 +39,8 @@ FILLERS = 2
 INSERT_BATCH = 10_000
 SIZES = ((1000, 1.0), (100, 1.0), (10, 0.95))
 """Read batches, and how well the consumer must do beside pgbench."""
+PASSES = {1000: 3, 100: 1, 10: 1}
+"""The whole log is read so often for one measurement: once with large pages is over too soon."""
 SINGLES = 10
 """Producers that append one event a transaction, and pgbench's clients beside them."""
 
@@ -254,7 +256,7 @@ def _measures(court: "_Court", events: int, grown: int) -> list[_Measure]:
                 0.9,
                 f"consumer, {grown:,} events",
                 f"consumer, {events:,} events",
-                partial(court.read, 1000, grown, schema=GROWN),
+                partial(court.read, 1000, grown, schema=GROWN, passes=1),
                 partial(court.read, 1000, events),
             ),
             _Measure(
@@ -294,21 +296,29 @@ class _Court:
         control.settle(self._connection)
         self._connection.execute(f"ALTER SCHEMA {plan.SCHEMA} RENAME TO {schema}".encode())
 
-    def read(self, size: int, events: int, *, schema: str = READ, check: bool = True, sampled: bool = False) -> float:
+    def read(
+        self, size: int, events: int, *, schema: str = READ, check: bool = True, sampled: bool = False, passes: int = 0
+    ) -> float:
         """Events/s of our consumer."""
         spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
         (job,) = plan.consumers(spec, self._log, size)
-        phase = self._workers(spec, "read", [replace(job, schema=schema, check=check)], sampled=sampled)
+        job = replace(job, schema=schema, check=check)
+        passes = passes or PASSES[size]
+        reports = [self._read_once(spec, job, sampled=sampled) for _ in range(passes)]
+        self._memory[schema] = max(report.memory_bytes for report in reports)
+        return sum(report.events for report in reports) / sum(report.seconds for report in reports)
+
+    def _read_once(self, spec: Spec, job: ConsumerJob, *, sampled: bool) -> Report:
+        phase = self._workers(spec, "read", [job], sampled=sampled)
         (work,) = phase.works
-        if check:
-            written = self._filled[schema]
-            delivered = Reader(work.name, size, phase.works).delivered()
+        if job.check:
+            written = self._filled[job.schema]
+            delivered = Reader(work.name, 0, phase.works).delivered()
             if not checker.judge(Written(written), [delivered], Stored(written, 0)).ok:
-                raise OutsideError(f"there is nothing to compare: the consumer was not given what is in {schema}")
-        if work.report.events != FILLERS * spec.events_per_producer:
+                raise OutsideError(f"there is nothing to compare: the consumer was not given what is in {job.schema}")
+        if work.report.events != spec.events:
             raise OutsideError(f"there is nothing to compare: the consumer was given {work.report.events:,} events")
-        self._memory[schema] = work.report.memory_bytes
-        return work.report.events / work.report.seconds
+        return work.report
 
     def memory(self, schema: str) -> float:
         """The most that the consumer which read this log last had resident."""
@@ -324,9 +334,9 @@ class _Court:
 
     def pgbench_reads(self, size: int, events: int) -> float:
         """Events/s of pgbench."""
-        events = events // FILLERS * FILLERS
+        pages = -(-(events // FILLERS * FILLERS) // size)
         sql = plan.read_sql(self._log, size)
-        return size * self._pgbench(rivals.pgbench_reads(READ, sql, size, events))
+        return size * self._pgbench(rivals.pgbench_reads(READ, sql, size, pages, PASSES[size]))
 
     def pgbench_generates(self, clients: int, batch: int, loops: int, threads: int) -> float:
         """Events/s of pgbench, on an empty log."""
@@ -345,7 +355,8 @@ class _Court:
         """Events/s of a binary COPY."""
         events = events // FILLERS * FILLERS
         query = f"SELECT etag, ctime, payload FROM {self._log.table}"
-        return events / rivals.psql_seconds(self._site.run_program(rivals.psql_copies_out(READ, query)), events)
+        program = rivals.psql_copies_out(READ, query, PASSES[1000])
+        return events / rivals.psql_seconds(self._site.run_program(program), events)
 
     def psql_appends(self, events: int) -> float:
         """Events/s of one COPY, on an empty log."""

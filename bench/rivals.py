@@ -14,10 +14,10 @@ _TIME = re.compile(r"^Time: ([0-9.]+) ms", re.MULTILINE)
 _COPIED = re.compile(r"^COPY (\d+)$", re.MULTILINE)
 
 
-def pgbench_reads(schema: str, sql: str, read_batch: int, events: int) -> Program:
-    """Reads a log whose etags have no gaps from its start to its end; `sql` takes the cursor as $1."""
-    script = f"{_named(sql, last='bigint')};\n\\set last :last + {read_batch}\n"
-    return _pgbench(schema, script, clients=1, transactions=-(-events // read_batch), threads=1, last="0")
+def pgbench_reads(schema: str, sql: str, read_batch: int, pages: int, passes: int) -> Program:
+    """Reads a log of so many pages, whose etags have no gaps, from start to end; `sql` takes the cursor as $1."""
+    script = f"{_named(sql, last='bigint')};\n\\set last (:last + {read_batch}) % {pages * read_batch}\n"
+    return _pgbench(schema, script, clients=1, transactions=pages * passes, threads=1, last="0")
 
 
 def pgbench_generates(schema: str, sql: str, insert_batch: int, clients: int, loops: int, threads: int) -> Program:
@@ -48,9 +48,10 @@ def pgbench_rate(printed: str) -> float:
     return float(rate[1])
 
 
-def psql_copies_out(schema: str, query: str) -> Program:
-    """Reads all rows of a query with one binary COPY and throws them away."""
-    return _psql(schema, f"\\timing on\n\\copy ({query}) TO '/dev/null' (FORMAT binary)\n")
+def psql_copies_out(schema: str, query: str, passes: int) -> Program:
+    """Reads all rows of a query with one binary COPY, again and again, and throws them away."""
+    copy = f"\\copy ({query}) TO '/dev/null' (FORMAT binary)\n"
+    return _psql(schema, "\\timing on\n" + copy * passes)
 
 
 def psql_copies_in(schema: str, table: str, events: int) -> Program:
@@ -61,15 +62,15 @@ def psql_copies_in(schema: str, table: str, events: int) -> Program:
 
 
 def psql_seconds(printed: str, events: int) -> float:
-    """How long the COPY took.
+    """How long a COPY took that was timed, on the average.
 
     Raises:
-        OutsideError: it did not copy so many rows.
+        OutsideError: one did not copy so many rows.
     """
-    copied, took = _COPIED.findall(printed), _TIME.search(printed)
-    if not copied or int(copied[-1]) != events or not took:
+    copied, took = _COPIED.findall(printed), [float(milliseconds) for milliseconds in _TIME.findall(printed)]
+    if not took or set(copied) != {str(events)}:
         raise OutsideError(f"psql did not copy {events:,} rows: {printed.strip()}")
-    return float(took[1]) / 1000
+    return sum(took) / len(took) / 1000
 
 
 def _pgbench(schema: str, script: str, clients: int, transactions: int, threads: int, **variables: str) -> Program:

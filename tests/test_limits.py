@@ -24,9 +24,11 @@ tps = 1634.273000 (without initial connection time)
 
 def test_pgbench_makes_the_calls_that_workers_make() -> None:
     log = load("bigserial")
-    reads = rivals.pgbench_reads("bench_read", read_sql(log, 100), 100, 950)
-    assert reads.script == ("SELECT etag, ctime, payload FROM get_event(:last::bigint, 100);\n\\set last :last + 100\n")
-    assert "--transactions=10" in reads.words
+    reads = rivals.pgbench_reads("bench_read", read_sql(log, 100), 100, pages=10, passes=3)
+    assert reads.script == (
+        "SELECT etag, ctime, payload FROM get_event(:last::bigint, 100);\n\\set last (:last + 100) % 1000\n"
+    )
+    assert "--transactions=30" in reads.words
     assert reads.variables == {"PGOPTIONS": "-c search_path=bench_read"}
     spec = Spec(append="generate", set={})
     generates = rivals.pgbench_generates("bench", append_sql(spec, log), 50, 2, 3, 1)
@@ -46,6 +48,7 @@ def test_pgbench_that_did_not_do_all_is_no_rival() -> None:
 def test_psqls_time_is_of_all_rows() -> None:
     printed = "COPY 10\nTiming is on.\nCOPY 10\nTime: 2500.000 ms (00:02.500)\n"
     assert rivals.psql_seconds(printed, 10) == 2.5
+    assert rivals.psql_seconds(printed + "COPY 10\nTime: 1500.000 ms (00:01.500)\n", 10) == 2.0
     with pytest.raises(OutsideError, match="did not copy 11 rows"):
         rivals.psql_seconds(printed, 11)
 
