@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
+from textwrap import fill
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -18,6 +19,8 @@ from bench.results import Latency, Observed, Read, Result, Trial
 
 SECONDS_A_LINE = 5.0
 NAME_WIDTH = 10
+INDENT = 23
+LINE_WIDTH = 110
 
 
 def watch(*, quiet: bool) -> Watch:
@@ -207,12 +210,11 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:
     if observed is None or not events:
         return
     if observed.bottleneck:
-        yield f"  {name:<21}{observed.bottleneck}"
-    postgres = observed.postgres_cpu_seconds
-    cost = [f"{observed.workers_cpu_seconds / events * 1e6:.2f} CPU s of workers"]
-    if postgres is not None:
-        cost.insert(0, f"{postgres / events * 1e6:.2f} of Postgres")
-    told = [f"a million events: {', '.join(cost)}"]
+        yield _under(name, observed.bottleneck)
+    cost = f"{observed.workers_cpu_seconds / events * 1e6:.2f} CPU s of workers"
+    if observed.postgres_cpu_seconds is not None:
+        cost += f" and {observed.postgres_cpu_seconds / events * 1e6:.2f} of Postgres"
+    told = [f"a million events cost {cost}"]
     counted = observed.counters
     if counted.get("rows_inserted") and "wal_bytes" in counted:
         told.append(f"{counted['wal_bytes'] / events:.0f} bytes of WAL an event")
@@ -222,7 +224,12 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:
     looked_up = counted.get("blocks_hit", 0) + counted.get("blocks_read", 0)
     if looked_up:
         told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
-    yield f"{'':<23}{'; '.join(told)}"
+    yield _under("", "; ".join(told))
+
+
+def _under(name: str, words: str) -> str:
+    """Words under a phase, on as many lines as they need."""
+    return fill(words, LINE_WIDTH, initial_indent=f"  {name:<{INDENT - 2}}", subsequent_indent=" " * INDENT)
 
 
 def _readings(reads: Sequence[Read]) -> Iterator[str]:

@@ -43,7 +43,10 @@ def can_speak(connection: psycopg.Connection[Any]) -> bool:
     """Whether nothing is encrypted between us and the server."""
     if connection.pgconn.ssl_in_use:
         return False
-    encrypted = connection.execute("SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()").fetchone()
+    try:
+        encrypted = connection.execute("SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()").fetchone()
+    except psycopg.Error:  # a server that is only like PostgreSQL
+        return False
     return not (encrypted and encrypted[0])
 
 

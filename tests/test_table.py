@@ -59,7 +59,9 @@ def result(**changes: object) -> Result:
                         {**read, "read_batch": 10, "max_etag_gap": changes.get("gap", 1)},
                     ],
                     "verdict": changes.get("verdict") or OK,
-                    "telemetry": {"table_bytes": 200_000, "index_bytes": 50_000},
+                    "telemetry": {
+                        "table_bytes": 200_000, "index_bytes": 50_000, "phases": changes.get("phases") or {},
+                    },
                     "series": {},
                 }
             ],
@@ -106,6 +108,22 @@ TAILED = Verdict(
         Fault("reordered", "consumer-10-1", 1, 4, 77),
     ],
 )
+OBSERVED = {
+    "seconds": 1.0,
+    "samples": 4,
+    "bottleneck": "WAL flush: 61% of the backends' time; then Postgres's CPU 22%, several sessions on one page 12%, "
+    "the clients' next statement 4%",
+    "waits": [{"backend": "worker", "event": "IO:WalSync", "share": 0.61}],
+    "counters": {
+        "wal_bytes": 480_000, "rows_inserted": 2500, "checkpoints_timed": 0, "checkpoints_requested": 2,
+        "blocks_hit": 990, "blocks_read": 10,
+    },
+    "postgres_cpu_seconds": 0.01,
+    "postgres_memory_bytes": 2**27,
+    "workers_cpu_seconds": 0.002,
+    "worker_memory_bytes": 2**25,
+}  # fmt: skip
+SHORT = {**OBSERVED, "bottleneck": None, "counters": {}, "postgres_cpu_seconds": None}
 LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reordered=7, excused=["reordered"])
 
 
@@ -114,6 +132,7 @@ LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reorde
     [
         ("ok", result()),
         ("gap", result(gap=33)),
+        ("bounded", result(phases={"append": OBSERVED, "read 1000": SHORT})),
         ("failed", result(verdict=FAILED)),
         ("tailed", result(verdict=TAILED)),
         ("excused", result(verdict=LOSSY)),
