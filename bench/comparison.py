@@ -4,7 +4,6 @@ In a round every log appends, is read, and is read again while writers commit ou
 from the record that this returns, `comparison.json`.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench import blockers, control, environment, plan
 from bench.blockers import Blocked
@@ -24,7 +23,7 @@ from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
 from bench.places.site import Site
-from bench.results import Environment, Trial, new_run_id, store_text
+from bench.results import Environment, Trial, load_kept, new_run_id, store_text
 from bench.spec import Spec
 from bench.trial import carry_out_trial
 
@@ -202,13 +201,7 @@ def load_all_comparisons(runs: Path) -> list[Comparison]:
     Raises:
         BadInputError: one is none, or of another schema.
     """
-    found = []
-    for file in sorted(runs.glob(f"*/{FILE}")):
-        try:
-            found.append(Comparison.model_validate(json.loads(file.read_text(encoding="utf-8"))))
-        except (ValidationError, ValueError) as error:
-            raise BadInputError(f"{file} is no comparison of the schema bench.comparison/1") from error
-    return found
+    return load_kept(Comparison, runs, FILE)
 
 
 def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:

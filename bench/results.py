@@ -7,13 +7,15 @@ import json
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from hdrh.histogram import HdrHistogram
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.checker import Verdict
 from bench.errors import BadInputError, OutsideError
+
+M = TypeVar("M", bound=BaseModel)
 
 SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
 
@@ -262,3 +264,18 @@ def load(file: Path) -> Result:
 def load_all(folder: Path) -> list[Result]:
     """Read the results kept in a folder, oldest first."""
     return [load(file) for file in sorted(folder.glob("*/result.json"))]
+
+
+def load_kept(model: type[M], folder: Path, name: str) -> list[M]:
+    """Read the records of another kind that are kept in a folder as RUN_ID/NAME, oldest first.
+
+    Raises:
+        BadInputError: one is none, or of another schema.
+    """
+    found = []
+    for file in sorted(folder.glob(f"*/{name}")):
+        try:
+            found.append(model.model_validate_json(file.read_text(encoding="utf-8")))
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise BadInputError(f"{file} holds no record of the schema bench.{Path(name).stem}/1") from error
+    return found
