@@ -277,5 +277,6 @@ def load_kept(model: type[M], folder: Path, name: str) -> list[M]:
         try:
             found.append(model.model_validate_json(file.read_text(encoding="utf-8")))
         except (ValidationError, UnicodeDecodeError) as error:
-            raise BadInputError(f"{file} holds no record of the schema bench.{Path(name).stem}/1") from error
+            kind = Path(name).stem
+            raise BadInputError(f"{file} is no {kind} of the schema bench.{kind}/1") from error
     return found

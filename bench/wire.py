@@ -225,7 +225,7 @@ class Call:
 
 
 def _lost(error: OSError) -> psycopg.OperationalError:
-    return psycopg.OperationalError(f"the connection to the server was lost: {error.strerror}")
+    return psycopg.OperationalError(f"server closed the connection unexpectedly: {error.strerror}")
 
 
 def _error(body: bytes) -> psycopg.Error:

@@ -86,7 +86,7 @@ class _Reading:
         next(self._look, None)
         if self.ledger.take(page) >= self._enough:
             self.finish_look()
-            self._look = self.ledger.look(self._clock.now() - (now - sent))
+            self._look = self.ledger.look(self._clock.now() - (time.perf_counter() - sent))
             if self.received > self._job.most_events:
                 raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
 
