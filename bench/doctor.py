@@ -13,6 +13,7 @@ from bench.errors import BenchError
 from bench.place import FILES_A_WORKER, SPARE_FILES
 from bench.places import container, embedded, engine, folder, image
 from bench.spec import MAX_SCALE
+from bench.worker import processors
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _attempt(about: str, look: Callable[[], str], place: str) -> Finding:
 
 def _machine() -> str:
     memory = environment.memory_bytes() / 2**30
-    return f"{environment.cpu()}, {environment.cores()} cores, {memory:.0f} GiB, {environment.kernel()}"
+    return f"{environment.cpu()}, {processors()} cores, {memory:.0f} GiB, {environment.kernel()}"
 
 
 def _embedded() -> str:

@@ -1,6 +1,5 @@
 """What this machine is, and where a run takes place, in the words of a result."""
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from bench import control
 from bench.control import Connection
 from bench.files import PACKAGES
 from bench.results import Environment
+from bench.worker import processors
 
 DISTRIBUTION = "eventlog-bench"
 
@@ -21,7 +21,7 @@ def of(place: str, about: dict[str, str], connection: Connection) -> Environment
     return Environment(
         place=place,
         cpu=cpu(),
-        cores=cores(),
+        cores=processors(),
         memory_bytes=memory_bytes(),
         kernel=kernel(),
         python=python(),
@@ -41,13 +41,6 @@ def cpu() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_bytes() -> int:

@@ -22,6 +22,7 @@ from bench.place import Choice, open_site, refuse_full_disk
 from bench.places.folder import RunFolder
 from bench.results import Environment, load_kept, store_text
 from bench.spec import Spec
+from bench.worker import processors
 
 FILE = "limits.json"
 SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "1GB"}
@@ -153,7 +154,7 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
     def rates(name: str, target: float, ours: str, theirs: str, *both: Callable[[], float]) -> _Measure:
         return _Measure(contest(name, target, ours, theirs, "events/s"), *both)
 
-    threads = min(environment.cores(), FILLERS)
+    threads = min(processors(), FILLERS)
     loops = events // FILLERS // INSERT_BATCH or 1
     found = [
         rates(
