@@ -19,9 +19,7 @@ PASSES = 5000
 """A tailing consumer remembers so many jumps over etags, to tell the story of those that skipped an event."""
 
 AWAKE_SECONDS = 50e-6
-"""A reader that is alone waits awake for so long: a virtual machine needs about as much to wake up a processor, twice a
-page. Of a page larger than SMALL_PAGE the server needs longer than that."""
-SMALL_PAGE = 200
+"""A reader that is alone waits awake for so long: a virtual machine needs about as much to wake up a processor."""
 
 LARGEST_PAGE = 2**31 - 1
 
@@ -94,7 +92,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             most_events=2 * spec.events + 1000,
             stop=STOP if tails else None,
             passes=PASSES if tails and log.promises.order == "etag" and not kept else 0,
-            awake_seconds=AWAKE_SECONDS if read_batch <= SMALL_PAGE and alone and (spec.worker_cpus or 1) >= 1 else 0,
+            awake_seconds=AWAKE_SECONDS if alone and (spec.worker_cpus or 1) >= 1 else 0,
             rejoin_pages=spec.rejoin if group else 0,
         )
         for index in range(number)

@@ -4,6 +4,7 @@ Knows nothing of where it runs. It speaks libpq's own calls, because a statement
 that it needs, and anything more would be measured with it.
 """
 
+import ctypes
 import gc
 import os
 import sys
@@ -29,6 +30,11 @@ MARK_BYTES = 2
 """Digits that a marked number has at least."""
 CONNECT_SECONDS = 30
 
+_KEPT_BYTES = 256 << 20
+"""So much memory that is not used is kept, instead of being given back and taken, page fault by page fault, each batch."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""From glibc's malloc.h."""
+
 _numbers = count()
 _SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_IN)
 
@@ -46,6 +52,7 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
         fail(f"BENCH_JOB holds a {type(job).__name__}, which is another program's")
     # Pages of rows are no cycles, and looking for cycles in them costs more than a page's gaps.
     gc.disable()
+    _keep_memory()
     try:
         with connect(job) as connection:
             work(connection, job)
@@ -57,6 +64,13 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail("the orchestrator is gone")
     sys.exit(0)
+
+
+def _keep_memory() -> None:
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES >> 3)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def connect(job: Job) -> psycopg.Connection[Any]:

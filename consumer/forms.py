@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.rows import FRAME, Bytes, Columns, Numbers, ctimes_of, etags_of
+from consumer.rows import FRAME, Bytes, Columns, Numbers, ctimes_of, etags_of, words
 
 Numbered = tuple[Numbers, Numbers]
 """Producer and seq of each event, in the order of their delivery; each value is its seq."""
@@ -20,8 +20,12 @@ TILES_BYTES = 60_000
 """So much is compared at once at most. More would leave a processor's nearer caches, and let the server wait."""
 MOST_FORMS = 64
 """Forms of one length that are remembered: each number of digits of a producer and of a seq has one."""
-_MOST_DIGITS = 15
-"""So that a sum of digits times powers of ten is exact in floating point."""
+_MOST_DIGITS = 16
+"""Two words of them."""
+_WORD = 8
+"""Bytes."""
+_PAIRS = 0x000000FF_000000FF
+"""The lowest byte of each half of a word."""
 _KEYS = tuple(re.compile(rb'"%s"\s*:\s*([0-9]+)' % key) for key in (b"producer", b"seq", b"value"))
 
 
@@ -30,7 +34,6 @@ class _Number:
 
     def __init__(self, start: int, end: int) -> None:
         self.place = slice(start, end)
-        self._powers = 10.0 ** np.arange(end - start - 1, -1, -1)
         # JSON has no numbers that begin with a 0, except for 0 itself.
         self.leading = int(end - start > 1)
         self._least = self.leading * 10 ** (end - start - 1)
@@ -39,12 +42,32 @@ class _Number:
         """The same number, so many places further on."""
         return _Number(self.place.start + places, self.place.stop + places)
 
+    def windows(self, digits: Bytes) -> list[Numbers]:
+        """The digits in each row of what is left of texts after their form was taken off, eight in a word, last first.
+
+        A key's seven characters, or more, stand before a number, and nothing is left of them.
+        """
+        ends = range(self.place.stop, self.place.start, -_WORD)
+        return [words(digits, end - _WORD, "<i8") for end in ends]
+
     def read(self, digits: Bytes) -> Numbers:
-        """The number in each row of what is left of texts after their form was taken off."""
-        if len(self._powers) == 1:
+        """The number in each row."""
+        if self.place.stop - self.place.start == 1:
             return digits[:, self.place.start].astype(np.int64)
-        numbers: Numbers = (digits[:, self.place] @ self._powers).astype(np.int64) + self._least
+        last, *front = self.windows(digits)
+        numbers: Numbers = _worth(last) + self._least
+        if front:
+            numbers += _worth(front[0]) * 10**_WORD
         return numbers
+
+
+def _worth(window: Numbers) -> Numbers:
+    """The numbers that eight digits make, the first one in the lowest byte: two, four and eight are taken together.
+
+    Source: Johnny Lee's fast_atoi, told in D. Lemire, "Quickly parsing eight digits", 2018. No sum leaves its byte.
+    """
+    pairs = window * 10 + (window >> 8)
+    return ((pairs & _PAIRS) * (100 + (1_000_000 << 32)) + ((pairs >> 16) & _PAIRS) * (1 + (10_000 << 32))) >> 32
 
 
 class _Form(NamedTuple):
@@ -78,40 +101,28 @@ class _Tiles:
         least[FRAME], more[FRAME] = row[FRAME], 0
         least[payload_at - 1], more[payload_at - 1] = row[payload_at - 1], 0
         least[payload], more[payload] = form.least, form.more
-        self._producer, self._seq, value = (
+        self._producer, self._seq, self._value = (
             number.behind(payload_at) for number in (form.producer, form.seq, form.value)
         )
         rows = max(1, TILES_BYTES // len(row))
         self.size = len(row)
         self._least, self._more = np.tile(least, rows), np.tile(more, rows)
-        # The digits of a value are as far behind those of its seq, or before them, as these two are apart.
-        first, second = sorted((self._seq.place, value.place), key=lambda place: place.start)
-        self._shift = second.start - first.start
-        same = np.zeros_like(least)
-        same[first] = 0xFF
-        self._same = np.tile(same, rows)
-        self._unlike = np.empty_like(self._least)
 
     def read(self, received: Bytes) -> Generator[None, None, Numbered | None]:
         """Read rows, part by part; None when one of them is not like the others."""
         size = len(self._least)
         digits = np.empty_like(received)
         for start in range(0, len(received), size):
-            if not self._take_form_off(received[start : start + size], digits[start : start + size]):
+            part = digits[start : start + size]
+            np.subtract(received[start : start + size], self._least[: len(part)], out=part)
+            if (part > self._more[: len(part)]).any():
                 return None
             yield
         rows = digits.reshape(-1, self.size)
+        values = self._value.windows(rows)
+        if any((seq != value).any() for seq, value in zip(self._seq.windows(rows), values, strict=True)):
+            return None
         return self._producer.read(rows), self._seq.read(rows)
-
-    def _take_form_off(self, rows: Bytes, digits: Bytes) -> bool:
-        """Put into `digits` what rows have beside their form; False when one of them is not healthy."""
-        size, shift = len(rows), self._shift
-        np.subtract(rows, self._least[:size], out=digits)
-        if (digits > self._more[:size]).any():
-            return False
-        unlike = np.bitwise_xor(digits[shift:], digits[:-shift], out=self._unlike[: size - shift])
-        unlike &= self._same[: size - shift]
-        return not unlike.max()
 
 
 def _form(text: bytes) -> _Form | None:
@@ -174,7 +185,8 @@ class Forms:
                 tried += 1
                 digits = texts - form.least
                 fits = form.fits(digits)
-                producers[places[fits]], seqs[places[fits]] = form.read(digits[fits])
+                if fits.any():
+                    producers[places[fits]], seqs[places[fits]] = form.read(digits[fits])
                 if fits.all() and len(texts) == events and rows.first is not None:
                     self._latest = _Tiles(form, rows.first, rows.payload_at)
                 texts, places = texts[~fits], places[~fits]  # noqa: PLW2901 - what is left

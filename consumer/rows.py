@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from bench.wire import messages
@@ -93,10 +92,10 @@ def columns(pages: Sequence[Page]) -> Columns:
         raise MisshapenError("a row without an etag, a ctime or a payload")
     size = len(received) // events
     rows = everything.reshape(events, size) if _follow_each_other(starts, size, len(received)) else None
-    heads = everything[starts[:, None] + np.arange(_PAYLOAD)] if rows is None else rows[:, :_PAYLOAD]
+    heads = everything[starts[:, None] + np.arange(_PAYLOAD)] if rows is None else rows
     if (heads[:, _LENGTHS] != _EIGHTS).any():
         raise MisshapenError("a row without an etag or a ctime")
-    lengths = big_endian(heads, _PAYLOAD - 4, ">i4")
+    lengths = words(heads, _PAYLOAD - 4, ">i4")
     texts = []
     for length in np.unique(lengths).tolist():
         if length < version:
@@ -113,19 +112,19 @@ def columns(pages: Sequence[Page]) -> Columns:
 
 def etags_of(rows: Bytes) -> Numbers:
     """The etags of rows that begin with well-formed heads."""
-    return big_endian(rows, _ETAG, ">i8")
+    return words(rows, _ETAG, ">i8")
 
 
 def ctimes_of(rows: Bytes) -> Numbers:
     """Their ctimes."""
-    return big_endian(rows, _CTIME, ">i8")
+    return words(rows, _CTIME, ">i8")
 
 
-def big_endian(rows: Bytes, place: int, of: str) -> Numbers:
-    """The numbers at a place in each row; `of` is their type in numpy's words."""
-    first = rows[:1, place : place + int(of[-1])].view(of)
-    numbers: Numbers = as_strided(first, (len(rows),), rows.strides[:1], writeable=False).astype(np.int64)
-    return numbers
+def words(rows: Bytes, place: int, of: str) -> Numbers:
+    """The word at a place in each row, of which there must be one; `of` is its type as numpy calls it. Rows follow each
+    other without gaps.
+    """
+    return np.ndarray((len(rows),), of, rows, place, rows.shape[1:]).astype(np.int64)
 
 
 def last_row(received: bytes | bytearray, end: int, first: int, columns: int) -> list[bytes | None]:
