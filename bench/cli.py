@@ -11,7 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from bench import (
+    ab,
     byhand,
+    cli_gate,
     cli_limits,
     cli_logs,
     cli_results,
@@ -24,6 +26,7 @@ from bench import (
     logs,
     pages,
     plan,
+    regression_table,
     results,
     spec,
     table,
@@ -31,6 +34,7 @@ from bench import (
 from bench.cli_logs import CODES, RUNS
 from bench.environment import bench_version
 from bench.errors import BadInputError, BenchError, OutsideError
+from bench.flags import given
 from bench.place import choose
 from bench.places import folder
 from bench.run import execute
@@ -183,13 +187,7 @@ def run(
 
     A flag that is not given comes from --spec, if it is there, or has its default.
     """
-    flags = {name: value for name, value in context.params.items() if _is_given(context, name)}
-    if "read_batch" in flags:
-        flags["read_batch"] = cli_logs.numbers("--read-batch", read_batch)
-    if settings:
-        flags["set"] = dict(_name_and_value(setting) for setting in settings)
-    for name in ("settings", "spec_file"):
-        flags.pop(name, None)
+    flags, spec_file = given(context)
     telling = spec.make_telling(flags, spec_file)
     context.find_root().obj = telling
     what = spec.make(flags, spec_file)
@@ -242,6 +240,9 @@ def table_(
     measured = limits.load_all_limits(source)
     if measured:
         sections["limits"] = "\n\n".join(limits_table.whole(each) for each in measured)
+    calibrated = [each for each in ab.load_all(source) if each.calibration]
+    if calibrated and calibrated[-1].calibration:
+        sections["calibration"] = regression_table.calibration(calibrated[-1], calibrated[-1].calibration)
     if not sections:
         raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
     for file in files or [Path("results/README.md")]:
@@ -302,6 +303,9 @@ app.add_typer(cli_logs.app)
 app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
 app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
 app.command("limits", epilog=cli_limits.CODES)(cli_limits.limits_)
+app.command("ab", epilog=cli_gate.GATE_CODES)(cli_gate.ab_)
+app.add_typer(cli_gate.baselines)
+app.command("compare", epilog=cli_gate.GATE_CODES)(cli_gate.compare_)
 app.command("export", epilog=CODES)(cli_results.export_)
 
 
@@ -313,18 +317,6 @@ def main() -> None:
 
 def _file_asks_for_debug(context: Any) -> bool:
     return isinstance(context.obj, spec.Telling) and context.obj.debug
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
-
-
-def _name_and_value(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise BadInputError(f"--set {text!r}: give name=value, like shared_buffers=2GB")
-    return name.strip().lower(), value.strip()
 
 
 def _refuse_unwritable(file: Path | None) -> None:

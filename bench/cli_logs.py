@@ -9,6 +9,7 @@ import typer
 
 from bench import comparison, comparison_table, display, log_check, logs, selftest, spec
 from bench.errors import BadInputError
+from bench.flags import numbers
 from bench.place import choose
 from bench.places import folder
 from bench.results import new_run_id
@@ -131,15 +132,3 @@ def compare_logs(
         kept = comparison.store(found, output)
     print(comparison_table.short([found]) if short else comparison_table.whole(found))
     print(f"comparison: {kept}")
-
-
-def numbers(flag: str, text: str) -> list[int]:
-    """Read numbers with commas between them.
-
-    Raises:
-        BadInputError: they are none.
-    """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise BadInputError(f"{flag} {text!r}: give numbers with commas between them, like 1000,100,10") from error

@@ -24,10 +24,8 @@ def export_(
     if format_ not in export.FORMATS:
         raise BadInputError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
     text = export.FORMATS[format_](results.load(result / "result.json" if result.is_dir() else result))
-    page = os.environ.get("GITHUB_STEP_SUMMARY")
-    if format_ == "markdown" and page:
-        with Path(page).open("a", encoding="utf-8") as file:
-            file.write(text)
+    if format_ == "markdown":
+        to_summary(text)
     if output is None:
         print(text, end="")
         return
@@ -35,3 +33,11 @@ def export_(
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInputError(f"--output {output}: {error.strerror}") from error
+
+
+def to_summary(markdown: str) -> None:
+    """Add a text to the page of a GitHub job, where there is one."""
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if page:
+        with Path(page).open("a", encoding="utf-8") as file:
+            file.write(markdown)

@@ -3,6 +3,8 @@
 Nothing that is timed goes through it.
 """
 
+import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
@@ -14,6 +16,7 @@ from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
 from bench.plan import GATE, SCHEMA, cursor_columns, read_sql
+from bench.records import SESSION
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -24,6 +27,7 @@ _OURS = "eventlog-bench: dropped after the run "
 _TYPES = ({20: "bigint"}, {1114: "timestamp", 1184: "timestamptz"}, {114: "json", 3802: "jsonb"})
 """What get_event must yield as etag, ctime and payload, by the oid of the type."""
 _RESERVED_CONNECTIONS = 5
+FSYNCS = 20
 
 _SETTINGS_THAT_DIFFER: LiteralString = """
     SELECT name, current_setting(name) FROM pg_settings
@@ -232,6 +236,31 @@ def wal_position(connection: Connection) -> int | None:
         row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
         return int(row[0]) if row else None
     return None
+
+
+def fsync_ms(connection: Connection) -> float | None:
+    """Median of how long a commit takes that writes one small record; None on a server that may not write one.
+
+    What is measured is the way that a log's commits take: through Postgres, to its disk, wherever that is.
+    """
+    commits = []
+    try:
+        for _ in range(FSYNCS):
+            connection.execute("BEGIN; SET LOCAL synchronous_commit TO on")
+            connection.execute("SELECT pg_logical_emit_message(true, 'bench', '')")
+            began = time.perf_counter()
+            connection.execute("COMMIT")
+            commits.append(time.perf_counter() - began)
+    except psycopg.Error:
+        connection.rollback()
+        return None
+    return statistics.median(commits) * 1e3
+
+
+def session(connection: Connection) -> dict[str, str]:
+    """The settings that workers' sessions must have as well as this one."""
+    rows = [connection.execute("SELECT current_setting(%s)", [name]).fetchone() for name in SESSION]
+    return {name: str(row[0]) for name, row in zip(SESSION, rows, strict=True) if row}
 
 
 def _check_server(connection: Connection, log: Log) -> None:

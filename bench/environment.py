@@ -14,6 +14,8 @@ from bench.results import Environment
 from bench.worker import processors
 
 DISTRIBUTION = "eventlog-bench"
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where a container, or a job of a CI system, sees its own."""
 
 
 def of(place: str, about: dict[str, str], connection: Connection) -> Environment:
@@ -29,6 +31,9 @@ def of(place: str, about: dict[str, str], connection: Connection) -> Environment
         git_revision=git_revision(),
         postgres=control.version(connection),
         settings=control.settings_that_differ(connection),
+        fsync_ms=control.fsync_ms(connection),
+        governor=_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        limits=control_group_limits(),
         about=about,
     )
 
@@ -41,6 +46,19 @@ def cpu() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def control_group_limits() -> dict[str, str]:
+    """What this process's control group limits (cgroup v2), by the names of its files."""
+    found = {name: _line(_CONTROL_GROUP / name) for name in ("cpu.max", "memory.max", "io.max")}
+    return {name: text for name, text in found.items() if text and not text.startswith("max")}
+
+
+def _line(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def memory_bytes() -> int:

@@ -17,3 +17,9 @@ class OutsideError(BenchError):
     """Something that the harness needs is missing or broke: Docker, Postgres, disk, a worker."""
 
     exit_code = 3
+
+
+class NotComparableError(BenchError):
+    """Two results that say nothing about each other, or one that is not there."""
+
+    exit_code = 5

@@ -5,6 +5,7 @@ Knows the folder's contract. Does not know where or how the log will be run.
 
 import shutil
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,6 +81,11 @@ class Log(_Part):
     """The folder's name."""
     schema_sql: str
     """The contents of schema.sql."""
+
+    @property
+    def sha256(self) -> str:
+        """A hash of schema.sql: another one is another log."""
+        return sha256(self.schema_sql.encode()).hexdigest()
 
     @field_validator("cursor")
     @classmethod

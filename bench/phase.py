@@ -2,11 +2,13 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
-from bench.control import Connection, cancel, gate
+from msgspec.structs import asdict
+
+from bench.control import Connection, cancel, gate, session
 from bench.errors import OutsideError
 from bench.places.site import Ended, Messages, StartWorkers
 from bench.plan import STOP
@@ -94,6 +96,7 @@ def carry_out(
         for _ in _listen(messages, heard):
             if all(each.ready for each in heard.values()):
                 break
+        _refuse_differences(heard.values(), session(connection))
         stack.enter_context(observe())
         opened_at = time.time()
         open_gate()
@@ -116,6 +119,25 @@ def carry_out(
         name: Phase([_work(each) for each in workers if each.report], series[name], opened_at)
         for name, workers in here.items()
     }
+
+
+def _refuse_differences(workers: Iterable[_Heard], settings: dict[str, str]) -> None:
+    """Refuse to measure when a worker does not do what it was asked to, or not under the settings that all have."""
+    for each in workers:
+        if each.ready is None:
+            continue
+        asked, echoed = asdict(each.job), asdict(each.ready.job)
+        differences = [
+            f"{key} is {echoed.get(key)!r}, not {asked[key]!r}" for key in asked if asked[key] != echoed.get(key)
+        ]
+        expected = {**settings, "schema": each.job.schema}
+        differences += [
+            f"its session has {name} = {each.ready.session.get(name)!r}, not {value!r}"
+            for name, value in expected.items()
+            if each.ready.session.get(name) != value
+        ]
+        if differences:
+            raise OutsideError(f"{each.job.name} did not take its job as it was given: {'; '.join(differences)}")
 
 
 class _Readers:

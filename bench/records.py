@@ -92,6 +92,10 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 Job = ProducerJob | ConsumerJob
 
 
+SESSION = ("server_version", "synchronous_commit", "default_transaction_isolation", "plan_cache_mode", "jit")
+"""Settings that all sessions of a run must agree on: a role, an environment or a pooler can change them for some."""
+
+
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ready"):
     """Connected and waiting at the gate."""
 
@@ -99,6 +103,10 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """The database's clock minus this worker's."""
     round_trip_ms: float
     """The quickest round trip seen while measuring it: the offset is right to half of this."""
+    job: Job
+    """What this worker is going to do, as it understood it."""
+    session: dict[str, str]
+    """The settings of `SESSION` as it has them, and its schema."""
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="progress"):

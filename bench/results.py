@@ -184,8 +184,14 @@ class Environment(_Model):
     postgres: str
     settings: dict[str, str]
     """Postgres settings that are not at their default."""
+    fsync_ms: float | None = None
+    """Median of how long this Postgres takes to have a little WAL on disk."""
+    governor: str | None = None
+    """What sets the processors' clock; None where that cannot be seen."""
+    limits: dict[str, str] = {}
+    """What a control group allows the orchestrator, and with it local workers and a local Postgres."""
     about: dict[str, str]
-    """Images and their ids, or the folder of the programs."""
+    """Images and their ids, or the folder of the programs; the disk under the data folder."""
 
 
 class Result(_Model):
@@ -198,6 +204,8 @@ class Result(_Model):
     """Every value that was in force, defaults too; a password is left out of the dsn."""
     sql: dict[str, str]
     """The statements that workers ran."""
+    log_sha256: str = ""
+    """Of the log's schema.sql."""
     environment: Environment
     trials: list[Trial]
 

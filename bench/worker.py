@@ -20,7 +20,7 @@ import psycopg
 from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
-from bench.records import Job, Progress, Ready, Record, Report, decode_job, encode_record
+from bench.records import SESSION, Job, Progress, Ready, Record, Report, decode_job, encode_record
 from bench.wire import Call, Line, can_speak, copy_message
 
 J = TypeVar("J", bound=Job)
@@ -31,7 +31,7 @@ MARK_BYTES = 2
 CONNECT_SECONDS = 30
 
 _KEPT_BYTES = 256 << 20
-"""So much memory that is not used is kept, instead of being given back and taken, page fault by page fault, each batch."""
+"""So much memory is kept when it is free, not given back and taken again each batch, page fault by page fault."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """From glibc's malloc.h."""
 
@@ -235,16 +235,30 @@ class Clock:
         return time.time() + self.offset_seconds
 
 
-def wait_at_gate(connection: psycopg.Connection[Any], key: int) -> Clock:
+def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
     """Say that this worker is ready and return when the orchestrator lets all of them go."""
     clock = Clock(connection)
     gate = Statement(
         connection,
         "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text",
     )
-    say(Ready(clock_offset_ms=clock.offset_seconds * 1e3, round_trip_ms=clock.round_trip_seconds * 1e3))
-    gate.run(b"%d" % key)
+    say(
+        Ready(
+            clock_offset_ms=clock.offset_seconds * 1e3,
+            round_trip_ms=clock.round_trip_seconds * 1e3,
+            job=job,
+            session=_session(connection),
+        )
+    )
+    gate.run(b"%d" % job.gate)
     return clock
+
+
+def _session(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    asked = ["current_schema()::text", *(f"current_setting('{name}')" for name in SESSION)]
+    result = Statement(connection, f"SELECT {', '.join(asked)}").run()
+    found = [result.get_value(0, column) or b"" for column in range(len(asked))]
+    return {name: value.decode() for name, value in zip(("schema", *SESSION), found, strict=True)}
 
 
 def histogram() -> HdrHistogram:

@@ -116,7 +116,7 @@ class _GaveUp(Exception):  # noqa: N818 - a finding, not an error
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
-    reading = _Reading(job, wait_at_gate(connection, job.gate))
+    reading = _Reading(job, wait_at_gate(connection, job))
     stopped = None
     try:
         done = reading.session(connection)
@@ -145,7 +145,7 @@ def _rehearse() -> None:
 
 def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Read the log to its first end and look at nothing."""
-    meter = Meter(wait_at_gate(connection, job.gate))
+    meter = Meter(wait_at_gate(connection, job))
     events = 0
     reads = source(connection, job)
     for sent, page in pages(reads, job):

@@ -18,7 +18,7 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     account = _Account(producer)
-    meter = Meter(wait_at_gate(connection, job.gate))
+    meter = Meter(wait_at_gate(connection, job))
     first = 0
     while first < job.limit:
         first = _append_until_progress(append, job, first, account, meter)

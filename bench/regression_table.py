@@ -1,0 +1,169 @@
+"""Comparisons in the words that people read: metric by metric, and what it comes to."""
+
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from bench import metrics, regression
+from bench.ab import Ab
+from bench.calibration import Calibration
+from bench.compare import Compared, differences
+from bench.regression import Change, Rules
+from bench.results import Result
+
+BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
+"""What a comment on a pull request is found by, to be replaced by the next one."""
+TERMINAL, MARKDOWN = "simple", "github"
+
+
+def comparison(found: Compared, before: Result, after: Result, form: str = TERMINAL) -> str:
+    """What `bench compare` says."""
+    head = f"before: {_who(before)}\nafter:  {_who(after)}" if form == TERMINAL else _markdown_heads(before, after)
+    parts = [head]
+    if found.word == "not comparable":
+        parts.append(_differences(found.differences, "not alike, and must be", form))
+    if found.allowed:
+        parts.append(_differences(found.allowed, "not alike, and allowed", form))
+    if found.changes:
+        parts.append(_changes(found.changes, found.visible, ("before", "after"), form))
+    parts.append(f"{_strong(found.word, form)}: {_because(found, before, after)}")
+    return "\n\n".join(parts)
+
+
+def commented(text: str) -> str:
+    """A text for a pull request, between markers."""
+    return f"{BEGIN}\n\n{text}\n\n{END}\n"
+
+
+def sides(ab: Ab, rules: Rules, form: str = TERMINAL) -> tuple[str, regression.Word]:
+    """What `bench ab` says, and its word."""
+    of_a, of_b = metrics.of(ab.a), metrics.of(ab.b)
+    changes = regression.judge(of_a, of_b, rules)
+    word = regression.outcome(changes, ab.trials)
+    visible = regression.visible(of_a, of_b, ab.trials) if ab.trials >= regression.MIN_TRIALS else {}
+    differ = differences(ab.a, ab.b)
+    parts = [
+        _differences(differ, "a and b differ in", form, ("a", "b")) if differ else "a and b are alike",
+        _changes(changes, visible, ("a", "b"), form),
+        f"{_strong(word, form)}: {_sentence(word, changes, visible, ab.trials)}",
+    ]
+    return "\n\n".join(parts), word
+
+
+def calibration(ab: Ab, found: Calibration) -> str:
+    """What the gate makes of the noise of a machine: two tables in markdown, and where that was."""
+    simulated = [
+        {
+            "appending is slower by": f"{each.slowdown:.0%}",
+            "regressed": f"{each.regressed:.1%}",
+            "inconclusive": f"{each.inconclusive:.1%}",
+            "no worse": f"{each.no_worse:.1%}",
+            "trials a side": f"{each.trials:g}",
+        }
+        for each in found.simulated
+    ]
+    names = [name for name in next(iter(found.visible.values())) if not name.endswith("_ms")]
+    visible = [
+        {"trials a side": trials, **{f"{name} slower by": _percent(seen[name]) for name in names}}
+        for trials, seen in found.visible.items()
+    ]
+    where = ab.a.environment
+    return "\n\n".join(
+        [
+            tabulate(simulated, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
+            tabulate(visible, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
+            f"- `{ab.command}`: {where.cpu}, {where.cores} cores, PostgreSQL {where.postgres}, {where.place}; "
+            f"{ab.trials} trials a side, run {ab.run_id}.\n"
+            f"- First table: {found.comparisons:,} comparisons a line, their trials drawn from those in stretches of "
+            f"one block, with a threshold of {found.threshold:.0%}, ended when the intervals reached "
+            f"{found.precision:.0%} to either side or after {found.max_trials} trials a side. "
+            "The first line are false alarms.\n"
+            "- Second table: the smallest slowdown that is significant nine times in ten, corrected for all metrics.",
+        ]
+    )
+
+
+def _changes(changes: Sequence[Change], visible: Mapping[str, float], names: tuple[str, str], form: str) -> str:
+    rows = [
+        {
+            "metric": change.metric,
+            names[0]: _value(change.before, change.unit),
+            names[1]: _value(change.after, change.unit),
+            "speed": f"{change.speed.value:.3f}",
+            "95 % interval": f"{change.speed.low:.3f} to {change.speed.high:.3f}",
+            "p": f"{change.p_value:.3f}" if change.p_value >= 0.001 else "< 0.001",
+            "effect": f"{change.effect:+.2f}",
+            "threshold": _percent(change.threshold),
+            "sees from": _percent(visible[change.metric]) if change.metric in visible else "",
+            "": change.word if change.decides or change.word != "unclear" else "(unclear)",
+        }
+        for change in changes
+    ]
+    notes = (
+        "speed: after over before, of latencies the inverse, so less than 1 is worse; p: Mann-Whitney U, corrected "
+        "for all\nmetrics (Holm); effect: Cliff's delta, -1 when each trial is worse than each before; sees from: the "
+        "smallest\nslowdown that so many trials see here nine times in ten. What stands in brackets does not decide."
+    )
+    if names[0] == "a":
+        notes = notes.replace("after over before", "b over a").replace("than each before", "than each of a")
+    return f"{tabulate(rows, headers='keys', tablefmt=form, disable_numparse=True)}\n\n{notes}"
+
+
+def _differences(
+    found: Mapping[str, tuple[str, str]], title: str, form: str, names: tuple[str, str] = ("before", "after")
+) -> str:
+    rows = [{title: key, names[0]: old or "(none)", names[1]: new or "(none)"} for key, (old, new) in found.items()]
+    return tabulate(rows, headers="keys", tablefmt=form, disable_numparse=True)
+
+
+def _because(found: Compared, before: Result, after: Result) -> str:
+    if found.word == "failed verdict":
+        failed = [result.run_id for result in (before, after) if not result.ok]
+        return f"what {' and '.join(failed)} measured is worth nothing, events were not right"
+    if found.word == "not comparable":
+        keys = " ".join(f"--allow {key}" for key in found.differences)
+        return f"measure both alike, or say that it does not matter: {keys}"
+    return _sentence(found.word, found.changes, found.visible, found.trials)
+
+
+def _sentence(word: str, changes: Sequence[Change], visible: Mapping[str, float], trials: int) -> str:
+    if trials < regression.MIN_TRIALS:
+        return f"{trials} trials a side are too few to tell, give --trials {regression.MIN_TRIALS} or more"
+    seen = [visible[change.metric] for change in changes if change.decides and change.metric in visible]
+    sees = f"with {trials} trials this machine sees changes of {_percent(max(seen, default=1))} and more"
+    if word == "regressed":
+        worse = [change for change in changes if change.word == "regressed"]
+        said = ", ".join(
+            f"{change.metric} {_percent(1 - change.speed.value)} slower (threshold {_percent(change.threshold)})"
+            for change in worse
+        )
+        return f"{said}; {sees}"
+    if word == "inconclusive":
+        unclear = [change.metric for change in changes if change.decides and change.word == "unclear"]
+        return f"too noisy or too few trials to tell for {', '.join(unclear)}; {sees}"
+    faster = [change.metric for change in changes if change.word == "faster"]
+    said = f"{', '.join(faster)} faster; " if faster else ""
+    return f"{said}no rate is slower by its threshold or more, at 95 % confidence; {sees}"
+
+
+def _who(result: Result) -> str:
+    return (
+        f"{result.run_id}, {len(result.trials)} trials, PostgreSQL {result.environment.postgres}, "
+        f"bench {result.environment.git_revision or result.environment.bench}"
+    )
+
+
+def _markdown_heads(before: Result, after: Result) -> str:
+    return f"- before: {_who(before)}\n- after: {_who(after)}"
+
+
+def _strong(word: str, form: str) -> str:
+    return f"**{word}**" if form == MARKDOWN else word
+
+
+def _value(value: float, unit: str) -> str:
+    return f"{value:,.0f} {unit}" if unit == "events/s" else f"{value:,.3f} {unit}"
+
+
+def _percent(share: float) -> str:
+    return "nothing" if share >= 1 else f"{share * 100:.3g} %"

@@ -1,0 +1,81 @@
+"""Trials of one spec, one after the other: a place that is open, a fresh log each time."""
+
+import time
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import psutil
+
+from bench import control, environment, plan
+from bench.control import Connection
+from bench.logs import Log
+from bench.phase import Watch
+from bench.place import Choice, open_site, refuse_few_open_files, refuse_full_disk
+from bench.places.dsn import without_password
+from bench.places.folder import RunFolder
+from bench.places.site import Site
+from bench.results import Environment, Result, Trial
+from bench.spec import Spec
+from bench.trial import carry_out_trial
+
+
+class Done(NamedTuple):
+    """A trial, and where it took place."""
+
+    environment: Environment
+    trial: Trial
+
+
+def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
+    """Refuse what cannot be run here, before anything is started.
+
+    Raises:
+        BenchError: the message says what is in the way.
+    """
+    plan.refuse_misfits(spec, log)
+    refuse_few_open_files(choice, spec)
+    refuse_full_disk(choice, spec, folder)
+
+
+def carry_out(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch) -> Generator[Done, None, None]:
+    """Carry out a trial whenever one is asked for; what was started is gone when the generator is closed.
+
+    Raises:
+        BenchError: something broke; that trial has no verdict.
+    """
+    began_at = psutil.Process().create_time()
+    where: Environment | None = None
+    for site, connection in _sites(spec, log, choice, folder):
+        with control.installed(connection, log, folder.run_id):
+            control.check_connections(connection, spec.workers)
+            where = where or environment.of(choice.name, site.about, connection)
+            trial = carry_out_trial(spec, log, site, connection, watch, began_at)
+        yield Done(where, trial)
+        began_at = time.time()
+
+
+def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done]) -> Result:
+    """The record of some trials of a spec."""
+    shown = {} if spec.dsn is None else {"dsn": without_password(spec.dsn)}
+    return Result(
+        run_id=run_id,
+        started_at=started_at,
+        spec={**spec.model_dump(mode="json"), "limit": spec.events_per_producer, **shown},
+        sql={
+            "append": plan.append_sql(spec, log),
+            **{f"read {size}": plan.consumers(spec, log, size)[0].sql for size in spec.read_batch},
+        },
+        log_sha256=log.sha256,
+        environment=done[0].environment,
+        trials=[each.trial for each in done],
+    )
+
+
+def _sites(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> Generator[tuple[Site, Connection], None, None]:
+    """A place with a connection to its Postgres for each trial: always the same one, or a fresh one each time."""
+    while True:
+        with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
+            yield site, connection
+            while not spec.fresh:
+                yield site, connection
