@@ -4,6 +4,8 @@ The noise is taken in stretches as long as a block, so that what comes and goes 
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -58,23 +60,26 @@ def calibrate(
     """Simulate comparisons with the stopping rule in force, from two sides that did the same in turns."""
     both = regression.pairs(a, b)
     visible = {trials: regression.visible(a, b, trials) for trials in TRIALS}
+    simulate = partial(_simulated, both, rules, precision, max_trials, comparisons)
+    with ProcessPoolExecutor() as pool:
+        simulated = list(pool.map(simulate, SLOWDOWNS))
     return Calibration(
         comparisons=comparisons,
         threshold=rules.threshold,
         precision=precision,
         max_trials=max_trials,
-        simulated=[_simulated(both, slowdown, rules, precision, max_trials, comparisons) for slowdown in SLOWDOWNS],
+        simulated=simulated,
         visible=visible,
     )
 
 
 def _simulated(
     both: list[tuple[Metric, Metric]],
-    slowdown: float,
     rules: Rules,
     precision: float,
     max_trials: int,
     comparisons: int,
+    slowdown: float,
 ) -> Simulated:
     import numpy as np  # noqa: PLC0415 - see bench.stats
 

@@ -97,7 +97,7 @@ def ab_(
     aa: Annotated[
         bool, typer.Option("--aa", help="Run a against itself, and report what this machine can see")
     ] = False,
-    max_trials: Annotated[int, typer.Option(min=MIN_TRIALS, max=1000, help="Trials a side, at most")] = 20,
+    max_trials: Annotated[int, typer.Option(min=MIN_TRIALS, max=1000, help="Trials a side, at most")] = 50,
     precision: Annotated[
         str, typer.Option(metavar="SHARE", help="End when the intervals of all rates reach no further to either side")
     ] = "4%",

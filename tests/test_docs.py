@@ -35,10 +35,16 @@ def test_every_field_of_a_spec_has_its_flag() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_flags_that_pages_name_are_there(page: Path) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
+
+    def options(name: str) -> set[str]:
+        return {option for parameter in commands[name].params for option in parameter.opts} | {"--help"}
+
     for name, words in re.findall(r"(?:python -m )?\bbench (\w+)((?: [^\n`|]*)?)", page.read_text()):
         if name in commands:
-            known = {option for parameter in commands[name].params for option in parameter.opts} | {"--help"}
-            assert set(re.findall(r"(?<= )--[a-z-]+", words)) <= known, f"bench {name}{words}"
+            # What stands in quotes is for `bench run`.
+            own, quoted = re.sub('"[^"]*"', "", words), " ".join(re.findall('"([^"]*)"', words))
+            assert set(re.findall(r"(?<= )--[a-z-]+", own)) <= options(name), f"bench {name}{words}"
+            assert set(re.findall(r"--[a-z-]+", quoted)) <= options("run"), f"bench {name}{words}"
     for target in re.findall(r"`make (\w+)", page.read_text()):
         assert f"\n{target}:" in (REPOSITORY / "Makefile").read_text(), f"make {target}"
 

@@ -41,7 +41,11 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
                 container.run_program, here, wishes.postgres_image or container.POSTGRES_IMAGE, database, secret
             ),
             usage=database.usage,
-            about={"postgres_image": _identity(postgres_image), "worker_image": _identity(worker_image)},
+            about={
+                "postgres_image": _identity(postgres_image),
+                "worker_image": _identity(worker_image),
+                "disk": engine.disk(here.client),
+            },
         )
 
 

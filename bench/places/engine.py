@@ -115,6 +115,13 @@ def free_bytes(client: docker.DockerClient) -> int | None:
     return None
 
 
+def disk(client: docker.DockerClient) -> str:
+    """How the engine keeps volumes: its storage driver and the file system below it."""
+    known = client.info()
+    below = dict(known.get("DriverStatus") or []).get("Backing Filesystem", "")
+    return f"{below} under {known['Driver']}"
+
+
 @contextmanager
 def failures() -> Iterator[None]:
     """Turn what docker-py and its transport raise into one sentence."""

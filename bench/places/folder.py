@@ -61,6 +61,13 @@ def opened(run_id: str) -> Iterator[RunFolder]:
         yield folder
 
 
+def disk(path: Path) -> str:
+    """The file system that a folder is in, and its device: its deepest mount point's."""
+    mounts = [each for each in psutil.disk_partitions(all=True) if path.is_relative_to(each.mountpoint)]
+    deepest = max(mounts, key=lambda each: len(each.mountpoint), default=None)
+    return f"{deepest.fstype} on {deepest.device}" if deepest else ""
+
+
 def make(path: Path) -> None:
     """Make a folder that an unprivileged Postgres can reach, but not read, when we are root."""
     mode = 0o711 if os.getuid() == 0 else 0o700

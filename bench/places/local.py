@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.places import dsn, embedded, process
-from bench.places.folder import RunFolder
+from bench.places.folder import RunFolder, disk
 from bench.places.site import Site
 
 
@@ -21,7 +21,7 @@ def site(folder: RunFolder, pg_bin: Path | None, settings: Mapping[str, str]) ->
             start_workers=partial(process.start_workers, nursery, embedded.variables(folder.path)),
             run_program=partial(process.run_program, programs.folder, folder.path, embedded.variables(folder.path)),
             usage=partial(process.usage, embedded.server(folder.path)),
-            about={"postgres_programs": str(programs.folder)},
+            about={"postgres_programs": str(programs.folder), "disk": disk(folder.path)},
         )
 
 

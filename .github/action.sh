@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# What action.yml runs: the command, then the comparison or the export. The exit code goes to its outputs, and is always 0
+# itself, so that the records are uploaded whatever came out.
+set -uo pipefail
+bench="${BENCH:-$RUNNER_TEMP/bench/bin/bench}"
+results="$RUNNER_TEMP/bench-results"
+mkdir -p "$results"
+
+# The command is split into words as a shell does, quotes and all, and nothing in it is expanded.
+mapfile -d '' -t words < <(COMMAND="$COMMAND" python3 -c \
+  'import os, shlex, sys; sys.stdout.write("".join(word + "\0" for word in shlex.split(os.environ["COMMAND"])))')
+
+case "${words[0]:-}" in
+  ab)
+    "$bench" "${words[@]}" --output "$results" --export-markdown "$results/comment.md"
+    code=$?
+    ;;
+  run)
+    "$bench" "${words[@]}" --output "$results" --export-json "$results/result.json"
+    code=$?
+    if [ -f "$results/result.json" ] && [ -n "${BASELINE:-}" ]; then
+      "$bench" compare "$BASELINE" "$results/result.json" --threshold "$THRESHOLD" --export-markdown "$results/comment.md"
+      code=$?
+    elif [ -f "$results/result.json" ]; then
+      "$bench" export markdown "$results/result.json" --output "$results/comment.md"
+    fi
+    ;;
+  *)
+    echo "command: give run or ab, with its flags" >&2
+    code=2
+    ;;
+esac
+echo "exit-code=$code" >> "$GITHUB_OUTPUT"
