@@ -100,7 +100,6 @@ def alternate(
         while len(done[0]) < max_trials:
             for name in BLOCK:
                 place = "ab".index(name)
-                tell(f"trial {len(done[place]) + 1} of at most {max_trials}: {name}")
                 done[place].append(next(sides[place]))
                 if not done[place][-1].trial.verdict.ok:
                     yield known()

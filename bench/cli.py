@@ -41,6 +41,8 @@ from bench.run import execute
 
 INTERRUPTED = 130
 PUBLISHED = Path("results/published")
+_PARSERS_OWN: type[Exception] = typer.BadParameter.__mro__[2]
+"""What typer's parser raises, which has no name of its own there."""
 
 
 class _Commands(TyperGroup):
@@ -55,6 +57,15 @@ class _Commands(TyperGroup):
                 traceback.print_exc()
             print(f"bench: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
+        except (typer.Exit, typer.Abort, _PARSERS_OWN):
+            raise
+        except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, would say that a verdict failed
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            print(f"bench: a fault of bench itself: {type(error).__name__}: {error} ({where})", file=sys.stderr)
+            sys.exit(OutsideError.exit_code)
         except KeyboardInterrupt:
             print("bench: interrupted; everything that was started is stopped", file=sys.stderr)
             sys.exit(INTERRUPTED)

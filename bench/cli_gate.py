@@ -134,6 +134,7 @@ def ab_(
             arms, where, rules, 0 if aa else narrow, max_trials, _command(), display.watch(quiet=True), news.info
         ):
             kept_at = ab.store(found, output)
+            news.info(regression_table.so_far(found, rules, max_trials))
     failed = [trial for side in (found.a, found.b) for trial in side.trials if not trial.verdict.ok]
     if failed:
         print(display.verdict(failed[0]))
@@ -177,4 +178,9 @@ def _export(text: str, file: Path | None) -> None:
 
 
 def _command() -> str:
-    return f"python -m bench {shlex.join(sys.argv[1:])}"
+    """What was asked for, without where its record is kept."""
+    words = sys.argv[1:]
+    if "--output" in words:
+        place = words.index("--output")
+        del words[place : place + 2]
+    return f"python -m bench {shlex.join(words)}"

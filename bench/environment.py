@@ -1,6 +1,7 @@
 """What this machine is, and where a run takes place, in the words of a result."""
 
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,8 @@ from bench.results import Environment
 from bench.worker import processors
 
 DISTRIBUTION = "eventlog-bench"
+_LIMITS = ("cpu.max", "memory.max", "cpu/cpu.cfs_quota_us", "memory/memory.limit_in_bytes")
+_UNLIMITED = re.compile(r"max|-1|\d{19}")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where a container, or a job of a CI system, sees its own."""
 
@@ -49,9 +52,9 @@ def cpu() -> str:
 
 
 def control_group_limits() -> dict[str, str]:
-    """What this process's control group limits (cgroup v2), by the names of its files."""
-    found = {name: _line(_CONTROL_GROUP / name) for name in ("cpu.max", "memory.max", "io.max")}
-    return {name: text for name, text in found.items() if text and not text.startswith("max")}
+    """What this process's control group limits, by the names of its files, of cgroup v2 or v1."""
+    found = {Path(name).name: _line(_CONTROL_GROUP / name) for name in _LIMITS}
+    return {name: text for name, text in found.items() if text and not _UNLIMITED.match(text)}
 
 
 def _line(file: Path) -> str | None:

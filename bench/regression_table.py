@@ -50,6 +50,14 @@ def sides(ab: Ab, rules: Rules, form: str = TERMINAL) -> tuple[str, regression.W
     return "\n\n".join(parts), word
 
 
+def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
+    """A line after each block: how many trials there were, and the intervals of what decides."""
+    both = [(a, b) for a, b in regression.pairs(metrics.of(ab.a), metrics.of(ab.b)) if rules.decides(a)]
+    speeds = {a.name: regression.speed(a, b) for a, b in both}
+    known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
+    return f"{ab.trials} of at most {max_trials} trials a side; b over a: {known or 'nothing'}"
+
+
 def calibration(ab: Ab, found: Calibration) -> str:
     """What the gate makes of the noise of a machine: two tables in markdown, and where that was."""
     simulated = [

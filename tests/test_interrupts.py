@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.conftest import REPOSITORY
+
 START = """
 import os, signal
 from bench.interrupts import held, install
@@ -63,3 +65,18 @@ finally:
     go.set()
 """
     assert run(program) == "KeyboardInterrupt"
+
+
+def test_a_fault_of_our_own_is_no_failed_verdict() -> None:
+    result = next(REPOSITORY.glob("results/published/*/result.json"))
+    program = f"""
+import sys
+from bench import cli, export
+export.FORMATS["csv"] = lambda _: 1 / 0
+sys.argv = ["bench", "export", "csv", {str(result)!r}]
+cli.main()
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 3
+    assert ran.stderr.startswith("bench: a fault of bench itself: ZeroDivisionError")
+    assert "Traceback" not in ran.stderr
