@@ -23,7 +23,7 @@ from bench.place import Choice
 from bench.places import folder
 from bench.places.folder import RunFolder
 from bench.regression import Rules
-from bench.results import Result, load_kept, store_text
+from bench.results import Result, store_text
 from bench.spec import Spec
 from bench.trials import Done
 
@@ -117,15 +117,6 @@ def store(ab: Ab, runs: Path) -> Path:
         OutsideError: it cannot be written.
     """
     return store_text(runs / ab.run_id / FILE, ab.model_dump_json(by_alias=True, indent=1) + "\n")
-
-
-def load_all(runs: Path) -> list[Ab]:
-    """Read those kept in a folder, oldest first.
-
-    Raises:
-        BadInputError: one is none, or of another schema.
-    """
-    return load_kept(Ab, runs, FILE)
 
 
 def at_revision(log_folder: str, revision: str, into: Path) -> str:

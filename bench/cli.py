@@ -241,17 +241,17 @@ def table_(
 ) -> None:
     """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
     stored = results.load_all(source)
-    compared = comparison.load_all_comparisons(source)
+    compared = results.load_kept(comparison.Comparison, source, comparison.FILE)
     sections = {"table": table.published(stored)} if stored else {}
     if compared:
         sections |= {
             "logs": "\n\n".join(comparison_table.whole(each) for each in compared),
             "logs short": comparison_table.short(compared),
         }
-    measured = limits.load_all_limits(source)
+    measured = results.load_kept(limits.Limits, source, limits.FILE)
     if measured:
         sections["limits"] = "\n\n".join(limits_table.whole(each) for each in measured)
-    calibrated = [each for each in ab.load_all(source) if each.calibration]
+    calibrated = [each for each in results.load_kept(ab.Ab, source, ab.FILE) if each.calibration]
     if calibrated and calibrated[-1].calibration:
         sections["calibration"] = regression_table.calibration(calibrated[-1], calibrated[-1].calibration)
     if not sections:

@@ -120,8 +120,8 @@ def ab_(
         raise BadInputError("--aa runs a against itself: leave --b and --b-rev out")
     with tempfile.TemporaryDirectory(prefix="bench-rev-") as kept:
         arms = (
-            _arm(context, f"{both} {a}", a_rev, Path(kept)),
-            _arm(context, f"{both} {a if aa else b}", a_rev if aa else b_rev, Path(kept)),
+            _arm(context, (both, a), a_rev, Path(kept)),
+            _arm(context, (both, a if aa else b), a_rev if aa else b_rev, Path(kept)),
         )
         where, other = (choose(arm.spec) for arm in arms)
         if where.name != other.name:
@@ -153,8 +153,8 @@ def ab_(
     raise typer.Exit(0 if aa else EXIT_CODES[word])
 
 
-def _arm(context: typer.Context, text: str, revision: str | None, folder: Path) -> ab.Arm:
-    given, file = flags.parsed(context, "--a, --b or --both", text)
+def _arm(context: typer.Context, texts: tuple[str, str], revision: str | None, folder: Path) -> ab.Arm:
+    given, file = flags.parsed(context, "--a, --b or --both", *texts)
     taken = sorted(_NOT_FOR_SIDES & given.keys())
     if taken:
         raise BadInputError(f"--{taken[0].replace('_', '-')} is no flag for one side of a comparison")

@@ -23,7 +23,7 @@ from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
 from bench.places.site import Site
-from bench.results import Environment, Trial, load_kept, new_run_id, store_text
+from bench.results import Environment, Trial, new_run_id, store_text
 from bench.spec import Spec
 from bench.trial import carry_out_trial
 
@@ -193,15 +193,6 @@ def store(comparison: Comparison, runs: Path) -> Path:
     """
     text = comparison.model_dump_json(by_alias=True, indent=1) + "\n"
     return store_text(runs / comparison.run_id / FILE, text)
-
-
-def load_all_comparisons(runs: Path) -> list[Comparison]:
-    """Read the comparisons kept in a folder, oldest first.
-
-    Raises:
-        BadInputError: one is none, or of another schema.
-    """
-    return load_kept(Comparison, runs, FILE)
 
 
 def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:

@@ -38,13 +38,16 @@ def given(context: Parsed) -> tuple[dict[str, Any], Path | None]:
     return found, found.pop("spec_file", None)
 
 
-def parsed(context: typer.Context, flag: str, text: str) -> tuple[dict[str, Any], Path | None]:
-    """The same for flags of `bench run` in a text, which may be the name of a spec's file instead.
+def parsed(context: typer.Context, flag: str, *texts: str) -> tuple[dict[str, Any], Path | None]:
+    """The same for flags of `bench run` in texts, each of which may be the name of a spec's file instead.
 
     Raises:
         BadInputError: they are none.
     """
-    words = ["--spec", text] if text.endswith(".toml") else shlex.split(text)
+    try:
+        words = [word for text in texts for word in (["--spec", text] if _is_file(text) else shlex.split(text))]
+    except ValueError as error:
+        raise BadInputError(f"{flag} {' '.join(texts)!r}: {error}") from error
     group = context.find_root().command
     command = group.get_command(context, "run") if isinstance(group, TyperGroup) else None
     if command is None:
@@ -52,7 +55,11 @@ def parsed(context: typer.Context, flag: str, text: str) -> tuple[dict[str, Any]
     try:
         return given(command.make_context("run", words, parent=context.find_root()))
     except _UsageError as error:
-        raise BadInputError(f"{flag} {text!r}: {error}") from error
+        raise BadInputError(f"{flag} {' '.join(texts).strip()!r}: {error}") from error
+
+
+def _is_file(text: str) -> bool:
+    return text.endswith(".toml") and not text.startswith("-")
 
 
 def numbers(flag: str, text: str) -> list[int]:

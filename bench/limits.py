@@ -20,7 +20,7 @@ from bench.logs import load
 from bench.phase import Watch
 from bench.place import Choice, open_site, refuse_full_disk
 from bench.places.folder import RunFolder
-from bench.results import Environment, load_kept, store_text
+from bench.results import Environment, store_text
 from bench.spec import Spec
 from bench.worker import processors
 
@@ -134,15 +134,6 @@ def store(limits: Limits, runs: Path) -> Path:
         OutsideError: it cannot be written.
     """
     return store_text(runs / limits.run_id / FILE, limits.model_dump_json(by_alias=True, indent=1) + "\n")
-
-
-def load_all_limits(runs: Path) -> list[Limits]:
-    """Read those kept in a folder, oldest first.
-
-    Raises:
-        BadInputError: one is none, or of another schema.
-    """
-    return load_kept(Limits, runs, FILE)
 
 
 def _measures(court: Court, events: int, grown: int) -> list[_Measure]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import comparison, comparison_table
+from bench import comparison, comparison_table, results
 from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import Comparison, Measured, Speed, Tail, Workload
 from bench.errors import BadInputError
@@ -117,10 +117,10 @@ def test_a_trial_that_failed_has_no_speed() -> None:
 def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
     found = compared(1, [tail({}, ok=True)])
     comparison.store(found, tmp_path)
-    assert comparison.load_all_comparisons(tmp_path) == [found]
+    assert results.load_kept(comparison.Comparison, tmp_path, comparison.FILE) == [found]
     (tmp_path / "r" / "comparison.json").write_text("{}")
     with pytest.raises(BadInputError, match="is no comparison"):
-        comparison.load_all_comparisons(tmp_path)
+        results.load_kept(comparison.Comparison, tmp_path, comparison.FILE)
 
 
 @pytest.mark.parametrize("batch", [1, 10, 100, 10_000, 100_000])
@@ -133,7 +133,7 @@ def test_a_workload_fits_its_batch(batch: int) -> None:
 
 
 def test_the_published_pages_are_what_their_comparison_says() -> None:
-    found = comparison.load_all_comparisons(REPOSITORY / "results" / "published")
+    found = results.load_kept(comparison.Comparison, REPOSITORY / "results" / "published", comparison.FILE)
     assert found
     update = "run: python -m bench table README.md results/README.md results/logs.md"
     assert comparison_table.short(found) in (REPOSITORY / "README.md").read_text(), update

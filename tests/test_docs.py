@@ -42,6 +42,7 @@ def test_commands_and_flags_that_pages_name_are_there(page: Path) -> None:
     for name, words in re.findall(r"(?:python -m )?\bbench (\w+)((?: [^\n`|]*)?)", page.read_text()):
         if name in commands:
             # What stands in quotes is for `bench run`.
+            words = words.replace("'", '"')  # noqa: PLW2901
             own, quoted = re.sub('"[^"]*"', "", words), " ".join(re.findall('"([^"]*)"', words))
             assert set(re.findall(r"(?<= )--[a-z-]+", own)) <= options(name), f"bench {name}{words}"
             assert set(re.findall(r"--[a-z-]+", quoted)) <= options("run"), f"bench {name}{words}"

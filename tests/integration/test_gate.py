@@ -46,7 +46,10 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_same_against_itself_is_no_regression(bench: Bench) -> None:
-    ran = bench("ab", "--both", QUICK, "--max-trials", "6", "--threshold", "80%", "--output", "runs")
+    for name in ("a.toml", "b.toml"):
+        (bench.folder / name).write_text('place = "local"\nscale = 2\ninsert-batch = 100\nlimit = 1000\n')
+    words = ("--max-trials", "6", "--threshold", "80%", "--output", "runs")
+    ran = bench("ab", "--a", "a.toml", "--b", "b.toml", *words)
     assert ran.returncode in {0, 5}, ran.stderr
     assert ran.returncode == code_of(ran.stdout)
     assert "a and b are alike" in ran.stdout
@@ -100,7 +103,8 @@ def test_noise_is_measured_and_told(bench: Bench) -> None:
     [
         (["--a", "--scale much"], "--scale"),
         (["--both", "--trials 3"], "--trials is no flag for one side"),
-        (["--a", "nowhere.toml"], "nowhere.toml"),
+        (["--a", "nowhere.toml"], "--spec nowhere.toml: No such file"),
+        (["--a", "--log 'x"], "No closing quotation"),
         (["--aa", "--b", "--scale 2"], "leave --b"),
         (["--threshold", "5"], "give a share"),
         (["--per-metric", "append"], "--per-metric 'append': give name=value, like read_1000=3%"),

@@ -1,6 +1,6 @@
 """Ours beside PostgreSQL's own programs, for real."""
 
-from bench import limits
+from bench import limits, results
 from tests.conftest import Bench
 
 
@@ -13,7 +13,7 @@ def carry_out_and_look(bench: Bench, place: str) -> None:
     # Which targets so few events meet is chance.
     assert ran.returncode in {0, 1}, ran.stderr
     assert "Traceback" not in ran.stderr, ran.stderr
-    (found,) = limits.load_all_limits(bench.folder / "results" / "runs")
+    (found,) = results.load_kept(limits.Limits, bench.folder / "results" / "runs", limits.FILE)
     assert found.rounds == 2
     assert [len(contest.pairs) for contest in found.contests] == [2] * 14
     assert all(ours > 0 and theirs > 0 for contest in found.contests for ours, theirs in contest.pairs)
