@@ -1,9 +1,14 @@
 """Statistics views of PostgreSQL 14 to 18 under names of our own."""
 
+import select
+import subprocess
+import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from bench.places.process import usage
 from bench.telemetry import counters
 
 DATABASE = {"datname": "postgres", "xact_commit": 10, "blks_hit": 90, "blks_read": 10, "temp_bytes": 0}
@@ -48,3 +53,29 @@ def test_what_may_not_be_seen_is_left_out() -> None:
         "table_bytes": 8,
         "index_bytes": 16,
     }
+
+
+def test_what_ended_processes_used_is_never_lost() -> None:
+    program = """
+import os, time
+for _ in range(20):
+    if not os.fork():
+        end = time.process_time() + 0.1
+        while time.process_time() < end: pass
+        os._exit(0)
+    os.wait()
+print("done", flush=True)
+input()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        seen = []
+        while not select.select([process.stdout], [], [], 0)[0]:
+            seen.append(usage(process.pid))
+        seen.append(usage(process.pid))
+        process.communicate(b"\n")
+    known = [each.cpu_seconds for each in seen if each]
+    assert len(known) == len(seen)
+    # The kernel counts in hundredths of a second, and rounds an ended process's otherwise than a living one's.
+    assert all(after > before - 0.05 for before, after in pairwise(known))
+    assert known[-1] > 20 * 0.1 - 0.05

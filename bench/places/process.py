@@ -22,6 +22,8 @@ from bench.places.site import Chunks, Ears, Messages, Program, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
+_LOOKS = 20
+"""So often a tree of processes is looked at until nobody ends meanwhile; where clients never stay that is never."""
 
 
 class _Worker:
@@ -189,17 +191,22 @@ def usage(server: int) -> Usage | None:
     """What a process and its children use, those included that have ended. Memory that they share counts once."""
     try:
         postmaster = psutil.Process(server)
-        times = postmaster.cpu_times()
-        cpu_seconds = times.user + times.system + times.children_user + times.children_system
-        own, shared = 0, 0
-        for process in [postmaster, *postmaster.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                memory = process.memory_info()
-                mapped = getattr(memory, "shared", 0)  # not on every system
-                own, shared = own + memory.rss - mapped, max(shared, mapped)
-                if process != postmaster:
-                    times = process.cpu_times()
-                    cpu_seconds += times.user + times.system
+        for _ in range(_LOOKS):
+            ended = postmaster.cpu_times()
+            cpu_seconds = sum(ended[:4])
+            own, shared = 0, 0
+            for process in [postmaster, *postmaster.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    memory = process.memory_info()
+                    mapped = getattr(memory, "shared", 0)  # not on every system
+                    own, shared = own + memory.rss - mapped, max(shared, mapped)
+                    if process != postmaster:
+                        times = process.cpu_times()
+                        cpu_seconds += times.user + times.system
+            now = postmaster.cpu_times()
+            # Whoever ended between the two would be counted twice or not at all.
+            if (now.children_user, now.children_system) == (ended.children_user, ended.children_system):
+                break
     except psutil.Error:
         return None
     return Usage(cpu_seconds, own + shared)
