@@ -177,7 +177,7 @@ class Line:
         """Of each result of the last answer where its rows begin and end in the buffer, and their number."""
         found = []
         start = ROWS
-        for done in _SELECTED.finditer(self.buffer, ROWS, self.rows_end + _TAIL_BYTES):
+        for done in _SELECTED.finditer(self.buffer, ROWS, self._answered):
             found.append((start, done.start(), int(done[1])))
             start = done.end() + ROWS
         return found

@@ -56,6 +56,19 @@ def test_notices_among_rows_are_no_rows(session: Connection, log: Connection) ->
     assert b"N" in kinds
 
 
+def test_results_of_an_answer_before_are_none_of_this_one(session: Connection) -> None:
+    line = Line(session)
+    query = "SELECT i FROM generate_series(1, $1::int) AS i"
+    call = Call(Statement(session, query).name, [pq.Format.TEXT], times=7)
+    for events in (*range(40, -1, -1), 3, 0, 3):
+        line.send(call.message(b"%d" % events))
+        line.receive()
+        found = line.results()
+        assert [told for _, _, told in found] == [events] * 7
+        rows = b"".join([line.buffer[start:end] for start, end, _ in found])
+        assert [kind for kind, _, _ in messages(rows, len(rows))] == [b"D"] * events * 7
+
+
 def test_what_looks_like_the_end_of_an_answer_in_a_row_is_none(session: Connection) -> None:
     ending = r"\x5a0000000549"
     line, kinds = ask(session, f"SELECT '{ending}'::bytea FROM generate_series(1, 20000)")
