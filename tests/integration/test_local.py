@@ -98,7 +98,9 @@ def test_a_warm_up_that_fails_is_told(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("depth", ["1", "7"])
-@pytest.mark.parametrize("words", [("--consumers", "2"), ("--mode", "tail"), ("--log", "partitioned")])
+@pytest.mark.parametrize(
+    "words", [("--consumers", "2"), ("--mode", "tail", "--log", "lock-drain"), ("--log", "partitioned")]
+)
 def test_named_clients_whose_cursor_the_database_keeps(bench: Bench, depth: str, words: tuple[str, ...]) -> None:
     ran = bench(*SMALL, "--read-batch", "10", "--cursor", "client", "--depth", depth, *words)
     assert ran.returncode == 0, ran.stdout + ran.stderr
