@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bench import metrics, regression, results, trials
 from bench.calibration import BLOCK, Calibration
@@ -23,7 +23,7 @@ from bench.place import Choice
 from bench.places import folder
 from bench.places.folder import RunFolder
 from bench.regression import Rules
-from bench.results import Result, store_text
+from bench.results import Kept, Result
 from bench.spec import Spec
 from bench.trials import Done
 
@@ -37,10 +37,8 @@ class Arm(NamedTuple):
     log: Log
 
 
-class Ab(BaseModel):
+class Ab(Kept):
     """Two sides, trial by trial in the order of `BLOCK`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     schema_: Literal["bench.ab/1"] = Field(default="bench.ab/1", alias="schema")
     run_id: str
@@ -108,15 +106,6 @@ def alternate(
             yield so_far
             if regression.is_precise(metrics.of(so_far.a), metrics.of(so_far.b), rules, precision):
                 return
-
-
-def store(ab: Ab, runs: Path) -> Path:
-    """Keep it as runs/RUN_ID/ab.json.
-
-    Raises:
-        OutsideError: it cannot be written.
-    """
-    return store_text(runs / ab.run_id / FILE, ab.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def at_revision(log_folder: str, revision: str, into: Path) -> str:

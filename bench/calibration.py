@@ -9,11 +9,10 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from bench import regression
 from bench.metrics import Metric
 from bench.regression import Rules
+from bench.results import Kept
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,11 +25,7 @@ TRIALS = (6, 10, 20, 40)
 """Numbers of trials a side of which it is told what they see."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Simulated(_Model):
+class Simulated(Kept):
     """What came of comparisons in which appending was slower by the same share each time."""
 
     slowdown: float
@@ -42,7 +37,7 @@ class Simulated(_Model):
     """Median of how many trials a side it took."""
 
 
-class Calibration(_Model):
+class Calibration(Kept):
     """What the gate makes of the noise of one machine."""
 
     comparisons: int

@@ -1,6 +1,5 @@
 """The commands and their flags. No logic: each command calls what does it and turns its end into an exit code."""
 
-import logging
 import sys
 import tempfile
 import traceback
@@ -208,13 +207,10 @@ def run(
         _refuse_unwritable(file)
     _refuse_unusable(telling.output)
 
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    news = logging.getLogger("bench")
-    news.setLevel(logging.WARNING if telling.quiet else logging.INFO)
     where = choose(what)
-    news.info("place: %s, because %s", where.name, where.why)
+    tell = display.news(where, quiet=telling.quiet)
     with folder.opened(results.new_run_id()) as run_folder:
-        result = execute(what, which, where, run_folder, display.watch(quiet=telling.quiet), news.info)
+        result = execute(what, which, where, run_folder, display.watch(quiet=telling.quiet), tell)
 
     if not telling.quiet:
         print()

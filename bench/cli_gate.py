@@ -1,6 +1,5 @@
 """The commands that compare, and their flags. No logic."""
 
-import logging
 import shlex
 import sys
 import tempfile
@@ -126,31 +125,28 @@ def ab_(
         where, other = (choose(arm.spec) for arm in arms)
         if where.name != other.name:
             raise BadInputError(f"a would run in the {where.name} place and b in the {other.name} place: give --place")
-        logging.basicConfig(format="%(message)s", stream=sys.stderr)
-        news = logging.getLogger("bench")
-        news.setLevel(logging.INFO)
-        news.info("place: %s, because %s", where.name, where.why)
+        tell = display.news(where)
         for found in ab.alternate(
-            arms, where, rules, 0 if aa else narrow, max_trials, _command(), display.watch(quiet=True), news.info
+            arms, where, rules, 0 if aa else narrow, max_trials, _command(), display.watch(quiet=True), tell
         ):
-            kept_at = ab.store(found, output)
-            news.info(regression_table.so_far(found, rules, max_trials))
+            kept_at = results.store_kept(found, output / found.run_id / ab.FILE)
+            tell(regression_table.so_far(found, rules, max_trials))
     failed = [trial for side in (found.a, found.b) for trial in side.trials if not trial.verdict.ok]
     if failed:
         print(display.verdict(failed[0]))
         print(f"\nfailed verdict\nrecord: {kept_at}")
         raise typer.Exit(EXIT_CODES["failed verdict"])
-    text, word = regression_table.sides(found, rules)
-    print(text)
+    compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))
+    print(regression_table.sides(compared))
     if aa:
-        news.info("simulating comparisons")
+        tell("simulating comparisons")
         of_a, of_b = metrics.of(found.a), metrics.of(found.b)
         known = calibration.calibrate(of_a, of_b, rules, narrow, max_trials, comparisons)
-        kept_at = ab.store(found.model_copy(update={"calibration": known}), output)
+        results.store_kept(found.model_copy(update={"calibration": known}), kept_at)
         print(f"\n{regression_table.calibration(found, known)}")
-    _export(regression_table.sides(found, rules, MARKDOWN)[0], export_markdown)
+    _export(regression_table.sides(compared, MARKDOWN), export_markdown)
     print(f"record: {kept_at}")
-    raise typer.Exit(0 if aa else EXIT_CODES[word])
+    raise typer.Exit(0 if aa else EXIT_CODES[compared.word])
 
 
 def _arm(context: typer.Context, texts: tuple[str, str], revision: str | None, folder: Path) -> ab.Arm:
@@ -165,9 +161,7 @@ def _arm(context: typer.Context, texts: tuple[str, str], revision: str | None, f
 
 
 def _result(path: Path | None) -> results.Result:
-    if path is None:
-        return compare.latest(RUNS)
-    return results.load(path / "result.json" if path.is_dir() else path)
+    return compare.latest(RUNS) if path is None else results.load(path)
 
 
 def _export(text: str, file: Path | None) -> None:

@@ -1,7 +1,5 @@
 """The command that measures ourselves, and its flags. No logic."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,7 @@ from bench import display, limits, limits_table, spec
 from bench.cli_logs import RUNS
 from bench.place import choose
 from bench.places import folder
-from bench.results import new_run_id
+from bench.results import new_run_id, store_kept
 
 CODES = (
     "Exit codes: 0 all targets are met; 1 one was missed; 2 bad usage; "
@@ -36,13 +34,10 @@ def limits_(
     Our producers and consumer take turns with pgbench, psql's COPY and themselves on the same data.
     """
     where = choose(spec.make({"place": place}, None))
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    news = logging.getLogger("bench")
-    news.setLevel(logging.INFO)
-    news.info("place: %s, because %s", where.name, where.why)
+    tell = display.news(where)
     with folder.opened(new_run_id()) as run_folder:
-        for found in limits.measure(events, grown, rounds, where, run_folder, display.watch(quiet=True), news.info):
-            kept = limits.store(found, output)
+        for found in limits.measure(events, grown, rounds, where, run_folder, display.watch(quiet=True), tell):
+            kept = store_kept(found, output / found.run_id / limits.FILE)
     print(limits_table.whole(found))
     print(f"limits: {kept}")
     raise typer.Exit(0 if limits_table.met(found) else 1)

@@ -1,7 +1,5 @@
 """The commands about logs, and their flags. No logic."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +10,7 @@ from bench.errors import BadInputError
 from bench.flags import numbers
 from bench.place import choose
 from bench.places import folder
-from bench.results import new_run_id
+from bench.results import new_run_id, store_kept
 
 RUNS = spec.Telling().output
 
@@ -124,11 +122,8 @@ def compare_logs(
     )
     where = choose(spec.make({"place": place, "transaction_ms": transaction_ms}, None))
     chosen = logs.shipped() if names == "all" else names.split(",")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    news = logging.getLogger("bench")
-    news.setLevel(logging.INFO)
-    news.info("place: %s, because %s", where.name, where.why)
-    for found in comparison.compare(chosen, workload, where, display.watch(quiet=True), news.info):
-        kept = comparison.store(found, output)
+    tell = display.news(where)
+    for found in comparison.compare(chosen, workload, where, display.watch(quiet=True), tell):
+        kept = store_kept(found, output / found.run_id / comparison.FILE)
     print(comparison_table.short([found]) if short else comparison_table.whole(found))
     print(f"comparison: {kept}")

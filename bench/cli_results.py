@@ -23,7 +23,7 @@ def export_(
     """
     if format_ not in export.FORMATS:
         raise BadInputError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
-    text = export.FORMATS[format_](results.load(result / "result.json" if result.is_dir() else result))
+    text = export.FORMATS[format_](results.load(result))
     if format_ == "markdown":
         to_summary(text)
     if output is None:

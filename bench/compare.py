@@ -11,7 +11,21 @@ from bench.regression import Change, Rules, Word
 from bench.results import Result
 
 BASELINES = Path("results/baselines")
-_FREE = {"trials", "warm_up", "fresh", "seed", "idle_timeout", "dsn", "log", "pg_bin", "worker_image", "set", "place"}
+_FREE = {
+    "trials",
+    "warm_up",
+    "fresh",
+    "seed",
+    "idle_timeout",
+    "dsn",
+    "log",
+    "pg_bin",
+    "worker_image",
+    "set",
+    "place",
+    "insert_loops",
+    "postgres_image",
+}
 """Keys of a spec that may differ: they do not change what is done, or something else stands for them."""
 _SAME_MEMORY = 0.1
 """Two machines of one kind have the same memory, but for what their firmware keeps: this share."""
@@ -63,10 +77,16 @@ def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = 
         return Compared("failed verdict", [], trials, refused, allowed, {})
     if refused:
         return Compared("not comparable", [], trials, refused, allowed, {})
-    now = metrics.of(after)
-    changes = regression.judge(known, now, rules)
-    seen = regression.visible(known, now, trials) if trials >= regression.MIN_TRIALS else {}
-    return Compared(regression.outcome(changes, trials), changes, trials, refused, allowed, seen)
+    return judged(before, after, rules, allowed)
+
+
+def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple[str, str]]) -> Compared:
+    """Judge two results whose verdicts are ok, whatever is not alike in them."""
+    trials = min(len(before.trials), len(after.trials))
+    old, new = metrics.of(before), metrics.of(after)
+    changes = regression.judge(old, new, rules)
+    seen = regression.visible(old, new, trials) if trials >= regression.MIN_TRIALS else {}
+    return Compared(regression.outcome(changes, trials), changes, trials, {}, allowed, seen)
 
 
 def alike(result: Result) -> dict[str, str]:
@@ -85,7 +105,7 @@ def alike(result: Result) -> dict[str, str]:
     found |= {f"limits.{name}": text for name, text in where.limits.items()}
     found |= {f"set.{name}": text for name, text in where.settings.items()}
     found |= {f"sql.{name}": text for name, text in result.sql.items()}
-    spec = {key: value for key, value in result.spec.items() if key not in _FREE | {"insert_loops", "postgres_image"}}
+    spec = {key: value for key, value in result.spec.items() if key not in _FREE}
     return found | {f"spec.{key.replace('_', '-')}": _text(value) for key, value in spec.items()}
 
 

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bench import blockers, control, environment, plan
 from bench.blockers import Blocked
@@ -23,7 +22,7 @@ from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
 from bench.places.site import Site
-from bench.results import Environment, Trial, new_run_id, store_text
+from bench.results import Environment, Kept, Trial, new_run_id
 from bench.spec import Spec
 from bench.trial import carry_out_trial
 
@@ -36,11 +35,7 @@ IDLE_SECONDS = 3.0
 """Events that a log skips do not come, however long one waits; what it only withholds for so long is told as such."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Workload(_Model):
+class Workload(Kept):
     """What every log is given."""
 
     scale: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -84,7 +79,7 @@ class Workload(_Model):
         )
 
 
-class Speed(_Model):
+class Speed(Kept):
     """One trial that appended and then read."""
 
     appended_per_second: float | None
@@ -94,7 +89,7 @@ class Speed(_Model):
     wal_bytes_an_event: float | None
 
 
-class Tail(_Model):
+class Tail(Kept):
     """One trial that read while it appended."""
 
     ok: bool
@@ -106,7 +101,7 @@ class Tail(_Model):
     longest_wait_seconds: float
 
 
-class Measured(_Model):
+class Measured(Kept):
     """A log at one insert batch."""
 
     log: str
@@ -115,7 +110,7 @@ class Measured(_Model):
     tails: list[Tail]
 
 
-class Comparison(_Model):
+class Comparison(Kept):
     """Logs side by side."""
 
     schema_: Literal["bench.comparison/1"] = Field(default="bench.comparison/1", alias="schema")
@@ -183,16 +178,6 @@ def compare(
             }
         )
         yield known
-
-
-def store(comparison: Comparison, runs: Path) -> Path:
-    """Keep a comparison as runs/RUN_ID/comparison.json.
-
-    Raises:
-        OutsideError: it cannot be written.
-    """
-    text = comparison.model_dump_json(by_alias=True, indent=1) + "\n"
-    return store_text(runs / comparison.run_id / FILE, text)
 
 
 def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:

@@ -1,8 +1,9 @@
 """What a person sees of a run: live progress, the lines that tell how it went, the verdict in words."""
 
+import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
@@ -15,12 +16,22 @@ from rich.text import Text
 from bench import stats
 from bench.checker import KINDS, Fault, Verdict
 from bench.phase import Update, Watch
+from bench.place import Choice
 from bench.results import Latency, Observed, Read, Result, Trial
 
 SECONDS_A_LINE = 5.0
 NAME_WIDTH = 10
 INDENT = 23
 LINE_WIDTH = 110
+
+
+def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
+    """Say on stderr which place was taken; returns what says there what is done next."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    told = logging.getLogger("bench")
+    told.setLevel(logging.WARNING if quiet else logging.INFO)
+    told.info("place: %s, because %s", choice.name, choice.why)
+    return told.info
 
 
 def watch(*, quiet: bool) -> Watch:

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bench import control, environment, results
 from bench.court import FILLERS, GROWN, INSERT_BATCH, READ, Court
@@ -20,7 +19,7 @@ from bench.logs import load
 from bench.phase import Watch
 from bench.place import Choice, open_site, refuse_full_disk
 from bench.places.folder import RunFolder
-from bench.results import Environment, store_text
+from bench.results import Environment, Kept
 from bench.spec import Spec
 from bench.worker import processors
 
@@ -33,11 +32,7 @@ SINGLES = 10
 """Producers that append one event a transaction, and pgbench's clients beside them."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Contest(_Model):
+class Contest(Kept):
     """One thing done by us and by another, again and again in turns."""
 
     name: str
@@ -54,7 +49,7 @@ class Contest(_Model):
         return [ours / theirs if self.unit == "events/s" else theirs / ours for ours, theirs in self.pairs]
 
 
-class Limits(_Model):
+class Limits(Kept):
     """The table of limits, as it was measured."""
 
     schema_: Literal["bench.limits/1"] = Field(default="bench.limits/1", alias="schema")
@@ -125,15 +120,6 @@ def measure(
                 first_event_seconds=first,
                 first_event_target=2 if choice.name == "local" else 6,
             )
-
-
-def store(limits: Limits, runs: Path) -> Path:
-    """Keep it as runs/RUN_ID/limits.json.
-
-    Raises:
-        OutsideError: it cannot be written.
-    """
-    return store_text(runs / limits.run_id / FILE, limits.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def _measures(court: Court, events: int, grown: int) -> list[_Measure]:

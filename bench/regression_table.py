@@ -7,7 +7,7 @@ from tabulate import tabulate
 from bench import metrics, regression
 from bench.ab import Ab
 from bench.calibration import Calibration
-from bench.compare import Compared, differences
+from bench.compare import Compared
 from bench.regression import Change, Rules
 from bench.results import Result
 
@@ -35,19 +35,17 @@ def commented(text: str) -> str:
     return f"{BEGIN}\n\n{text}\n\n{END}\n"
 
 
-def sides(ab: Ab, rules: Rules, form: str = TERMINAL) -> tuple[str, regression.Word]:
-    """What `bench ab` says, and its word."""
-    of_a, of_b = metrics.of(ab.a), metrics.of(ab.b)
-    changes = regression.judge(of_a, of_b, rules)
-    word = regression.outcome(changes, ab.trials)
-    visible = regression.visible(of_a, of_b, ab.trials) if ab.trials >= regression.MIN_TRIALS else {}
-    differ = differences(ab.a, ab.b)
-    parts = [
-        _differences(differ, "a and b differ in", form, ("a", "b")) if differ else "a and b are alike",
-        _changes(changes, visible, ("a", "b"), form),
-        f"{_strong(word, form)}: {_sentence(word, changes, visible, ab.trials)}",
-    ]
-    return "\n\n".join(parts), word
+def sides(found: Compared, form: str = TERMINAL) -> str:
+    """What `bench ab` says; what is not alike is what was asked for."""
+    return "\n\n".join(
+        [
+            _differences(found.allowed, "a and b differ in", form, ("a", "b"))
+            if found.allowed
+            else "a and b are alike",
+            _changes(found.changes, found.visible, ("a", "b"), form),
+            f"{_strong(found.word, form)}: {_sentence(found.word, found.changes, found.visible, found.trials)}",
+        ]
+    )
 
 
 def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:

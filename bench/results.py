@@ -20,11 +20,13 @@ M = TypeVar("M", bound=BaseModel)
 SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
 
 
-class _Model(BaseModel):
+class Kept(BaseModel):
+    """A part of what is kept: nothing in it changes, and nothing unknown is read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Latency(_Model):
+class Latency(Kept):
     """Milliseconds a call, right to 1 %, from a histogram of every call."""
 
     p50: float
@@ -43,7 +45,7 @@ class Latency(_Model):
         return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=merged.get_max_value() / 1000)
 
 
-class Producer(_Model):
+class Producer(Kept):
     """What one producer did."""
 
     name: str
@@ -58,7 +60,7 @@ class Producer(_Model):
     """The quickest round trip to the database."""
 
 
-class Append(_Model):
+class Append(Kept):
     """The append phase: from the first producer's start to the last one's end, on the database's clock."""
 
     events: int
@@ -76,7 +78,7 @@ class Append(_Model):
     producers: list[Producer]
 
 
-class Read(_Model):
+class Read(Kept):
     """One reading of the whole log: by a consumer, or by the members of a group together."""
 
     reader: str = "consumer"
@@ -108,7 +110,7 @@ class Read(_Model):
     round_trip_ms: float
 
 
-class Wait(_Model):
+class Wait(Kept):
     """What backends of one kind spent their time with."""
 
     backend: str
@@ -119,7 +121,7 @@ class Wait(_Model):
     """Of all samples of backends of this kind that were not idle."""
 
 
-class Observed(_Model):
+class Observed(Kept):
     """What a phase cost, and what it waited for."""
 
     seconds: float
@@ -139,7 +141,7 @@ class Observed(_Model):
     """The most that one worker had resident."""
 
 
-class Telemetry(_Model):
+class Telemetry(Kept):
     """What the log cost."""
 
     table_bytes: int
@@ -148,7 +150,7 @@ class Telemetry(_Model):
     """By the names of `phase_seconds`."""
 
 
-class Sample(_Model):
+class Sample(Kept):
     """Progress of a phase at one moment."""
 
     seconds: float
@@ -156,7 +158,7 @@ class Sample(_Model):
     events: int
 
 
-class Trial(_Model):
+class Trial(Kept):
     """One execution."""
 
     phase_seconds: dict[str, float]
@@ -169,7 +171,7 @@ class Trial(_Model):
     """Progress of the phases `append` and `read N`."""
 
 
-class Environment(_Model):
+class Environment(Kept):
     """Where a run took place: what must be alike before two results may be compared."""
 
     place: str
@@ -194,7 +196,7 @@ class Environment(_Model):
     """Images and their ids, or the folder of the programs; the disk under the data folder."""
 
 
-class Result(_Model):
+class Result(Kept):
     """A run."""
 
     schema_: Literal["bench.result/1"] = Field(default=SCHEMA_NAME, alias="schema")
@@ -255,12 +257,13 @@ def store_text(file: Path, text: str) -> Path:
     return file
 
 
-def load(file: Path) -> Result:
-    """Read a result.json.
+def load(path: Path) -> Result:
+    """Read a result.json, given itself or by the folder that it is in.
 
     Raises:
         BadInputError: it is none, or of another schema.
     """
+    file = path / "result.json" if path.is_dir() else path
     try:
         return Result.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -272,6 +275,15 @@ def load(file: Path) -> Result:
 def load_all(folder: Path) -> list[Result]:
     """Read the results kept in a folder, oldest first."""
     return [load(file) for file in sorted(folder.glob("*/result.json"))]
+
+
+def store_kept(record: Kept, file: Path) -> Path:
+    """Keep a record of another kind, whole or not at all.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    return store_text(file, record.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def load_kept(model: type[M], folder: Path, name: str) -> list[M]:

@@ -94,8 +94,8 @@ def smallest_visible_slowdown(values: Sample, base: Sample, trials: int, tests: 
     if power(high) < POWER:
         return 1.0
     while high - low > 0.005:
-        middle = (low + high) / 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+        half = (low + high) / 2
+        low, high = (low, half) if power(half) >= POWER else (half, high)
     return high
 
 

@@ -116,7 +116,7 @@ def test_a_trial_that_failed_has_no_speed() -> None:
 
 def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
     found = compared(1, [tail({}, ok=True)])
-    comparison.store(found, tmp_path)
+    results.store_kept(found, tmp_path / found.run_id / comparison.FILE)
     assert results.load_kept(comparison.Comparison, tmp_path, comparison.FILE) == [found]
     (tmp_path / "r" / "comparison.json").write_text("{}")
     with pytest.raises(BadInputError, match="is no comparison"):
