@@ -158,7 +158,7 @@ def run(
     log: _LogFlag = "bigserial",
     place: Annotated[
         str,
-        typer.Option(metavar="auto|local|docker", help="Where to run; auto takes Docker when an engine answers"),
+        typer.Option(metavar="auto|local|docker|swarm", help="Where to run; auto takes Docker when an engine answers"),
     ] = "auto",
     dsn: Annotated[
         str | None,
@@ -173,13 +173,33 @@ def run(
         typer.Option("--set", metavar="NAME=VALUE", help="A Postgres setting; may be repeated", show_default=False),
     ] = None,
     postgres_image: Annotated[
-        str | None, typer.Option(help="docker: the Postgres image [default: postgres:18]")
+        str | None, typer.Option(help="docker, swarm: the Postgres image [default: postgres:18]")
     ] = None,
-    worker_image: Annotated[str | None, typer.Option(help="docker: the workers' image [default: built here]")] = None,
-    postgres_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="docker: limit, like 4g")] = None,
-    postgres_cpus: Annotated[float | None, typer.Option(help="docker: limit, like 1.5")] = None,
-    worker_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="docker: limit for each worker")] = None,
-    worker_cpus: Annotated[float | None, typer.Option(help="docker: limit for each worker")] = None,
+    worker_image: Annotated[
+        str | None, typer.Option(help="docker, swarm: the workers' image, by tag or digest [default: built here]")
+    ] = None,
+    postgres_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="docker, swarm: limit, like 4g")] = None,
+    postgres_cpus: Annotated[float | None, typer.Option(help="docker, swarm: limit, like 1.5")] = None,
+    worker_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="docker, swarm: limit for each worker")
+    ] = None,
+    worker_cpus: Annotated[float | None, typer.Option(help="docker, swarm: limit for each worker")] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="swarm: where workers may run, like node.labels.disk==ssd; may be repeated",
+            show_default=False,
+        ),
+    ] = None,
+    max_per_node: Annotated[int | None, typer.Option(help="swarm: the most producers on one node")] = None,
+    postgres_node: Annotated[
+        str | None, typer.Option(metavar="NODE", help="swarm: Postgres's node [default: the manager that is asked]")
+    ] = None,
+    on_node_loss: Annotated[
+        str,
+        typer.Option(metavar="fail|continue", help="swarm: when a node is lost with producers on it"),
+    ] = "fail",
     pg_bin: Annotated[
         Path | None, typer.Option(metavar="DIR", help="local: a folder with initdb and postgres to use")
     ] = None,

@@ -28,6 +28,7 @@ _TYPES = ({20: "bigint"}, {1114: "timestamp", 1184: "timestamptz"}, {114: "json"
 """What get_event must yield as etag, ctime and payload, by the oid of the type."""
 _RESERVED_CONNECTIONS = 5
 FSYNCS = 20
+TERMINATE_MS = 10_000
 
 _SETTINGS_THAT_DIFFER: LiteralString = """
     SELECT name, current_setting(name) FROM pg_settings
@@ -188,6 +189,14 @@ def cancel(connection: Connection, workers: Sequence[str]) -> None:
     connection.execute(
         "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = ANY(%s) AND state = 'active'",
         [[f"bench {worker}" for worker in workers]],
+    )
+
+
+def terminate(connection: Connection, workers: Sequence[str]) -> None:
+    """End the sessions of these workers; when it returns, none of them commits anything any more."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE application_name = ANY(%s)",
+        [TERMINATE_MS, [f"bench {worker}" for worker in workers]],
     )
 
 

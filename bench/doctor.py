@@ -11,7 +11,7 @@ from typing import Literal
 from bench import environment, logs
 from bench.errors import BenchError
 from bench.place import FILES_A_WORKER, SPARE_FILES
-from bench.places import container, embedded, engine, folder, image
+from bench.places import address, container, embedded, engine, folder, image
 from bench.spec import MAX_SCALE
 from bench.worker import processors
 
@@ -60,7 +60,7 @@ def clean() -> list[str]:
     done = [f"removed what run {run_id} left on this machine" for run_id in folder.sweep()]
     try:
         with engine.failures():
-            client = engine.connect()
+            client = address.connect()
             done += [f"removed what run {run_id} left in Docker" for run_id in engine.sweep(client)]
             done += [f"removed {tag}, a worker image of other sources" for tag in image.remove_old(client)]
     except BenchError as error:
@@ -90,7 +90,7 @@ def _embedded() -> str:
 
 def _docker() -> str:
     with engine.failures():
-        client = engine.connect()
+        client = address.connect()
         free = engine.free_bytes(client)
         version = client.version()
     space = "free disk not visible from here" if free is None else f"{free / 2**30:.0f} GiB free"
@@ -100,7 +100,7 @@ def _docker() -> str:
 def _images() -> list[Finding]:
     try:
         with engine.failures():
-            present = {tag for image in engine.connect().images.list() for tag in image.tags}
+            present = {tag for image in address.connect().images.list() for tag in image.tags}
     except BenchError:
         return []
     return [

@@ -1,5 +1,6 @@
 """A phase: workers start, wait, go together and report. Listens to their records; judges nothing."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,16 +9,31 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import asdict
 
-from bench.control import Connection, cancel, gate, session
+from bench.control import Connection, cancel, gate, session, terminate
 from bench.errors import OutsideError
 from bench.places.site import Ended, Messages, StartWorkers
 from bench.plan import STOP
-from bench.records import Anomaly, ConsumerJob, Fate, Job, Ledger, Passes, Progress, Range, Ready, Report, Undone
+from bench.records import (
+    Anomaly,
+    ConsumerJob,
+    Fate,
+    Job,
+    Ledger,
+    Passes,
+    ProducerJob,
+    Progress,
+    Range,
+    Ready,
+    Report,
+    Undone,
+)
 
 SAMPLE_SECONDS = 0.5
 """Progress is kept this often, however many workers tell of theirs."""
 CANCEL_SECONDS = 2
 """A reader that may stop and does not is cancelled after this: its read does not come back."""
+
+_news = logging.getLogger("bench")
 
 Update = Callable[[str, int, int], None]
 """Takes a track's name, its events so far and how many of its workers are done."""
@@ -41,6 +57,29 @@ class Work:
     undone: list[tuple[int, int]]
     jumps: list[tuple[int, int, float]]
     anomalies: list[Anomaly]
+    node: str | None
+    """Where it ran, in a place of several nodes."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A producer whose node was lost while it appended, and what it had said until then."""
+
+    job: ProducerJob
+    node: str
+    seconds: float
+    """After the gate was opened, that it was noticed."""
+    ranges: dict[Fate, list[Range]]
+    undone: list[tuple[int, int]]
+
+
+class NodeLostError(OutsideError):
+    """A node is gone, and the run ends with it."""
+
+    def __init__(self, words: str, acknowledged: list[Range]) -> None:
+        super().__init__(words)
+        self.acknowledged = acknowledged
+        """What all producers of the phase had acknowledged, as far as they had said."""
 
 
 @dataclass
@@ -55,6 +94,13 @@ class _Heard:
     undone: list[tuple[int, int]] = field(default_factory=list)
     jumps: list[tuple[int, int, float]] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
+    node: str | None = None
+    lost_after: float | None = None
+    """Seconds after the gate was opened; None unless its node was lost."""
+
+    @property
+    def done(self) -> bool:
+        return self.report is not None or self.lost_after is not None
 
 
 @dataclass(frozen=True)
@@ -65,6 +111,7 @@ class Phase:
     series: list[tuple[float, int]]
     opened_at: float
     """When the gate was opened: Unix time of this machine."""
+    lost: list[Lost] = field(default_factory=list)
 
 
 def carry_out(
@@ -75,15 +122,19 @@ def carry_out(
     idle_seconds: float,
     watch: Watch,
     observe: Callable[[], AbstractContextManager[None]] = nullcontext,
+    *,
+    spare_producers: bool = False,
 ) -> dict[str, Phase]:
     """Start workers, let them go together when all are ready, and listen until each has ended.
 
     `observe` is entered before they go and left when they have ended.
 
-    Readers that get no new event for `idle_seconds`, when nobody appends any more, are made to stop.
+    Readers that get no new event for `idle_seconds`, when nobody appends any more, are made to stop. When the
+    node of producers is lost, the others go on if those can be spared; consumers never can.
 
     Raises:
         OutsideError: a worker ended without having done its job; the message ends with its last words.
+        NodeLostError: the node of a worker that cannot be done without is gone.
     """
     heard = {job.name: _Heard(job) for jobs in tracks.values() for job in jobs}
     here = {name: [heard[job.name] for job in jobs] for name, jobs in tracks.items()}
@@ -93,32 +144,76 @@ def carry_out(
         readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), idle_seconds)
         update = stack.enter_context(watch({name: (len(jobs), events * _times(jobs)) for name, jobs in tracks.items()}))
         messages = stack.enter_context(start_workers([each.job for each in heard.values()]))
-        for _ in _listen(messages, heard):
+        nodes = _Nodes(heard, connection, spare_producers=spare_producers)
+        for _ in _listen(messages, heard, nodes):
             if all(each.ready for each in heard.values()):
                 break
         _refuse_differences(heard.values(), session(connection))
         stack.enter_context(observe())
         opened_at = time.time()
         open_gate()
-        began = time.perf_counter()
+        began = nodes.began = time.perf_counter()
         for name in tracks:
             update(name, 0, 0)
         finished: set[str] = set()
-        for _ in _listen(messages, heard):
+        for _ in _listen(messages, heard, nodes):
             readers.end_them_if_it_is_time()
             seconds = time.perf_counter() - began
             for name in tracks.keys() - finished:
                 total = sum(each.events for each in here[name])
-                done = sum(each.report is not None for each in here[name])
+                done = sum(each.done for each in here[name])
                 if done == len(here[name]):
                     finished.add(name)
                 if name in finished or not series[name] or seconds - series[name][-1][0] >= SAMPLE_SECONDS:
                     series[name].append((seconds, total))
                 update(name, total, done)
     return {
-        name: Phase([_work(each) for each in workers if each.report], series[name], opened_at)
+        name: Phase(
+            [_work(each) for each in workers if each.report],
+            series[name],
+            opened_at,
+            [
+                Lost(each.job, each.node or "", each.lost_after, each.ranges, each.undone)
+                for each in workers
+                if each.lost_after is not None and isinstance(each.job, ProducerJob)
+            ],
+        )
         for name, workers in here.items()
     }
+
+
+class _Nodes:
+    """What happens when a node is lost with the workers on it."""
+
+    def __init__(self, heard: Mapping[str, _Heard], connection: Connection, *, spare_producers: bool) -> None:
+        self._heard = heard
+        self._connection = connection
+        self._spare_producers = spare_producers
+        self._told: set[str] = set()
+        self.began: float | None = None
+        """When the gate was opened (perf_counter)."""
+
+    def lose(self, worker: str, node: str, lost_with: Sequence[str]) -> None:
+        """Go on without a worker that is not done, if that can be.
+
+        What its session still has the server do is ended: a server can take hours to see that a client is gone, and
+        keeps its locks meanwhile.
+
+        Raises:
+            NodeLostError: that cannot be.
+        """
+        missing = [name for name in lost_with if not self._heard[name].report]
+        terminate(self._connection, missing)
+        when = "before the start" if self.began is None else f"{time.perf_counter() - self.began:.0f} s after the start"
+        words = f"the node {node} was lost {when}, and with it {', '.join(missing)}"
+        producers_only = all(isinstance(self._heard[name].job, ProducerJob) for name in missing)
+        if not self._spare_producers or self.began is None or not producers_only:
+            acknowledged = [part for each in self._heard.values() for part in each.ranges["acknowledged"]]
+            raise NodeLostError(words, acknowledged)
+        self._heard[worker].lost_after = time.perf_counter() - self.began
+        if node not in self._told:
+            self._told.add(node)
+            _news.warning("%s; the others go on", words)
 
 
 def _refuse_differences(workers: Iterable[_Heard], settings: dict[str, str]) -> None:
@@ -155,14 +250,14 @@ class _Readers:
 
     def end_them_if_it_is_time(self) -> None:
         """Called whenever something was said, and now and then when nothing is."""
-        left = [each for each in self._consumers if each.report is None]
+        left = [each for each in self._consumers if not each.done]
         if not left:
             return
         now = time.perf_counter()
         progress = sum(each.events for each in [*self._producers, *self._consumers])
         if progress != self._last[0]:
             self._last = progress, now
-        if any(each.report is None for each in self._producers):
+        if not all(each.done for each in self._producers):
             self._last = progress, now
             return
         idle = now - self._last[1] > self._idle_seconds
@@ -173,7 +268,7 @@ class _Readers:
             cancel(self._connection, [each.job.name for each in left])
 
     def _have_all(self) -> bool:
-        acknowledged = sum(each.report.events for each in self._producers if each.report)
+        acknowledged = sum(each.events for each in self._producers)
         counts = [each.events for each in self._consumers]
         each_reads_all = _times([each.job for each in self._consumers]) == len(counts)
         return (min(counts) if each_reads_all else sum(counts)) >= acknowledged
@@ -188,10 +283,10 @@ def _times(jobs: Sequence[Job]) -> int:
 def _work(each: _Heard) -> Work:
     if each.ready is None or each.report is None:
         raise OutsideError(f"{each.job.name} reported without having been ready")
-    return Work(each.job.name, each.ready, each.report, each.ranges, each.undone, each.jumps, each.anomalies)
+    return Work(each.job.name, each.ready, each.report, each.ranges, each.undone, each.jumps, each.anomalies, each.node)
 
 
-def _listen(messages: Messages, heard: dict[str, _Heard]) -> Iterator[None]:
+def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes) -> Iterator[None]:
     """Note what workers say; yields whenever one is ready or further, and when nobody says anything."""
     for message in messages:
         if message is None:
@@ -199,9 +294,14 @@ def _listen(messages: Messages, heard: dict[str, _Heard]) -> Iterator[None]:
             continue
         worker = heard[message.worker]
         if isinstance(message, Ended):
-            if message.exit_code or worker.report is None:
+            end = message.end
+            worker.node = end.node
+            if end.lost_with and end.node and worker.report is None:
+                nodes.lose(message.worker, end.node, end.lost_with)
+                yield
+            elif worker.report is None or (end.exit_code and not end.lost_with):
                 raise OutsideError(
-                    f"{message.worker} ended before its job was done, with exit code {message.exit_code}: "
+                    f"{message.worker} ended before its job was done, with exit code {end.exit_code}: "
                     f"{message.last_words or '(it said nothing)'}"
                 )
             continue
@@ -213,7 +313,7 @@ def _listen(messages: Messages, heard: dict[str, _Heard]) -> Iterator[None]:
                 worker.events = events
                 yield
             case Ledger(fate=fate, ranges=ranges):
-                worker.ranges[fate].extend(ranges)
+                _put_together(worker.ranges[fate], ranges)
             case Undone(etags=etags):
                 worker.undone.extend(etags)
             case Passes(jumps=jumps):
@@ -224,3 +324,12 @@ def _listen(messages: Messages, heard: dict[str, _Heard]) -> Iterator[None]:
                 worker.report = report
                 worker.events = report.events
                 yield
+
+
+def _put_together(kept: list[Range], more: list[Range]) -> None:
+    """Append ranges to ranges; one that goes on where the last one ends makes that longer."""
+    for producer, first, last in more:
+        if kept and kept[-1][0] == producer and kept[-1][2] + 1 == first:
+            kept[-1] = producer, kept[-1][1], last
+        else:
+            kept.append((producer, first, last))

@@ -26,7 +26,7 @@ SPARE_FILES = 64
 class Choice:
     """A place, and in one line why it was taken."""
 
-    name: Literal["local", "docker"]
+    name: Literal["local", "docker", "swarm"]
     why: str
 
 
@@ -34,7 +34,7 @@ def choose(spec: Spec) -> Choice:
     """Take the place that was asked for; for `auto` Docker when an engine answers, else local.
 
     Raises:
-        OutsideError: Docker was asked for and no engine answers.
+        OutsideError: Docker was asked for and no engine answers, or a swarm and the engine is no manager of one.
     """
     if spec.place == "local":
         return Choice("local", "asked for")
@@ -42,25 +42,32 @@ def choose(spec: Spec) -> Choice:
         return Choice("local", "Postgres is given by --dsn; --place docker would run the workers in containers")
     if spec.place == "auto" and spec.pg_bin:
         return Choice("local", "--pg-bin is given")
-    from bench.places import engine  # noqa: PLC0415 - so that the local place does not wait for Docker's client to load
+    from bench.places import address  # noqa: PLC0415 - so that the local place does not wait for Docker's client to load
 
     try:
-        version = engine.connect().version()["Version"]
+        client = address.connect()
+        version = client.version()["Version"]
     except OutsideError:
-        if spec.place == "docker":
+        if spec.place != "auto":
             raise
         return Choice("local", "no Docker engine answers")
+    if spec.place == "swarm":
+        from bench.places import cluster  # noqa: PLC0415
+
+        cluster.refuse_worker(client)
+        up = [node.name for node in cluster.nodes(client).values() if node.is_up]
+        return Choice("swarm", f"asked for; it has {len(up)} nodes that are up: {', '.join(sorted(up))}")
     return Choice("docker", "asked for" if spec.place == "docker" else f"a Docker engine answers ({version})")
 
 
 def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
     """Free disk where the log will be; None when it cannot be seen from here."""
-    if spec.dsn:
+    if spec.dsn or spec.postgres_node:
         return None
-    if choice.name == "docker":
-        from bench.places import engine  # noqa: PLC0415
+    if choice.name != "local":
+        from bench.places import address, engine  # noqa: PLC0415
 
-        return engine.free_bytes(engine.connect())
+        return engine.free_bytes(address.connect())
     space = os.statvfs(folder.path)
     return space.f_bavail * space.f_frsize
 
@@ -102,23 +109,29 @@ def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> Abstra
         # Where Postgres is ours, so is the way to it: nothing of the user's environment may lead elsewhere.
         for name in [name for name in os.environ if name.startswith("PG")]:
             del os.environ[name]
-    if choice.name == "docker":
-        return _docker_site(spec, log, folder)
+    if choice.name != "local":
+        return _containers_site(choice, spec, log, folder)
     if spec.dsn is not None:
         return local.site_on(spec.dsn, folder)
     return local.site(folder, spec.pg_bin, _settings(spec, log))
 
 
-def _docker_site(spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
-    from bench.places import docker  # noqa: PLC0415
-    from bench.places.container import Limits  # noqa: PLC0415
+def _containers_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
+    from bench.places import docker, swarm  # noqa: PLC0415
+    from bench.places.container import Limits, Wishes  # noqa: PLC0415
+    from bench.places.service import Placement  # noqa: PLC0415
 
-    wishes = docker.Wishes(
+    wishes = Wishes(
         spec.postgres_image,
         spec.worker_image,
         Limits(spec.postgres_memory, spec.postgres_cpus),
         Limits(spec.worker_memory, spec.worker_cpus),
     )
+    if choice.name == "swarm":
+        placement = Placement(spec.constraint, spec.max_per_node)
+        if spec.dsn is not None:
+            return swarm.site_on(spec.dsn, folder, wishes, placement)
+        return swarm.site(folder, wishes, placement, spec.postgres_node, _settings(spec, log))
     if spec.dsn is not None:
         return docker.site_on(spec.dsn, folder, wishes)
     return docker.site(folder, wishes, _settings(spec, log))

@@ -116,7 +116,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ledger"):
-    """A part of the events of one fate. All parts come before the report."""
+    """A part of the events of one fate. A producer tells of its events as they get their fates; all parts come before
+    the report."""
 
     fate: Fate
     ranges: list[Range]

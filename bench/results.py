@@ -49,6 +49,8 @@ class Producer(Kept):
     """What one producer did."""
 
     name: str
+    node: str | None = None
+    """Where it ran, in a place of several nodes."""
     events: int
     seconds: float
     cpu_seconds: float
@@ -110,6 +112,40 @@ class Read(Kept):
     round_trip_ms: float
 
 
+class Node(Kept):
+    """What the workers on one node of a swarm did."""
+
+    node: str
+    producers: int = 0
+    consumers: int = 0
+    """Over all reads."""
+    appended: int = 0
+    """Events."""
+    appended_per_second: float | None = None
+    """Over the whole append phase; None when nothing was appended here or the verdict is not ok."""
+    read: int = 0
+    """Events."""
+    read_per_second: float | None = None
+    """Over the time of its own readers."""
+    cpu_seconds: float
+    """Of its workers."""
+    clock_offset_ms: float
+    """The database's clock minus the node's, as the worker with the quickest round trip measured it."""
+    round_trip_ms: float
+    """The quickest round trip from the node to Postgres."""
+
+
+class NodeLoss(Kept):
+    """A node that was lost while producers appended on it."""
+
+    node: str
+    producers: list[str]
+    seconds: float
+    """After the start that it was noticed."""
+    acknowledged: int
+    """Events that its producers had reported as acknowledged. What they did not report is indeterminate."""
+
+
 class Wait(Kept):
     """What backends of one kind spent their time with."""
 
@@ -165,6 +201,9 @@ class Trial(Kept):
     """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check."""
     append: Append
     reads: list[Read]
+    nodes: list[Node] = []
+    """By name, in a place of several nodes."""
+    losses: list[NodeLoss] = []
     verdict: Verdict
     telemetry: Telemetry
     series: dict[str, list[Sample]]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench.errors import BadInputError
 from bench.records import Way
 
-PlaceName = Literal["auto", "local", "docker"]
+PlaceName = Literal["auto", "local", "docker", "swarm"]
 
 SMALLEST_PAYLOAD_BYTES = 80
 """Room for any producer, seq and value with the key that pads."""
@@ -101,6 +101,14 @@ class Spec(BaseModel):
     """Memory limit of each worker container, like 512m."""
     worker_cpus: Annotated[float | None, Field(gt=0)] = None
     """CPU limit of each worker container."""
+    constraint: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\s*(==|!=)\s*\S+$")], ...] = ()
+    """Where workers may run in a swarm, in Docker's own words, like node.labels.disk==ssd; all of them must hold."""
+    max_per_node: Annotated[int | None, Field(ge=1, le=MAX_SCALE)] = None
+    """The most producers, and the most consumers, on one node of a swarm."""
+    postgres_node: Annotated[str | None, Field(min_length=1)] = None
+    """The node that Postgres runs on in a swarm; the one that is asked for the run, unless given."""
+    on_node_loss: Literal["fail", "continue"] = "fail"
+    """When a node of a swarm is lost with producers on it: end the run, or go on without them."""
 
     @field_validator("read_batch", mode="before")
     @classmethod
@@ -202,15 +210,21 @@ class Spec(BaseModel):
         if self.fresh and self.dsn is not None:
             raise ValueError("--fresh is for a Postgres that is started here: leave it or --dsn out")
         if self.dsn is not None:
-            for name in ("set", "postgres_image", "pg_bin", "postgres_memory", "postgres_cpus"):
+            for name in ("set", "postgres_image", "pg_bin", "postgres_memory", "postgres_cpus", "postgres_node"):
                 if given.get(name):
                     raise ValueError(f"{_flag(name)} is for a Postgres that is started here: leave it or --dsn out")
         if self.place == "local":
             for name in ("postgres_image", "worker_image", *LIMITS):
                 if name in given:
                     raise ValueError(f"{_flag(name)} is for the docker place, and the place is local")
-        if self.place == "docker" and self.pg_bin is not None:
-            raise ValueError("--pg-bin is for the local place, and the place is docker")
+        if self.place in {"docker", "swarm"} and self.pg_bin is not None:
+            raise ValueError(f"--pg-bin is for the local place, and the place is {self.place}")
+        if self.place != "swarm":
+            for name in ("constraint", "max_per_node", "postgres_node"):
+                if given.get(name):
+                    raise ValueError(f"{_flag(name)} is for the swarm place: give --place swarm too")
+            if self.on_node_loss != "fail":
+                raise ValueError("--on-node-loss is for the swarm place: give --place swarm too")
 
     @property
     def events_per_producer(self) -> int:

@@ -7,9 +7,10 @@ from typing import Literal
 
 from bench import bottleneck
 from bench.checker import Delivered
-from bench.phase import Phase, Work
+from bench.phase import Lost, Phase, Work
+from bench.ranges import events_in, normal
 from bench.records import Report
-from bench.results import Append, Latency, Observed, Producer, Read, Sample, Wait
+from bench.results import Append, Latency, Node, NodeLoss, Observed, Producer, Read, Sample, Wait
 from bench.telemetry import WORKER, Observation
 
 CLIENT_BOUND_SHARE = 0.9
@@ -24,7 +25,7 @@ def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) ->
     return Append(
         events=events,
         seconds=seconds,
-        events_per_second=events / seconds if ok else None,
+        events_per_second=events / seconds if ok and not phase.lost else None,
         latency_ms=Latency.of([report.latency for report in reports]),
         client_bound=any(_client_bound(report) for report in reports),
         first_event_seconds=phase.opened_at - began_at + min(report.first_call_seconds for report in reports),
@@ -32,6 +33,7 @@ def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) ->
         producers=[
             Producer(
                 name=work.name,
+                node=work.node,
                 events=work.report.events,
                 seconds=work.report.seconds,
                 cpu_seconds=work.report.cpu_seconds,
@@ -97,6 +99,54 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         clock_offset_ms=reader.works[0].ready.clock_offset_ms,
         round_trip_ms=max(work.ready.round_trip_ms for work in reader.works),
     )
+
+
+def nodes(phases: dict[str, Phase], *, ok: bool) -> list[Node]:
+    """What each node did, for workers that ran on nodes."""
+    by_node: dict[str, dict[str, list[Work]]] = {}
+    for name, phase in phases.items():
+        for work in phase.works:
+            if work.node:
+                by_node.setdefault(work.node, {}).setdefault(name, []).append(work)
+    seconds = {name: seconds_of(phase.works) for name, phase in phases.items()}
+    return [_node(node, by_node[node], seconds, ok=ok) for node in sorted(by_node)]
+
+
+def _node(node: str, works: dict[str, list[Work]], seconds: dict[str, float], *, ok: bool) -> Node:
+    appending = works.get("append", [])
+    reading = {name: here for name, here in works.items() if name != "append"}
+    every = [work for here in works.values() for work in here]
+    nearest = min((work.ready for work in every), key=lambda ready: ready.round_trip_ms)
+    appended = sum(work.report.events for work in appending)
+    read_events = sum(work.report.events for here in reading.values() for work in here)
+    read_seconds = sum(seconds[name] for name in reading)
+    return Node(
+        node=node,
+        producers=len(appending),
+        consumers=len(every) - len(appending),
+        appended=appended,
+        appended_per_second=appended / seconds["append"] if ok and appending else None,
+        read=read_events,
+        read_per_second=read_events / read_seconds if ok and read_seconds else None,
+        cpu_seconds=sum(work.report.cpu_seconds for work in every),
+        clock_offset_ms=nearest.clock_offset_ms,
+        round_trip_ms=nearest.round_trip_ms,
+    )
+
+
+def losses(lost: Sequence[Lost]) -> list[NodeLoss]:
+    """The nodes that were lost, with what was on them."""
+    return [
+        NodeLoss(
+            node=node,
+            producers=[each.job.name for each in lost if each.node == node],
+            seconds=min(each.seconds for each in lost if each.node == node),
+            acknowledged=events_in(
+                normal([part for each in lost if each.node == node for part in each.ranges.get("acknowledged", [])])
+            ),
+        )
+        for node in sorted({each.node for each in lost})
+    ]
 
 
 def seconds_of(works: Sequence[Work]) -> float:

@@ -10,9 +10,10 @@ from bench.checker import Delivered, Fault, Promise, Stored, Verdict, Written
 from bench.control import Connection
 from bench.errors import OutsideError
 from bench.logs import Log
-from bench.phase import Phase, Tracks, Watch, carry_out
+from bench.phase import Lost, NodeLostError, Phase, Tracks, Watch, Work, carry_out
 from bench.places.site import Site
-from bench.records import Fate, Range
+from bench.ranges import events_in, first_events, normal, subtract
+from bench.records import EXAMPLES, Fate, Range
 from bench.results import Observed, Telemetry, Trial
 from bench.spec import Spec
 from bench.summary import Reader
@@ -31,9 +32,19 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     def workers(tracks: Tracks) -> dict[str, Phase]:
         name = " + ".join(tracks)
         with _timed(seconds, name), observer(site.conninfo, site.usage) as server:
-            phases = carry_out(
-                tracks, site.start_workers, connection, spec.events, spec.idle_timeout, watch, server.observe
-            )
+            try:
+                phases = carry_out(
+                    tracks,
+                    site.start_workers,
+                    connection,
+                    spec.events,
+                    spec.idle_timeout,
+                    watch,
+                    server.observe,
+                    spare_producers=spec.on_node_loss == "continue",
+                )
+            except NodeLostError as lost:
+                raise OutsideError(f"{lost}{_what_is_kept(lost.acknowledged, log, connection)}") from lost
         if server.seen:
             works = [work for phase in phases.values() for work in phase.works]
             observed[name] = summary.observed(server.seen, works)
@@ -60,6 +71,8 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         phase_seconds=seconds,
         append=summary.append(phases["append"], wal_bytes, began_at, ok=verdict.ok),
         reads=[summary.read(reader, spec.mode, ok=verdict.ok) for reader in readers],
+        nodes=summary.nodes(phases, ok=verdict.ok),
+        losses=summary.losses(phases["append"].lost),
         verdict=verdict,
         telemetry=Telemetry(table_bytes=table_bytes, index_bytes=index_bytes, phases=observed),
         series=summary.series(phases),
@@ -79,14 +92,17 @@ def _readers(spec: Spec, phases: dict[str, Phase]) -> list[Reader]:
 
 
 def _verdict(spec: Spec, log: Log, appended: Phase, readers: list[Reader], connection: Connection) -> Verdict:
+    told: list[Work | Lost] = [*appended.works, *appended.lost]
+
     def all_of(fate: Fate) -> list[Range]:
-        return [part for work in appended.works for part in work.ranges[fate]]
+        return [part for each in told for part in each.ranges[fate]]
 
     written = Written(
         acknowledged=all_of("acknowledged"),
-        indeterminate=all_of("indeterminate"),
+        # What a lost producer did not speak of any more may have been committed or not.
+        indeterminate=[*all_of("indeterminate"), *(part for each in appended.lost for part in _untold(each))],
         aborted=all_of("aborted"),
-        undone=[part for work in appended.works for part in work.undone],
+        undone=[part for each in told for part in each.undone],
     )
     if checker.attempted(written) != spec.events:
         raise OutsideError(
@@ -109,6 +125,28 @@ def _verdict(spec: Spec, log: Log, appended: Phase, readers: list[Reader], conne
         ),
     )
     return _with_stories(verdict, log, readers, connection)
+
+
+def _untold(lost: Lost) -> list[Range]:
+    """The events of a lost producer that it did not speak of."""
+    told = [part for ranges in lost.ranges.values() for part in ranges]
+    numbers = {producer for producer, _, _ in told}
+    if isinstance(lost.job.producer, int):
+        numbers.add(lost.job.producer)
+    return [part for number in numbers for part in subtract([(number, 0, lost.job.limit - 1)], normal(told))]
+
+
+def _what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -> str:
+    """In words, whether the table holds what was acknowledged; nothing when nothing was, or it need not stay."""
+    if not acknowledged or not log.promises.replay:
+        return ""
+    stored, _ = audit.stored_ranges(connection, log)
+    lost = subtract(normal(acknowledged), normal(stored))
+    told = f"{events_in(normal(acknowledged)):,} events that were acknowledged until then"
+    if not lost:
+        return f"; all of the {told} are stored"
+    examples = ", ".join(f"producer {producer} seq {seq}" for producer, seq in first_events(lost, EXAMPLES))
+    return f"; of the {told}, {events_in(lost):,} are not stored: {examples}"
 
 
 def _stored(log: Log, written: Written, delivered: list[Delivered], connection: Connection) -> Stored:

@@ -23,12 +23,10 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     while first < job.limit:
         first = _append_until_progress(append, job, first, account, meter)
         if time.perf_counter() >= meter.next_progress:
+            account.tell()
             meter.progress(first)
-    acknowledged = account.closed("acknowledged")
-    report = meter.finish(
-        events=sum(last - first + 1 for _, first, last in acknowledged),
-        checksum=sum((first + last) * (last - first + 1) // 2 for _, first, last in acknowledged),
-    )
+    account.close()
+    report = meter.finish(account.events, account.checksum)
     account.tell()
     say(report)
 
@@ -70,10 +68,14 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
 
 
 class _Account:
-    """What became of each event: as few ranges as its fates change."""
+    """What became of each event: as few ranges as its fates change. It is told as it goes, so that whoever loses this
+    producer knows what it had acknowledged.
+    """
 
     def __init__(self, producer: int) -> None:
         self._producer = producer
+        self.events = self.checksum = 0
+        """Of what is acknowledged and closed."""
         self._ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
         self.undone: list[tuple[int, int]] = []
         """The etags of what was rolled back."""
@@ -86,27 +88,30 @@ class _Account:
         if last < first:
             return
         if fate != self._fate:
-            self._close()
+            self.close()
             self._fate, self._first = fate, first
         self._last = last
 
-    def closed(self, fate: Fate) -> list[Range]:
-        """All events of one fate, nothing being open any more."""
-        self._close()
-        return self._ranges[fate]
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """What follows is another range, whatever its fate."""
         if self._fate is not None:
             self._ranges[self._fate].append((self._producer, self._first, self._last))
+        if self._fate == "acknowledged":
+            events = self._last - self._first + 1
+            self.events += events
+            self.checksum += (self._first + self._last) * events // 2
         self._fate = None
 
     def tell(self) -> None:
-        self._close()
+        """Say what was noted since the last time."""
+        self.close()
         for fate, ranges in self._ranges.items():
             for ledger in ledgers(fate, ranges):
                 say(ledger)
+            ranges.clear()
         for part in undone(self.undone):
             say(part)
+        self.undone.clear()
 
 
 def _number(connection: psycopg.Connection[Any], producer: int | str) -> int:

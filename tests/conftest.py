@@ -20,7 +20,7 @@ from bench import control, logs
 from bench.errors import OutsideError
 from bench.files import SQL
 from bench.places import embedded
-from bench.places.engine import connect
+from bench.places.address import connect
 from bench.plan import SCHEMA
 
 settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])

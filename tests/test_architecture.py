@@ -12,10 +12,17 @@ I_O = {"os", "sys", "socket", "subprocess", "pathlib", "psycopg", "time", "docke
 FOR_WORKERS = ("bench.worker", "bench.records", "bench.wire")
 """What a worker's image has of `bench`."""
 DOCKER_PLACES = {
+    "bench/places/address.py",
     "bench/places/container.py",
     "bench/places/docker.py",
     "bench/places/engine.py",
+    "bench/places/cluster.py",
     "bench/places/image.py",
+    "bench/places/registry.py",
+    "bench/places/service.py",
+    "bench/places/swarm.py",
+    "bench/places/tasks.py",
+    "bench/places/tunnel.py",
 }
 
 

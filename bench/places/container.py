@@ -1,6 +1,6 @@
 """Postgres and workers as containers of a Docker engine, on a network of their own.
 
-Everything that is timed runs inside. The one published port, on 127.0.0.1, is for the orchestrator's own connection.
+Everything that is timed runs inside, and no port is published.
 The password reaches Postgres and the workers in a volume, so it is on no command line and in no environment.
 """
 
@@ -13,19 +13,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import docker
 import psycopg
 from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.models.images import Image
 from docker.types import Mount
+from psycopg.conninfo import make_conninfo
 
 from bench.errors import OutsideError
 from bench.interrupts import held
 from bench.places.dsn import pgpass
 from bench.places.embedded import refusal
 from bench.places.engine import SECRETS, Engine
-from bench.places.image import File
-from bench.places.site import Chunks, Ears, Messages, Program, Usage
+from bench.places.image import File, had
+from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
+from bench.places.tunnel import IDLE, Tunnel, through
 from bench.records import Job, ProducerJob, encode_job
 
 POSTGRES_IMAGE = "postgres:18"
@@ -54,6 +57,20 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """Images and limits; an image that is None is the usual one."""
+
+    postgres_image: str | None
+    worker_image: str | None
+    postgres_limits: Limits
+    worker_limits: Limits
+
+
+VARIABLES = {"PGHOST": "postgres", "PGPORT": "5432", "PGUSER": "postgres", "PGDATABASE": "postgres"}
+"""How libpq finds our Postgres from beside it."""
+
+
+@dataclass(frozen=True)
 class Database:
     """How to reach a Postgres: the orchestrator by a conninfo, containers by libpq's variables and a network."""
 
@@ -67,6 +84,7 @@ def postgres(
     engine: Engine,
     stack: ExitStack,
     image: Image,
+    worker_image: Image,
     settings: Mapping[str, str],
     limits: Limits,
     secret: Mount,
@@ -74,7 +92,8 @@ def postgres(
 ) -> Database:
     """Start Postgres with a volume of its own, all of which goes with the stack, and wait until it answers.
 
-    `secret` holds the password in a file named password.
+    `secret` holds the password in a file named password. The way to Postgres leads through a container of the worker
+    image.
     """
     network = engine.network(stack)
     container = engine.create(
@@ -93,13 +112,27 @@ def postgres(
         mounts=[Mount(POSTGRES_HOME, engine.volume(stack, "data")), secret],
         tmpfs={"/tmp": "", "/var/run/postgresql": "mode=1777"},  # noqa: S108
         shm_size="1g",
-        ports={"5432/tcp": ("127.0.0.1", None)},
         **limits.arguments(),
     )
     container.start()
-    conninfo = _await_answer(container, password)
-    variables = {"PGHOST": "postgres", "PGPORT": "5432", "PGUSER": "postgres", "PGDATABASE": "postgres"}
-    return Database(conninfo, variables, network, partial(_usage, engine, container))
+
+    def refuse_if_ended() -> None:
+        container.reload()
+        if container.status in {"exited", "dead"}:
+            raise refusal(container.logs(tail=50).decode(errors="replace"))
+
+    way = way_to_postgres(engine, stack, worker_image, network)
+    conninfo = await_answer(way, password, refuse_if_ended)
+    return Database(conninfo, VARIABLES, network, partial(usage, engine.client, str(container.id)))
+
+
+def way_to_postgres(engine: Engine, stack: ExitStack, image: Image | str, network: str) -> Tunnel:
+    """A tunnel to our Postgres in a network, through a container of the worker image in it; gone with the stack."""
+    container = engine.create(
+        stack, image, "tunnel", entrypoint=IDLE, user=f"{WORKER_USER}:{WORKER_USER}", network=network
+    )
+    container.start()
+    return stack.enter_context(through(engine.client, str(container.id), VARIABLES["PGHOST"], int(VARIABLES["PGPORT"])))
 
 
 @contextmanager
@@ -109,7 +142,7 @@ def start_workers(
     """Start one container a job, all together."""
     ears = Ears()
 
-    def start(job: Job, stack: ExitStack) -> tuple[str, Chunks, Callable[[], tuple[int, str]]]:
+    def start(job: Job, stack: ExitStack) -> tuple[str, Chunks, Callable[[], End]]:
         container = engine.create(
             stack,
             image,
@@ -154,7 +187,7 @@ def run_program(engine: Engine, image: str, database: Database, secret: Mount, p
     with ExitStack() as stack:
         container = engine.create(
             stack,
-            engine.image(image),
+            had(engine.client, image),
             program.words[0],
             entrypoint=["sh", "-c", 'printf %s "$SCRIPT" | exec "$@"', "sh"],
             command=list(program.words),
@@ -191,21 +224,22 @@ def new_password() -> str:
     return secrets.token_urlsafe(24)
 
 
-def _waiter(container: Container) -> Callable[[], tuple[int, str]]:
-    def wait() -> tuple[int, str]:
+def _waiter(container: Container) -> Callable[[], End]:
+    def wait() -> End:
         code = int(container.wait(timeout=30)["StatusCode"])
         if not code:
-            return 0, ""
+            return End(0)
         container.reload()
         out_of_memory = container.attrs["State"]["OOMKilled"]
-        return code, "killed because it went over its memory limit" if out_of_memory else ""
+        return End(code, "killed because it went over its memory limit" if out_of_memory else "")
 
     return wait
 
 
-def _usage(engine: Engine, container: Container) -> Usage | None:
+def usage(client: docker.DockerClient, container_id: str) -> Usage | None:
+    """What a container has used; None when its engine does not tell."""
     try:
-        stats = engine.client.api.stats(str(container.id), stream=False, one_shot=True)
+        stats = client.api.stats(container_id, stream=False, one_shot=True)
         memory = stats["memory_stats"]
         # What files left in the cache is not Postgres's, and goes when it is needed.
         cached = memory["stats"].get("inactive_file", memory["stats"].get("total_inactive_file", 0))
@@ -214,27 +248,20 @@ def _usage(engine: Engine, container: Container) -> Usage | None:
         return None
 
 
-def _await_answer(container: Container, password: str) -> str:
-    """Wait until the server answers over TCP: the one that only sets the data up listens on a socket alone."""
+def await_answer(way: Tunnel, password: str, refuse_if_ended: Callable[[], None]) -> str:
+    """Wait until our Postgres answers over TCP: the one that only sets the data up listens on a socket alone.
+
+    Returns how to connect to it. `refuse_if_ended` raises what is to be said when it never will.
+    """
+    conninfo = make_conninfo(host="127.0.0.1", port=way.port, user="postgres", dbname="postgres", password=password)
     deadline = time.monotonic() + START_SECONDS
     while True:
-        container.reload()
-        if container.status in {"exited", "dead"}:
-            raise refusal(container.logs(tail=50).decode(errors="replace"))
-        bindings = container.ports.get("5432/tcp")
-        if bindings:
-            conninfo = psycopg.conninfo.make_conninfo(
-                host="127.0.0.1",
-                port=bindings[0]["HostPort"],
-                user="postgres",
-                dbname="postgres",
-                password=password,
-            )
-            try:
-                psycopg.connect(conninfo, connect_timeout=2).close()
-            except psycopg.OperationalError as error:
-                if time.monotonic() > deadline:
-                    raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
-            else:
-                return conninfo
+        refuse_if_ended()
+        try:
+            psycopg.connect(conninfo, connect_timeout=2).close()
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
+        else:
+            return conninfo
         time.sleep(0.05)

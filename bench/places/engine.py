@@ -1,6 +1,5 @@
 """A Docker engine and what a run makes in it: every container, network and volume is labelled, and gone in the end."""
 
-import logging
 import shutil
 import socket
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.models.images import Image
 from docker.types import Mount
@@ -19,10 +18,9 @@ from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
 from bench.interrupts import held
+from bench.places.address import is_here
 from bench.places.folder import RunFolder, is_held
 from bench.places.image import File, tarred
-
-_news = logging.getLogger("bench")
 
 LABEL = "bench.run"
 LOCK_LABEL = "bench.lock"
@@ -38,19 +36,7 @@ class Engine:
         self.name = f"bench-{folder.run_id}"
         self.labels = {LABEL: folder.run_id, LOCK_LABEL: f"{socket.gethostname()}:{folder.lock}"}
 
-    def image(self, name: str) -> Image:
-        """Get an image, pulling it when the engine does not have it."""
-        try:
-            return self.client.images.get(name)
-        except ImageNotFound:
-            pass
-        _news.info("pulling the image %s", name)
-        try:
-            return self.client.images.pull(name)
-        except APIError as error:
-            raise OutsideError(f"the image {name} is not here and cannot be pulled: {error.explanation}") from error
-
-    def create(self, stack: ExitStack, image: Image, name: str, **arguments: Any) -> Container:
+    def create(self, stack: ExitStack, image: Image | str, name: str, **arguments: Any) -> Container:
         """Create a container that may do nothing that it does not need to, and that goes with the stack."""
         with held():
             container = self.client.containers.create(
@@ -62,7 +48,7 @@ class Engine:
                 security_opt=["no-new-privileges"],
                 **arguments,
             )
-            stack.callback(_gone, partial(container.remove, force=True, v=True))
+            stack.callback(gone, partial(container.remove, force=True, v=True))
         return container
 
     def secrets(self, stack: ExitStack, image: Image, files: Mapping[str, File]) -> Mount:
@@ -80,36 +66,21 @@ class Engine:
         """Make a named volume that goes with the stack; return its name."""
         with held():
             volume = self.client.volumes.create(f"{self.name}-{name}", labels=self.labels)
-            stack.callback(_gone, volume.remove)
+            stack.callback(gone, volume.remove)
         return str(volume.name)
 
     def network(self, stack: ExitStack) -> str:
         """Make a bridge network that goes with the stack; return its name."""
         with held():
             network = self.client.networks.create(self.name, driver="bridge", labels=self.labels)
-            stack.callback(_gone, network.remove)
+            stack.callback(gone, network.remove)
         return str(network.name)
-
-
-def connect() -> docker.DockerClient:
-    """Connect to the engine that Docker's environment names.
-
-    Raises:
-        OutsideError: none answers.
-    """
-    try:
-        client = docker.from_env(max_pool_size=256)
-        client.ping()
-    except (DockerException, RequestException) as error:
-        raise OutsideError(
-            f"no Docker engine answers ({error}): install Docker Engine or Docker Desktop and start it, "
-            "or use --place local"
-        ) from error
-    return client
 
 
 def free_bytes(client: docker.DockerClient) -> int | None:
     """Free disk where the engine keeps volumes; None when that is not this machine's to see."""
+    if not is_here(client):
+        return None
     with suppress(OSError):
         return shutil.disk_usage(str(client.info()["DockerRootDir"])).free
     return None
@@ -143,28 +114,29 @@ def sweep(client: docker.DockerClient) -> list[str]:
     swept: set[str] = set()
     only: dict[str, str | list[str] | bool] = {"label": LABEL}
     for container in client.containers.list(all=True, filters=only, ignore_removed=True):
-        if _is_dead(container.labels):
+        if is_dead(container.labels):
             swept.add(container.labels[LABEL])
-            _gone(partial(container.remove, force=True, v=True))
+            gone(partial(container.remove, force=True, v=True))
     for network in client.networks.list(filters={"label": LABEL}):
         labels = network.attrs.get("Labels") or {}
-        if _is_dead(labels):
+        if is_dead(labels):
             swept.add(labels[LABEL])
-            _gone(network.remove)
+            gone(network.remove)
     for volume in client.volumes.list(filters={"label": LABEL}):
         labels = volume.attrs.get("Labels") or {}
-        if _is_dead(labels):
+        if is_dead(labels):
             swept.add(labels[LABEL])
-            _gone(volume.remove)
+            gone(volume.remove)
     return sorted(swept)
 
 
-def _is_dead(labels: Mapping[str, str]) -> bool:
+def is_dead(labels: Mapping[str, str]) -> bool:
+    """Whether what has these labels was left by a run of this machine whose orchestrator is dead."""
     host, _, path = labels.get(LOCK_LABEL, "").partition(":")
     return host == socket.gethostname() and not is_held(Path(path))
 
 
-def _gone(remove: Callable[[], object]) -> None:
+def gone(remove: Callable[[], object]) -> None:
     """Remove something that may be gone already, or that the engine says is in use while it lets go of it."""
     deadline = time.monotonic() + REMOVE_SECONDS
     with held():

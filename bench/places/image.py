@@ -49,19 +49,17 @@ def built(client: docker.DockerClient) -> Image:
     Raises:
         OutsideError: the build failed; the message ends with what it printed last.
     """
+    found = present(client)
+    if found:
+        return found
     contents = _contents()
-    tag = _tag(contents)
-    try:
-        return client.images.get(tag)
-    except ImageNotFound:
-        pass
     _news.info("building the worker image, because its sources are new to this engine")
     try:
         image, _ = client.images.build(
             fileobj=io.BytesIO(tarred(contents)),
             custom_context=True,
             dockerfile=_DOCKERFILE,
-            tag=tag,
+            tag=_tag(contents),
             rm=True,
             forcerm=True,
         )
@@ -71,6 +69,40 @@ def built(client: docker.DockerClient) -> Image:
     except APIError as error:
         raise OutsideError(f"the worker image could not be built: {error.explanation}") from error
     return image
+
+
+def present(client: docker.DockerClient) -> Image | None:
+    """The worker image of these sources, if the engine has it."""
+    with suppress(ImageNotFound):
+        return client.images.get(_tag(_contents()))
+    return None
+
+
+def wished(client: docker.DockerClient, name: str | None) -> Image:
+    """The worker image that was asked for, else the one that is built."""
+    return had(client, name) if name else built(client)
+
+
+def had(client: docker.DockerClient, name: str) -> Image:
+    """Get an image, pulling it when the engine does not have it.
+
+    Raises:
+        OutsideError: it cannot be pulled.
+    """
+    try:
+        return client.images.get(name)
+    except ImageNotFound:
+        pass
+    _news.info("pulling the image %s", name)
+    try:
+        return client.images.pull(name)
+    except APIError as error:
+        raise OutsideError(f"the image {name} is not here and cannot be pulled: {error.explanation}") from error
+
+
+def described(image: Image) -> str:
+    """The name that people gave an image, with its id."""
+    return f"{image.tags[0] if image.tags else 'untagged'} {image.id}"
 
 
 def remove_old(client: docker.DockerClient) -> list[str]:

@@ -18,7 +18,7 @@ import psutil
 from bench.errors import OutsideError
 from bench.files import PACKAGES
 from bench.interrupts import held
-from bench.places.site import Chunks, Ears, Messages, Program, Usage
+from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
@@ -35,10 +35,10 @@ class _Worker:
         self.exit_code = 0
         self.stdout = self.stderr = -1
 
-    def wait(self) -> tuple[int, str]:
-        """Its exit code, and what else there is to say of its end."""
+    def wait(self) -> End:
+        """How it ended."""
         self.ended.wait()
-        return self.exit_code, f"ended by signal {-self.exit_code}" if self.exit_code < 0 else ""
+        return End(self.exit_code, f"ended by signal {-self.exit_code}" if self.exit_code < 0 else "")
 
     def chunks(self) -> Chunks:
         """What it prints, as it comes."""

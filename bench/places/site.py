@@ -25,13 +25,26 @@ class Said:
 
 
 @dataclass(frozen=True)
+class End:
+    """How a worker ended, as far as its place can tell."""
+
+    exit_code: int
+    words: str = ""
+    """What there is to say of it beside its own last words."""
+    node: str | None = None
+    """Where it ran, in a place of several nodes."""
+    lost_with: Sequence[str] = ()
+    """It is not known to have ended, but its node is gone: the workers that were on it, itself too."""
+
+
+@dataclass(frozen=True)
 class Ended:
     """A worker ended; nothing more comes from it."""
 
     worker: str
-    exit_code: int
+    end: End
     last_words: str
-    """The last lines that it printed for people."""
+    """The last lines that it printed for people, and what else there is to say."""
 
 
 Messages = Iterator[Said | Ended | None]
@@ -92,8 +105,8 @@ class Ears:
         self._heard: queue.SimpleQueue[Said | Ended] = queue.SimpleQueue()
         self._listening = 0
 
-    def listen(self, worker: str, chunks: Chunks, wait: Callable[[], tuple[int, str]]) -> None:
-        """Listen to one worker until its output ends; `wait` then gives its exit code and what else there is to say."""
+    def listen(self, worker: str, chunks: Chunks, wait: Callable[[], End]) -> None:
+        """Listen to one worker until its output ends; `wait` then tells how it ended."""
         self._listening += 1
         threading.Thread(target=self._hear, args=(worker, chunks, wait), name=worker, daemon=True).start()
 
@@ -109,7 +122,7 @@ class Ears:
             yield message
             left -= isinstance(message, Ended)
 
-    def _hear(self, worker: str, chunks: Chunks, wait: Callable[[], tuple[int, str]]) -> None:
+    def _hear(self, worker: str, chunks: Chunks, wait: Callable[[], End]) -> None:
         line, words = b"", b""
         try:
             for stdout, stderr in chunks:
@@ -117,10 +130,10 @@ class Ears:
                 *lines, line = (line + (stdout or b"")).split(b"\n")
                 for text in lines:
                     self._heard.put(Said(worker, decode_record(text)))
-            exit_code, more = wait()
+            end = wait()
         except msgspec.MsgspecError as error:
-            exit_code, more = -1, f"it printed what is no record ({error}): {lines[0][:200]!r}"
+            end = End(-1, f"it printed what is no record ({error}): {lines[0][:200]!r}")
         except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this worker is lost
-            exit_code, more = -1, f"its output was lost: {error}"
+            end = End(-1, f"its output was lost: {error}")
         last = words.decode(errors="replace").strip().splitlines()[-LAST_WORDS_LINES:]
-        self._heard.put(Ended(worker, exit_code, "\n".join([*last, more] if more else last)))
+        self._heard.put(Ended(worker, end, "\n".join(filter(None, [*last, end.words]))))

@@ -1,0 +1,199 @@
+"""A Docker Swarm and what a run makes in it: services, secrets, configs, a network, labelled, and gone in the end."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import docker
+from docker.models.images import Image
+from docker.models.services import Service
+from docker.types import ConfigReference, EndpointSpec, RestartPolicy, SecretReference
+
+from bench.errors import BadInputError, OutsideError
+from bench.interrupts import held
+from bench.places.engine import LABEL, Engine, gone, is_dead
+
+LEAVE_SECONDS = 15
+"""So long a node may take to remove a container."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a swarm."""
+
+    id: str
+    name: str
+    is_up: bool
+    about: str
+    """Its processors, memory and engine."""
+
+
+class Cluster:
+    """A swarm, through the engine of one of its managers, and what one run makes in it."""
+
+    def __init__(self, engine: Engine) -> None:
+        refuse_worker(engine.client)
+        self.engine = engine
+        self.client = engine.client
+        self.home = str(self.client.info()["Swarm"]["NodeID"])
+        """The id of the node whose engine we talk to."""
+        self._made = 0
+
+    def network(self, stack: ExitStack) -> str:
+        """Make an overlay network that containers can join too, and that goes with the stack; return its name."""
+        with held():
+            network = self.client.networks.create(
+                self.engine.name, driver="overlay", attachable=True, labels=self.engine.labels
+            )
+            stack.callback(gone, network.remove)
+        return str(network.name)
+
+    def secret(self, stack: ExitStack, name: str, content: str, owner: int, mode: int) -> SecretReference:
+        """Make a secret that goes with the stack; return what puts it into /run/secrets, for that owner."""
+        with held():
+            made = self.client.secrets.create(
+                name=f"{self.engine.name}-{name}", data=content.encode(), labels=self.engine.labels
+            )
+            stack.callback(gone, made.remove)
+        return SecretReference(str(made.id), f"{self.engine.name}-{name}", name, str(owner), str(owner), mode)
+
+    def config(self, stack: ExitStack, name: str, content: bytes, path: str) -> ConfigReference:
+        """Make a config that goes with the stack; return what puts it at a path."""
+        full_name = self._new_name(name)
+        with held():
+            made = self.client.configs.create(name=full_name, data=content, labels=self.engine.labels)
+            stack.callback(gone, made.remove)
+        return ConfigReference(str(made.id), full_name, path, mode=0o444)
+
+    def service(self, stack: ExitStack, name: str, image: str, **arguments: Any) -> str:
+        """Start a service whose tasks run once, may do nothing that they need not, and go with the stack.
+
+        Returns its id.
+        """
+        with held():
+            service = self.client.services.create(  # type: ignore[no-untyped-call]
+                image,
+                name=self._new_name(name),
+                labels=self.engine.labels,
+                container_labels=self.engine.labels,
+                restart_policy=RestartPolicy("none"),
+                # A name then stands for its tasks' addresses; a virtual one needs IPVS, which not every kernel has.
+                endpoint_spec=EndpointSpec(mode="dnsrr"),
+                # Whatever a node's default is: what tasks print is read back.
+                log_driver="json-file",
+                stop_signal="SIGKILL",
+                read_only=True,
+                cap_drop=["ALL"],
+                **arguments,
+            )
+            stack.callback(_gone_everywhere, self.client, service)
+        return str(service.id)
+
+    def _new_name(self, name: str) -> str:
+        self._made += 1
+        return f"{self.engine.name}-{name}-{self._made}"
+
+
+def nodes(client: docker.DockerClient) -> dict[str, Node]:
+    """The nodes of a swarm by their ids. Where several have one name, their names end with their ids."""
+    listed = client.api.nodes()
+    names = [each["Description"]["Hostname"] for each in listed]
+    return {
+        each["ID"]: Node(
+            each["ID"],
+            name if names.count(name) == 1 else f"{name}-{each['ID'][:6]}",
+            each["Status"]["State"] == "ready",
+            _about(each["Description"]),
+        )
+        for each, name in zip(listed, names, strict=True)
+    }
+
+
+def tasks(client: docker.DockerClient, service: str) -> list[dict[str, Any]]:
+    """The tasks of a service, even of one that was removed, in the words of the Engine API."""
+    return [task for task in all_tasks(client) if task["ServiceID"] == service]
+
+
+def all_tasks(client: docker.DockerClient) -> list[dict[str, Any]]:
+    """The tasks of all services that are ours, in the words of the Engine API."""
+    found: list[dict[str, Any]] = client.api.tasks(filters={"label": LABEL})  # type: ignore[no-untyped-call]
+    return found
+
+
+def named(client: docker.DockerClient, name: str) -> Node:
+    """The node with this name or id.
+
+    Raises:
+        BadInputError: there is none, or it is down.
+    """
+    every = nodes(client)
+    for node in every.values():
+        if name in {node.id, node.name}:
+            if not node.is_up:
+                raise BadInputError(f"--postgres-node {name}: that node is down")
+            return node
+    known = ", ".join(sorted(node.name for node in every.values()))
+    raise BadInputError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
+
+
+def refuse_worker(client: docker.DockerClient) -> None:
+    """Refuse an engine that cannot start services.
+
+    Raises:
+        OutsideError: it is no manager of a swarm.
+    """
+    swarm = client.info()["Swarm"]
+    if swarm["LocalNodeState"] != "active":
+        raise OutsideError("this Docker engine is in no swarm: `docker swarm init` makes one, or use --place docker")
+    if not swarm["ControlAvailable"]:
+        raise OutsideError(
+            "this Docker engine is a worker of its swarm: name a manager with DOCKER_HOST or `docker context use`"
+        )
+
+
+def sweep(client: docker.DockerClient) -> list[str]:
+    """Remove what dead runs of this machine left in the swarm; return their ids."""
+    swept: set[str] = set()
+
+    def remove(things: Iterable[Any], take_away: Callable[[Any], None]) -> None:
+        for thing in things:
+            labels = thing.attrs["Spec"].get("Labels") or {}
+            if is_dead(labels):
+                swept.add(labels[LABEL])
+                take_away(thing)
+
+    only = {"label": LABEL}
+    remove(client.services.list(filters=only), partial(_gone_everywhere, client))
+    for kept in (client.secrets.list(filters=only), client.configs.list(filters=only)):
+        remove(kept, lambda thing: gone(thing.remove))
+    return sorted(swept)
+
+
+def _gone_everywhere(client: docker.DockerClient, service: Service) -> None:
+    """Remove a service and wait until no node that is up has a container of it any more."""
+    gone(service.remove)
+    deadline = time.monotonic() + LEAVE_SECONDS
+    with held():
+        while time.monotonic() < deadline:
+            up = {node.id for node in nodes(client).values() if node.is_up}
+            if not any(task.get("NodeID") in up for task in tasks(client, str(service.id))):
+                return
+            time.sleep(0.1)
+
+
+def identity(image: Image) -> str:
+    """How nodes are told which image: by digest where a registry gave it one, else by id.
+
+    With a tag each node would ask a registry first.
+    """
+    digests = image.attrs.get("RepoDigests") or []
+    return str(digests[0] if digests else image.id)
+
+
+def _about(description: Mapping[str, Any]) -> str:
+    resources = description["Resources"]
+    cores, memory = resources["NanoCPUs"] / 1e9, resources["MemoryBytes"] / 2**30
+    return f"{cores:.0f} cores, {memory:.0f} GiB, engine {description['Engine']['EngineVersion']}"

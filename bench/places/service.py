@@ -1,0 +1,219 @@
+"""Postgres and workers as services of a swarm: each replica runs once, and is neither restarted nor replaced."""
+
+import gzip
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from docker.models.images import Image
+from docker.types import Mount, NetworkAttachmentConfig, Resources, SecretReference, ServiceMode
+from docker.utils import parse_bytes
+
+from bench.errors import OutsideError
+from bench.places.cluster import Cluster, Node, identity, nodes
+from bench.places.cluster import tasks as tasks_of
+from bench.places.container import POSTGRES_HOME, VARIABLES, WORKER_USER, Limits
+from bench.places.embedded import refusal
+from bench.places.site import Ears, Messages, Program
+from bench.places.tasks import LOOK_SECONDS, OVER, Lookout, Task
+from bench.records import Job, ProducerJob, encode_job
+
+SECRETS = "/run/secrets"
+_JOBS = "/jobs.gz"
+_TAKE_JOB = f'BENCH_JOB=$(zcat {_JOBS} | sed -n "${{BENCH_SLOT}}p") exec python -m "$0"'
+"""All replicas of a service are told the same; each takes the line of its slot."""
+_SHARED_MEMORY = 1 << 30
+TRY_SECONDS = 120
+"""A node may have to pull the image."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where workers may run."""
+
+    constraints: Sequence[str] = ()
+    max_per_node: int | None = None
+
+
+@dataclass(frozen=True)
+class Post:
+    """What is needed to start workers: where, of which image, and how they find Postgres."""
+
+    cluster: Cluster
+    lookout: Lookout
+    image: str
+    network: str
+    variables: Mapping[str, str]
+    pgpass: SecretReference
+    limits: Limits
+    placement: Placement = field(default_factory=Placement)
+
+
+@contextmanager
+def start_workers(post: Post, jobs: Sequence[Job]) -> Iterator[Messages]:
+    """Start one replica a job: of one service for producers, of another one for consumers."""
+    ears = Ears()
+    with ExitStack() as stack:
+        for program in ("producers", "consumer"):
+            ours = [job for job in jobs if isinstance(job, ProducerJob) == (program == "producers")]
+            if ours:
+                for task in _replicas(stack, post, program, ours):
+                    ears.listen(task.name, task.chunks(), task.wait)
+        yield ears.messages()
+
+
+def _replicas(stack: ExitStack, post: Post, program: str, jobs: Sequence[Job]) -> list[Task]:
+    lines = gzip.compress(b"".join(encode_job(job) + b"\n" for job in jobs))
+    service = post.cluster.service(
+        stack,
+        program,
+        post.image,
+        mode=ServiceMode("replicated", len(jobs)),
+        command=["sh", "-c", _TAKE_JOB],
+        args=[program],
+        user=f"{WORKER_USER}:{WORKER_USER}",
+        env={**post.variables, "PGPASSFILE": f"{SECRETS}/pgpass", "BENCH_SLOT": "{{.Task.Slot}}"},
+        networks=[post.network],
+        secrets=[post.pgpass],
+        configs=[post.cluster.config(stack, program, lines, _JOBS)],
+        resources=_resources(post.limits),
+        constraints=list(post.placement.constraints),
+        maxreplicas=post.placement.max_per_node,
+    )
+    tasks = post.lookout.tasks(service, [job.name for job in jobs])
+    stack.callback(post.lookout.forget, service)
+    return tasks
+
+
+def postgres(
+    cluster: Cluster,
+    stack: ExitStack,
+    lookout: Lookout,
+    image: Image,
+    node: Node,
+    network: str,
+    settings: Mapping[str, str],
+    limits: Limits,
+    password: SecretReference,
+) -> Task:
+    """Start Postgres on a node, with a volume there that goes with its container."""
+    service = cluster.service(
+        stack,
+        "postgres",
+        identity(image),
+        args=["postgres", *(f"--{name}={value}" for name, value in settings.items())],
+        hostname="postgres",
+        user="postgres",
+        env={
+            "POSTGRES_PASSWORD_FILE": f"{SECRETS}/password",
+            "PGDATA": f"{POSTGRES_HOME}/bench/pgdata",
+        },
+        mounts=[
+            # Without a name it belongs to the container: the node removes both together, even one that comes back.
+            Mount(POSTGRES_HOME, None),
+            Mount("/dev/shm", None, type="tmpfs", tmpfs_size=_SHARED_MEMORY, tmpfs_mode=0o1777),  # noqa: S108
+            Mount("/tmp", None, type="tmpfs", tmpfs_mode=0o1777),  # noqa: S108
+            Mount("/var/run/postgresql", None, type="tmpfs", tmpfs_mode=0o1777),
+        ],
+        networks=[NetworkAttachmentConfig(network, aliases=[VARIABLES["PGHOST"]])],
+        secrets=[password],
+        resources=_resources(limits),
+        constraints=[f"node.id=={node.id}"],
+    )
+    (task,) = lookout.tasks(service, ["postgres"])
+    stack.callback(lookout.forget, service)
+    return task
+
+
+def refuse_if_ended(task: Task) -> None:
+    """Raise what is to be said of a Postgres that has ended while it was being started."""
+    if task.end is None:
+        return
+    printed = b"".join((stdout or b"") + (stderr or b"") for stdout, stderr in task.chunks()).decode(errors="replace")
+    if "FATAL" in printed:
+        raise refusal(printed)
+    raise OutsideError(f"Postgres does not start in the swarm: {task.end.words}")
+
+
+def run_program(post: Post, image: str, node: Node | None, program: Program) -> str:
+    """Run one of the programs in a Postgres image, on a node if one is given; it finds itself in /tmp, in memory.
+
+    Raises:
+        OutsideError: it failed.
+    """
+    with ExitStack() as stack:
+        service = post.cluster.service(
+            stack,
+            program.words[0],
+            image,
+            command=["sh", "-c", 'printf %s "$SCRIPT" | exec "$@"', "sh"],
+            args=list(program.words),
+            user=f"{WORKER_USER}:{WORKER_USER}",
+            env={
+                **post.variables,
+                **program.variables,
+                "PGPASSFILE": f"{SECRETS}/pgpass",
+                "SCRIPT": program.script,
+            },
+            networks=[post.network],
+            workdir="/tmp",  # noqa: S108
+            mounts=[Mount("/tmp", None, type="tmpfs", tmpfs_mode=0o1777)],  # noqa: S108
+            secrets=[post.pgpass],
+            constraints=[f"node.id=={node.id}"] if node else [],
+        )
+        (task,) = post.lookout.tasks(service, [program.words[0]])
+        stack.callback(post.lookout.forget, service)
+        chunks = list(task.chunks())
+        if task.wait().exit_code:
+            complaint = b"".join(stderr or b"" for _, stderr in chunks).decode(errors="replace")
+            raise OutsideError(f"{program.words[0]} failed {task.wait().words}: {complaint.strip()}")
+        return b"".join(stdout or b"" for stdout, _ in chunks).decode()
+
+
+def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[str]:
+    """Start a container of the worker image on every node that workers may run on; return these nodes' names.
+
+    Raises:
+        OutsideError: there is no such node, or some of them have not got the image, and these are named.
+    """
+    with ExitStack() as stack:
+        service = cluster.service(
+            stack,
+            "try",
+            image,
+            mode=ServiceMode("global"),
+            command=["python", "-c", ""],
+            user=f"{WORKER_USER}:{WORKER_USER}",
+            constraints=list(placement.constraints),
+        )
+        deadline = time.monotonic() + TRY_SECONDS
+        tasks: list[dict[str, Any]] = []
+        while not tasks or any(task["Status"]["State"] not in OVER for task in tasks):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(LOOK_SECONDS)
+            tasks = tasks_of(cluster.client, service)
+    known = nodes(cluster.client)
+    if not tasks:
+        raise OutsideError(f"no node of the swarm that is up fits {' and '.join(placement.constraints) or 'workers'}")
+    lacking = {
+        known[task["NodeID"]].name: task["Status"].get("Err") or f"it is still {task['Status']['State']}"
+        for task in tasks
+        if task["Status"]["State"] != "complete"
+    }
+    if lacking:
+        told = "; ".join(f"{node}: {why}" for node, why in sorted(lacking.items()))
+        raise OutsideError(
+            f"not every node can run the worker image. {told}. `bench image load` brings it to the nodes that a Docker "
+            "context leads to, `bench image push` to a registry"
+        )
+    return sorted(known[task["NodeID"]].name for task in tasks)
+
+
+def _resources(limits: Limits) -> Resources:
+    return Resources(
+        cpu_limit=None if limits.cpus is None else int(limits.cpus * 1e9),
+        mem_limit=None if limits.memory is None else int(parse_bytes(limits.memory)),
+    )

@@ -1,0 +1,137 @@
+"""The swarm place: workers are services of a Docker Swarm, beside a Postgres service or a Postgres that is there."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import docker
+from docker.models.images import Image
+
+from bench.errors import OutsideError
+from bench.places import address, cluster, container, dsn, engine, image, registry, service
+from bench.places.cluster import Cluster, identity
+from bench.places.container import VARIABLES, WORKER_USER, Wishes
+from bench.places.engine import Engine
+from bench.places.folder import RunFolder
+from bench.places.service import Placement, Post
+from bench.places.site import End, Site, Usage
+from bench.places.tasks import Lookout
+
+
+@contextmanager
+def site(
+    folder: RunFolder, wishes: Wishes, placement: Placement, postgres_node: str | None, settings: Mapping[str, str]
+) -> Iterator[Site]:
+    """Start Postgres as a service on one node, by default the one whose engine we talk to."""
+    password = container.new_password()
+    with engine.failures(), ExitStack() as stack:
+        here, lookout = _open(folder, stack)
+        node = cluster.named(here.client, postgres_node or here.home)
+        postgres_image = image.had(here.client, wishes.postgres_image or container.POSTGRES_IMAGE)
+        worker_image, engines = _bring_worker_image(here, wishes)
+        network = here.network(stack)
+        secret = here.secret(stack, "password", password, WORKER_USER, 0o444)
+        pgpass = here.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
+        broken: list[str] = []
+        postgres = service.postgres(
+            here, stack, lookout, postgres_image, node, network, settings, wishes.postgres_limits, secret
+        )
+        nodes = _usable_nodes(here, worker_image, placement)
+        way = container.way_to_postgres(here.engine, stack, worker_image, network)
+        conninfo = container.await_answer(way, password, partial(service.refuse_if_ended, postgres))
+
+        def break_off(end: End) -> None:
+            lost = f"the node {node.name} is lost, and Postgres was on it"
+            broken.append(lost if end.lost_with else f"Postgres ended: {end.words}")
+            lookout.break_off(broken[0])
+            way.close()
+
+        postgres.call_when_over(break_off)
+        post = Post(here, lookout, identity(worker_image), network, VARIABLES, pgpass, wishes.worker_limits, placement)
+        try:
+            yield Site(
+                conninfo=conninfo,
+                start_workers=partial(service.start_workers, post),
+                run_program=partial(service.run_program, post, identity(postgres_image), node),
+                usage=lambda: _usage(engines.get(node.name), postgres.container),
+                about={
+                    "postgres_image": image.described(postgres_image),
+                    "postgres_node": node.name,
+                    "worker_image": image.described(worker_image),
+                    "nodes": nodes,
+                },
+            )
+        except OutsideError as error:
+            if broken:
+                raise OutsideError(broken[0]) from error
+            raise
+        finally:
+            postgres.call_when_over(lambda _: None)
+
+
+@contextmanager
+def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placement) -> Iterator[Site]:
+    """Use the Postgres at an address, a connection string of libpq that must mean the same inside a container.
+
+    Workers are on their nodes' own networks.
+    """
+    dsn.refuse_for_containers(address_)
+    variables, password = dsn.variables(address_)
+    with engine.failures(), ExitStack() as stack:
+        here, lookout = _open(folder, stack)
+        worker_image, _ = _bring_worker_image(here, wishes)
+        nodes = _usable_nodes(here, worker_image, placement)
+        pgpass = here.secret(stack, "pgpass", dsn.pgpass(password or ""), WORKER_USER, 0o400)
+        post = Post(here, lookout, identity(worker_image), "host", variables, pgpass, wishes.worker_limits, placement)
+        yield Site(
+            conninfo=dsn.with_password(address_, password),
+            start_workers=partial(service.start_workers, post),
+            run_program=partial(service.run_program, post, container.POSTGRES_IMAGE, None),
+            usage=lambda: None,
+            about={"worker_image": image.described(worker_image), "nodes": nodes},
+        )
+
+
+def clean() -> list[str]:
+    """Remove what dead runs of this machine left in the swarm, and on the nodes that are reached; return their ids."""
+    with engine.failures():
+        client = address.connect()
+        cluster.refuse_worker(client)
+        swept = set(cluster.sweep(client))
+        for each in registry.engines(client, address.contexts()).values():
+            swept |= set(engine.sweep(each))
+        return sorted(swept)
+
+
+def _open(folder: RunFolder, stack: ExitStack) -> tuple[Cluster, Lookout]:
+    """The swarm, rid of what dead runs left in it."""
+    client = address.connect()
+    here = Cluster(Engine(client, folder))
+    cluster.sweep(client)
+    engine.sweep(client)
+    lookout = Lookout(client)
+    stack.callback(lookout.close)
+    return here, lookout
+
+
+def _bring_worker_image(here: Cluster, wishes: Wishes) -> tuple[Image, dict[str, docker.DockerClient]]:
+    """Have the worker image on all nodes whose engines are reached; return it as the manager has it, and them."""
+    reached = address.contexts()
+    engines = registry.engines(here.client, reached)
+    if wishes.worker_image:
+        found = image.had(here.client, wishes.worker_image)
+    else:
+        found = registry.worker_image(here.client, reached)
+    registry.load(found, engines)
+    return here.client.images.get(str(found.id)), engines
+
+
+def _usable_nodes(here: Cluster, worker_image: Image, placement: Placement) -> str:
+    """Try the worker image on all nodes that workers may run on; return these, in words."""
+    usable = service.try_nodes(here, identity(worker_image), placement)
+    known = {node.name: node for node in cluster.nodes(here.client).values()}
+    return "; ".join(f"{name}: {known[name].about}" for name in usable)
+
+
+def _usage(reached: docker.DockerClient | None, container_id: str | None) -> Usage | None:
+    return container.usage(reached, container_id) if reached and container_id else None
