@@ -13,6 +13,7 @@ from bench import (
     ab,
     byhand,
     cli_gate,
+    cli_image,
     cli_limits,
     cli_logs,
     cli_results,
@@ -290,11 +291,17 @@ def doctor_() -> None:
 
 
 @app.command(epilog=CODES)
-def clean() -> None:
+def clean(
+    place: Annotated[
+        str, typer.Option(metavar="auto|swarm", help="swarm: in a swarm too, and on its nodes that contexts lead to")
+    ] = "auto",
+) -> None:
     """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay."""
     from bench import doctor  # noqa: PLC0415
 
-    print("\n".join(doctor.clean()))
+    if place not in {"auto", "swarm"}:
+        raise BadInputError(f"--place {place!r}: give swarm, or leave it out")
+    print("\n".join(doctor.clean(swarm=place == "swarm")))
 
 
 @app.command(epilog=CODES)
@@ -327,6 +334,7 @@ def stop(
 
 
 app.add_typer(cli_logs.app)
+app.add_typer(cli_image.app, name="image")
 app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
 app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
 app.command("limits", epilog=cli_limits.CODES)(cli_limits.limits_)

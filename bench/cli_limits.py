@@ -7,6 +7,7 @@ import typer
 
 from bench import display, limits, limits_table, spec
 from bench.cli_logs import RUNS
+from bench.errors import BadInputError
 from bench.place import choose
 from bench.places import folder
 from bench.results import new_run_id, store_kept
@@ -33,6 +34,8 @@ def limits_(
 
     Our producers and consumer take turns with pgbench, psql's COPY and themselves on the same data.
     """
+    if place == "swarm":
+        raise BadInputError("--place swarm: programs are compared side by side on one machine: give local or docker")
     where = choose(spec.make({"place": place}, None))
     tell = display.news(where)
     with folder.opened(new_run_id()) as run_folder:

@@ -99,6 +99,9 @@ def alike(result: Result) -> dict[str, str]:
         "cores": str(where.cores),
         "memory": f"{where.memory_bytes / 2**30:.1f} GiB",
         "disk": where.about.get("disk", ""),
+        "nodes": where.about.get("nodes", ""),
+        "postgres-node": where.about.get("postgres_node", ""),
+        "lost-nodes": ", ".join(loss.node for trial in result.trials for loss in trial.losses),
         "governor": where.governor or "",
         "log": f"{Path(str(result.spec['log'])).name} {result.log_sha256[:12]}",
     }

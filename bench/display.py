@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from bench import stats
+from bench import stats, table
 from bench.checker import KINDS, Fault, Verdict
 from bench.phase import Update, Watch
 from bench.place import Choice
@@ -27,11 +27,17 @@ LINE_WIDTH = 110
 
 def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
     """Say on stderr which place was taken; returns what says there what is done next."""
+    told = listen(quiet=quiet)
+    told.info("place: %s, because %s", choice.name, choice.why)
+    return told.info
+
+
+def listen(*, quiet: bool = False) -> logging.Logger:
+    """Have on stderr what is done: all of it, or only what is a warning. Returns where more can be said."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     told = logging.getLogger("bench")
     told.setLevel(logging.WARNING if quiet else logging.INFO)
-    told.info("place: %s, because %s", choice.name, choice.why)
-    return told.info
+    return told
 
 
 def watch(*, quiet: bool) -> Watch:
@@ -126,7 +132,8 @@ def summary(result: Result) -> str:
     lines: list[str] = []
     for number, trial in enumerate(result.trials, 1):
         heading = [f"trial {number} of {len(result.trials)}"] if len(result.trials) > 1 else []
-        lines += ["", *heading, *_phases(trial), "", verdict(trial)]
+        nodes = ["", table.nodes(trial)] if trial.nodes else []
+        lines += ["", *heading, *_phases(trial), *nodes, "", verdict(trial)]
     if len(result.trials) > 1:
         lines += ["", *_medians(result.trials)]
     return "\n".join(lines)
@@ -154,7 +161,7 @@ def verdict(trial: Trial) -> str:
         lines = [f"verdict: FAILED. {_faults(found)}."]
         if len(found.by_reader) > 1:
             lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
-        return "\n".join([*lines, *_examples(found.examples), *_gaps(found)])
+        return "\n".join([*lines, *_examples(found.examples), *_gaps(found), *_losses(trial)])
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
     excused = _counts({kind: getattr(found, kind) for kind in found.excused})
@@ -164,8 +171,20 @@ def verdict(trial: Trial) -> str:
             f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them once"
             f"{order}. Checksum {found.expected_checksum}, max etag gap {gap}.",
             *_gaps(found),
+            *_losses(trial),
         ]
     )
+
+
+def _losses(trial: Trial) -> Iterator[str]:
+    """What became of the producers on nodes that were lost."""
+    for loss in trial.losses:
+        yield fill(
+            f"The node {loss.node} was lost {loss.seconds:.0f} s after the start, with {', '.join(loss.producers)}. "
+            f"{loss.acknowledged:,} events that they had reported as acknowledged are among those that were checked; "
+            "what they did not report may be there or not.",
+            LINE_WIDTH,
+        )
 
 
 def _gaps(found: Verdict) -> Iterator[str]:
@@ -194,7 +213,8 @@ def _phases(trial: Trial) -> Iterator[str]:
     )
     tails = trial.reads[0].mode == "tail"
     yield _phase("start", trial.phase_seconds["start"], first)
-    yield _phase("append", append.seconds, f"{_rate(append.events_per_second)}  batch {_latency(append.latency_ms)}")
+    rate = f"{'node lost':>18}" if trial.losses and trial.verdict.ok else _rate(append.events_per_second)
+    yield _phase("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
     if tails:
         yield from _readings(trial.reads)
         yield from _costs("together", observed.get(f"append + read {trial.reads[0].read_batch}"), append.events)

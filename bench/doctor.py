@@ -12,6 +12,7 @@ from bench import environment, logs
 from bench.errors import BenchError
 from bench.place import FILES_A_WORKER, SPARE_FILES
 from bench.places import address, container, embedded, engine, folder, image
+from bench.places import swarm as places_swarm
 from bench.spec import MAX_SCALE
 from bench.worker import processors
 
@@ -55,8 +56,14 @@ def some_place_works(findings: Sequence[Finding]) -> bool:
     return any(finding.state == "ok" and finding.place for finding in findings)
 
 
-def clean() -> list[str]:
-    """Remove what dead runs left on this machine and in its Docker engine; say what was done, a line each."""
+def clean(*, swarm: bool) -> list[str]:
+    """Remove what dead runs left on this machine and in its Docker engine; say what was done, a line each.
+
+    In a swarm too, if one is meant.
+
+    Raises:
+        OutsideError: the engine is no manager of a swarm, and one is meant.
+    """
     done = [f"removed what run {run_id} left on this machine" for run_id in folder.sweep()]
     try:
         with engine.failures():
@@ -65,6 +72,8 @@ def clean() -> list[str]:
             done += [f"removed {tag}, a worker image of other sources" for tag in image.remove_old(client)]
     except BenchError as error:
         done.append(f"Docker was not looked at: {error}")
+    if swarm:
+        done += [f"removed what run {run_id} left in the swarm" for run_id in places_swarm.clean()]
     for copies in folder.root().glob("binaries-*"):
         shutil.rmtree(copies, ignore_errors=True)
         done.append(f"removed {copies}, a copy of Postgres' programs")

@@ -23,14 +23,18 @@ class Metric(NamedTuple):
 
 
 def of(result: Result) -> list[Metric]:
-    """The metrics of a result; none when a verdict failed, because such a result publishes no speed."""
+    """The metrics of a result; none when a verdict failed, because such a result publishes no speed, and none of an
+    append that lost a node.
+    """
     if not result.ok:
         return []
     appends = [trial.append for trial in result.trials]
-    found = [
-        Metric("append", "events/s", [append.events_per_second or 0 for append in appends]),
-        *_latencies("append", [append.latency_ms for append in appends]),
-    ]
+    found = []
+    if not any(trial.losses for trial in result.trials):
+        found += [
+            Metric("append", "events/s", [append.events_per_second or 0 for append in appends]),
+            *_latencies("append", [append.latency_ms for append in appends]),
+        ]
     sizes = Counter(read.read_batch for read in result.trials[0].reads)
     seen: Counter[int] = Counter()
     for place, read in enumerate(result.trials[0].reads):

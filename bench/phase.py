@@ -202,7 +202,7 @@ class _Nodes:
         Raises:
             NodeLostError: that cannot be.
         """
-        missing = [name for name in lost_with if not self._heard[name].report]
+        missing = [name for name in self._heard if name in lost_with and not self._heard[name].report]
         terminate(self._connection, missing)
         when = "before the start" if self.began is None else f"{time.perf_counter() - self.began:.0f} s after the start"
         words = f"the node {node} was lost {when}, and with it {', '.join(missing)}"

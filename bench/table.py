@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from bench.results import Read, Result, Trial
+from bench.results import Append, Read, Result, Trial
 from bench.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
-WORDS = {"place", "log", "append", "mode", "verdict"}
+WORDS = {"place", "log", "append", "mode", "verdict", "node"}
 
 
 def rows(results: Sequence[Result]) -> pd.DataFrame:
@@ -38,7 +38,36 @@ def terminal(result: Result) -> str:
 
 def published(results: Sequence[Result]) -> str:
     """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
-    return "\n\n".join([_markdown(rows(results)), "\n".join(_note(result) for result in results)])
+    by_node = [
+        f"Run {result.run_id} by node:\n\n{nodes(trial)}"
+        for result in results
+        for trial in result.trials
+        if trial.nodes
+    ]
+    return "\n\n".join([_markdown(rows(results)), "\n".join(_note(result) for result in results), *by_node])
+
+
+def nodes(trial: Trial) -> str:
+    """What each node of a swarm did, a row each: its share of the rates, its workers' CPU, its clock, its network."""
+    import pandas as pd  # noqa: PLC0415
+
+    return _markdown(
+        pd.DataFrame(
+            [
+                {
+                    "node": each.node,
+                    "producers": str(each.producers),
+                    "consumers": str(each.consumers),
+                    "appended/s": "" if each.appended_per_second is None else f"{each.appended_per_second:.0f}",
+                    "read/s": "" if each.read_per_second is None else f"{each.read_per_second:.0f}",
+                    "CPU s": f"{each.cpu_seconds:.2f}",
+                    "clock offset ms": f"{each.clock_offset_ms:.3f}",
+                    "round trip ms": f"{each.round_trip_ms:.3f}",
+                }
+                for each in trial.nodes
+            ]
+        )
+    )
 
 
 def _markdown(frame: pd.DataFrame) -> str:
@@ -60,21 +89,21 @@ def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
         "tot_rows": str(trial.verdict.expected_events),
         "read_batch": str(read.read_batch),
         "lapsed_time": f"{read.seconds * 1000:.0f}",
-        "Throughput": _rate(read.events_per_second, client_bound=read.client_bound),
+        "Throughput": _rate(read, "FAILED"),
         "place": result.environment.place,
         "log": spec["log"],
         "append": spec["append"],
         "mode": read.mode,
-        "appended/s": _rate(trial.append.events_per_second, client_bound=trial.append.client_bound),
+        "appended/s": _rate(trial.append, "node lost" if trial.losses and trial.verdict.ok else "FAILED"),
         "max_etag_gap": str(read.max_etag_gap),
         "verdict": "ok" if trial.verdict.ok else "FAILED",
     }
 
 
-def _rate(events_per_second: float | None, *, client_bound: bool) -> str:
-    if events_per_second is None:
-        return "FAILED"
-    return f"{events_per_second:.0f}{'*' if client_bound else ''}"
+def _rate(phase: Append | Read, otherwise: str) -> str:
+    if phase.events_per_second is None:
+        return otherwise
+    return f"{phase.events_per_second:.0f}{'*' if phase.client_bound else ''}"
 
 
 def _note(result: Result) -> str:
@@ -107,6 +136,10 @@ _OTHERS = (
     "idle_timeout",
     "log",
     "postgres_image",
+    "constraint",
+    "max_per_node",
+    "postgres_node",
+    "on_node_loss",
 )
 """Fields of a spec that are worth telling when they are not as usual."""
 

@@ -137,39 +137,13 @@ def refuse_if_ended(task: Task) -> None:
     raise OutsideError(f"Postgres does not start in the swarm: {task.end.words}")
 
 
-def run_program(post: Post, image: str, node: Node | None, program: Program) -> str:
-    """Run one of the programs in a Postgres image, on a node if one is given; it finds itself in /tmp, in memory.
+def run_program(program: Program) -> str:
+    """There is no place beside Postgres here: workers are spread, and a program would be compared across the network.
 
     Raises:
-        OutsideError: it failed.
+        OutsideError: always.
     """
-    with ExitStack() as stack:
-        service = post.cluster.service(
-            stack,
-            program.words[0],
-            image,
-            command=["sh", "-c", 'printf %s "$SCRIPT" | exec "$@"', "sh"],
-            args=list(program.words),
-            user=f"{WORKER_USER}:{WORKER_USER}",
-            env={
-                **post.variables,
-                **program.variables,
-                "PGPASSFILE": f"{SECRETS}/pgpass",
-                "SCRIPT": program.script,
-            },
-            networks=[post.network],
-            workdir="/tmp",  # noqa: S108
-            mounts=[Mount("/tmp", None, type="tmpfs", tmpfs_mode=0o1777)],  # noqa: S108
-            secrets=[post.pgpass],
-            constraints=[f"node.id=={node.id}"] if node else [],
-        )
-        (task,) = post.lookout.tasks(service, [program.words[0]])
-        stack.callback(post.lookout.forget, service)
-        chunks = list(task.chunks())
-        if task.wait().exit_code:
-            complaint = b"".join(stderr or b"" for _, stderr in chunks).decode(errors="replace")
-            raise OutsideError(f"{program.words[0]} failed {task.wait().words}: {complaint.strip()}")
-        return b"".join(stdout or b"" for stdout, _ in chunks).decode()
+    raise OutsideError(f"{program.words[0]} is run beside Postgres on one machine only: use --place local or docker")
 
 
 def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[str]:

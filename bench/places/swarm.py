@@ -1,11 +1,13 @@
 """The swarm place: workers are services of a Docker Swarm, beside a Postgres service or a Postgres that is there."""
 
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import docker
 from docker.models.images import Image
+from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
 from bench.places import address, cluster, container, dsn, engine, image, registry, service
@@ -29,6 +31,7 @@ def site(
         node = cluster.named(here.client, postgres_node or here.home)
         postgres_image = image.had(here.client, wishes.postgres_image or container.POSTGRES_IMAGE)
         worker_image, engines = _bring_worker_image(here, wishes)
+        stack.callback(_left_everywhere, folder.run_id, engines)
         network = here.network(stack)
         secret = here.secret(stack, "password", password, WORKER_USER, 0o444)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
@@ -52,7 +55,7 @@ def site(
             yield Site(
                 conninfo=conninfo,
                 start_workers=partial(service.start_workers, post),
-                run_program=partial(service.run_program, post, identity(postgres_image), node),
+                run_program=service.run_program,
                 usage=lambda: _usage(engines.get(node.name), postgres.container),
                 about={
                     "postgres_image": image.described(postgres_image),
@@ -79,14 +82,15 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
     variables, password = dsn.variables(address_)
     with engine.failures(), ExitStack() as stack:
         here, lookout = _open(folder, stack)
-        worker_image, _ = _bring_worker_image(here, wishes)
+        worker_image, engines = _bring_worker_image(here, wishes)
+        stack.callback(_left_everywhere, folder.run_id, engines)
         nodes = _usable_nodes(here, worker_image, placement)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password or ""), WORKER_USER, 0o400)
         post = Post(here, lookout, identity(worker_image), "host", variables, pgpass, wishes.worker_limits, placement)
         yield Site(
             conninfo=dsn.with_password(address_, password),
             start_workers=partial(service.start_workers, post),
-            run_program=partial(service.run_program, post, container.POSTGRES_IMAGE, None),
+            run_program=service.run_program,
             usage=lambda: None,
             about={"worker_image": image.described(worker_image), "nodes": nodes},
         )
@@ -101,6 +105,18 @@ def clean() -> list[str]:
         for each in registry.engines(client, address.contexts()).values():
             swept |= set(engine.sweep(each))
         return sorted(swept)
+
+
+def _left_everywhere(run_id: str, engines: Mapping[str, docker.DockerClient]) -> None:
+    """Wait until no node that is reached has a container of a run any more; to remove it takes a node a moment."""
+    deadline = time.monotonic() + cluster.LEAVE_SECONDS
+    label = f"{engine.LABEL}={run_id}"
+    for client in engines.values():
+        with suppress(RequestException):  # a node that is lost
+            while client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
 
 
 def _open(folder: RunFolder, stack: ExitStack) -> tuple[Cluster, Lookout]:
