@@ -301,7 +301,8 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes) -> Iter
                 yield
             elif worker.report is None or (end.exit_code and not end.lost_with):
                 raise OutsideError(
-                    f"{message.worker} ended before its job was done, with exit code {end.exit_code}: "
+                    f"{message.worker} ended before its job was done"
+                    f"{'' if end.exit_code is None else f', with exit code {end.exit_code}'}: "
                     f"{message.last_words or '(it said nothing)'}"
                 )
             continue

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import OutsideError
+from bench.errors import BadInputError, OutsideError
 from bench.logs import Log
 from bench.places import local
 from bench.places.folder import RunFolder
@@ -101,6 +101,25 @@ def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
         )
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
+    """Refuse more workers than a swarm may take with so many a node.
+
+    Raises:
+        BadInputError: the message says how many it may take.
+    """
+    if choice.name != "swarm" or spec.max_per_node is None:
+        return
+    from bench.places import address, cluster  # noqa: PLC0415
+
+    up = sum(node.is_up for node in cluster.nodes(address.connect()).values())
+    most = up * spec.max_per_node
+    for flag, workers in (("--scale", spec.scale), ("--group" if spec.group else "--consumers", spec.readers)):
+        if workers > most:
+            raise BadInputError(
+                f"{flag} {workers} is more than --max-per-node {spec.max_per_node} allows on {up} nodes: {most}"
+            )
 
 
 def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:

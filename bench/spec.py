@@ -239,8 +239,12 @@ class Spec(BaseModel):
     @property
     def workers(self) -> int:
         """The most workers that are there at a time."""
-        readers = self.group or self.consumers
-        return self.scale + readers if self.mode == "tail" else max(self.scale, readers)
+        return self.scale + self.readers if self.mode == "tail" else max(self.scale, self.readers)
+
+    @property
+    def readers(self) -> int:
+        """The workers of one reading."""
+        return self.group or self.consumers
 
     @property
     def events(self) -> int:

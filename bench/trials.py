@@ -3,18 +3,17 @@
 import time
 from collections.abc import Generator, Sequence
 from datetime import datetime
+from itertools import count
 from typing import NamedTuple
 
 import psutil
 
 from bench import control, environment, plan
-from bench.control import Connection
 from bench.logs import Log
 from bench.phase import Watch
-from bench.place import Choice, open_site, refuse_few_open_files, refuse_full_disk
+from bench.place import Choice, open_site, refuse_few_nodes, refuse_few_open_files, refuse_full_disk
 from bench.places.dsn import without_password
 from bench.places.folder import RunFolder
-from bench.places.site import Site
 from bench.results import Environment, Result, Trial
 from bench.spec import Spec
 from bench.trial import carry_out_trial
@@ -34,6 +33,7 @@ def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
         BenchError: the message says what is in the way.
     """
     plan.refuse_misfits(spec, log)
+    refuse_few_nodes(choice, spec)
     refuse_few_open_files(choice, spec)
     refuse_full_disk(choice, spec, folder)
 
@@ -46,13 +46,15 @@ def carry_out(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Wa
     """
     began_at = psutil.Process().create_time()
     where: Environment | None = None
-    for site, connection in _sites(spec, log, choice, folder):
-        with control.installed(connection, log, folder.run_id):
-            control.check_connections(connection, spec.workers)
-            where = where or environment.of(choice.name, site.about, connection)
-            trial = carry_out_trial(spec, log, site, connection, watch, began_at)
-        yield Done(where, trial)
-        began_at = time.time()
+    while True:
+        with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
+            for _ in range(1) if spec.fresh else count():
+                with control.installed(connection, log, folder.run_id):
+                    control.check_connections(connection, spec.workers)
+                    where = where or environment.of(choice.name, site.about, connection)
+                    trial = carry_out_trial(spec, log, site, connection, watch, began_at)
+                yield Done(where, trial)
+                began_at = time.time()
 
 
 def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done]) -> Result:
@@ -70,12 +72,3 @@ def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Seq
         environment=done[0].environment,
         trials=[each.trial for each in done],
     )
-
-
-def _sites(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> Generator[tuple[Site, Connection], None, None]:
-    """A place with a connection to its Postgres for each trial: always the same one, or a fresh one each time."""
-    while True:
-        with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
-            yield site, connection
-            while not spec.fresh:
-                yield site, connection

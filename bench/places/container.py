@@ -20,6 +20,7 @@ from docker.models.containers import Container
 from docker.models.images import Image
 from docker.types import Mount
 from psycopg.conninfo import make_conninfo
+from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
 from bench.interrupts import held
@@ -244,7 +245,7 @@ def usage(client: docker.DockerClient, container_id: str) -> Usage | None:
         # What files left in the cache is not Postgres's, and goes when it is needed.
         cached = memory["stats"].get("inactive_file", memory["stats"].get("total_inactive_file", 0))
         return Usage(stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, memory["usage"] - cached)
-    except (DockerException, KeyError):
+    except (DockerException, RequestException, KeyError):
         return None
 
 

@@ -25,6 +25,8 @@ _JOBS = "/jobs.gz"
 _TAKE_JOB = f'BENCH_JOB=$(zcat {_JOBS} | sed -n "${{BENCH_SLOT}}p") exec python -m "$0"'
 """All replicas of a service are told the same; each takes the line of its slot."""
 _SHARED_MEMORY = 1 << 30
+ASSIGN_SECONDS = 5
+"""To tell which nodes a service is for takes a swarm a moment."""
 TRY_SECONDS = 120
 """A node may have to pull the image."""
 
@@ -162,10 +164,10 @@ def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[str]:
             user=f"{WORKER_USER}:{WORKER_USER}",
             constraints=list(placement.constraints),
         )
-        deadline = time.monotonic() + TRY_SECONDS
+        began = time.monotonic()
         tasks: list[dict[str, Any]] = []
         while not tasks or any(task["Status"]["State"] not in OVER for task in tasks):
-            if time.monotonic() > deadline:
+            if time.monotonic() - began > (TRY_SECONDS if tasks else ASSIGN_SECONDS):
                 break
             time.sleep(LOOK_SECONDS)
             tasks = tasks_of(cluster.client, service)

@@ -28,7 +28,8 @@ class Said:
 class End:
     """How a worker ended, as far as its place can tell."""
 
-    exit_code: int
+    exit_code: int | None
+    """None when nobody knows, or it did not even begin."""
     words: str = ""
     """What there is to say of it beside its own last words."""
     node: str | None = None
@@ -132,8 +133,8 @@ class Ears:
                     self._heard.put(Said(worker, decode_record(text)))
             end = wait()
         except msgspec.MsgspecError as error:
-            end = End(-1, f"it printed what is no record ({error}): {lines[0][:200]!r}")
+            end = End(None, f"it printed what is no record ({error}): {lines[0][:200]!r}")
         except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this worker is lost
-            end = End(-1, f"its output was lost: {error}")
+            end = End(None, f"its output was lost: {error}")
         last = words.decode(errors="replace").strip().splitlines()[-LAST_WORDS_LINES:]
         self._heard.put(Ended(worker, end, "\n".join(filter(None, [*last, end.words]))))

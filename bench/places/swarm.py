@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import docker
+import psycopg
 from docker.models.images import Image
 from requests.exceptions import RequestException
 
@@ -18,6 +19,10 @@ from bench.places.folder import RunFolder
 from bench.places.service import Placement, Post
 from bench.places.site import End, Site, Usage
 from bench.places.tasks import Lookout
+
+LOSS_SECONDS = 30
+"""A swarm calls a node down when it was silent three times as long as it may be; by default that is 15 s."""
+ANSWER_SECONDS = 3
 
 
 @contextmanager
@@ -65,6 +70,9 @@ def site(
                 },
             )
         except OutsideError as error:
+            # Whoever was connected notices that Postgres is gone before the swarm says that its node is.
+            if not broken and not _answers(conninfo):
+                postgres.over.wait(LOSS_SECONDS)
             if broken:
                 raise OutsideError(broken[0]) from error
             raise
@@ -94,6 +102,14 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
             usage=lambda: None,
             about={"worker_image": image.described(worker_image), "nodes": nodes},
         )
+
+
+def _answers(conninfo: str) -> bool:
+    try:
+        psycopg.connect(conninfo, connect_timeout=ANSWER_SECONDS).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def clean() -> list[str]:

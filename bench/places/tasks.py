@@ -43,7 +43,8 @@ class Task:
         self._client = client
         self._when_over: Callable[[End], None] = lambda _: None
         self._placed = threading.Event()
-        self._over = threading.Event()
+        self.over = threading.Event()
+        """Set when it is over."""
         self._cut_off: Callable[[], None] = lambda: None
 
     def place(self, task_id: str) -> None:
@@ -56,10 +57,10 @@ class Task:
         """It is over. Only the first end counts."""
         if self.end is None:
             self.end = end
-            self._over.set()
+            self._when_over(end)
+            self.over.set()
             self._placed.set()
             self._cut_off()
-            self._when_over(end)
 
     def call_when_over(self, when_over: Callable[[End], None]) -> None:
         """Call this when it is over, and at once when it is."""
@@ -69,8 +70,8 @@ class Task:
 
     def wait(self) -> End:
         """How it ended."""
-        self._over.wait()
-        return self.end or End(-1)
+        self.over.wait()
+        return self.end or End(None)
 
     def chunks(self) -> Chunks:
         """What it prints, as it comes, all of it; of a task whose node was lost, what had come until then."""
@@ -78,14 +79,14 @@ class Task:
         if self.id is None:
             return
         heard: Counter[int] = Counter()
-        if not self._over.is_set():
+        if not self.over.is_set():
             follow = _log(self._client, self.id, follow=True)
             self._cut_off = follow.close
-            if not self._over.is_set():
+            if not self.over.is_set():
                 for stream, data in follow:
                     heard[stream] += 1
                     yield _chunk(stream, data)
-        self._over.wait()
+        self.over.wait()
         if self.end is None or self.end.lost_with or self.node is None or self.container is None:
             return
         with closing(_log(self._client, self.id, follow=False)) as whole:
@@ -113,13 +114,13 @@ class Lookout:
     def forget(self, service: str) -> None:
         """Look at a service no more: it is about to be removed. Whoever still listens to its tasks hears of an end."""
         for task in self._services.pop(service, []):
-            task.finish(End(-1, "removed"))
+            task.finish(End(None, "removed"))
 
     def break_off(self, words: str) -> None:
         """Whatever still runs is over, for this reason."""
         for tasks in list(self._services.values()):
             for task in tasks:
-                task.finish(End(-1, words))
+                task.finish(End(None, words))
 
     def close(self) -> None:
         """Stop looking."""
@@ -152,7 +153,7 @@ class Lookout:
                 lost.setdefault(task.node.id, []).append(task.name)
         for task, state in ours:
             if task.node and task.name in lost.get(task.node.id, []):
-                task.finish(End(-1, node=task.node.name, lost_with=lost[task.node.id]))
+                task.finish(End(None, node=task.node.name, lost_with=lost[task.node.id]))
                 continue
             task.place(state["ID"])
             end = _end(state, task.node)
@@ -166,14 +167,14 @@ def _end(state: dict[str, Any], node: Node | None) -> End | None:
     error = status.get("Err", "")
     name = node.name if node else None
     if status["State"] in {"pending", "new"} and error:
-        return End(-1, f"the swarm has no place for it: {error}")
+        return End(None, f"the swarm has no place for it: {error}")
     if status["State"] not in OVER:
         return None
     if status["State"] == "complete":
         return End(0, node=name)
     if status["State"] == "rejected":
-        return End(-1, f"{name} rejected it: {error}", node=name)
-    code = status.get("ContainerStatus", {}).get("ExitCode", 0) or -1
+        return End(None, f"{name} rejected it: {error}", node=name)
+    code = status.get("ContainerStatus", {}).get("ExitCode", 0) or None
     return End(code, f"on {name}: {error}" if error else f"on {name}", node=name)
 
 
