@@ -137,11 +137,11 @@ def broken_log(folder: Path, how: str) -> Path:
     return write_log(folder, (SQL / "bigserial" / "schema.sql").read_text() + how)
 
 
-def read_until(process: "subprocess.Popen[str]", start: str) -> None:
-    """Read the program's stderr up to a line that starts like this."""
+def read_until(process: "subprocess.Popen[str]", start: str, containing: str = "") -> None:
+    """Read the program's stderr up to a line that starts like this and has that in it."""
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith(start):
+        if line.startswith(start) and containing in line:
             return
     pytest.fail(f"it ended before it said {start!r}")
 

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -17,6 +19,7 @@ from bench import logs, results
 from bench.places import image
 from bench.places.engine import LABEL, SECRETS, sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
+from tests.integration import sshd
 from tests.integration.test_limits import carry_out_and_look
 
 pytestmark = pytest.mark.docker
@@ -330,3 +333,88 @@ def test_workers_start_together(engine: docker.DockerClient, bench: Bench) -> No
     process.communicate(timeout=60)
     assert seen
     assert set(seen) == {0}
+
+
+def test_a_plain_engine_is_no_swarm(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench("run", "--place", "swarm")
+    assert ran.returncode == 3
+    assert "`docker swarm init` makes one" in ran.stderr
+    assert bench("clean", "--place", "swarm").returncode == 3
+    nothing_is_left(engine, bench)
+
+
+def test_an_engine_behind_ssh(engine: docker.DockerClient, bench: Bench) -> None:
+    """Nothing but the engine's socket is reached through ssh: no port, and no file."""
+    if not sshd.SSHD:
+        pytest.skip("there is no sshd")
+    folder = bench.home / "ssh"
+    folder.mkdir()
+    with sshd.serving(folder) as (config, port):
+        ssh = folder / "bin" / "ssh"
+        ssh.parent.mkdir()
+        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+        ssh.chmod(0o755)
+        there = {"PATH": f"{ssh.parent}:{os.environ['PATH']}", "DOCKER_HOST": f"ssh://127.0.0.1:{port}"}
+        ran = bench(*SMALL, timeout=300, **there)
+        assert ran.returncode == 0, ran.stderr
+        assert stored(bench).trials[0].verdict.ok
+        assert bench.processes("ssh -T") == []
+        assert list(bench.home.glob("bench-ssh-*")) == []
+        refused = bench(*SMALL, timeout=60, **{**there, "DOCKER_HOST": "ssh://127.0.0.1:1"})
+        assert refused.returncode == 3
+        assert "ssh does not get to ssh://127.0.0.1:1: " in refused.stderr
+    nothing_is_left(engine, bench)
+
+
+def test_contexts(engine: docker.DockerClient, bench: Bench) -> None:
+    configuration = bench.home / "docker"
+    here = {"DOCKER_CONFIG": str(configuration)}
+    host = engine.api.base_url.replace("http+docker://localhost", "unix:///var/run/docker.sock")
+    for name, url in (("good", host), ("bad", "unix:///nowhere.sock")):
+        words = ["docker", "context", "create", name, "--docker", f"host={url}"]
+        subprocess.run(words, env=bench.environment(**here), check=True, capture_output=True)
+    (configuration / "config.json").unlink(missing_ok=True)
+    ran = bench(*SMALL, timeout=300, DOCKER_CONTEXT="good", **here)
+    assert ran.returncode == 0, ran.stderr
+    for name, told in (("bad", "no Docker engine answers"), ("unknown", "there is no Docker context unknown")):
+        ran = bench(*SMALL, timeout=60, DOCKER_CONTEXT=name, **here)
+        assert ran.returncode == 3
+        assert told in ran.stderr
+    (configuration / "config.json").write_text('{"currentContext": "bad"}')
+    assert bench(*SMALL, timeout=60, **here).returncode == 3
+
+
+def test_the_image_goes_to_a_registry_and_comes_back_by_its_digest(engine: docker.DockerClient, bench: Bench) -> None:
+    program = shutil.which("docker-registry")
+    if not program:
+        pytest.skip("there is no docker-registry")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    configuration = bench.home / "registry.yml"
+    stored_in = bench.home / "registry"
+    configuration.write_text(
+        f"version: 0.1\nhttp: {{addr: '{address}'}}\nstorage: {{filesystem: {{rootdirectory: '{stored_in}'}}}}\n"
+    )
+    with subprocess.Popen([program, "serve", str(configuration)], stderr=subprocess.PIPE, text=True) as registry:
+        try:
+            read_until(registry, "", containing="listening on")
+            pushed = bench("image", "push", f"{address}/workers")
+            assert pushed.returncode == 0, pushed.stderr
+            name = pushed.stdout.strip()
+            assert re.fullmatch(rf"{address}/workers@sha256:[0-9a-f]{{64}}", name)
+            for tag in engine.images.get(name).tags:
+                if tag.startswith(address):
+                    engine.images.remove(tag)
+            ran = bench(*SMALL, "--worker-image", name)
+            assert ran.returncode == 0, ran.stderr
+            assert stored(bench).spec["worker_image"] == name
+            engine.images.remove(name)
+            refused = bench("image", "push", "127.0.0.1:1/workers")
+            assert refused.returncode == 3
+            assert "cannot be pushed" in refused.stderr
+        finally:
+            registry.terminate()
+    for tag in engine.images.get(image.built(engine).id or "").tags:
+        if "127.0.0.1" in tag:
+            engine.images.remove(tag)
+    nothing_is_left(engine, bench)
