@@ -26,6 +26,7 @@ from bench import (
     logs,
     pages,
     plan,
+    plot,
     regression_table,
     results,
     spec,
@@ -259,7 +260,9 @@ def table_(
     """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
     stored = results.load_all(source)
     compared = results.load_kept(comparison.Comparison, source, comparison.FILE)
-    sections = {"table": table.published(stored)} if stored else {}
+    sections = {"table": table.published(stored), "saturation": table.saturation(stored)} if stored else {}
+    if by_node := table.by_node(stored):
+        sections["nodes"] = by_node
     if compared:
         sections |= {
             "logs": "\n\n".join(comparison_table.whole(each) for each in compared),
@@ -277,6 +280,19 @@ def table_(
         changed = pages.rewrite(file, sections)
         found = f"{len(stored)} runs, {len(compared)} comparisons, {len(measured)} limits"
         print(f"{file}: {'rewritten' if changed else 'is up to date'}, {found}")
+
+
+@app.command("plot", epilog=CODES)
+def plot_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The picture to write, .svg or .png")],
+    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the results are")] = PUBLISHED,
+) -> None:
+    """Draw how the rate of appending grows with the number of producers, from stored results."""
+    stored = results.load_all(source)
+    if not stored:
+        raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+    plot.saturation(stored, file)
+    print(f"{file}: {len(stored)} runs")
 
 
 @app.command("doctor", epilog="Exit codes: 0 at least one place works; 3 none does.")

@@ -11,7 +11,7 @@ from typing import Literal
 from bench import environment, logs
 from bench.errors import BenchError
 from bench.place import FILES_A_WORKER, SPARE_FILES
-from bench.places import address, container, embedded, engine, folder, image
+from bench.places import address, cluster, container, embedded, engine, folder, image, registry
 from bench.places import swarm as places_swarm
 from bench.spec import MAX_SCALE
 from bench.worker import processors
@@ -43,6 +43,7 @@ def examine() -> list[Finding]:
         ),
         _attempt("local place", _embedded, "local"),
         _attempt("docker place", _docker, "docker"),
+        *_swarm(),
         *_images(),
         _disk("disk, local", _existing(folder.root())),
         _open_files(),
@@ -104,6 +105,21 @@ def _docker() -> str:
         version = client.version()
     space = "free disk not visible from here" if free is None else f"{free / 2**30:.0f} GiB free"
     return f"engine {version['Version']}, API {version['ApiVersion']}, {space}"
+
+
+def _swarm() -> list[Finding]:
+    """The swarm that the engine manages; nothing to tell of an engine that is in none."""
+    try:
+        with engine.failures():
+            client = address.connect()
+            cluster.refuse_worker(client)
+            up = sorted(node.name for node in cluster.nodes(client).values() if node.is_up)
+            reached = sorted(registry.engines(client, address.contexts()))
+    except BenchError:
+        return []
+    return [
+        Finding("swarm place", "ok", f"nodes {', '.join(up)}; Docker contexts lead to {', '.join(reached)}", "swarm")
+    ]
 
 
 def _images() -> list[Finding]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabulate import tabulate
 
-from bench.results import Append, Read, Result, Trial
+from bench.results import Append, Environment, Read, Result, Trial
 from bench.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
-WORDS = {"place", "log", "append", "mode", "verdict", "node"}
+WORDS = {"place", "log", "append", "mode", "verdict", "node", "bounded by"}
 
 
 def rows(results: Sequence[Result]) -> pd.DataFrame:
@@ -38,13 +40,14 @@ def terminal(result: Result) -> str:
 
 def published(results: Sequence[Result]) -> str:
     """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
-    by_node = [
-        f"Run {result.run_id} by node:\n\n{nodes(trial)}"
-        for result in results
-        for trial in result.trials
-        if trial.nodes
-    ]
-    return "\n\n".join([_markdown(rows(results)), "\n".join(_note(result) for result in results), *by_node])
+    return "\n\n".join([_markdown(rows(results)), "\n".join(_note(result) for result in results)])
+
+
+def by_node(results: Sequence[Result]) -> str:
+    """What each node did in each trial that had several."""
+    return "\n\n".join(
+        f"{nodes(trial)}\n\nRun {result.run_id}." for result in results for trial in result.trials if trial.nodes
+    )
 
 
 def nodes(trial: Trial) -> str:
@@ -68,6 +71,74 @@ def nodes(trial: Trial) -> str:
             ]
         )
     )
+
+
+class Point(NamedTuple):
+    """What was appended with so many producers; medians of all trials of that kind."""
+
+    where: str
+    """The place, with the constraint on its nodes."""
+    insert_batch: int
+    scale: int
+    appended_per_second: float
+    latency_p50_ms: float
+    latency_p99_ms: float
+    round_trip_ms: float
+    """The quickest that a producer saw; the median of them."""
+    postgres_cores: float | None
+    """CPU that Postgres used, in cores."""
+    bottleneck: str
+
+
+def saturation_points(results: Sequence[Result]) -> list[Point]:
+    """What was appended by place, insert batch and number of producers, in trials that are ok and lost no node."""
+    found: dict[tuple[str, int, int], list[Trial]] = {}
+    for result in results:
+        where = " ".join([result.environment.place, *result.spec.get("constraint", [])])
+        kind = where, int(result.spec["insert_batch"]), int(result.spec["scale"])
+        found.setdefault(kind, []).extend(trial for trial in result.trials if trial.append.events_per_second)
+    return [_point(*kind, trials) for kind, trials in sorted(found.items()) if trials]
+
+
+def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -> Point:
+    seen = [observed for trial in trials if (observed := trial.telemetry.phases.get("append"))]
+    cores = [each.postgres_cpu_seconds / each.seconds for each in seen if each.postgres_cpu_seconds and each.seconds]
+    told = Counter(each.bottleneck.partition(":")[0] for each in seen if each.bottleneck)
+    return Point(
+        where,
+        insert_batch,
+        scale,
+        median(trial.append.events_per_second or 0 for trial in trials),
+        median(trial.append.latency_ms.p50 for trial in trials),
+        median(trial.append.latency_ms.p99 for trial in trials),
+        median(producer.round_trip_ms for trial in trials for producer in trial.append.producers),
+        median(cores) if cores else None,
+        told.most_common(1)[0][0] if told else "",
+    )
+
+
+def saturation(results: Sequence[Result]) -> str:
+    """The same as a table, each row beside one producer of its kind; and the commands."""
+    import pandas as pd  # noqa: PLC0415
+
+    points = saturation_points(results)
+    alone = {(point.where, point.insert_batch): point.appended_per_second for point in reversed(points)}
+    rows = [
+        {
+            "place": point.where,
+            "insert batch": f"{point.insert_batch:,}",
+            "producers": str(point.scale),
+            "appended/s": f"{point.appended_per_second:,.0f}",
+            "x of the fewest": f"{point.appended_per_second / alone[point.where, point.insert_batch]:.2f}",
+            "batch p50 ms": f"{point.latency_p50_ms:.2f}",
+            "batch p99 ms": f"{point.latency_p99_ms:.2f}",
+            "round trip ms": f"{point.round_trip_ms:.3f}",
+            "Postgres's cores": "" if point.postgres_cores is None else f"{point.postgres_cores:.2f}",
+            "bounded by": point.bottleneck,
+        }
+        for point in points
+    ]
+    return "\n\n".join([_markdown(pd.DataFrame(rows)), "\n".join(_note(result) for result in results)])
 
 
 def _markdown(frame: pd.DataFrame) -> str:
@@ -112,10 +183,18 @@ def _note(result: Result) -> str:
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     return (
         f"- `{command(result)}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
-        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; "
+        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {_nodes_note(where)}"
         f"{'settings that differ from the default: ' + settings if settings else 'all settings at their default'}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}. Run {result.run_id}."
     )
+
+
+def _nodes_note(where: Environment) -> str:
+    """The nodes of a swarm that workers could be on, and Postgres's."""
+    if not where.about.get("nodes"):
+        return ""
+    on = f", Postgres on {where.about['postgres_node']}" if "postgres_node" in where.about else ""
+    return f"nodes {where.about['nodes']}{on}; "
 
 
 _OTHERS = (
@@ -136,7 +215,6 @@ _OTHERS = (
     "idle_timeout",
     "log",
     "postgres_image",
-    "constraint",
     "max_per_node",
     "postgres_node",
     "on_node_loss",
@@ -167,5 +245,6 @@ def command(result: Result) -> str:
     words = [
         f"--{name.replace('_', '-')}" + (f" {value}" if value is not True else "") for name, value in flags.items()
     ]
+    words += [f"--constraint {expression}" for expression in spec.get("constraint", [])]
     words += [f"--set {name}={value}" for name, value in spec["set"].items()]
     return " ".join(["python -m bench run", *words])

@@ -31,6 +31,7 @@ class _Reading:
     def __init__(self, job: ConsumerJob, clock: Clock) -> None:
         self._job = job
         self._clock = clock
+        self._tails = job.stop is not None
         self._ending = False
         self._enough = 1 if job.passes else MANY
         """So many events are looked at together; who remembers jumps needs to know when each page was asked for."""
@@ -41,7 +42,6 @@ class _Reading:
         self.last_page_at = time.perf_counter()
         self.longest_wait_seconds = 0.0
         self.awake_seconds = 0.0
-        self.received = 0
 
     def session(self, connection: psycopg.Connection[Any]) -> bool:
         """Read in one session; True when there is no more to do, False when this member of a group left.
@@ -80,17 +80,16 @@ class _Reading:
         now = time.perf_counter()
         if self.meter.count(sent, now):
             self.meter.progress(self.ledger.distinct_events)
-        self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
-        self.last_page_at = now
-        self.received += page.events
-        if self._job.stop is not None:
+        if self._tails:
+            self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
+            self.last_page_at = now
             self._note_delays(page)
         # A part of the work with each page: the server must not wait long for the question after this one.
         next(self._look, None)
         if self.ledger.take(page) >= self._enough:
             self.finish_look()
             self._look = self.ledger.look(self._clock.now() - (time.perf_counter() - sent))
-            if self.received > self._job.most_events:
+            if self.ledger.events > self._job.most_events:
                 raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
 
     def _note_delays(self, page: Page) -> None:

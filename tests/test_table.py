@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import display, table
+from bench import display, plot, table
 from bench.checker import Fault, Gaps, Verdict
-from bench.errors import BadInputError
-from bench.results import Result, json_schema_text, json_text, load, load_all, store
+from bench.errors import BadInputError, OutsideError
+from bench.results import Producer, Result, json_schema_text, json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
 
 OK = Verdict(ok=True, expected_events=2500, expected_checksum=1561250)
@@ -63,6 +63,8 @@ def result(**changes: object) -> Result:
                         "table_bytes": 200_000, "index_bytes": 50_000, "phases": changes.get("phases") or {},
                     },
                     "series": {},
+                    "nodes": changes.get("nodes", []),
+                    "losses": changes.get("losses", []),
                 }
             ],
         }
@@ -124,6 +126,19 @@ OBSERVED = {
     "worker_memory_bytes": 2**25,
 }  # fmt: skip
 SHORT = {**OBSERVED, "bottleneck": None, "counters": {}, "postgres_cpu_seconds": None}
+NODES = [
+    {
+        "node": "node1", "producers": 2, "consumers": 0, "appended": 1300, "appended_per_second": 1300.0, "read": 0,
+        "read_per_second": None, "cpu_seconds": 0.25, "clock_offset_ms": -0.002, "round_trip_ms": 0.125,
+    },
+    {
+        "node": "node2", "producers": 1, "consumers": 2, "appended": 1200, "appended_per_second": 1200.0, "read": 5000,
+        "read_per_second": 5000.0, "cpu_seconds": 0.75, "clock_offset_ms": 12.5, "round_trip_ms": 0.25,
+    },
+]  # fmt: skip
+LOSSES = [
+    {"node": "node3", "producers": ["producer-0", "producer-3"], "seconds": 12.4, "acknowledged": 1234},
+]
 LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reordered=7, excused=["reordered"])
 
 
@@ -136,6 +151,8 @@ LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reorde
         ("failed", result(verdict=FAILED)),
         ("tailed", result(verdict=TAILED)),
         ("excused", result(verdict=LOSSY)),
+        ("nodes", result(nodes=NODES)),
+        ("lost", result(nodes=NODES, losses=LOSSES)),
     ],
 )
 def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
@@ -148,6 +165,58 @@ def test_a_result_survives_the_file(tmp_path: Path) -> None:
     assert load(file) == result()
     assert load_all(tmp_path) == [result()]
     assert file.read_text() == json_text(result())
+
+
+def scaled(scale: int, batch: int, rate: float, **environment: object) -> Result:
+    made = result(phases={"append": OBSERVED})
+    trial = made.trials[0]
+    producer = Producer(name="p", events=1, seconds=1, cpu_seconds=1, clock_offset_ms=0, round_trip_ms=0.125 * scale)
+    append = trial.append.model_copy(update={"events_per_second": rate, "producers": [producer]})
+    return made.model_copy(
+        update={
+            "spec": {**made.spec, "scale": scale, "insert_batch": batch, "set": {}},
+            "environment": made.environment.model_copy(update=environment),
+            "trials": [trial.model_copy(update={"append": append})],
+        }
+    )
+
+
+CURVE = [
+    *(scaled(scale, batch, rate) for scale, batch, rate in ((1, 1, 1000), (2, 1, 1800), (4, 1, 2500), (1, 100, 9000))),
+    scaled(2, 1, 2000),
+    scaled(1, 1, 900, place="docker"),
+    scaled(1, 1, 800, place="swarm"),
+]
+CURVE[-1].spec["constraint"] = ["node.role==worker"]
+
+
+def test_saturation_is_told_by_place_batch_and_producers() -> None:
+    golden("saturation.md", table.saturation(CURVE) + "\n")
+    told = {(point.where, point.insert_batch, point.scale): point for point in table.saturation_points(CURVE)}
+    assert told["local", 1, 2].appended_per_second == 1900
+    assert table.saturation_points([result(verdict=FAILED), result(losses=LOSSES, verdict=FAILED)]) == []
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_saturation_is_drawn(tmp_path: Path, ending: str) -> None:
+    files = [tmp_path / f"{name}.{ending}" for name in ("one", "two")]
+    for file in files:
+        plot.saturation(CURVE, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    if ending == "svg":
+        text = files[0].read_text()
+        for words in ("How many producers saturate this Postgres", "local, 1 event a transaction"):
+            assert words in text
+        assert "docker" not in text
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="all of one number of producers"):
+        plot.saturation(CURVE[-1:], tmp_path / "one.svg")
+    with pytest.raises(OutsideError, match="cannot be written"):
+        plot.saturation(CURVE, tmp_path / "nowhere" / "one.svg")
+    with pytest.raises(OutsideError, match="cannot be written"):
+        plot.saturation(CURVE, tmp_path / "one.docx")
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": "bench.result/2"}', "\udcff"])
@@ -170,3 +239,8 @@ def test_the_published_pages_are_what_their_results_say() -> None:
     for name in ("README.md", "results/README.md"):
         text = (REPOSITORY / name).read_text()
         assert table.published(stored) in text, "run: python -m bench table README.md results/README.md"
+    assert table.by_node(stored) in (REPOSITORY / "README.md").read_text()
+    scaling = load_all(REPOSITORY / "results" / "scaling")
+    assert all(each.ok for each in scaling)
+    text = (REPOSITORY / "docs" / "scaling.md").read_text()
+    assert table.saturation(scaling) in text, "run: python -m bench table --from results/scaling docs/scaling.md"

@@ -136,13 +136,14 @@ def test_nine_producers_on_three_nodes(swarm: Swarm) -> None:
     assert trial.telemetry.phases["append"].postgres_cpu_seconds
     again = swarm("table", "--from", "results/runs", str(page(swarm.bench.folder)))
     assert again.returncode == 0, again.stderr
-    assert f"Run {result.run_id} by node:" in page(swarm.bench.folder).read_text()
+    for node in trial.nodes:
+        assert re.search(rf"^\| {node.node} ", page(swarm.bench.folder).read_text(), re.MULTILINE)
 
 
 def page(folder: Path) -> Path:
     file = folder / "page.md"
     if not file.exists():
-        file.write_text("<!-- bench table: begin -->\n<!-- bench table: end -->\n")
+        file.write_text("<!-- bench nodes: begin -->\n<!-- bench nodes: end -->\n")
     return file
 
 
