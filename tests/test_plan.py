@@ -1,4 +1,4 @@
-"""Jobs, and the copies of them that compose.yml holds."""
+"""Jobs, and the copies of them that compose.yml and stack.yml hold."""
 
 import re
 from typing import Any
@@ -34,8 +34,9 @@ def test_the_estimate_of_disk_grows_with_events_and_payloads() -> None:
     assert sizes[2] > 10**8 * 100
 
 
-def test_the_jobs_of_compose_are_those_of_bench_run() -> None:
-    text = (REPOSITORY / "compose" / "compose.yml").read_text()
+@pytest.mark.parametrize("file", ["compose.yml", "stack.yml"])
+def test_the_jobs_by_hand_are_those_of_bench_run(file: str) -> None:
+    text = (REPOSITORY / "compose" / file).read_text()
     defaults = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text).replace("$$", "$")
     services: dict[str, Any] = yaml.safe_load(defaults)["services"]
     producer = decode_job(services["producer"]["environment"]["BENCH_JOB"])

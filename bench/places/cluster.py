@@ -184,13 +184,13 @@ def _gone_everywhere(client: docker.DockerClient, service: Service) -> None:
             time.sleep(0.1)
 
 
-def identity(image: Image) -> str:
-    """How nodes are told which image: by digest where a registry gave it one, else by id.
+def digest(image: Image) -> str | None:
+    """What a registry calls an image, with its digest; None of an image that came from none.
 
-    With a tag each node would ask a registry first.
+    Nodes are told this or an image's id, and never its tag: with a tag each of them would ask a registry first.
     """
     digests = image.attrs.get("RepoDigests") or []
-    return str(digests[0] if digests else image.id)
+    return str(digests[0]) if digests else None
 
 
 def _about(description: Mapping[str, Any]) -> str:

@@ -7,12 +7,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from docker.models.images import Image
 from docker.types import Mount, NetworkAttachmentConfig, Resources, SecretReference, ServiceMode
 from docker.utils import parse_bytes
 
 from bench.errors import OutsideError
-from bench.places.cluster import Cluster, Node, identity, nodes
+from bench.places.cluster import Cluster, Node, nodes
 from bench.places.cluster import tasks as tasks_of
 from bench.places.container import POSTGRES_HOME, VARIABLES, WORKER_USER, Limits
 from bench.places.embedded import refusal
@@ -93,7 +92,7 @@ def postgres(
     cluster: Cluster,
     stack: ExitStack,
     lookout: Lookout,
-    image: Image,
+    image: str,
     node: Node,
     network: str,
     settings: Mapping[str, str],
@@ -104,7 +103,7 @@ def postgres(
     service = cluster.service(
         stack,
         "postgres",
-        identity(image),
+        image,
         args=["postgres", *(f"--{name}={value}" for name, value in settings.items())],
         hostname="postgres",
         user="postgres",

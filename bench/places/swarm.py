@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
 from bench.places import address, cluster, container, dsn, engine, image, registry, service
-from bench.places.cluster import Cluster, identity
+from bench.places.cluster import Cluster
 from bench.places.container import VARIABLES, WORKER_USER, Wishes
 from bench.places.engine import Engine
 from bench.places.folder import RunFolder
@@ -34,17 +34,21 @@ def site(
     with engine.failures(), ExitStack() as stack:
         here, lookout = _open(folder, stack)
         node = cluster.named(here.client, postgres_node or here.home)
-        postgres_image = image.had(here.client, wishes.postgres_image or container.POSTGRES_IMAGE)
-        worker_image, engines = _bring_worker_image(here, wishes)
+        reached = address.contexts()
+        engines = registry.engines(here.client, reached)
         stack.callback(_left_everywhere, folder.run_id, engines)
+        wanted = image.had(here.client, wishes.postgres_image or container.POSTGRES_IMAGE)
+        on_its_node = {name: client for name, client in engines.items() if name == node.name}
+        postgres_name, postgres_image = _bring(wanted, on_its_node)
+        worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
         network = here.network(stack)
         secret = here.secret(stack, "password", password, WORKER_USER, 0o444)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
         broken: list[str] = []
         postgres = service.postgres(
-            here, stack, lookout, postgres_image, node, network, settings, wishes.postgres_limits, secret
+            here, stack, lookout, postgres_name, node, network, settings, wishes.postgres_limits, secret
         )
-        nodes = _usable_nodes(here, worker_image, placement)
+        nodes = _usable_nodes(here, worker_name, placement)
         way = container.way_to_postgres(here.engine, stack, worker_image, network)
         conninfo = container.await_answer(way, password, partial(service.refuse_if_ended, postgres))
 
@@ -55,7 +59,7 @@ def site(
             way.close()
 
         postgres.call_when_over(break_off)
-        post = Post(here, lookout, identity(worker_image), network, VARIABLES, pgpass, wishes.worker_limits, placement)
+        post = Post(here, lookout, worker_name, network, VARIABLES, pgpass, wishes.worker_limits, placement)
         try:
             yield Site(
                 conninfo=conninfo,
@@ -90,11 +94,13 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
     variables, password = dsn.variables(address_)
     with engine.failures(), ExitStack() as stack:
         here, lookout = _open(folder, stack)
-        worker_image, engines = _bring_worker_image(here, wishes)
+        reached = address.contexts()
+        engines = registry.engines(here.client, reached)
         stack.callback(_left_everywhere, folder.run_id, engines)
-        nodes = _usable_nodes(here, worker_image, placement)
+        worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
+        nodes = _usable_nodes(here, worker_name, placement)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password or ""), WORKER_USER, 0o400)
-        post = Post(here, lookout, identity(worker_image), "host", variables, pgpass, wishes.worker_limits, placement)
+        post = Post(here, lookout, worker_name, "host", variables, pgpass, wishes.worker_limits, placement)
         yield Site(
             conninfo=dsn.with_password(address_, password),
             start_workers=partial(service.start_workers, post),
@@ -146,21 +152,34 @@ def _open(folder: RunFolder, stack: ExitStack) -> tuple[Cluster, Lookout]:
     return here, lookout
 
 
-def _bring_worker_image(here: Cluster, wishes: Wishes) -> tuple[Image, dict[str, docker.DockerClient]]:
-    """Have the worker image on all nodes whose engines are reached; return it as the manager has it, and them."""
-    reached = address.contexts()
-    engines = registry.engines(here.client, reached)
-    if wishes.worker_image:
-        found = image.had(here.client, wishes.worker_image)
-    else:
-        found = registry.worker_image(here.client, reached)
-    registry.load(found, engines)
-    return here.client.images.get(str(found.id)), engines
+def _bring_worker_image(
+    here: Cluster,
+    name: str | None,
+    reached: Mapping[str, docker.DockerClient],
+    engines: Mapping[str, docker.DockerClient],
+) -> tuple[str, Image]:
+    """Have the worker image on all nodes whose engines are reached; return what nodes call it, and it on the manager.
+
+    Ours is loaded to them. One that was asked for comes from its registry if it has one.
+    """
+    if name:
+        return _bring(image.had(here.client, name), engines)
+    ours = registry.worker_image(here.client, reached)
+    registry.load(ours, engines)
+    return str(ours.id), here.client.images.get(str(ours.id))
 
 
-def _usable_nodes(here: Cluster, worker_image: Image, placement: Placement) -> str:
+def _bring(which: Image, engines: Mapping[str, docker.DockerClient]) -> tuple[str, Image]:
+    """Have an image on nodes: by its digest they pull it themselves, and what has none is loaded to them."""
+    digest = cluster.digest(which)
+    if not digest:
+        registry.load(which, engines)
+    return digest or str(which.id), which
+
+
+def _usable_nodes(here: Cluster, worker_image: str, placement: Placement) -> str:
     """Try the worker image on all nodes that workers may run on; return these, in words."""
-    usable = service.try_nodes(here, identity(worker_image), placement)
+    usable = service.try_nodes(here, worker_image, placement)
     known = {node.name: node for node in cluster.nodes(here.client).values()}
     return "; ".join(f"{name}: {known[name].about}" for name in usable)
 
