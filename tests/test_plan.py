@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 
 from bench import logs, plan
