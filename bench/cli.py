@@ -350,7 +350,7 @@ def stop(
 
 
 app.add_typer(cli_logs.app)
-app.add_typer(cli_image.app, name="image")
+app.add_typer(cli_image.app)
 app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
 app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
 app.command("limits", epilog=cli_limits.CODES)(cli_limits.limits_)

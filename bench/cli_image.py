@@ -7,7 +7,13 @@ import typer
 from bench import display
 from bench.cli_logs import CODES
 
-app = typer.Typer(help="Make the worker image, and bring it to the nodes of a swarm.", no_args_is_help=True)
+app = typer.Typer(
+    name="image",
+    help="Make the worker image, and bring it to the nodes of a swarm.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=CODES,
+)
 
 
 @app.command(epilog=CODES)

@@ -15,7 +15,8 @@ from bench.spec import Spec, Telling
 from tests.conftest import REPOSITORY, Bench, golden
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*.md")])
-COMMANDS = [*sorted(get_command(app).commands), "logs new", "logs check", "baseline save"]  # type: ignore[attr-defined]
+IMAGE = ["image build", "image push", "image load"]
+COMMANDS = [*sorted(get_command(app).commands), "logs new", "logs check", "baseline save", *IMAGE]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

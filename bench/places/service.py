@@ -113,7 +113,7 @@ def postgres(
         },
         mounts=[
             # Without a name it belongs to the container: the node removes both together, even one that comes back.
-            Mount(POSTGRES_HOME, None),
+            Mount(POSTGRES_HOME, None, labels=cluster.engine.labels),
             Mount("/dev/shm", None, type="tmpfs", tmpfs_size=_SHARED_MEMORY, tmpfs_mode=0o1777),  # noqa: S108
             Mount("/tmp", None, type="tmpfs", tmpfs_mode=0o1777),  # noqa: S108
             Mount("/var/run/postgresql", None, type="tmpfs", tmpfs_mode=0o1777),

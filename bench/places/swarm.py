@@ -130,14 +130,15 @@ def clean() -> list[str]:
 
 
 def _left_everywhere(run_id: str, engines: Mapping[str, docker.DockerClient]) -> None:
-    """Wait until no node that is reached has a container of a run any more; to remove it takes a node a moment."""
+    """Wait until no node that is reached has anything of a run any more; to remove it takes a node a moment."""
     deadline = time.monotonic() + cluster.LEAVE_SECONDS
     label = f"{engine.LABEL}={run_id}"
     for client in engines.values():
         with suppress(RequestException):  # a node that is lost
-            while client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
-                if time.monotonic() > deadline:
-                    break
+            while time.monotonic() < deadline and (
+                client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+                or client.volumes.list(filters={"label": label})
+            ):
                 time.sleep(0.1)
 
 

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY, Bench, read_until
 
 BUGS = REPOSITORY / "tests" / "logs" / "bugs"
 
-TAILING = ("--mode", "tail", "--scale", "8", "--limit", "200", "--insert-batch", "5", "--transaction-ms", "0..10")
+TAILING = ("--mode", "tail", "--scale", "8", "--limit", "1000", "--insert-batch", "5", "--transaction-ms", "0..10")
 ALONE = ("--scale", "1", "--limit", "1000", "--insert-batch", "10", "--group", "1", "--rejoin", "2")
 
 
