@@ -260,9 +260,9 @@ def table_(
     """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
     stored = results.load_all(source)
     compared = results.load_kept(comparison.Comparison, source, comparison.FILE)
-    sections = {"table": table.published(stored), "saturation": table.saturation(stored)} if stored else {}
-    if by_node := table.by_node(stored):
-        sections["nodes"] = by_node
+    sections = {"table": table.published(stored)} if stored else {}
+    made = {"saturation": table.saturation(stored), "nodes": table.by_node(stored)}
+    sections |= {name: text for name, text in made.items() if text}
     if compared:
         sections |= {
             "logs": "\n\n".join(comparison_table.whole(each) for each in compared),

@@ -213,7 +213,7 @@ def _phases(trial: Trial) -> Iterator[str]:
     )
     tails = trial.reads[0].mode == "tail"
     yield _phase("start", trial.phase_seconds["start"], first)
-    rate = f"{'node lost':>18}" if trial.losses and trial.verdict.ok else _rate(append.events_per_second)
+    rate = _rate(append.events_per_second, trial.instead_of_append_rate)
     yield _phase("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
     if tails:
         yield from _readings(trial.reads)
@@ -289,8 +289,8 @@ def _latency(latency: Latency) -> str:
     return f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms, max {latency.max:.1f} ms"
 
 
-def _rate(events_per_second: float | None) -> str:
-    return f"{'FAILED':>18}" if events_per_second is None else f"{events_per_second:>9,.0f} events/s"
+def _rate(events_per_second: float | None, otherwise: str = "FAILED") -> str:
+    return f"{otherwise:>18}" if events_per_second is None else f"{events_per_second:>9,.0f} events/s"
 
 
 def _faults(found: Verdict) -> str:

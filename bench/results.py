@@ -209,6 +209,11 @@ class Trial(Kept):
     series: dict[str, list[Sample]]
     """Progress of the phases `append` and `read N`."""
 
+    @property
+    def instead_of_append_rate(self) -> str:
+        """What is told where the append has no rate."""
+        return "node lost" if self.losses and self.verdict.ok else "FAILED"
+
 
 class Environment(Kept):
     """Where a run took place: what must be alike before two results may be compared."""

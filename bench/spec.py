@@ -220,11 +220,9 @@ class Spec(BaseModel):
         if self.place in {"docker", "swarm"} and self.pg_bin is not None:
             raise ValueError(f"--pg-bin is for the local place, and the place is {self.place}")
         if self.place != "swarm":
-            for name in ("constraint", "max_per_node", "postgres_node"):
-                if given.get(name):
+            for name in ("constraint", "max_per_node", "postgres_node", "on_node_loss"):
+                if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{_flag(name)} is for the swarm place: give --place swarm too")
-            if self.on_node_loss != "fail":
-                raise ValueError("--on-node-loss is for the swarm place: give --place swarm too")
 
     @property
     def events_per_producer(self) -> int:

@@ -136,16 +136,17 @@ def _node(node: str, works: dict[str, list[Work]], seconds: dict[str, float], *,
 
 def losses(lost: Sequence[Lost]) -> list[NodeLoss]:
     """The nodes that were lost, with what was on them."""
+    by_node: dict[str, list[Lost]] = {}
+    for each in lost:
+        by_node.setdefault(each.node, []).append(each)
     return [
         NodeLoss(
             node=node,
-            producers=[each.job.name for each in lost if each.node == node],
-            seconds=min(each.seconds for each in lost if each.node == node),
-            acknowledged=events_in(
-                normal([part for each in lost if each.node == node for part in each.ranges.get("acknowledged", [])])
-            ),
+            producers=[each.job.name for each in here],
+            seconds=min(each.seconds for each in here),
+            acknowledged=events_in(normal([part for each in here for part in each.ranges.get("acknowledged", [])])),
         )
-        for node in sorted({each.node for each in lost})
+        for node, here in sorted(by_node.items())
     ]
 
 

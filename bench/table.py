@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -35,12 +35,14 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
 
 def terminal(result: Result) -> str:
     """The seed's columns and the verdict of one run, narrow enough for a terminal; the lines under it tell the rest."""
-    return _markdown(rows([result])[[*SEED, "verdict"]])
+    return _markdown(rows([result])[[*SEED, "verdict"]].to_dict(orient="records"))
 
 
 def published(results: Sequence[Result]) -> str:
     """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
-    return "\n\n".join([_markdown(rows(results)), "\n".join(_note(result) for result in results)])
+    return "\n\n".join(
+        [_markdown(rows(results).to_dict(orient="records")), "\n".join(_note(result) for result in results)]
+    )
 
 
 def by_node(results: Sequence[Result]) -> str:
@@ -52,24 +54,20 @@ def by_node(results: Sequence[Result]) -> str:
 
 def nodes(trial: Trial) -> str:
     """What each node of a swarm did, a row each: its share of the rates, its workers' CPU, its clock, its network."""
-    import pandas as pd  # noqa: PLC0415
-
     return _markdown(
-        pd.DataFrame(
-            [
-                {
-                    "node": each.node,
-                    "producers": str(each.producers),
-                    "consumers": str(each.consumers),
-                    "appended/s": "" if each.appended_per_second is None else f"{each.appended_per_second:.0f}",
-                    "read/s": "" if each.read_per_second is None else f"{each.read_per_second:.0f}",
-                    "CPU s": f"{each.cpu_seconds:.2f}",
-                    "clock offset ms": f"{each.clock_offset_ms:.3f}",
-                    "round trip ms": f"{each.round_trip_ms:.3f}",
-                }
-                for each in trial.nodes
-            ]
-        )
+        [
+            {
+                "node": each.node,
+                "producers": str(each.producers),
+                "consumers": str(each.consumers),
+                "appended/s": "" if each.appended_per_second is None else f"{each.appended_per_second:.0f}",
+                "read/s": "" if each.read_per_second is None else f"{each.read_per_second:.0f}",
+                "CPU s": f"{each.cpu_seconds:.2f}",
+                "clock offset ms": f"{each.clock_offset_ms:.3f}",
+                "round trip ms": f"{each.round_trip_ms:.3f}",
+            }
+            for each in trial.nodes
+        ]
     )
 
 
@@ -118,12 +116,12 @@ def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -
 
 
 def saturation(results: Sequence[Result]) -> str:
-    """The same as a table, each row beside one producer of its kind; and the commands."""
-    import pandas as pd  # noqa: PLC0415
-
+    """The same as a table, each row beside one producer of its kind; and the commands. Nothing when there are none."""
     points = saturation_points(results)
     alone = {(point.where, point.insert_batch): point.appended_per_second for point in reversed(points)}
-    rows = [
+    if not points:
+        return ""
+    table = [
         {
             "place": point.where,
             "insert batch": f"{point.insert_batch:,}",
@@ -138,16 +136,16 @@ def saturation(results: Sequence[Result]) -> str:
         }
         for point in points
     ]
-    return "\n\n".join([_markdown(pd.DataFrame(rows)), "\n".join(_note(result) for result in results)])
+    return "\n\n".join([_markdown(table), "\n".join(_note(result) for result in results)])
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def _markdown(rows: Sequence[Mapping[Any, str]]) -> str:
     return tabulate(
-        frame.to_dict(orient="list"),
+        rows,
         headers="keys",
         tablefmt="github",
         disable_numparse=True,
-        colalign=["left" if column in WORDS else "right" for column in frame.columns],
+        colalign=["left" if column in WORDS else "right" for column in rows[0]],
     )
 
 
@@ -165,7 +163,7 @@ def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
         "log": spec["log"],
         "append": spec["append"],
         "mode": read.mode,
-        "appended/s": _rate(trial.append, "node lost" if trial.losses and trial.verdict.ok else "FAILED"),
+        "appended/s": _rate(trial.append, trial.instead_of_append_rate),
         "max_etag_gap": str(read.max_etag_gap),
         "verdict": "ok" if trial.verdict.ok else "FAILED",
     }

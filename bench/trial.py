@@ -141,8 +141,9 @@ def _what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -
     if not acknowledged or not log.promises.replay:
         return ""
     stored, _ = audit.stored_ranges(connection, log)
-    lost = subtract(normal(acknowledged), normal(stored))
-    told = f"{events_in(normal(acknowledged)):,} events that were acknowledged until then"
+    promised = normal(acknowledged)
+    lost = subtract(promised, normal(stored))
+    told = f"{events_in(promised):,} events that were acknowledged until then"
     if not lost:
         return f"; all of the {told} are stored"
     examples = ", ".join(f"producer {producer} seq {seq}" for producer, seq in first_events(lost, EXAMPLES))

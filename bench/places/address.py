@@ -21,7 +21,6 @@ from bench.errors import OutsideError
 
 _news = logging.getLogger("bench")
 
-SSH_SECONDS = 30
 _CONNECTIONS = 256
 _SOCKET = "/var/run/docker.sock"
 

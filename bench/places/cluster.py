@@ -35,30 +35,19 @@ class Cluster:
     """A swarm, through the engine of one of its managers, and what one run makes in it."""
 
     def __init__(self, engine: Engine) -> None:
-        refuse_worker(engine.client)
         self.engine = engine
         self.client = engine.client
-        self.home = str(self.client.info()["Swarm"]["NodeID"])
+        self.home = refuse_worker(self.client)
         """The id of the node whose engine we talk to."""
         self._made = 0
 
-    def network(self, stack: ExitStack) -> str:
-        """Make an overlay network that containers can join too, and that goes with the stack; return its name."""
-        with held():
-            network = self.client.networks.create(
-                self.engine.name, driver="overlay", attachable=True, labels=self.engine.labels
-            )
-            stack.callback(gone, network.remove)
-        return str(network.name)
-
     def secret(self, stack: ExitStack, name: str, content: str, owner: int, mode: int) -> SecretReference:
         """Make a secret that goes with the stack; return what puts it into /run/secrets, for that owner."""
+        full_name = self._new_name(name)
         with held():
-            made = self.client.secrets.create(
-                name=f"{self.engine.name}-{name}", data=content.encode(), labels=self.engine.labels
-            )
+            made = self.client.secrets.create(name=full_name, data=content.encode(), labels=self.engine.labels)
             stack.callback(gone, made.remove)
-        return SecretReference(str(made.id), f"{self.engine.name}-{name}", name, str(owner), str(owner), mode)
+        return SecretReference(str(made.id), full_name, name, str(owner), str(owner), mode)
 
     def config(self, stack: ExitStack, name: str, content: bytes, path: str) -> ConfigReference:
         """Make a config that goes with the stack; return what puts it at a path."""
@@ -112,7 +101,7 @@ def nodes(client: docker.DockerClient) -> dict[str, Node]:
     }
 
 
-def tasks(client: docker.DockerClient, service: str) -> list[dict[str, Any]]:
+def tasks_of(client: docker.DockerClient, service: str) -> list[dict[str, Any]]:
     """The tasks of a service, even of one that was removed, in the words of the Engine API."""
     return [task for task in all_tasks(client) if task["ServiceID"] == service]
 
@@ -139,8 +128,8 @@ def named(client: docker.DockerClient, name: str) -> Node:
     raise BadInputError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
 
 
-def refuse_worker(client: docker.DockerClient) -> None:
-    """Refuse an engine that cannot start services.
+def refuse_worker(client: docker.DockerClient) -> str:
+    """Refuse an engine that cannot start services; return the id of its node.
 
     Raises:
         OutsideError: it is no manager of a swarm.
@@ -152,6 +141,7 @@ def refuse_worker(client: docker.DockerClient) -> None:
         raise OutsideError(
             "this Docker engine is a worker of its swarm: name a manager with DOCKER_HOST or `docker context use`"
         )
+    return str(swarm["NodeID"])
 
 
 def sweep(client: docker.DockerClient) -> list[str]:
@@ -179,7 +169,7 @@ def _gone_everywhere(client: docker.DockerClient, service: Service) -> None:
     with held():
         while time.monotonic() < deadline:
             up = {node.id for node in nodes(client).values() if node.is_up}
-            if not any(task.get("NodeID") in up for task in tasks(client, str(service.id))):
+            if not any(task.get("NodeID") in up for task in tasks_of(client, str(service.id))):
                 return
             time.sleep(0.1)
 

@@ -36,6 +36,9 @@ POSTGRES_IMAGE = "postgres:18"
 POSTGRES_HOME = "/var/lib/postgresql"
 """Owned by the user postgres in every official image; a new volume mounted here is, too."""
 WORKER_USER = 10001
+WORKER = f"{WORKER_USER}:{WORKER_USER}"
+"""User and group of the programs beside Postgres."""
+SHARED_MEMORY_BYTES = 1 << 30
 
 START_SECONDS = 120
 THREADS = 4
@@ -49,12 +52,14 @@ class Limits:
     memory: str | None = None
     cpus: float | None = None
 
+    @property
+    def nano_cpus(self) -> int | None:
+        """Billionths of a CPU."""
+        return None if self.cpus is None else int(self.cpus * 1_000_000_000)
+
     def arguments(self) -> dict[str, Any]:
         """The same as docker-py's arguments."""
-        return {
-            "mem_limit": self.memory,
-            "nano_cpus": None if self.cpus is None else int(self.cpus * 1_000_000_000),
-        }
+        return {"mem_limit": self.memory, "nano_cpus": self.nano_cpus}
 
 
 @dataclass(frozen=True)
@@ -96,23 +101,19 @@ def postgres(
     `secret` holds the password in a file named password. The way to Postgres leads through a container of the worker
     image.
     """
-    network = engine.network(stack)
+    network = engine.network(stack, "bridge")
     container = engine.create(
         stack,
         image,
         "postgres",
         hostname="postgres",
         network=network,
-        command=["postgres", *(f"--{name}={value}" for name, value in settings.items())],
+        command=postgres_command(settings),
         user="postgres",
-        environment={
-            "POSTGRES_PASSWORD_FILE": f"{SECRETS}/password",
-            # Images from 18 on have another PGDATA than those before; this one is inside our volume in both.
-            "PGDATA": f"{POSTGRES_HOME}/bench/pgdata",
-        },
+        environment=postgres_environment(SECRETS),
         mounts=[Mount(POSTGRES_HOME, engine.volume(stack, "data")), secret],
         tmpfs={"/tmp": "", "/var/run/postgresql": "mode=1777"},  # noqa: S108
-        shm_size="1g",
+        shm_size=SHARED_MEMORY_BYTES,
         **limits.arguments(),
     )
     container.start()
@@ -127,11 +128,23 @@ def postgres(
     return Database(conninfo, VARIABLES, network, partial(usage, engine.client, str(container.id)))
 
 
+def postgres_command(settings: Mapping[str, str]) -> list[str]:
+    """What a Postgres image is to run."""
+    return ["postgres", *(f"--{name}={value}" for name, value in settings.items())]
+
+
+def postgres_environment(secrets: str) -> dict[str, str]:
+    """What a Postgres image is told; the folder of secrets has a file named password."""
+    return {
+        "POSTGRES_PASSWORD_FILE": f"{secrets}/password",
+        # Images from 18 on have another PGDATA than those before; this one is inside our volume in both.
+        "PGDATA": f"{POSTGRES_HOME}/bench/pgdata",
+    }
+
+
 def way_to_postgres(engine: Engine, stack: ExitStack, image: Image | str, network: str) -> Tunnel:
     """A tunnel to our Postgres in a network, through a container of the worker image in it; gone with the stack."""
-    container = engine.create(
-        stack, image, "tunnel", entrypoint=IDLE, user=f"{WORKER_USER}:{WORKER_USER}", network=network
-    )
+    container = engine.create(stack, image, "tunnel", entrypoint=IDLE, user=WORKER, network=network)
     container.start()
     return stack.enter_context(through(engine.client, str(container.id), VARIABLES["PGHOST"], int(VARIABLES["PGPORT"])))
 
@@ -149,7 +162,7 @@ def start_workers(
             image,
             job.name,
             command=["producers" if isinstance(job, ProducerJob) else "consumer"],
-            user=f"{WORKER_USER}:{WORKER_USER}",
+            user=WORKER,
             environment={
                 **database.variables,
                 "PGPASSFILE": f"{SECRETS}/pgpass",
@@ -192,7 +205,7 @@ def run_program(engine: Engine, image: str, database: Database, secret: Mount, p
             program.words[0],
             entrypoint=["sh", "-c", 'printf %s "$SCRIPT" | exec "$@"', "sh"],
             command=list(program.words),
-            user=f"{WORKER_USER}:{WORKER_USER}",
+            user=WORKER,
             environment={
                 **database.variables,
                 **program.variables,

@@ -69,10 +69,12 @@ class Engine:
             stack.callback(gone, volume.remove)
         return str(volume.name)
 
-    def network(self, stack: ExitStack) -> str:
-        """Make a bridge network that goes with the stack; return its name."""
+    def network(self, stack: ExitStack, driver: str) -> str:
+        """Make a network that goes with the stack, and that containers can join; return its name."""
         with held():
-            network = self.client.networks.create(self.name, driver="bridge", labels=self.labels)
+            # On a bridge they always can.
+            attachable = driver == "overlay"
+            network = self.client.networks.create(self.name, driver=driver, attachable=attachable, labels=self.labels)
             stack.callback(gone, network.remove)
         return str(network.name)
 

@@ -4,16 +4,23 @@ import gzip
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from docker.types import Mount, NetworkAttachmentConfig, Resources, SecretReference, ServiceMode
 from docker.utils import parse_bytes
 
 from bench.errors import OutsideError
-from bench.places.cluster import Cluster, Node, nodes
-from bench.places.cluster import tasks as tasks_of
-from bench.places.container import POSTGRES_HOME, VARIABLES, WORKER_USER, Limits
+from bench.places.cluster import Cluster, Node, nodes, tasks_of
+from bench.places.container import (
+    POSTGRES_HOME,
+    SHARED_MEMORY_BYTES,
+    VARIABLES,
+    WORKER,
+    Limits,
+    postgres_command,
+    postgres_environment,
+)
 from bench.places.embedded import refusal
 from bench.places.site import Ears, Messages, Program
 from bench.places.tasks import LOOK_SECONDS, OVER, Lookout, Task
@@ -23,7 +30,6 @@ SECRETS = "/run/secrets"
 _JOBS = "/jobs.gz"
 _TAKE_JOB = f'BENCH_JOB=$(zcat {_JOBS} | sed -n "${{BENCH_SLOT}}p") exec python -m "$0"'
 """All replicas of a service are told the same; each takes the line of its slot."""
-_SHARED_MEMORY = 1 << 30
 ASSIGN_SECONDS = 5
 """To tell which nodes a service is for takes a swarm a moment."""
 TRY_SECONDS = 120
@@ -34,8 +40,9 @@ TRY_SECONDS = 120
 class Placement:
     """Where workers may run."""
 
-    constraints: Sequence[str] = ()
-    max_per_node: int | None = None
+    constraints: Sequence[str]
+    max_per_node: int | None
+    """None is no limit."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Post:
     variables: Mapping[str, str]
     pgpass: SecretReference
     limits: Limits
-    placement: Placement = field(default_factory=Placement)
+    placement: Placement
 
 
 @contextmanager
@@ -74,7 +81,7 @@ def _replicas(stack: ExitStack, post: Post, program: str, jobs: Sequence[Job]) -
         mode=ServiceMode("replicated", len(jobs)),
         command=["sh", "-c", _TAKE_JOB],
         args=[program],
-        user=f"{WORKER_USER}:{WORKER_USER}",
+        user=WORKER,
         env={**post.variables, "PGPASSFILE": f"{SECRETS}/pgpass", "BENCH_SLOT": "{{.Task.Slot}}"},
         networks=[post.network],
         secrets=[post.pgpass],
@@ -104,17 +111,14 @@ def postgres(
         stack,
         "postgres",
         image,
-        args=["postgres", *(f"--{name}={value}" for name, value in settings.items())],
+        args=postgres_command(settings),
         hostname="postgres",
         user="postgres",
-        env={
-            "POSTGRES_PASSWORD_FILE": f"{SECRETS}/password",
-            "PGDATA": f"{POSTGRES_HOME}/bench/pgdata",
-        },
+        env=postgres_environment(SECRETS),
         mounts=[
             # Without a name it belongs to the container: the node removes both together, even one that comes back.
             Mount(POSTGRES_HOME, None, labels=cluster.engine.labels),
-            Mount("/dev/shm", None, type="tmpfs", tmpfs_size=_SHARED_MEMORY, tmpfs_mode=0o1777),  # noqa: S108
+            Mount("/dev/shm", None, type="tmpfs", tmpfs_size=SHARED_MEMORY_BYTES, tmpfs_mode=0o1777),  # noqa: S108
             Mount("/tmp", None, type="tmpfs", tmpfs_mode=0o1777),  # noqa: S108
             Mount("/var/run/postgresql", None, type="tmpfs", tmpfs_mode=0o1777),
         ],
@@ -147,8 +151,8 @@ def run_program(program: Program) -> str:
     raise OutsideError(f"{program.words[0]} is run beside Postgres on one machine only: use --place local or docker")
 
 
-def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[str]:
-    """Start a container of the worker image on every node that workers may run on; return these nodes' names.
+def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[Node]:
+    """Start a container of the worker image on every node that workers may run on; return these nodes, by name.
 
     Raises:
         OutsideError: there is no such node, or some of them have not got the image, and these are named.
@@ -160,7 +164,7 @@ def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[str]:
             image,
             mode=ServiceMode("global"),
             command=["python", "-c", ""],
-            user=f"{WORKER_USER}:{WORKER_USER}",
+            user=WORKER,
             constraints=list(placement.constraints),
         )
         began = time.monotonic()
@@ -184,11 +188,11 @@ def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[str]:
             f"not every node can run the worker image. {told}. `bench image load` brings it to the nodes that a Docker "
             "context leads to, `bench image push` to a registry"
         )
-    return sorted(known[task["NodeID"]].name for task in tasks)
+    return sorted((known[task["NodeID"]] for task in tasks), key=lambda node: node.name)
 
 
 def _resources(limits: Limits) -> Resources:
     return Resources(
-        cpu_limit=None if limits.cpus is None else int(limits.cpus * 1e9),
+        cpu_limit=limits.nano_cpus,
         mem_limit=None if limits.memory is None else int(parse_bytes(limits.memory)),
     )

@@ -1,7 +1,7 @@
 """The swarm place: workers are services of a Docker Swarm, beside a Postgres service or a Postgres that is there."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
 from bench.places import address, cluster, container, dsn, engine, image, registry, service
-from bench.places.cluster import Cluster
+from bench.places.cluster import Cluster, Node
 from bench.places.container import VARIABLES, WORKER_USER, Wishes
 from bench.places.engine import Engine
 from bench.places.folder import RunFolder
@@ -32,23 +32,20 @@ def site(
     """Start Postgres as a service on one node, by default the one whose engine we talk to."""
     password = container.new_password()
     with engine.failures(), ExitStack() as stack:
-        here, lookout = _open(folder, stack)
+        here, lookout, reached, engines = _open(folder, stack)
         node = cluster.named(here.client, postgres_node or here.home)
-        reached = address.contexts()
-        engines = registry.engines(here.client, reached)
-        stack.callback(_left_everywhere, folder.run_id, engines)
         wanted = image.had(here.client, wishes.postgres_image or container.POSTGRES_IMAGE)
         on_its_node = {name: client for name, client in engines.items() if name == node.name}
         postgres_name, postgres_image = _bring(wanted, on_its_node)
         worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
-        network = here.network(stack)
+        network = here.engine.network(stack, "overlay")
         secret = here.secret(stack, "password", password, WORKER_USER, 0o444)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
         broken: list[str] = []
         postgres = service.postgres(
             here, stack, lookout, postgres_name, node, network, settings, wishes.postgres_limits, secret
         )
-        nodes = _usable_nodes(here, worker_name, placement)
+        nodes = service.try_nodes(here, worker_name, placement)
         way = container.way_to_postgres(here.engine, stack, worker_image, network)
         conninfo = container.await_answer(way, password, partial(service.refuse_if_ended, postgres))
 
@@ -70,7 +67,7 @@ def site(
                     "postgres_image": image.described(postgres_image),
                     "postgres_node": node.name,
                     "worker_image": image.described(worker_image),
-                    "nodes": nodes,
+                    "nodes": _in_words(nodes),
                 },
             )
         except OutsideError as error:
@@ -93,12 +90,9 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
     dsn.refuse_for_containers(address_)
     variables, password = dsn.variables(address_)
     with engine.failures(), ExitStack() as stack:
-        here, lookout = _open(folder, stack)
-        reached = address.contexts()
-        engines = registry.engines(here.client, reached)
-        stack.callback(_left_everywhere, folder.run_id, engines)
+        here, lookout, reached, engines = _open(folder, stack)
         worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
-        nodes = _usable_nodes(here, worker_name, placement)
+        nodes = service.try_nodes(here, worker_name, placement)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password or ""), WORKER_USER, 0o400)
         post = Post(here, lookout, worker_name, "host", variables, pgpass, wishes.worker_limits, placement)
         yield Site(
@@ -106,7 +100,7 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
             start_workers=partial(service.start_workers, post),
             run_program=service.run_program,
             usage=lambda: None,
-            about={"worker_image": image.described(worker_image), "nodes": nodes},
+            about={"worker_image": image.described(worker_image), "nodes": _in_words(nodes)},
         )
 
 
@@ -142,15 +136,23 @@ def _left_everywhere(run_id: str, engines: Mapping[str, docker.DockerClient]) ->
                 time.sleep(0.1)
 
 
-def _open(folder: RunFolder, stack: ExitStack) -> tuple[Cluster, Lookout]:
-    """The swarm, rid of what dead runs left in it."""
+def _open(
+    folder: RunFolder, stack: ExitStack
+) -> tuple[Cluster, Lookout, dict[str, docker.DockerClient], dict[str, docker.DockerClient]]:
+    """The swarm, rid of what dead runs left in it, the engines that are reached by context, and its own by node.
+
+    When all else of the stack is gone, those nodes are waited for.
+    """
     client = address.connect()
     here = Cluster(Engine(client, folder))
     cluster.sweep(client)
     engine.sweep(client)
     lookout = Lookout(client)
     stack.callback(lookout.close)
-    return here, lookout
+    reached = address.contexts()
+    engines = registry.engines(client, reached)
+    stack.callback(_left_everywhere, folder.run_id, engines)
+    return here, lookout, reached, engines
 
 
 def _bring_worker_image(
@@ -178,11 +180,8 @@ def _bring(which: Image, engines: Mapping[str, docker.DockerClient]) -> tuple[st
     return digest or str(which.id), which
 
 
-def _usable_nodes(here: Cluster, worker_image: str, placement: Placement) -> str:
-    """Try the worker image on all nodes that workers may run on; return these, in words."""
-    usable = service.try_nodes(here, worker_image, placement)
-    known = {node.name: node for node in cluster.nodes(here.client).values()}
-    return "; ".join(f"{name}: {known[name].about}" for name in usable)
+def _in_words(nodes: Sequence[Node]) -> str:
+    return "; ".join(f"{node.name}: {node.about}" for node in nodes)
 
 
 def _usage(reached: docker.DockerClient | None, container_id: str | None) -> Usage | None:

@@ -137,18 +137,17 @@ class Lookout:
 
     def _look(self) -> None:
         nodes = cluster.nodes(self._client)
-        seen = cluster.all_tasks(self._client)
         ours: list[tuple[Task, dict[str, Any]]] = []
-        for state in seen:
+        lost: dict[str, list[str]] = {}
+        for state in cluster.all_tasks(self._client):
             tasks = self._services.get(state["ServiceID"], [])
             slot = state.get("Slot", 0)
-            if 1 <= slot <= len(tasks):
-                ours.append((tasks[slot - 1], state))
-        for task, state in ours:
+            if not 1 <= slot <= len(tasks):
+                continue
+            task = tasks[slot - 1]
+            ours.append((task, state))
             task.node = nodes.get(state.get("NodeID", ""))
             task.container = state["Status"].get("ContainerStatus", {}).get("ContainerID") or task.container
-        lost: dict[str, list[str]] = {}
-        for task, state in ours:
             if task.node and not task.node.is_up and task.end is None and state["Status"]["State"] not in OVER:
                 lost.setdefault(task.node.id, []).append(task.name)
         for task, state in ours:
