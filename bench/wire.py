@@ -8,10 +8,10 @@ only libpq can speak.
 
 import os
 import re
-import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from socket import MSG_DONTWAIT, socket
 from time import perf_counter
 from typing import Any
 
@@ -30,8 +30,9 @@ _SYNC = b"S\0\0\0\4"
 _READY = b"Z\0\0\0\5"
 _DONE = re.compile(rb"C\0\0\0.[A-Z]+(?: \d+)*? ?(\d*)\0Z\0\0\0\x05[ITE]\Z", re.DOTALL)
 _SELECTED = re.compile(rb"C\0\0\0.SELECT (\d+)\0", re.DOTALL)
-_TAIL_BYTES = 64
+_END_BYTES = 64
 """A command's tag and the word that the server is ready are shorter."""
+_NO_END = b"no answer ends like this"
 _HEAD = struct.Struct("!i")
 _NULL = _HEAD.pack(-1)
 
@@ -66,12 +67,14 @@ class Line:
         self._awake_seconds = awake_seconds
         self.waited_awake_seconds = 0.0
         """How long it waited without sleeping: CPU time in which nothing was done."""
-        self._socket = socket.socket(fileno=os.dup(connection.pgconn.socket))
+        self._socket = socket(fileno=os.dup(connection.pgconn.socket))
         # libpq has it non-blocking. It looks whether there is something before it reads, so it does not wait in vain on
         # a blocking one either, unless an answer is long.
         os.set_blocking(self._socket.fileno(), True)
         self._understood: dict[bytes, int] = {}
         self._answered = 0
+        self._end = _NO_END
+        """What the last answer ended with, behind its rows: the one after it mostly ends with the same."""
         self.buffer = bytearray(FIRST_BUFFER_BYTES)
         """What was received."""
         self.rows_end = 0
@@ -134,12 +137,27 @@ class Line:
         Raises:
             psycopg.Error: the server's error, as psycopg's exception for it; OperationalError when it is gone.
         """
-        buffer = self.buffer
-        while not (buffer.endswith(_READY, 0, max(filled - 1, 0)) and self._is_whole(filled)):
+        buffer, receive = self.buffer, self._socket.recv_into
+        # A server that waits for long goes to sleep, and is slow to wake up: from its last byte to what is sent next,
+        # each microsecond counts.
+        while not (
+            buffer.endswith(self._end, 0, filled)
+            or (buffer.endswith(_READY, 0, max(filled - 1, 0)) and self._is_whole(filled))
+        ):
             if filled == len(buffer):
                 buffer = self.buffer = buffer + bytes(len(buffer))
+            space = memoryview(buffer)[filled:]
+            began = now = perf_counter()
+            got = -1
             try:
-                got = self._receive_into(memoryview(buffer)[filled:])
+                while got < 0 and now - began < self._awake_seconds:
+                    try:
+                        got = receive(space, 0, MSG_DONTWAIT)
+                    except BlockingIOError:
+                        now = perf_counter()
+                self.waited_awake_seconds += now - began
+                if got < 0:
+                    got = receive(space)
             except OSError as error:
                 raise _lost(error) from error
             if not got:
@@ -147,31 +165,22 @@ class Line:
                 raise psycopg.OperationalError("the server closed the connection unexpectedly")
             filled += got
         self._answered = filled
+        self.rows_end = filled - len(self._end)
         return self.tagged
-
-    def _receive_into(self, space: memoryview) -> int:
-        began = now = perf_counter()
-        while now - began < self._awake_seconds:
-            try:
-                got = self._socket.recv_into(space, 0, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                now = perf_counter()
-            else:
-                self.waited_awake_seconds += now - began
-                return got
-        self.waited_awake_seconds += now - began
-        return self._socket.recv_into(space)
 
     def _is_whole(self, filled: int) -> bool:
         """Whether these bytes, which look like the end of an answer, are one; raises the error that is in it."""
-        done = _DONE.search(self.buffer, max(0, filled - _TAIL_BYTES), filled)
+        done = _DONE.search(self.buffer, max(0, filled - _END_BYTES), filled)
         if done:
-            self.rows_end, self.tagged = done.start(), int(done[1] or 0)
+            self._end, self.tagged = done[0], int(done[1] or 0)
             return True
         self._raise_error(filled)
         found = {kind: (start, end) for kind, start, end in messages(self.buffer, filled)}
-        self.rows_end, self.tagged = found.get(b"C", (5, 0))[0] - 5, 0
-        return found.get(b"Z", (0, 0))[1] == filled
+        if found.get(b"Z", (0, 0))[1] != filled:
+            return False
+        rows_end = found.get(b"C", (5, 0))[0] - 5
+        self._end, self.tagged = bytes(self.buffer[rows_end:filled]), 0
+        return True
 
     def results(self) -> list[tuple[int, int, int]]:
         """Of each result of the last answer where its rows begin and end in the buffer, and their number."""
@@ -206,6 +215,11 @@ def copy_message(statement: bytes, rows: bytes) -> bytes:
     )
 
 
+def packed(values: Iterable[bytes | None]) -> bytes:
+    """Values as they are sent, as parameters or in a row: of each its length, which is -1 for NULL, and itself."""
+    return b"".join([_NULL if each is None else _HEAD.pack(len(each)) + each for each in values])
+
+
 class Call:
     """Makes the message that calls a prepared statement, or makes several calls of it in one transaction."""
 
@@ -217,10 +231,9 @@ class Call:
         self._end = b"\0\1\0\1E\0\0\0\x09\0\0\0\0\0"
         self._rest = 4 + len(self._start) + 4
 
-    def message(self, *parameters: bytes | None) -> bytes:
-        """The message for these parameters; None is NULL."""
-        values = b"".join([_NULL if each is None else _HEAD.pack(len(each)) + each for each in parameters])
-        once = b"".join((b"B", _HEAD.pack(self._rest + len(values)), self._start, values, self._end))
+    def message(self, parameters: bytes) -> bytes:
+        """The message for these parameters, as `packed` makes them."""
+        once = b"".join((b"B", _HEAD.pack(self._rest + len(parameters)), self._start, parameters, self._end))
         return once * self._times + _SYNC
 
 

@@ -21,7 +21,7 @@ from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
 from bench.records import SESSION, Job, Progress, Ready, Record, Report, decode_job, encode_record
-from bench.wire import Call, Line, can_speak, copy_message
+from bench.wire import Call, Line, can_speak, copy_message, packed
 
 J = TypeVar("J", bound=Job)
 
@@ -147,7 +147,7 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
     statement = Statement(connection, query)
     if can_speak(connection):
         count, call = Line(connection).counter(), Call(statement.name, [pq.Format.TEXT] * parameters)
-        return lambda *values: count(call.message(*values))
+        return lambda *values: count(call.message(packed(values)))
 
     def through_libpq(*values: bytes) -> int:
         result = statement.run(*values)
@@ -175,9 +175,9 @@ def single_caller(
             digits = len(str(number))
             # Two bytes that no text has and no length, or more, mark the number while lengths are reckoned.
             mark = b"\xff" * digits
-            message = call.message(text(digits).replace(b"%d", mark))
+            message = call.message(packed([text(digits).replace(b"%d", mark)]))
             if digits < MARK_BYTES or message.count(mark) != 2:
-                return count(call.message(text(digits) % (number, number)))
+                return count(call.message(packed([text(digits) % (number, number)])))
             template, end = message.replace(b"%", b"%%").replace(mark, b"%d"), 10**digits
         return count(template % (number, number))
 

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from struct import pack
 from typing import Any
 
@@ -17,6 +18,8 @@ from consumer.rows import MisshapenError, Page, columns, row
 
 REHEARSED = 10 * MANY
 """Events that a consumer looks at before the gate."""
+EVENTS_A_STEP = MANY // 40
+"""With so many events that come, one step is made in looking at those that came before: it has fewer steps than 40."""
 POLL_SECONDS = 0.001
 """A tailing reader that was given nothing asks again after this."""
 DELAYS_A_PAGE = 16
@@ -84,8 +87,9 @@ class _Reading:
             self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
             self.last_page_at = now
             self._note_delays(page)
-        # A part of the work with each page: the server must not wait long for the question after this one.
-        next(self._look, None)
+        # Some steps with each page: the server must not wait for the question after this one.
+        for _ in islice(self._look, 1 + page.events // EVENTS_A_STEP):
+            pass
         if self.ledger.take(page) >= self._enough:
             self.finish_look()
             self._look = self.ledger.look(self._clock.now() - (time.perf_counter() - sent))

@@ -5,7 +5,7 @@ of all that have their digits in the same places; whatever has another form must
 """
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,8 @@ from consumer.rows import FRAME, Bytes, Columns, Numbers, ctimes_of, etags_of, w
 Numbered = tuple[Numbers, Numbers]
 """Producer and seq of each event, in the order of their delivery; each value is its seq."""
 
-TILES_BYTES = 60_000
-"""So much is compared at once at most. More would leave a processor's nearer caches, and let the server wait."""
+TILES_BYTES = 30_000
+"""So much is compared in one step, at most."""
 MOST_FORMS = 64
 """Forms of one length that are remembered: each number of digits of a producer and of a seq has one."""
 _MOST_DIGITS = 16
@@ -42,13 +42,13 @@ class _Number:
         """The same number, so many places further on."""
         return _Number(self.place.start + places, self.place.stop + places)
 
-    def windows(self, digits: Bytes) -> list[Numbers]:
+    def windows(self, digits: Bytes) -> Iterator[Numbers]:
         """The digits in each row of what is left of texts after their form was taken off, eight in a word, last first.
 
         A key's seven characters, or more, stand before a number, and nothing is left of them.
         """
         ends = range(self.place.stop, self.place.start, -_WORD)
-        return [words(digits, end - _WORD, "<i8") for end in ends]
+        return (words(digits, end - _WORD, "<i8") for end in ends)
 
     def read(self, digits: Bytes) -> Numbers:
         """The number in each row."""
@@ -83,8 +83,11 @@ class _Form(NamedTuple):
 
     def fits(self, digits: Bytes) -> NDArray[np.bool_]:
         """Which rows, after `least` was taken off, are of this form and have their seq as their value."""
+        within = digits <= self.more
         same = digits[:, self.seq.place] == digits[:, self.value.place]
-        fits: NDArray[np.bool_] = (digits <= self.more).all(axis=1) & same.all(axis=1)
+        if within.all() and same.all():  # mostly, and told sooner than of each row
+            return np.ones(len(digits), np.bool_)
+        fits: NDArray[np.bool_] = within.all(axis=1) & same.all(axis=1)
         return fits
 
     def read(self, digits: Bytes) -> Numbered:
@@ -109,7 +112,7 @@ class _Tiles:
         self._least, self._more = np.tile(least, rows), np.tile(more, rows)
 
     def read(self, received: Bytes) -> Generator[None, None, Numbered | None]:
-        """Read rows, part by part; None when one of them is not like the others."""
+        """Read rows, step by step; None when one of them is not like the others."""
         size = len(self._least)
         digits = np.empty_like(received)
         for start in range(0, len(received), size):
@@ -119,10 +122,13 @@ class _Tiles:
                 return None
             yield
         rows = digits.reshape(-1, self.size)
-        values = self._value.windows(rows)
-        if any((seq != value).any() for seq, value in zip(self._seq.windows(rows), values, strict=True)):
-            return None
-        return self._producer.read(rows), self._seq.read(rows)
+        for seqs, values in zip(self._seq.windows(rows), self._value.windows(rows), strict=True):
+            if (seqs != values).any():
+                return None
+            yield
+        producers = self._producer.read(rows)
+        yield
+        return producers, self._seq.read(rows)
 
 
 def _form(text: bytes) -> _Form | None:
@@ -160,7 +166,7 @@ class Forms:
         self._latest: _Tiles | None = None
 
     def read(self, received: bytes, events: int) -> Generator[None, None, Read | None]:
-        """Read so many rows with payloads of one form, part by part; None when they are not all alike."""
+        """Read so many rows with payloads of one form, step by step; None when they are not all alike."""
         latest = self._latest
         if not latest or len(received) != latest.size * events:
             return None
@@ -168,6 +174,7 @@ class Forms:
         numbered = yield from latest.read(everything)
         if numbered is None:
             return None
+        yield
         rows = everything.reshape(events, latest.size)
         return Read(etags_of(rows), ctimes_of(rows), *numbered)
 

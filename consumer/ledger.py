@@ -5,8 +5,9 @@ next expected seq, except for the ranges that are still missing.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +20,12 @@ MANY = 2000
 """So many events are best looked at together."""
 FEW = 64
 """So few are looked at one by one, because preparing to look at many at once would cost more."""
+MOST_RUNS = 64
+"""When more runs of events of one producer than this follow each other, events are put in the order of producers."""
+
+T = TypeVar("T")
+_Steps = Generator[None, None, T]
+"""What is done step by step, and comes to this."""
 
 
 class Event(msgspec.Struct, gc=False):
@@ -75,7 +82,8 @@ class Ledger:
         return self._unseen
 
     def look(self, at: float = 0) -> Iterator[None]:
-        """Look at all that was put aside, part by part, so that something else can be done in between.
+        """Look at all that was put aside, in small steps: a server whose answer lies waiting goes to sleep, and wakes
+        up slowly.
 
         `at` is when it was asked for: Unix time on the database's clock. The next look comes after the end of this one.
 
@@ -88,17 +96,21 @@ class Ledger:
             return
         alike = None
         if events >= FEW:
-            alike = yield from self._forms.read(b"".join([page.rows for page in pages]), events)
-        if alike and self._follow(alike.producers, alike.seqs):
-            self._measure_gaps(alike.etags, alike.ctimes, at)
+            received = b"".join([page.rows for page in pages])
+            yield
+            alike = yield from self._forms.read(received, events)
+            yield
+        if alike and (yield from self._follow(alike.producers, alike.seqs)):
+            yield
+            yield from self._measure_gaps(alike.etags, alike.ctimes, at)
         else:
-            self._look_closely(columns(pages), at)
+            yield from self._look_closely(columns(pages), at)
         self.events += events
 
-    def _look_closely(self, rows: Columns, at: float) -> None:
-        self._measure_gaps(rows.etags, rows.ctimes, at)
+    def _look_closely(self, rows: Columns, at: float) -> _Steps[None]:
+        yield from self._measure_gaps(rows.etags, rows.ctimes, at)
         numbered = None if len(rows.etags) < FEW else self._forms.read_any(rows)
-        if numbered is None or not self._follow(*numbered):
+        if numbered is None or not (yield from self._follow(*numbered)):
             self._look_at_each(rows.payloads(), rows.etags.tolist())
 
     @property
@@ -123,10 +135,11 @@ class Ledger:
         kinds = sorted(self._faults, key=lambda kind: -self._faults[kind])
         return [Anomaly(kind, self._faults[kind], self._examples[kind]) for kind in kinds]
 
-    def _measure_gaps(self, etags: Numbers, ctimes: Numbers, at: float) -> None:
+    def _measure_gaps(self, etags: Numbers, ctimes: Numbers, at: float) -> _Steps[None]:
         last_etag, last_ctime = self._last or (None, None)
         self._last = etags[-1], ctimes[-1]
         self.repeated_ctimes += int(np.count_nonzero(ctimes[1:] == ctimes[:-1])) + int(ctimes[0] == last_ctime)
+        yield
         if last_etag is not None:
             etags = np.concatenate(([last_etag], etags))
         elif self._passes and etags[0] > 1:
@@ -141,20 +154,31 @@ class Ledger:
             jumps = zip(etags[places].tolist(), etags[places + 1].tolist(), strict=True)
             self.jumps += [(before, after, at) for before, after in jumps]
 
-    def _follow(self, producers: Numbers, seqs: Numbers) -> bool:
+    def _follow(self, producers: Numbers, seqs: Numbers) -> _Steps[bool]:
         """Take healthy events, each the next one of its producer; False, with nothing taken, when one is not."""
-        # Numbers of 16 bits are sorted in linear time.
-        order = (producers.astype(np.int16) if producers.max() < 1 << 15 else producers).argsort(kind="stable")
-        producers, seqs = producers[order], seqs[order]
-        changes = producers[1:] != producers[:-1]
-        if not (changes | (seqs[1:] - seqs[:-1] == 1)).all():
+        changes = np.flatnonzero(producers[1:] != producers[:-1])
+        yield
+        if len(changes) > MOST_RUNS:
+            # Numbers of 16 bits are sorted in linear time.
+            order = (producers.astype(np.int16) if producers.max() < 1 << 15 else producers).argsort(kind="stable")
+            yield
+            producers, seqs = producers[order], seqs[order]
+            changes = np.flatnonzero(producers[1:] != producers[:-1])
+            yield
+        follows = seqs[1:] - seqs[:-1] == 1
+        follows[changes] = True
+        if not follows.all():
             return False
-        starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
-        names, first = producers[starts].tolist(), seqs[starts].tolist()
-        if any(self._expected.get(producer, 0) != seq for producer, seq in zip(names, first, strict=True)):
-            return False
-        sizes = np.diff([*starts, len(seqs)]).tolist()
-        self._expected.update((name, seq + size) for name, seq, size in zip(names, first, sizes, strict=True))
+        yield
+        starts = [0, *(changes + 1).tolist()]
+        ends = [*starts[1:], len(seqs)]
+        expected: dict[int, int] = {}
+        for start, end in zip(starts, ends, strict=True):
+            producer, seq = int(producers[start]), int(seqs[start])
+            if seq != expected.get(producer, self._expected.get(producer, 0)):
+                return False
+            expected[producer] = seq + end - start
+        self._expected.update(expected)
         self.checksum += int(seqs.sum())
         return True
 

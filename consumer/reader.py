@@ -1,16 +1,16 @@
 """Reads a log, one page after the other, asking for the next page before handing out this one."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import psycopg
 from psycopg import pq
 
 from bench.records import ConsumerJob
-from bench.wire import ROWS, Call, Line, can_speak
+from bench.wire import ROWS, Call, Line, can_speak, packed
 from bench.worker import Statement, processors
-from consumer.rows import Page, last_row, row
+from consumer.rows import Page, last_row, parts, row
 
 EMPTY = Page(b"", 0)
 
@@ -32,25 +32,23 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[tuple[float, Page]]:
     Raises:
         Stuck: the cursor does not move on.
     """
-    cursor: list[bytes | None] = [None] * len(job.cursor)
     taken = 0
     sent = time.perf_counter()
-    source.ask(cursor)
+    source.ask()
     while True:
         events = source.wait()
         asked_at = sent
         if not events:
             yield asked_at, EMPTY
             sent = time.perf_counter()
-            source.ask(cursor)
+            source.ask()
             continue
         taken += 1
-        before, cursor = cursor, source.cursor()
-        stuck = cursor == before and bool(cursor)
+        stuck = not source.advance()
         leaves = taken == job.rejoin_pages
         if not stuck and not leaves:
             sent = time.perf_counter()
-            source.ask(cursor)
+            source.ask()
         # While the server works on the next page.
         yield asked_at, source.page()
         if stuck:
@@ -60,20 +58,20 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[tuple[float, Page]]:
 
 
 class Source(Protocol):
-    """Where pages come from, one at a time: ask, wait for how many events it has, take its cursor and its rows."""
+    """Where pages come from, one at a time: ask, wait for how many events it has, advance, take its rows."""
 
     @property
     def waited_awake_seconds(self) -> float:
         """CPU time in which it only waited."""
 
-    def ask(self, cursor: Sequence[bytes | None]) -> None:
-        """Ask for the page after a cursor."""
+    def ask(self) -> None:
+        """Ask for the page after the cursor."""
 
     def wait(self) -> int:
         """Wait for the page; returns how many events it has."""
 
-    def cursor(self) -> list[bytes | None]:
-        """The cursor that its last row holds."""
+    def advance(self) -> bool:
+        """Move the cursor to the page's last row; False when that is where it was."""
 
     def page(self) -> Page:
         """The page itself; it can be asked for till the next `wait`."""
@@ -96,16 +94,16 @@ class _Wire:
         self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
         self._together = job.depth > 1
         self._events = 0
-        self._cursor = job.cursor
-        self._width = max(job.cursor, default=-1) + 1
+        self._columns = job.cursor
+        self._cursor = packed([None] * len(job.cursor))
         self._jsonb = statement.types()[2] == _JSONB
 
     @property
     def waited_awake_seconds(self) -> float:
         return self._line.waited_awake_seconds
 
-    def ask(self, cursor: Sequence[bytes | None]) -> None:
-        self._line.send(self._call.message(*cursor))
+    def ask(self) -> None:
+        self._line.send(self._call.message(self._cursor))
 
     def wait(self) -> int:
         self._events = self._line.receive()
@@ -113,9 +111,12 @@ class _Wire:
             self._events = sum(events for _, _, events in self._line.results())
         return self._events
 
-    def cursor(self) -> list[bytes | None]:
-        values = last_row(self._line.buffer, self._line.rows_end, ROWS, self._width) if self._width else []
-        return [values[column] for column in self._cursor]
+    def advance(self) -> bool:
+        if not self._columns:
+            return True  # it is the server that keeps it
+        before, received = self._cursor, self._line.buffer
+        self._cursor = parts(received, last_row(received, self._line.rows_end, ROWS), self._columns)
+        return self._cursor != before
 
     def page(self) -> Page:
         received = memoryview(self._line.buffer)
@@ -134,18 +135,21 @@ class _Libpq:
     def __init__(self, statement: Statement, job: ConsumerJob) -> None:
         self._statement = statement
         self._formats = [pq.Format.BINARY] * len(job.cursor)
-        self._cursor = job.cursor
+        self._columns = job.cursor
+        self._cursor: list[bytes | None] = [None] * len(job.cursor)
         self._jsonb = statement.types()[2] == _JSONB
 
-    def ask(self, cursor: Sequence[bytes | None]) -> None:
-        self._statement.send(cursor, self._formats)
+    def ask(self) -> None:
+        self._statement.send(self._cursor, self._formats)
 
     def wait(self) -> int:
         self._result = self._statement.receive()
         return self._result.ntuples
 
-    def cursor(self) -> list[bytes | None]:
-        return [self._result.get_value(self._result.ntuples - 1, column) for column in self._cursor]
+    def advance(self) -> bool:
+        before = self._cursor
+        self._cursor = [self._result.get_value(self._result.ntuples - 1, column) for column in self._columns]
+        return self._cursor != before or not before
 
     def page(self) -> Page:
         result = self._result

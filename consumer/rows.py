@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.wire import messages
+from bench.wire import messages, packed
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -19,13 +19,9 @@ _ETAG, _CTIME, _PAYLOAD = 11, 23, 35
 """Where the values are in a row whose first two columns are 8 bytes each."""
 FRAME = [*range(11), *range(19, 23), *range(31, 35)]
 """The bytes of a row before its payload that are no value: lengths, and how many columns there are."""
-_LENGTHS = [*range(7, 11), *range(19, 23)]
-"""Those with the lengths of etag and ctime, which are `_EIGHTS`."""
-_EIGHTS = np.array([0, 0, 0, 8] * 2, np.uint8)
-_SHORT_RUN = 8
-_SHORT_RUNS = 4
-"""After so many short runs of rows of one length, rows are looked for one by one."""
-_size, _pack = struct.Struct("!i").unpack_from, struct.Struct("!i").pack
+_EIGHT = 8
+"""The length of an etag and of a ctime."""
+_size = struct.Struct("!i").unpack_from
 
 
 class Page(NamedTuple):
@@ -92,8 +88,8 @@ def columns(pages: Sequence[Page]) -> Columns:
         raise MisshapenError("a row without an etag, a ctime or a payload")
     size = len(received) // events
     rows = everything.reshape(events, size) if _follow_each_other(starts, size, len(received)) else None
-    heads = everything[starts[:, None] + np.arange(_PAYLOAD)] if rows is None else rows
-    if (heads[:, _LENGTHS] != _EIGHTS).any():
+    heads = _cut(received, starts, _PAYLOAD) if rows is None else rows
+    if any((words(heads, value - 4, ">i4") != _EIGHT).any() for value in (_ETAG, _CTIME)):
         raise MisshapenError("a row without an etag or a ctime")
     lengths = words(heads, _PAYLOAD - 4, ">i4")
     texts = []
@@ -104,7 +100,7 @@ def columns(pages: Sequence[Page]) -> Columns:
         if rows is not None and len(places) == events:
             found = rows[:, payload_at : _PAYLOAD + length]
         else:
-            found = everything[starts[places][:, None] + np.arange(payload_at, _PAYLOAD + length)]
+            found = _cut(received, starts[places] + payload_at, _PAYLOAD + length - payload_at)
         texts.append(Texts(places, found))
     first = None if rows is None else rows[0]
     return Columns(etags_of(heads), ctimes_of(heads), texts, first, payload_at)
@@ -127,46 +123,59 @@ def words(rows: Bytes, place: int, of: str) -> Numbers:
     return np.ndarray((len(rows),), of, rows, place, rows.shape[1:]).astype(np.int64)
 
 
-def last_row(received: bytes | bytearray, end: int, first: int, columns: int) -> list[bytes | None]:
-    """The values of the first `columns` columns of the last row before `end`; the rows begin at `first`."""
+def last_row(received: bytes | bytearray, end: int, first: int) -> int:
+    """Where the last row before `end` begins; the rows begin at `first`."""
     # No JSON text has a NUL in it, so the last place that looks like a row's start nearly always is one.
     start = received.rfind(b"D\0\0\0", first, end)
     if start < 0 or start + 1 + _size(received, start + 1)[0] != end:
         start = [begins - 5 for kind, begins, _ in messages(received, end, first) if kind == b"D"][-1]
-    values: list[bytes | None] = []
-    place = start + 7
-    for _ in range(columns):
+    return start
+
+
+def parts(received: bytes | bytearray, start: int, columns: Sequence[int]) -> bytes:
+    """Some columns of the row that begins at `start`, one after the other, as they were sent: lengths and values."""
+    found = b""
+    for column in columns:
+        place = start + 7
+        for _ in range(column):
+            (size,) = _size(received, place)
+            place += 4 if size < 0 else 4 + size
         (size,) = _size(received, place)
-        place += 4
-        values.append(None if size < 0 else bytes(received[place : place + size]))
-        place += max(size, 0)
-    return values
+        found += received[place : place + 4 if size < 0 else place + 4 + size]
+    return found
 
 
 def row(values: Sequence[bytes | None]) -> bytes:
     """A DataRow message of these values."""
-    body = b"".join([_pack(-1) if each is None else _pack(len(each)) + each for each in values])
+    body = packed(values)
     return b"D" + struct.pack("!iH", len(body) + 6, len(values)) + body
 
 
 def _starts(received: bytes, everything: Bytes) -> Numbers:
-    """Where each row begins."""
-    end = len(received)
-    found: list[Numbers] = []
-    start, short = 0, 0
-    while start < end and short < _SHORT_RUNS:
-        size = 1 + _size(received, start + 1)[0]
-        if received[start : start + 1] != b"D":
-            start += size
-            continue
-        rows = everything[start : start + (end - start) // size * size].reshape(-1, size)
-        alike = (rows[:, :5] == rows[0, :5]).all(axis=1)
-        run = len(rows) if alike.all() else int(alike.argmin())
-        short = short + 1 if run < _SHORT_RUN else 0
-        found.append(start + np.arange(run) * size)
-        start += run * size
-    found.append(np.array([begins - 5 for kind, begins, _ in messages(received, end, start) if kind == b"D"], np.int64))
-    return np.concatenate(found)
+    """Where each row begins: where there is a D, and then a length and the length of an etag."""
+    found = np.flatnonzero(everything == ord("D"))
+    found = found[found + _ETAG <= len(received)]
+    found = found[_lengths(received, found + _ETAG - 4) == _EIGHT]
+    ends = np.append(found[1:], len(received))
+    # What follows each other without a gap from the first byte to the last one are all the rows, and nothing else.
+    if len(found) and found[0] == 0 and (found + 1 + _lengths(received, found + 1) == ends).all():
+        starts: Numbers = found
+        return starts
+    return np.array([begins - 5 for kind, begins, _ in messages(received, len(received)) if kind == b"D"], np.int64)
+
+
+def _lengths(received: bytes, places: Numbers) -> Numbers:
+    """The words of four bytes at these places."""
+    return words(_cut(received, places, 4), 0, ">i4")
+
+
+def _cut(received: bytes, places: Numbers, size: int) -> Bytes:
+    """So many bytes from each place on, a row each."""
+    if not size or not len(places):
+        return np.empty((len(places), size), np.uint8)
+    windows = np.ndarray((len(received) - size + 1,), f"V{size}", received, strides=(1,))
+    cut: Bytes = windows[places].view(np.uint8).reshape(-1, size)
+    return cut
 
 
 def _follow_each_other(starts: Numbers, size: int, end: int) -> bool:

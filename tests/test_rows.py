@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.rows import MisshapenError, Page, columns, last_row, row
+from bench.wire import packed
+from consumer.rows import MisshapenError, Page, columns, last_row, parts, row
 from tests.ledgers import Row, page
 
-NUMBERS = st.integers(-(2**63), 2**63 - 1)
+# Some look like the start of a row.
+NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([0x44, 0x44 << 32, 0x4400000008, 8]))
 TEXTS = st.one_of(st.binary(max_size=3), st.sampled_from([b"{}", b'{"a":1}', b'{"a":2}', b"D" * 9]))
 ROWS = st.lists(st.tuples(NUMBERS, NUMBERS, TEXTS), max_size=60)
 NOTICE = b"N" + struct.pack("!i", 4 + 10) + b"SNOTICE\0\0\0"
@@ -20,6 +22,12 @@ def test_columns_are_the_rows_that_were_sent(pages: list[list[Row]], more: list[
     found = columns([page(rows, *more) for rows in pages])
     rows = [each for rows in pages for each in rows]
     assert list(zip(found.etags.tolist(), found.ctimes.tolist(), found.payloads(), strict=True)) == rows
+
+
+@pytest.mark.parametrize("end", [11, 19, None])
+def test_what_only_looks_like_a_row_is_none(end: int | None) -> None:
+    rows = [(1, 1, b"{}"), (2, 2, page([(3, 3, b"{}")]).rows[:end]), (4, 4, b"{}")]
+    assert columns([page(rows)]).payloads() == [payload for _, _, payload in rows]
 
 
 @given(ROWS, st.data())
@@ -38,8 +46,10 @@ def test_messages_between_rows_are_passed_over(rows: list[Row], data: st.DataObj
 def test_the_last_row_is_found_from_behind(rows: list[Row], more: list[bytes | None], behind: bytes) -> None:
     sent = b"before" + page(rows, *more).rows + behind
     etag, ctime, payload = rows[-1]
-    expected = [etag.to_bytes(8, "big", signed=True), ctime.to_bytes(8, "big", signed=True), payload, *more]
-    assert last_row(sent, len(sent), len(b"before"), 3 + len(more)) == expected
+    values = [etag.to_bytes(8, "big", signed=True), ctime.to_bytes(8, "big", signed=True), payload, *more]
+    start = last_row(sent, len(sent), len(b"before"))
+    for columns_ in ([], [0], [2, 0], [1], range(len(values))):
+        assert parts(sent, start, columns_) == packed([values[column] for column in columns_])
 
 
 @pytest.mark.parametrize(

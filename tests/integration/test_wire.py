@@ -12,7 +12,7 @@ from psycopg import pq
 from bench import wire
 from bench.control import Connection
 from bench.plan import SCHEMA
-from bench.wire import ROWS, Call, Line, can_speak, messages
+from bench.wire import ROWS, Call, Line, can_speak, messages, packed
 from bench.worker import Statement, caller, copier
 
 
@@ -28,7 +28,7 @@ def ask(session: Connection, query: str, *parameters: bytes | None) -> tuple[Lin
     """Call a query; returns the messages of the answer by their type."""
     line = Line(session)
     call = Call(Statement(session, query).name, [pq.Format.TEXT] * len(parameters))
-    line.send(call.message(*parameters))
+    line.send(call.message(packed(parameters)))
     line.receive()
     return line, [kind for kind, _, _ in messages(line.buffer, line.rows_end, ROWS)]
 
@@ -61,7 +61,7 @@ def test_results_of_an_answer_before_are_none_of_this_one(session: Connection) -
     query = "SELECT i FROM generate_series(1, $1::int) AS i"
     call = Call(Statement(session, query).name, [pq.Format.TEXT], times=7)
     for events in (*range(40, -1, -1), 3, 0, 3):
-        line.send(call.message(b"%d" % events))
+        line.send(call.message(packed([b"%d" % events])))
         line.receive()
         found = line.results()
         assert [told for _, _, told in found] == [events] * 7
@@ -118,7 +118,7 @@ def test_a_server_that_ends_the_session_is_an_operational_error(session: Connect
 def test_a_server_that_dies_is_an_operational_error(session: Connection) -> None:
     line = Line(session)
     call = Call(Statement(session, "SELECT pg_sleep(60)").name, [])
-    line.send(call.message())
+    line.send(call.message(b""))
     os.kill(session.info.backend_pid, signal.SIGTERM)
     with pytest.raises(psycopg.OperationalError):
         line.receive()
