@@ -18,8 +18,8 @@ from consumer.rows import MisshapenError, Page, columns, row
 
 REHEARSED = 10 * MANY
 """Events that a consumer looks at before the gate."""
-EVENTS_A_STEP = MANY // 40
-"""With so many events that come, one step is made in looking at those that came before: it has fewer steps than 40."""
+BYTES_A_STEP = 8000
+"""For so many bytes that come, one step is made in looking at those that came before: enough to end in time."""
 POLL_SECONDS = 0.001
 """A tailing reader that was given nothing asks again after this."""
 DELAYS_A_PAGE = 16
@@ -88,7 +88,7 @@ class _Reading:
             self.last_page_at = now
             self._note_delays(page)
         # Some steps with each page: the server must not wait for the question after this one.
-        for _ in islice(self._look, 1 + page.events // EVENTS_A_STEP):
+        for _ in islice(self._look, 1 + len(page.rows) // BYTES_A_STEP):
             pass
         if self.ledger.take(page) >= self._enough:
             self.finish_look()
