@@ -82,6 +82,9 @@ class Observer:
         self._connection = psycopg.connect(conninfo, autocommit=True, application_name="bench telemetry")
         self._usage = usage
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
+        with suppress(psycopg.Error):
+            # A session's first time takes it ten times as long as all others: it is over before a phase begins.
+            self._look()
         self.seen: Observation | None = None
         """The phase that was observed last; None when the server went away meanwhile."""
         self.samples = 0
@@ -101,10 +104,10 @@ class Observer:
 
         def sample() -> None:
             nonlocal memory
-            looked = 0.0
+            looked = time.monotonic()
             while not over.wait(SAMPLE_SECONDS):
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
-                    for kind, what, count in self._connection.execute(_WAITS.encode()):
+                    for kind, what, count in self._look():
                         waits[kind, what] += count
                     self.samples += 1
                 if time.monotonic() - looked > USAGE_SECONDS:
@@ -133,6 +136,9 @@ class Observer:
                 postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
                 postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,
             )
+
+    def _look(self) -> list[tuple[str, str, int]]:
+        return self._connection.execute(_WAITS.encode(), prepare=True).fetchall()
 
     def _can(self, query: str) -> bool:
         try:
