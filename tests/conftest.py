@@ -62,10 +62,11 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server(short_folder: Path) -> Iterator[str]:
-    """The conninfo of an embedded Postgres."""
+    """The conninfo of an embedded Postgres, or of one from the folder of programs that BENCH_TEST_PG_BIN names."""
     folder = short_folder / "server"
     folder.mkdir(mode=0o711)
-    with embedded.postgres(embedded.binaries(None), folder, SETTINGS) as conninfo:
+    named = os.environ.get("BENCH_TEST_PG_BIN")
+    with embedded.postgres(embedded.binaries(Path(named) if named else None), folder, SETTINGS) as conninfo:
         yield conninfo
 
 
