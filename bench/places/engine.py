@@ -13,6 +13,7 @@ import docker
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.models.images import Image
+from docker.models.networks import Network
 from docker.types import Mount
 from requests.exceptions import RequestException
 
@@ -75,8 +76,15 @@ class Engine:
             # On a bridge they always can.
             attachable = driver == "overlay"
             network = self.client.networks.create(self.name, driver=driver, attachable=attachable, labels=self.labels)
-            stack.callback(gone, network.remove)
+            stack.callback(self._remove, network)
         return str(network.name)
+
+    def _remove(self, network: Network) -> None:
+        gone(network.remove)
+        # A swarm's nodes let go of their ends of it a moment later.
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while self.client.networks.list(ids=[str(network.id)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def free_bytes(client: docker.DockerClient) -> int | None:

@@ -160,7 +160,7 @@ def test_services_may_do_little_and_the_password_is_nowhere(swarm: Swarm) -> Non
     read_until(process, "append: 9 producers started")
     services = {re.sub(r"^bench-[0-9a-f-]*?-([a-z]+)-\d+$", r"\1", str(each.name)): each for each in of_runs(swarm)}
     assert set(services) == {"postgres", "producers"}
-    on_manager = swarm.manager.containers.list(filters={"label": LABEL})
+    on_manager = swarm.manager.containers.list(filters={"label": LABEL}, ignore_removed=True)
     (postgres,) = [each for each in on_manager if "postgres" in str(each.name)]
     ran = postgres.exec_run(["cat", "/run/secrets/password"])
     password = ran.output.decode() if isinstance(ran.output, bytes) else ""
@@ -180,7 +180,7 @@ def test_services_may_do_little_and_the_password_is_nowhere(swarm: Swarm) -> Non
         config.reload()
         assert password not in json.dumps(config.attrs)
     for node in swarm.nodes:
-        for each in node.containers.list(filters={"label": LABEL}):
+        for each in node.containers.list(filters={"label": LABEL}, ignore_removed=True):
             assert password not in json.dumps(each.attrs)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -376,7 +376,11 @@ def test_by_hand_as_a_stack(swarm: Swarm) -> None:
         return [task["Status"]["State"] for task in found.tasks()]
 
     def answers() -> bool:
-        ours = [each for each in swarm.manager.containers.list() if str(each.name).startswith("by-hand_postgres")]
+        ours = [
+            each
+            for each in swarm.manager.containers.list(ignore_removed=True)
+            if str(each.name).startswith("by-hand_postgres")
+        ]
         return bool(ours) and ours[0].exec_run(["pg_isready", "-h", "127.0.0.1"]).exit_code == 0
 
     run("secret", "create", "bench_password", "-", given="not for the world")
@@ -394,6 +398,12 @@ def test_by_hand_as_a_stack(swarm: Swarm) -> None:
     finally:
         run("stack", "rm", "by-hand")
         run("secret", "rm", "bench_password")
-        until(lambda: not any("by-hand" in str(each.name) for each in swarm.manager.containers.list(all=True)))
+        until(
+            lambda: (
+                not any(
+                    "by-hand" in str(each.name) for each in swarm.manager.containers.list(all=True, ignore_removed=True)
+                )
+            )
+        )
         for volume in swarm.manager.volumes.list():
             volume.remove()
