@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -376,11 +377,7 @@ def test_by_hand_as_a_stack(swarm: Swarm) -> None:
         return [task["Status"]["State"] for task in found.tasks()]
 
     def answers() -> bool:
-        ours = [
-            each
-            for each in swarm.manager.containers.list(ignore_removed=True)
-            if str(each.name).startswith("by-hand_postgres")
-        ]
+        ours = swarm.manager.containers.list(filters={"name": "by-hand_postgres"}, ignore_removed=True)
         return bool(ours) and ours[0].exec_run(["pg_isready", "-h", "127.0.0.1"]).exit_code == 0
 
     run("secret", "create", "bench_password", "-", given="not for the world")
@@ -398,12 +395,7 @@ def test_by_hand_as_a_stack(swarm: Swarm) -> None:
     finally:
         run("stack", "rm", "by-hand")
         run("secret", "rm", "bench_password")
-        until(
-            lambda: (
-                not any(
-                    "by-hand" in str(each.name) for each in swarm.manager.containers.list(all=True, ignore_removed=True)
-                )
-            )
-        )
+        list_all = partial(swarm.manager.containers.list, all=True, ignore_removed=True)
+        until(lambda: not list_all(filters={"name": "by-hand"}))
         for volume in swarm.manager.volumes.list():
             volume.remove()
