@@ -93,7 +93,7 @@ class Line:
         except OSError as error:
             raise _lost(error) from error
 
-    def counter(self) -> Callable[[bytes], int]:
+    def counter(self) -> Callable[[bytes | bytearray], int]:
         """Returns a function that sends a call that appends, and waits for the number of rows: the answer's only value,
         else its tag's. It raises what `receive` raises.
 
@@ -101,7 +101,7 @@ class Line:
         """
         send, receive, known = self._socket.sendall, self._socket.recv, self._understood.get
 
-        def count(call: bytes) -> int:
+        def count(call: bytes | bytearray) -> int:
             try:
                 send(call)
                 answer = receive(SHORT_BYTES)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 from resource import RUSAGE_SELF, getrusage
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import psycopg
@@ -26,8 +26,6 @@ from bench.wire import Call, Line, can_speak, copy_message, packed
 J = TypeVar("J", bound=Job)
 
 PROGRESS_SECONDS = 0.5
-MARK_BYTES = 2
-"""Digits that a marked number has at least."""
 CONNECT_SECONDS = 30
 
 _KEPT_BYTES = 256 << 20
@@ -109,7 +107,7 @@ class Statement:
         described = self._checked(self._pgconn.describe_prepared(self.name))
         return [described.ftype(column) for column in range(described.nfields)]
 
-    def run(self, *parameters: bytes) -> pq.abc.PGresult:
+    def run(self, *parameters: bytes | bytearray) -> pq.abc.PGresult:
         """Execute and wait for the whole result."""
         return self._checked(self._pgconn.exec_prepared(self.name, parameters, result_format=pq.Format.BINARY))
 
@@ -149,51 +147,39 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
         count, call = Line(connection).counter(), Call(statement.name, [pq.Format.TEXT] * parameters)
         return lambda *values: count(call.message(packed(values)))
 
-    def through_libpq(*values: bytes) -> int:
+    def through_libpq(*values: bytes | bytearray) -> int:
         result = statement.run(*values)
         return int(result.get_value(0, 0) or 0) if result.ntuples else result.command_tuples or 0
 
     return through_libpq
 
 
-def single_caller(
-    connection: psycopg.Connection[Any], query: str, text: Callable[[int], bytes]
-) -> Callable[[int], int] | None:
-    """The same for a statement with one parameter, a text that holds a number twice: the function takes the number.
+class Outlet(NamedTuple):
+    """A way to append for which a batch is one text."""
 
-    `text` makes the text for so many digits, with `%d` where the number belongs. All but the number is always the same,
-    so that is all that is put into the message. None where only libpq can speak.
-    """
+    wrap: Callable[[bytes], bytes]
+    """Makes of the text what is sent: what it adds depends on nothing but the text's length."""
+    count: Callable[[bytes | bytearray], int]
+    """Sends it, waits, and yields how many rows that were."""
+
+
+def text_caller(connection: psycopg.Connection[Any], query: str) -> Outlet:
+    """Prepare a statement that appends, whose only parameter is a text."""
     if not can_speak(connection):
-        return None
-    count, call = Line(connection).counter(), Call(Statement(connection, query).name, [pq.Format.TEXT])
-    template, end = b"", 0
-
-    def append(number: int) -> int:
-        nonlocal template, end
-        if number >= end:
-            digits = len(str(number))
-            # Two bytes that no text has and no length, or more, mark the number while lengths are reckoned.
-            mark = b"\xff" * digits
-            message = call.message(packed([text(digits).replace(b"%d", mark)]))
-            if digits < MARK_BYTES or message.count(mark) != 2:
-                return count(call.message(packed([text(digits) % (number, number)])))
-            template, end = message.replace(b"%", b"%%").replace(mark, b"%d"), 10**digits
-        return count(template % (number, number))
-
-    return append
+        return Outlet(bytes, caller(connection, query, 1))
+    call = Call(Statement(connection, query).name, [pq.Format.TEXT])
+    return Outlet(lambda text: call.message(packed([text])), Line(connection).counter())
 
 
-def copier(connection: psycopg.Connection[Any], query: str) -> Callable[[bytes], int]:
-    """The same for a COPY FROM STDIN: the function takes all the data."""
+def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
+    """A COPY FROM STDIN, of rows in its text format."""
     if can_speak(connection):
-        count = Line(connection).counter()
-        return lambda rows: count(copy_message(query.encode(), rows))
+        return Outlet(lambda rows: copy_message(query.encode(), rows), Line(connection).counter())
 
     pgconn = connection.pgconn
     encoding = connection.info.encoding
 
-    def through_libpq(rows: bytes) -> int:
+    def through_libpq(rows: bytes | bytearray) -> int:
         _check(pgconn.exec_(query.encode()), encoding)
         pgconn.put_copy_data(rows)
         pgconn.put_copy_end()
@@ -203,7 +189,7 @@ def copier(connection: psycopg.Connection[Any], query: str) -> Callable[[bytes],
             copied = result.command_tuples or 0
         return copied
 
-    return through_libpq
+    return Outlet(bytes, through_libpq)
 
 
 def processors() -> int:

@@ -12,7 +12,7 @@ import consumer.ledger
 from consumer.forms import MOST_FORMS, Forms
 from consumer.ledger import Ledger
 from consumer.rows import columns
-from producers.append import payloads
+from producers.payloads import Frame, batch
 from tests.ledgers import Row, page, see
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def test_many_at_once_are_seen_as_one_by_one(pages: list[list[Row]]) -> None:
 @pytest.mark.parametrize("payload_bytes", [0, 200])
 @pytest.mark.parametrize(("producers", "events"), [([3], 5000), ([0, 9], 3000), ([9, 10, 99, 100], 2000)])
 def test_healthy_pages_are_read_at_once(producers: list[int], events: int, payload_bytes: int) -> None:
-    texts_of = [payloads(name, 0, events - 1, payload_bytes, b"\n").split(b"\n") for name in producers]
+    texts_of = [batch(name, 0, events - 1, payload_bytes, Frame(b"", b"\n", b"")).split(b"\n") for name in producers]
     mixed = [text for texts in zip(*texts_of, strict=True) for text in texts]
     forms = Forms(lambda text: bool(json.loads(text)))
     at_once = 0

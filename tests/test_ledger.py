@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.records import Anomaly, Example
 from consumer.ledger import Ledger
-from producers.append import payloads
+from producers.payloads import Frame, batch
 from tests.ledgers import Row, see
 
 
@@ -111,7 +111,7 @@ def test_a_value_that_is_not_its_seq_is_corrupt(events: list[tuple[int, int, int
 )
 @pytest.mark.parametrize("seq", [0, 9, 10, 12345])
 def test_padding_that_changed_is_corrupt(change: Callable[[bytes], bytes], corrupt: int, seq: int) -> None:
-    text = payloads(3, seq, seq, 200, b"")
+    text = batch(3, seq, seq, 200, Frame(b"", b"", b""))
     ledger = Ledger(10**6, payload_bytes=200)
     see(ledger, [(1, 1, change(text))])
     assert sum(anomaly.count for anomaly in ledger.anomalies() if anomaly.kind == "corrupt") == corrupt

@@ -13,7 +13,7 @@ from bench import wire
 from bench.control import Connection
 from bench.plan import SCHEMA
 from bench.wire import ROWS, Call, Line, can_speak, messages, packed
-from bench.worker import Statement, caller, copier
+from bench.worker import Statement, caller, copier, text_caller
 
 
 @pytest.fixture
@@ -90,12 +90,16 @@ def test_answers_that_are_known_are_told_apart(session: Connection) -> None:
 
 
 def test_copy_goes_out_in_one_message_and_a_broken_one_leaves_the_line_in_order(session: Connection) -> None:
-    copied = copier(session, "COPY events_log (payload) FROM STDIN")
+    wrap, count = copier(session, "COPY events_log (payload) FROM STDIN")
+
+    def copied(rows: bytes) -> int:
+        return count(wrap(rows))
+
     assert copied(b'{"a":1}\n{"a":2}\n') == 2
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         copied(b'{"a":1}\nno json\n')
     with pytest.raises(psycopg.errors.UndefinedTable):
-        copier(session, "COPY no_such_table FROM STDIN")(b"1\n" * 10000)
+        count(copier(session, "COPY no_such_table FROM STDIN").wrap(b"1\n" * 10000))
     assert copied(b"{}\n" * 5000) == 5000
     assert session.execute("SELECT count(*) FROM events_log").fetchone() == (5002,)
 
@@ -127,8 +131,9 @@ def test_a_server_that_dies_is_an_operational_error(session: Connection) -> None
 def test_where_libpq_encrypts_only_libpq_speaks(session: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     assert can_speak(session)
     monkeypatch.setattr("bench.worker.can_speak", lambda _: False)
-    count = caller(session, "SELECT count(*)::text FROM log_event($1::json)", 1)
-    assert count(b"[1, 2, 3]") == 3
+    wrap, count = text_caller(session, "SELECT count(*)::text FROM log_event($1::json)")
+    assert count(bytearray(wrap(b"[1, 2, 3]"))) == 3
     inserted = caller(session, "INSERT INTO events_log (payload) SELECT '{}' FROM generate_series(1, $1::int)", 1)
     assert inserted(b"12") == 12
-    assert copier(session, "COPY events_log (payload) FROM STDIN")(b"{}\n{}\n") == 2
+    wrap, count = copier(session, "COPY events_log (payload) FROM STDIN")
+    assert count(bytearray(wrap(b"{}\n{}\n"))) == 2

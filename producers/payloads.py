@@ -1,0 +1,122 @@
+"""The payloads that producers build, as fast as their digits can be changed.
+
+From one batch to the next nothing but the numbers is another, and of most of those only the digits in front. So the
+message that appends a batch is built once, and then those digits are written over.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+FEW = 24
+"""So few events are quicker written by a format than digit by digit."""
+
+
+class Frame(NamedTuple):
+    """What stands before, between and behind the payloads of a batch."""
+
+    start: bytes
+    between: bytes
+    end: bytes
+
+
+def payload_format(producer: int, digits: int, payload_bytes: int) -> bytes:
+    """The payload {"producer": p, "seq": i, "value": i} of an event whose seq has so many digits, with %d for it;
+    padded with a key "pad" to so many bytes, if that is not 0."""
+    bare = b'{"producer":%d,"seq":%%d,"value":%%d}' % producer
+    if not payload_bytes:
+        return bare
+    rest = payload_bytes - (len(bare) - 2 * len("%d") + 2 * digits) - len(',"pad":""')
+    return bare[:-1] + b',"pad":"' + b"x" * rest + b'"}'
+
+
+def batch(producer: int, first: int, last: int, payload_bytes: int, frame: Frame) -> bytes:
+    """The payloads of events first..last in their frame."""
+    payloads = []
+    while first <= last:
+        digits = len(str(first))
+        form = payload_format(producer, digits, payload_bytes)
+        end = min(last + 1, 10**digits)
+        payloads += [form % (number, number) for number in range(first, end)]
+        first = end
+    return frame.start + frame.between.join(payloads) + frame.end
+
+
+class Batches:
+    """One producer's batches, each made into a message by `wrap`, which may put something before it and behind it
+    that depends on its length only.
+
+    What is returned is valid until the next one is asked for.
+    """
+
+    def __init__(self, producer: int, payload_bytes: int, frame: Frame, wrap: Callable[[bytes], bytes]) -> None:
+        self._producer = producer
+        self._payload_bytes = payload_bytes
+        self._frame = frame
+        self._wrap = wrap
+        self._lowest = self._end = self._more = 0
+        """The numbers that have as many digits as the last batch's, and how many events it had but one."""
+        self._format = b""
+        """The message, where numbers belong %d; empty when that would be slower."""
+        self._message = bytearray()
+        self._columns: list[bytes] = []
+        """The digits that are in the message: of each event the first one, then of each the second, and so on."""
+        self._places: list[tuple[slice, slice]] = []
+        """Where each of them is, in the seqs and in the values."""
+
+    def message(self, first: int, last: int) -> bytes | bytearray:
+        """The message for events first..last."""
+        if first < self._lowest or last >= self._end or last - first != self._more:
+            message = self._wrap(batch(self._producer, first, last, self._payload_bytes, self._frame))
+            if len(str(first)) == len(str(last)):
+                self._keep(message, first, last)
+            return message
+        if not self._more:
+            return self._format % (first, first)
+        if self._format:
+            return self._format % tuple([number for number in range(first, last + 1) for _ in "sv"])
+        self._renumber(first)
+        return self._message
+
+    def _keep(self, message: bytes, first: int, last: int) -> None:
+        digits = len(str(first))
+        self._lowest, self._end, self._more = 10 ** (digits - 1) if digits > 1 else 0, 10**digits, last - first
+        events = last - first + 1
+        form = payload_format(self._producer, digits, self._payload_bytes)
+        before, payload, behind = message.partition(form % (first, first))
+        if events <= FEW:
+            behind = behind[(events - 1) * (len(payload) + len(self._frame.between)) :]
+            forms = self._frame.between.join([form] * events)
+            self._format = before.replace(b"%", b"%%") + forms + behind.replace(b"%", b"%%")
+            return
+        self._format = b""
+        self._message = bytearray(message)
+        seq = len(before) + form.index(b"%d")
+        value = len(before) + form.rindex(b"%d") - len("%d") + digits
+        row = len(payload) + len(self._frame.between)
+        end = len(before) + row * events
+        self._places = [
+            (slice(seq + place, end, row), slice(value + place, end, row)) for place in reversed(range(digits))
+        ]
+        self._columns = [column(first, events, 10**exponent) for exponent in range(digits)]
+
+    def _renumber(self, first: int) -> None:
+        for exponent, (seqs, values) in enumerate(self._places):
+            digits = column(first, self._more + 1, 10**exponent)
+            if digits != self._columns[exponent]:
+                self._message[seqs] = self._message[values] = self._columns[exponent] = digits
+
+
+def column(first: int, events: int, unit: int) -> bytes:
+    """Of each number from `first` on the digit that counts units, such as 100."""
+    if unit >= events:
+        digit, past = divmod(first, unit)
+        till = min(unit - past, events)
+        return b"%d" % (digit % 10) * till + b"%d" % ((digit + 1) % 10) * (events - till)
+    start = first % (10 * unit)
+    return (_turns(unit) * (2 + events // (10 * unit)))[start : start + events]
+
+
+@lru_cache
+def _turns(unit: int) -> bytes:
+    return b"".join(b"%d" % digit * unit for digit in range(10))
