@@ -125,9 +125,14 @@ def words(rows: Bytes, place: int, of: str) -> Numbers:
 
 def last_row(received: bytes | bytearray, end: int, first: int) -> int:
     """Where the last row before `end` begins; the rows begin at `first`."""
-    # No JSON text has a NUL in it, so the last place that looks like a row's start nearly always is one.
+    # No JSON text has a NUL in it, so the last place that looks like a row's start nearly always is one. The bytes of a
+    # ctime may look like one, down to a length that fits, but the length of an etag does not follow.
     start = received.rfind(b"D\0\0\0", first, end)
-    if start < 0 or start + 1 + _size(received, start + 1)[0] != end:
+    if (
+        start < 0
+        or start + 1 + _size(received, start + 1)[0] != end
+        or not received.startswith(b"\0\0\0\x08", start + _ETAG - 4)
+    ):
         start = [begins - 5 for kind, begins, _ in messages(received, end, first) if kind == b"D"][-1]
     return start
 

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.wire import packed
@@ -38,6 +38,7 @@ def test_messages_between_rows_are_passed_over(rows: list[Row], data: st.DataObj
     assert found.etags.tolist() == [etag for etag, _, _ in rows]
 
 
+@example([(0, 0x0000_0044_0000_0008, b"")], [], b"")
 @given(
     ROWS.filter(bool),
     st.lists(st.one_of(st.none(), st.binary(max_size=20)), max_size=3),
