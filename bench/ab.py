@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from bench import metrics, regression, results, trials
+from bench import compare, metrics, regression, results, trials
 from bench.calibration import BLOCK, Calibration
 from bench.errors import BadInputError
 from bench.logs import Log
@@ -95,6 +95,7 @@ def alternate(
         if not all(each.trial.verdict.ok for each in warm):
             yield known()
             return
+        compare.refuse_unknown_metrics(rules, known().a)
         while len(done[0]) < max_trials:
             for name in BLOCK:
                 place = "ab".index(name)

@@ -58,15 +58,10 @@ def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = 
     """Compare two results.
 
     Raises:
-        BadInputError: a rule is for a metric that neither has, or what is allowed is no key.
+        BadInputError: a rule is for a metric that there is none of, or what is allowed is no key.
     """
-    known, keys = metrics.of(before), {*alike(before), *alike(after)}
-    for name in rules.per_metric:
-        if name not in {metric.name for metric in known}:
-            raise BadInputError(
-                f"--per-metric {name}: there is no such metric; {', '.join(each.name for each in known)}"
-            )
-    allow = set(allow)
+    refuse_unknown_metrics(rules, before)
+    keys, allow = {*alike(before), *alike(after)}, set(allow)
     for key in allow - keys:
         raise BadInputError(f"--allow {key}: there is no such key; {', '.join(sorted(keys))}")
     trials = min(len(before.trials), len(after.trials))
@@ -78,6 +73,18 @@ def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = 
     if refused:
         return Compared("not comparable", [], trials, refused, allowed, {})
     return judged(before, after, rules, allowed)
+
+
+def refuse_unknown_metrics(rules: Rules, result: Result) -> None:
+    """Refuse a rule for a metric that a result does not have, so that no typing error turns a rule off.
+
+    Raises:
+        BadInputError: there is one.
+    """
+    known = [metric.name for metric in metrics.of(result)]
+    for name in rules.per_metric:
+        if name not in known:
+            raise BadInputError(f"--per-metric {name}: there is no such metric; {', '.join(known)}")
 
 
 def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple[str, str]]) -> Compared:

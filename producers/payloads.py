@@ -74,7 +74,7 @@ class Batches:
         if not self._more:
             return self._format % (first, first)
         if self._format:
-            return self._format % tuple([number for number in range(first, last + 1) for _ in "sv"])
+            return self._format % tuple([number for number in range(first, last + 1) for _ in ("seq", "value")])
         self._renumber(first)
         return self._message
 

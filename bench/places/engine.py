@@ -76,15 +76,8 @@ class Engine:
             # On a bridge they always can.
             attachable = driver == "overlay"
             network = self.client.networks.create(self.name, driver=driver, attachable=attachable, labels=self.labels)
-            stack.callback(self._remove, network)
+            stack.callback(_network_gone, network)
         return str(network.name)
-
-    def _remove(self, network: Network) -> None:
-        gone(network.remove)
-        # A swarm's nodes let go of their ends of it a moment later.
-        deadline = time.monotonic() + REMOVE_SECONDS
-        while self.client.networks.list(ids=[str(network.id)]) and time.monotonic() < deadline:
-            time.sleep(0.1)
 
 
 def free_bytes(client: docker.DockerClient) -> int | None:
@@ -131,7 +124,7 @@ def sweep(client: docker.DockerClient) -> list[str]:
         labels = network.attrs.get("Labels") or {}
         if is_dead(labels):
             swept.add(labels[LABEL])
-            gone(network.remove)
+            _network_gone(network)
     for volume in client.volumes.list(filters={"label": LABEL}):
         labels = volume.attrs.get("Labels") or {}
         if is_dead(labels):
@@ -161,3 +154,12 @@ def gone(remove: Callable[[], object]) -> None:
                 time.sleep(0.1)
             else:
                 return
+
+
+def _network_gone(network: Network) -> None:
+    """Remove a network and wait until it is not listed any more: a swarm's nodes let go of their ends of it later."""
+    gone(network.remove)
+    deadline = time.monotonic() + REMOVE_SECONDS
+    with held():
+        while network.collection.list(ids=[str(network.id)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
