@@ -76,7 +76,7 @@ class Engine:
             # On a bridge they always can.
             attachable = driver == "overlay"
             network = self.client.networks.create(self.name, driver=driver, attachable=attachable, labels=self.labels)
-            stack.callback(_network_gone, network)
+            stack.callback(_network_gone, self.client, network)
         return str(network.name)
 
 
@@ -124,7 +124,7 @@ def sweep(client: docker.DockerClient) -> list[str]:
         labels = network.attrs.get("Labels") or {}
         if is_dead(labels):
             swept.add(labels[LABEL])
-            _network_gone(network)
+            _network_gone(client, network)
     for volume in client.volumes.list(filters={"label": LABEL}):
         labels = volume.attrs.get("Labels") or {}
         if is_dead(labels):
@@ -156,10 +156,10 @@ def gone(remove: Callable[[], object]) -> None:
                 return
 
 
-def _network_gone(network: Network) -> None:
+def _network_gone(client: docker.DockerClient, network: Network) -> None:
     """Remove a network and wait until it is not listed any more: a swarm's nodes let go of their ends of it later."""
     gone(network.remove)
     deadline = time.monotonic() + REMOVE_SECONDS
     with held():
-        while network.collection.list(ids=[str(network.id)]) and time.monotonic() < deadline:
+        while client.networks.list(ids=[str(network.id)]) and time.monotonic() < deadline:
             time.sleep(0.1)
