@@ -60,7 +60,7 @@ class Batches:
         """The message, where numbers belong %d; empty when that would be slower."""
         self._message = bytearray()
         self._columns: list[bytes] = []
-        """The digits that are in the message: of each event the first one, then of each the second, and so on."""
+        """The digits that are in the message: of each event the last one, then of each the last but one, and so on."""
         self._places: list[tuple[slice, slice]] = []
         """Where each of them is, in the seqs and in the values."""
 

@@ -64,12 +64,12 @@ def _current_context() -> dict[str, Any]:
     """How to reach the engine of the current context: nothing for the default one.
 
     Raises:
-        OutsideError: there is no context of that name.
+        OutsideError: there is no context of that name, or the Docker command's files are broken.
     """
     name = os.environ.get("DOCKER_CONTEXT") or ""
     config = _configuration() / "config.json"
     if not name and config.is_file():
-        name = str(json.loads(config.read_text(encoding="utf-8")).get("currentContext") or "")
+        name = str(_read(config).get("currentContext") or "")
     if name in {"", "default"}:
         return {}
     kept = _kept_contexts()
@@ -83,7 +83,7 @@ def _kept_contexts() -> dict[str, dict[str, Any]]:
     folder = _configuration() / "contexts"
     found = {}
     for file in folder.glob("meta/*/meta.json"):
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = _read(file)
         endpoint = kept.get("Endpoints", {}).get("docker", {})
         if not endpoint.get("Host"):
             continue
@@ -95,6 +95,21 @@ def _kept_contexts() -> dict[str, dict[str, Any]]:
                 ca_cert=str(keys / "ca.pem") if (keys / "ca.pem").is_file() else None,
                 verify=not endpoint.get("SkipTLSVerify"),
             )
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A file that the Docker command wrote.
+
+    Raises:
+        OutsideError: it cannot be read.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutsideError(f"{file} cannot be read ({error}): mend it, or name an engine with DOCKER_HOST") from error
+    if not isinstance(found, dict):
+        raise OutsideError(f"{file} holds no JSON object: mend it, or name an engine with DOCKER_HOST")
     return found
 
 

@@ -382,6 +382,11 @@ def test_contexts(engine: docker.DockerClient, bench: Bench) -> None:
         assert told in ran.stderr
     (configuration / "config.json").write_text('{"currentContext": "bad"}')
     assert bench(*SMALL, timeout=60, **here).returncode == 3
+    for broken, told in (("{", "cannot be read"), ("[]", "holds no JSON object")):
+        (configuration / "config.json").write_text(broken)
+        ran = bench(*SMALL, timeout=60, **here)
+        assert ran.returncode == 3
+        assert f"config.json {told}" in ran.stderr
 
 
 def test_the_image_goes_to_a_registry_and_comes_back_by_its_digest(engine: docker.DockerClient, bench: Bench) -> None:
