@@ -29,7 +29,7 @@ PROGRESS_SECONDS = 0.5
 CONNECT_SECONDS = 30
 
 _KEPT_BYTES = 256 << 20
-"""So much memory is kept when it is free, not given back and taken again each batch, page fault by page fault."""
+"""So much memory is kept when it is free, not given back and taken again with each page of rows, fault by fault."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """From glibc's malloc.h."""
 

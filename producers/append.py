@@ -9,7 +9,7 @@ import psycopg
 
 from bench.records import ProducerJob, Way
 from bench.worker import Outlet, caller, copier, text_caller
-from producers.payloads import Batches, Frame
+from producers.payloads import ARRAY, LINES, Batches, Frame
 
 Append = Callable[[int, int], int]
 
@@ -23,12 +23,12 @@ def generate(connection: psycopg.Connection[Any], job: ProducerJob, producer: in
 
 def log_event(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
     """A JSON array goes through the log's own function: $1 is the array; yields how many rows it returned."""
-    return _batches(job, producer, Frame(b"[", b",", b"]"), text_caller(connection, job.sql))
+    return _batches(job, producer, ARRAY, text_caller(connection, job.sql))
 
 
 def copy(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
-    """COPY FROM STDIN in text format; a payload holds nothing that the format would want escaped."""
-    return _batches(job, producer, Frame(b"", b"\n", b"\n"), copier(connection, job.sql))
+    """COPY FROM STDIN in text format."""
+    return _batches(job, producer, LINES, copier(connection, job.sql))
 
 
 def _batches(job: ProducerJob, producer: int, frame: Frame, outlet: Outlet) -> Append:

@@ -20,6 +20,12 @@ class Frame(NamedTuple):
     end: bytes
 
 
+ARRAY = Frame(b"[", b",", b"]")
+"""A JSON array."""
+LINES = Frame(b"", b"\n", b"\n")
+"""The text format of COPY; a payload holds nothing that it would want escaped."""
+
+
 def payload_format(producer: int, digits: int, payload_bytes: int) -> bytes:
     """The payload {"producer": p, "seq": i, "value": i} of an event whose seq has so many digits, with %d for it;
     padded with a key "pad" to so many bytes, if that is not 0."""

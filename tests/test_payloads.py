@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.spec import MAX_LIMIT, MAX_SCALE, SMALLEST_PAYLOAD_BYTES
-from producers.payloads import FEW, Batches, Frame, batch, column
+from producers.payloads import ARRAY, FEW, LINES, Batches, Frame, batch, column
 
-ARRAY, LINES = Frame(b"[", b",", b"]"), Frame(b"", b"\n", b"\n")
 FIRST = st.one_of(st.integers(0, 2000), st.integers(0, MAX_LIMIT))
 PAYLOAD_BYTES = st.one_of(st.just(0), st.integers(SMALLEST_PAYLOAD_BYTES, 300))
 
