@@ -4,11 +4,10 @@ import json
 from collections.abc import Sequence
 
 import psycopg
-from psycopg import sql
 
 from bench.control import Connection
 from bench.logs import Log
-from bench.plan import SCHEMA, audit_sql, gaps_sql, given_sql, stories_sql
+from bench.plan import SCHEMA, audit_sql, commits_sql, gaps_sql, stories_sql
 from bench.records import Range
 
 
@@ -18,35 +17,19 @@ def stored_events(connection: Connection, log: Log) -> tuple[int, int]:
     return (row[0], row[1]) if row else (0, 0)
 
 
-def stored_ranges(connection: Connection, log: Log) -> tuple[list[Range], int]:
-    """What the log's table holds as runs of consecutive seqs, and how many rows are no producer's events."""
-    rows = connection.execute(audit_sql(log.table).encode()).fetchall()
-    return [row for row in rows if row[0] is not None], sum(row[2] for row in rows if row[0] is None)
-
-
-def given_ranges(connection: Connection, log: Log, seconds: float) -> list[Range]:
-    """What a reader that comes now is given from the start as runs of consecutive seqs; nothing when it has to wait for
-    longer than that, beside the time that so many events need.
+def stored_ranges(connection: Connection, log: Log, below: int | None = None) -> tuple[list[Range], int]:
+    """What the log's table holds as runs of consecutive seqs, and how many rows are no producer's events; of rows with
+    an etag below `below` alone, if that is given.
     """
-    events, _ = stored_events(connection, log)
-    seconds += events / EVENTS_A_SECOND
-    with connection.transaction():
-        connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(int(seconds * 1000))))
-        try:
-            rows = connection.execute(audit_sql(given_sql(log)).encode()).fetchall()
-        except psycopg.errors.QueryCanceled:
-            raise psycopg.Rollback from None
-        return [row for row in rows if row[0] is not None]
-    return []
+    source = log.table if below is None else f"(SELECT * FROM {log.table} WHERE {log.etag} < {below}) AS part"
+    rows = connection.execute(audit_sql(source).encode()).fetchall()
+    return [row for row in rows if row[0] is not None], sum(row[2] for row in rows if row[0] is None)
 
 
 def missing_etags(connection: Connection, log: Log) -> list[tuple[int, int]]:
     """The etags that no row of the log has though a row has a higher one, as (first, last)."""
     return connection.execute(gaps_sql(log).encode()).fetchall()
 
-
-EVENTS_A_SECOND = 5_000
-"""Even a slow log on a busy machine gives one reader as many."""
 
 Story = tuple[int, int, int, float, float | None]
 """Of a stored event: producer, seq, etag, when it was logged and when it was committed, if the server keeps that."""
@@ -57,6 +40,18 @@ def stories(connection: Connection, log: Log, events: Sequence[tuple[int, int]])
     row = connection.execute("SELECT current_setting('track_commit_timestamp')::bool").fetchone()
     query = stories_sql(log, commits=bool(row and row[0]))
     return connection.execute(query.encode(), [json.dumps(events)]).fetchall()
+
+
+def commits(connection: Connection, log: Log, jumps: Sequence[tuple[int, int, float]]) -> tuple[int, int]:
+    """Of the events that lie in readers' jumps over etags, given as (etag before, etag after, when the reader asked):
+    how many were committed after a reader had asked, and how many before; (0, 0) where the server does not say.
+    """
+    befores, afters, times = zip(*jumps, strict=True) if jumps else ((), (), ())
+    try:
+        row = connection.execute(commits_sql(log).encode(), [list(befores), list(afters), list(times)]).fetchone()
+    except psycopg.Error:
+        return 0, 0
+    return (row[0], row[1]) if row else (0, 0)
 
 
 def log_bytes(connection: Connection) -> tuple[int, int]:

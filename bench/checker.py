@@ -6,13 +6,32 @@ constant time and memory, whatever its size.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
 from bench.records import EXAMPLES, Anomaly, Example, Range
 
 Etags = Sequence[tuple[int, int]]
 """Runs of (first etag, last etag)."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A transaction that was open when a reader stopped, and because of which a log may have held events back."""
+
+    pid: int | None
+    """Of its backend; None of a prepared transaction."""
+    database: str | None
+    application: str | None
+    """The session's application_name, or the name of a prepared transaction."""
+    state: str | None
+    """As in pg_stat_activity, or `prepared`; None where the server hides it."""
+    seconds: float | None
+    """How long it had been open."""
+    wrote: bool
+    """Whether it has a transaction id: it wrote to something."""
+    wrote_here: bool
+    """Whether it holds a writer's lock on the log's table."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,12 @@ class Delivered:
     """Events that came after one with a higher etag."""
     stopped: Sequence[str] = ()
     """Why the reader gave up before the end of the log."""
+    highest_etag: int | None = None
+    """The highest etag that it was given."""
+    below: Ranges = ()
+    """The stored events with a lower etag than the highest one that it was given."""
+    holders: Sequence[Holder] | None = ()
+    """The transactions that were open when it stopped without having everything; None where that is not known."""
 
     @classmethod
     def together(cls, reader: str, members: Sequence["Delivered"]) -> "Delivered":
@@ -64,6 +89,8 @@ class Delivered:
             anomalies,
             sum(member.falling_etags for member in members),
             [reason for member in members for reason in member.stopped],
+            max((member.highest_etag for member in members if member.highest_etag is not None), default=None),
+            holders=members[0].holders,
         )
 
 
@@ -76,8 +103,8 @@ class Stored:
     """Rows that are no producer's events."""
     missing_etags: Etags = ()
     """Etags that no row has, though a row has a higher one."""
-    given: Ranges | None = None
-    """What a reader that comes after the end is given; None when nobody tried, or it took too long to tell."""
+    removed: Ranges = ()
+    """Events that no row has any more, but a reader of a log that can be read only once was given them."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,12 @@ class Promise:
     producer_order: bool = True
     once: bool = True
     gap_free: bool = False
+    by_etag: bool = True
+    """A reader, or a group as a whole, never comes back to an etag below one that it was given."""
+    drained: bool = False
+    """Reading began when producers had ended."""
+    replay: bool = True
+    """Reading leaves events where they are; else they are taken away, and what is left may be due later."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +148,14 @@ class Gaps:
     """The etags that no reader was given between others, by what became of them."""
 
     late_commit: int = 0
-    """Stored, but visible only when a reader was past them: skipped."""
+    """Skipped, and seen to be committed only after a reader asked for the page in which it was given a later one."""
+    early_commit: int = 0
+    """Skipped, and its commit was seen to begin before that. It is visible only when it is complete."""
+    visible: int = 0
+    """Skipped, and visible before reading began."""
+    skipped: int = 0
+    """Skipped, and nobody saw when it was committed. An event that several readers skipped counts once in each of these
+    four."""
     rolled_back: int = 0
     """Drawn by a transaction that was rolled back."""
     unexplained: int = 0
@@ -132,10 +172,9 @@ class Verdict:
     expected_events: int
     expected_checksum: int
     skipped: int = 0
-    """Acknowledged and stored, but never delivered."""
+    """Acknowledged and stored, but not delivered to a reader that was given a later event."""
     withheld: int = 0
-    """Acknowledged and stored, not delivered until the reading was given up, and not given to a reader that comes
-    afterwards either: a stall, and not a loss."""
+    """Acknowledged and stored, and not delivered until reading was given up: no later event was, either."""
     lost: int = 0
     """Acknowledged, but not stored."""
     duplicated: int = 0
@@ -150,6 +189,13 @@ class Verdict:
     """Neither acknowledged nor refused: no fault."""
     aborted: int = 0
     """Rolled back by their producers: no fault."""
+    lost_after_delivery: int = 0
+    """Of the lost ones, those that a reader was given: they were stored, and are gone."""
+    kept_after_delivery: int = 0
+    """Events that reading should have taken away and that are still in the table: whether they would be delivered a
+    second time was not tried."""
+    holders: list[Holder] = field(default_factory=list)
+    """The transactions that were open when readers stopped waiting for withheld events."""
     wrong_checksums: int = 0
     """Readers that were given the right events whose values had the wrong sum."""
     gaps: Gaps = field(default_factory=Gaps)
@@ -196,7 +242,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
     promise = promise or Promise()
     acknowledged = normal(written.acknowledged)
     possible = normal([*written.acknowledged, *written.indeterminate])
-    in_table = normal(stored.ranges)
+    in_table = normal([*stored.ranges, *stored.removed])
     expected_checksum = sum(checksum(part) for part in acknowledged)
     examples: list[Fault] = []
     counts = dict.fromkeys(KINDS, 0)
@@ -205,12 +251,13 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         counts[kind] += events_in(ranges)
         examples.extend(Fault(kind, None, producer, seq) for producer, seq in first_events(ranges, EXAMPLES))
 
-    found("lost", subtract(acknowledged, in_table))
+    lost = subtract(acknowledged, in_table)
+    found("lost", lost)
     found("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
-        own, faults = _judge_reader(read, acknowledged, possible, in_table, stored.given, promise)
+        own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)
         examples.extend(faults)
         # What is stored was counted above; a log may also make events up as it delivers them.
         phantoms = max(0, own["phantom"] - events_in(subtract(in_table, possible)) - stored.foreign)
@@ -226,8 +273,10 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         for kind, promised in (("duplicated", promise.once), ("reordered", promise.producer_order))
         if counts[kind] and not promised
     ]
-    stopped = [f"{read.reader}: {reason}" for read in reads for reason in read.stopped]
-    gaps = explain(stored.missing_etags, written.undone, counts["skipped"])
+    stopped = list(dict.fromkeys(f"{read.reader}: {reason}" for read in reads for reason in read.stopped))
+    delivered = normal([part for read in reads for part in read.ranges])
+    skipped = events_in(normal([part for read in reads for part in _skipped(read, acknowledged, in_table, promise)]))
+    gaps = explain(stored.missing_etags, written.undone, skipped, drained=promise.drained)
     broken_numbering = promise.gap_free and (gaps.rolled_back or gaps.unexplained)
     return Verdict(
         ok=not any(counts[kind] for kind in KINDS if kind not in excused)
@@ -239,6 +288,9 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         **counts,
         indeterminate=events_in(normal(written.indeterminate)),
         aborted=events_in(normal(written.aborted)),
+        lost_after_delivery=events_in(intersect(lost, delivered)),
+        kept_after_delivery=0 if promise.replay else events_in(intersect(normal(stored.ranges), delivered)),
+        holders=_holders(read for read in reads if by_reader[read.reader].get("withheld")),
         wrong_checksums=wrong_checksums,
         gaps=gaps,
         excused=excused,
@@ -251,24 +303,17 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
 
 
 def _judge_reader(
-    read: Delivered,
-    acknowledged: Ranges,
-    possible: Ranges,
-    in_table: Ranges,
-    given: Ranges | None,
-    promise: Promise,
+    read: Delivered, acknowledged: Ranges, possible: Ranges, in_table: Ranges, promise: Promise
 ) -> tuple[dict[str, int], list[Fault]]:
     """What one reader met, as counts by kind and as examples."""
     counts = dict.fromkeys(KINDS, 0)
     delivered = normal(read.ranges)
     examples: list[Fault] = []
     undelivered = intersect(subtract(acknowledged, delivered), in_table)
-    # A reading that was given up tells nothing of what it had not come to yet.
-    unread = undelivered if read.stopped else []
-    withheld = subtract(undelivered, normal(given)) if given is not None else unread
+    skipped_ranges = _skipped(read, acknowledged, in_table, promise)
     for kind, ranges in (
-        ("skipped", subtract(undelivered, withheld)),
-        ("withheld", withheld),
+        ("skipped", skipped_ranges),
+        ("withheld", subtract(undelivered, skipped_ranges)),
         ("phantom", subtract(delivered, possible)),
     ):
         counts[kind] += events_in(ranges)
@@ -284,18 +329,57 @@ def _judge_reader(
     return counts, examples
 
 
-def explain(missing: Etags, undone: Etags, skipped: int) -> Gaps:
-    """Tell why etags are missing from what was delivered: `missing` are those that no row has, `undone` those that
-    rolled back transactions had drawn, `skipped` the number of rows that a reader was past when they became visible.
+def _skipped(read: Delivered, acknowledged: Ranges, in_table: Ranges, promise: Promise) -> list[Range]:
+    """The events that a reader was past: it was given a later one.
+
+    Which one is later is what the log promises to go by: etags, or the order of each producer. Where it goes by
+    neither, and whenever the reader was stopped or a transaction was still open that may hold events back, only that
+    promise counts. A reader that went on in vain although nothing could come any more is past every event with a later
+    one in either sense; but a log that takes events away may give those that are left when they are due.
+    """
+    delivered = normal(read.ranges)
+    at_the_end = promise.replay and not read.stopped and read.holders is not None and not read.holders
+    later: list[Range] = []
+    if promise.by_etag or at_the_end:
+        later += read.below
+    if promise.producer_order or at_the_end:
+        highest: dict[int, int] = {producer: last for producer, _, last in delivered}
+        later += [(producer, 0, last) for producer, last in highest.items()]
+    return intersect(subtract(intersect(acknowledged, in_table), delivered), normal(later))
+
+
+def _holders(reads: Iterable[Delivered]) -> list[Holder]:
+    """Who was there when these readers stopped; a session that several of them met counts once."""
+    found = {(holder.pid, holder.application): holder for read in reads for holder in read.holders or ()}
+    return list(found.values())[:EXAMPLES]
+
+
+def explain(missing: Etags, undone: Etags, skipped: int, *, drained: bool) -> Gaps:
+    """Explain why etags are missing from what was delivered: `missing` are those that no row has, `undone` those that
+    rolled back transactions had drawn, `skipped` the number of stored events that a reader was past. `drained` says
+    that reading began when producers had ended.
     """
     absent = normal([(0, first, last) for first, last in missing])
     rolled_back = intersect(absent, normal([(0, first, last) for first, last in undone]))
     unexplained = subtract(absent, rolled_back)
     return Gaps(
-        late_commit=skipped,
+        visible=skipped if drained else 0,
+        skipped=0 if drained else skipped,
         rolled_back=events_in(rolled_back),
         unexplained=events_in(unexplained),
         examples=[(first, last) for _, first, last in unexplained[:EXAMPLES]],
+    )
+
+
+def with_commits(verdict: Verdict, late: int, early: int) -> Verdict:
+    """Add to a verdict of how many skipped events the commit was seen: to be after a reader asked for the page in which
+    it was given a later one, and to begin before that.
+    """
+    gaps = verdict.gaps
+    late = min(late, gaps.skipped)
+    early = min(early, gaps.skipped - late)
+    return replace(
+        verdict, gaps=replace(gaps, late_commit=late, early_commit=early, skipped=gaps.skipped - late - early)
     )
 
 

@@ -12,11 +12,12 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
+from bench.checker import Holder
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
 from bench.plan import GATE, SCHEMA, cursor_columns, read_sql
-from bench.records import SESSION
+from bench.records import EXAMPLES, SESSION
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -38,6 +39,32 @@ _SETTINGS_THAT_DIFFER: LiteralString = """
       AND name NOT IN ('listen_addresses', 'port', 'unix_socket_directories')
       AND category NOT LIKE 'Reporting and Logging / %'
     ORDER BY name"""
+
+
+_HOLDERS: LiteralString = """
+    WITH locks AS (
+        SELECT pid, virtualtransaction,
+               bool_or(locktype = 'transactionid') AS wrote,
+               bool_or(locktype = 'relation' AND relation = to_regclass(%(table)s)
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                       AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock')) AS wrote_here
+        FROM pg_locks WHERE granted GROUP BY pid, virtualtransaction
+    ), open AS (
+        SELECT a.pid, a.datname, nullif(a.application_name, '') AS application, a.state, a.xact_start AS since,
+               coalesce(l.wrote, false) AS wrote, coalesce(l.wrote_here, false) AS wrote_here
+        FROM pg_stat_activity a LEFT JOIN locks l USING (pid)
+        WHERE a.pid <> pg_backend_pid()
+          AND NOT (a.datname = current_database() AND a.application_name ~ '^bench( |$)')
+          AND (a.xact_start IS NOT NULL OR coalesce(l.wrote, false))
+        UNION ALL
+        SELECT NULL, p.database, p.gid, 'prepared', p.prepared, true, coalesce(l.wrote_here, false)
+        FROM pg_prepared_xacts p LEFT JOIN locks l ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction
+    )
+    SELECT pid, datname, application, state, extract(epoch FROM clock_timestamp() - since)::float8, wrote, wrote_here
+    FROM open
+    WHERE since IS NULL OR since <= clock_timestamp() - make_interval(secs => %(seconds)s)
+    ORDER BY wrote_here DESC, wrote DESC, since NULLS LAST
+    LIMIT %(most)s"""
 
 
 @contextmanager
@@ -198,6 +225,20 @@ def terminate(connection: Connection, workers: Sequence[str]) -> None:
         "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE application_name = ANY(%s)",
         [TERMINATE_MS, [f"bench {worker}" for worker in workers]],
     )
+
+
+def holders(connection: Connection, table: str, seconds: float) -> list[Holder] | None:
+    """Transactions that have been open for `seconds` or longer, in any database, except for this run's own.
+
+    A log may hold events back because of them: those that wrote to `table` come first, then those that wrote anything.
+    Of another role's session the server may hide what it does; it is listed if its locks show that it wrote. None
+    where the server does not answer that.
+    """
+    try:
+        rows = connection.execute(_HOLDERS, {"table": f"{SCHEMA}.{table}", "seconds": seconds, "most": EXAMPLES})
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError):
+        return None
+    return [Holder(*row) for row in rows.fetchall()]
 
 
 def check_connections(connection: Connection, workers: int) -> None:

@@ -10,7 +10,7 @@ from bench.checker import Stored, Written
 from bench.control import Connection
 from bench.errors import OutsideError
 from bench.logs import Log
-from bench.phase import Phase, Watch, carry_out
+from bench.phase import Phase, ToRead, Watch, carry_out
 from bench.places.site import Program, Site
 from bench.records import ConsumerJob, Job, Range, Report, Way
 from bench.spec import Spec
@@ -151,7 +151,7 @@ class Court:
                 self._site.start_workers,
                 self._connection,
                 spec.events,
-                spec.idle_timeout,
+                ToRead(self._log.table, spec.idle_timeout, spec.events),
                 self._watch,
                 observe,
             )

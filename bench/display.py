@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from bench import stats, table
-from bench.checker import KINDS, Fault, Verdict
+from bench.checker import KINDS, Fault, Holder, Verdict
 from bench.phase import Update, Watch
 from bench.place import Choice
 from bench.results import Latency, Observed, Read, Result, Trial
@@ -161,15 +161,27 @@ def verdict(trial: Trial) -> str:
         lines = [f"verdict: FAILED. {_faults(found)}."]
         if len(found.by_reader) > 1:
             lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
-        return "\n".join([*lines, *_examples(found.examples), *_gaps(found), *_losses(trial)])
+        return "\n".join(
+            [
+                *lines,
+                *_examples(found.examples),
+                *_held(found),
+                *_lost(found),
+                *_untested(found),
+                *_gaps(found),
+                *_losses(trial),
+            ]
+        )
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
     excused = _counts({kind: getattr(found, kind) for kind in found.excused})
+    once = "at least once" if "duplicated" in found.excused else "once"
     order = f";\n{excused}, which the log may do" if excused else " and\nin order"
     return "\n".join(
         [
-            f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them once"
+            f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them {once}"
             f"{order}. Checksum {found.expected_checksum}, max etag gap {gap}.",
+            *_untested(found),
             *_gaps(found),
             *_losses(trial),
         ]
@@ -187,13 +199,59 @@ def _losses(trial: Trial) -> Iterator[str]:
         )
 
 
+def _held(found: Verdict) -> Iterator[str]:
+    """What held withheld events back, as far as that was seen."""
+    if not found.withheld:
+        return
+    if found.holders:
+        yield "Open when readers stopped waiting for the withheld events, and long enough to hold them back:"
+        yield from (f"  {_holder(holder)}" for holder in found.holders)
+    elif not found.stopped:
+        yield fill(
+            "The withheld events are in the table, readers asked for them until --idle-timeout was over, and no "
+            "transaction was seen that could hold them back. They may be due later: raise --idle-timeout.",
+            LINE_WIDTH,
+        )
+
+
+def _holder(holder: Holder) -> str:
+    """A transaction that was open: whose, for how long, and what it did."""
+    if holder.state == "prepared":
+        who = f"prepared transaction {holder.application!r}"
+    else:
+        who = f"pid {holder.pid} ({holder.application or 'no application_name'})"
+    since = "" if holder.seconds is None else f", open for {holder.seconds:.1f} s"
+    state = f", {holder.state}" if holder.state not in {None, "prepared"} else ""
+    did = "wrote to this log" if holder.wrote_here else "wrote elsewhere" if holder.wrote else "wrote nothing"
+    return f"{who} in database {holder.database or 'unknown'}{since}{state}: {did}"
+
+
+def _lost(found: Verdict) -> Iterator[str]:
+    """What is known of lost events."""
+    if found.lost_after_delivery:
+        yield f"Of the lost events, {found.lost_after_delivery:,} were delivered: they were stored, and removed later."
+
+
+def _untested(found: Verdict) -> Iterator[str]:
+    """What this run could not see of a promise."""
+    if found.kept_after_delivery:
+        yield fill(
+            f"Untested: {found.kept_after_delivery:,} events that were delivered are still in the table. Whether they "
+            "will be delivered a second time, when a lease runs out, was not tried.",
+            LINE_WIDTH,
+        )
+
+
 def _gaps(found: Verdict) -> Iterator[str]:
     """What became of etags that are missing between others."""
     gaps = found.gaps
     told = [
         f"{count:,} {words}"
         for count, words in (
-            (gaps.late_commit, "visible only when a reader was past them"),
+            (gaps.late_commit, "skipped and committed only after a reader was past them"),
+            (gaps.early_commit, "skipped while their commit was under way or over"),
+            (gaps.visible, "skipped although they were visible before reading began"),
+            (gaps.skipped, "skipped, with nobody having seen when they were committed"),
             (gaps.rolled_back, "rolled back"),
             (gaps.unexplained, "unexplained"),
         )
@@ -201,7 +259,7 @@ def _gaps(found: Verdict) -> Iterator[str]:
     ]
     if told:
         examples = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in gaps.examples)
-        yield f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}."
+        yield fill(f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}.", LINE_WIDTH)
 
 
 def _phases(trial: Trial) -> Iterator[str]:
@@ -336,7 +394,7 @@ def _story(fault: Fault) -> str:
     if fault.passed_at is not None:
         story += f"; a reader asked at {_clock(fault.passed_at)} and was given etag {fault.passed_to}"
     if fault.visible_at is not None:
-        story += f"; visible at {_clock(fault.visible_at)}"
+        story += f"; committed at {_clock(fault.visible_at)}"
         if fault.passed_at is not None and fault.visible_at > fault.passed_at:
             story += f", {(fault.visible_at - fault.passed_at) * 1e3:.1f} ms too late"
     return story

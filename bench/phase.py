@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import asdict
 
-from bench.control import Connection, cancel, gate, session, terminate
+from bench.checker import Holder
+from bench.control import Connection, cancel, gate, holders, session, terminate
 from bench.errors import OutsideError
 from bench.places.site import Ended, Messages, StartWorkers
 from bench.plan import STOP
@@ -112,6 +113,21 @@ class Phase:
     opened_at: float
     """When the gate was opened: Unix time of this machine."""
     lost: list[Lost] = field(default_factory=list)
+    holders: list[Holder] | None = field(default_factory=list)
+    """When its readers were stopped because nothing came any more: the transactions that were open then and had been
+    since the last event came. None where the server did not say."""
+
+
+@dataclass(frozen=True)
+class ToRead:
+    """What the readers of a phase are to be given."""
+
+    table: str
+    """Of the log."""
+    idle_seconds: float
+    """Readers that get no new event for so long, when nobody appends any more, are made to stop."""
+    events: int | None = None
+    """For each reading of the whole log; None when the producers of the same phase decide it."""
 
 
 def carry_out(
@@ -119,7 +135,7 @@ def carry_out(
     start_workers: StartWorkers,
     connection: Connection,
     events: int,
-    idle_seconds: float,
+    to_read: ToRead,
     watch: Watch,
     observe: Callable[[], AbstractContextManager[None]] = nullcontext,
     *,
@@ -129,8 +145,8 @@ def carry_out(
 
     `observe` is entered before they go and left when they have ended.
 
-    Readers that get no new event for `idle_seconds`, when nobody appends any more, are made to stop. When the
-    node of producers is lost, the others go on if those can be spared; consumers never can.
+    Readers go on after an empty page until they have everything or nothing new comes. When the node of producers is
+    lost, the others go on if those can be spared; consumers never can.
 
     Raises:
         OutsideError: a worker ended without having done its job; the message ends with its last words.
@@ -141,7 +157,7 @@ def carry_out(
     series: dict[str, list[tuple[float, int]]] = {name: [] for name in tracks}
     with ExitStack() as stack:
         open_gate = stack.enter_context(gate(connection))
-        readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), idle_seconds)
+        readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), to_read)
         update = stack.enter_context(watch({name: (len(jobs), events * _times(jobs)) for name, jobs in tracks.items()}))
         messages = stack.enter_context(start_workers([each.job for each in heard.values()]))
         nodes = _Nodes(heard, connection, spare_producers=spare_producers)
@@ -177,6 +193,7 @@ def carry_out(
                 for each in workers
                 if each.lost_after is not None and isinstance(each.job, ProducerJob)
             ],
+            readers.holders,
         )
         for name, workers in here.items()
     }
@@ -238,12 +255,15 @@ def _refuse_differences(workers: Iterable[_Heard], settings: dict[str, str]) -> 
 class _Readers:
     """Tells the consumers of a phase when to stop: when they have all, or when nothing comes any more."""
 
-    def __init__(self, workers: list[_Heard], connection: Connection, let_go: Callable[[], None], idle: float) -> None:
+    def __init__(
+        self, workers: list[_Heard], connection: Connection, let_go: Callable[[], None], to_read: ToRead
+    ) -> None:
         self._producers = [each for each in workers if not isinstance(each.job, ConsumerJob)]
         self._consumers = [each for each in workers if isinstance(each.job, ConsumerJob)]
         self._connection = connection
         self._let_go = let_go
-        self._idle_seconds = idle
+        self._to_read = to_read
+        self.holders: list[Holder] | None = []
         self._last = (-1, time.perf_counter())
         """The last progress that was seen, and when."""
         self._told_at: float | None = None
@@ -260,18 +280,25 @@ class _Readers:
         if not all(each.done for each in self._producers):
             self._last = progress, now
             return
-        idle = now - self._last[1] > self._idle_seconds
-        if self._told_at is None and (idle or (self._producers and self._have_all())):
-            self._let_go()
-            self._told_at = now
+        idle = now - self._last[1] > self._to_read.idle_seconds
+        if self._told_at is None:
+            has_all = self._have_all()
+            if idle and not has_all:
+                # Before they stop: what they ask for afterwards they are given, if nobody holds it back any more.
+                self.holders = holders(self._connection, self._to_read.table, now - self._last[1])
+            if idle or has_all:
+                self._let_go()
+                self._told_at = now
         if idle and self._told_at is not None and now - self._told_at > CANCEL_SECONDS:
             cancel(self._connection, [each.job.name for each in left])
 
     def _have_all(self) -> bool:
-        acknowledged = sum(each.events for each in self._producers)
+        expected = self._to_read.events
+        if expected is None:
+            expected = sum(each.events for each in self._producers)
         counts = [each.events for each in self._consumers]
         each_reads_all = _times([each.job for each in self._consumers]) == len(counts)
-        return (min(counts) if each_reads_all else sum(counts)) >= acknowledged
+        return (min(counts) if each_reads_all else sum(counts)) >= expected
 
 
 def _times(jobs: Sequence[Job]) -> int:

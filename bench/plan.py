@@ -13,15 +13,13 @@ GATE = 0x62656E6368
 
 
 STOP = GATE + 2
-"""The advisory lock that is let go when tailing consumers may stop."""
+"""The advisory lock that is let go when consumers may stop."""
 
 PASSES = 5000
 """A tailing consumer remembers so many jumps over etags, to tell the story of those that skipped an event."""
 
 AWAKE_SECONDS = 50e-6
 """A reader that is alone waits awake for so long: a virtual machine needs about as much to wake up a processor."""
-
-LARGEST_PAGE = 2**31 - 1
 
 GROUP = "bench"
 """What named clients' names begin with."""
@@ -90,7 +88,8 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             limit=spec.events_per_producer,
             payload_bytes=spec.payload_bytes,
             most_events=2 * spec.events + 1000,
-            stop=STOP if tails else None,
+            stop=STOP,
+            tails=tails,
             passes=PASSES if tails and log.promises.order == "etag" and not kept else 0,
             awake_seconds=AWAKE_SECONDS if alone and (spec.worker_cpus or 1) >= 1 else 0,
             rejoin_pages=spec.rejoin if group else 0,
@@ -155,12 +154,6 @@ def _payload_sql(payload_bytes: int) -> str:
     return f"""(rpad({start}, {payload_bytes - 2}, 'x') || '"}}')::json"""
 
 
-def given_sql(log: Log) -> str:
-    """What a reader that comes now is given from the start, in one page, as something to select from."""
-    start = "".join(f"NULL::{kind}, " for kind in log.cursor.values())
-    return f"get_event({start}{LARGEST_PAGE})"
-
-
 def audit_sql(source: str) -> str:
     """The query that yields the events in `source`, a log's table or `given_sql`, as runs of consecutive seqs:
     (producer, first, last).
@@ -204,6 +197,19 @@ def stories_sql(log: Log, *, commits: bool) -> str:
         FROM json_array_elements(%s::json) AS wanted (event)
         JOIN {log.table} l
           ON l.payload ->> 'producer' = wanted.event ->> 0 AND l.payload ->> 'seq' = wanted.event ->> 1"""
+
+
+def commits_sql(log: Log) -> str:
+    """The query that counts the events in readers' jumps that were committed after a reader had asked for the page with
+    the later event, and those that were committed before. Its parameters are arrays: the etags before the jumps, those
+    after them, and the Unix times of asking.
+    """
+    return f"""
+        SELECT count(*) FILTER (WHERE late), count(*) FILTER (WHERE NOT late)
+        FROM (SELECT bool_or(extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8 > jumps.at) AS late
+              FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS jumps (before, after, at)
+              JOIN {log.table} l ON l.{log.etag} > jumps.before AND l.{log.etag} < jumps.after
+              GROUP BY l.{log.etag}) AS passed"""
 
 
 _ROW_BYTES = 48

@@ -59,7 +59,7 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
-    """Read the whole log, a page a call: until a call yields none or, tailing, until it is told to stop."""
+    """Read the whole log, a page per call, until an empty page and the permission to stop."""
 
     name: str
     schema: str
@@ -77,7 +77,11 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     most_events: int
     """A log that delivers more than this would be read for ever: the reader gives up."""
     stop: int | None = None
-    """Tailing: the key of an advisory lock that is let go when this worker may stop. None reads to the first end."""
+    """The key of an advisory lock that is let go when this worker may stop; until then it goes on after an empty page,
+    because more may come. None stops at the first empty page."""
+    tails: bool = False
+    """Whether producers append meanwhile. What is measured then ends with the last event, else with the first empty
+    page after it."""
     passes: int = 0
     """How many jumps over etags to remember, with their time."""
     awake_seconds: float = 0
@@ -175,10 +179,12 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Consumers: events with the same ctime as the one delivered before."""
     falling_etags: int | None = None
     """Consumers: events with a lower etag than the one delivered before."""
+    highest_etag: int | None = None
+    """Consumers: the highest etag that was delivered; None when nothing was."""
     delay: str | None = None
     """Tailing: an encoded HdrHistogram of microseconds from an event's ctime to its delivery."""
     longest_wait_seconds: float | None = None
-    """Tailing: the longest time without a page with events in it."""
+    """Consumers: the longest time without a page with events in it, while tailing or after an empty page."""
     stopped: str | None = None
     """Why a reader gave up before the end of the log; None when it did not."""
 

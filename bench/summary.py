@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench import bottleneck
-from bench.checker import Delivered
+from bench.checker import Delivered, Holder
 from bench.phase import Lost, Phase, Work
 from bench.ranges import events_in, normal
 from bench.records import Report
@@ -53,6 +53,8 @@ class Reader:
     name: str
     read_batch: int
     works: list[Work]
+    holders: Sequence[Holder] | None = ()
+    """The transactions that were open when it stopped without having everything."""
 
     def delivered(self) -> Delivered:
         """What it was given."""
@@ -67,6 +69,8 @@ class Reader:
                     work.anomalies,
                     work.report.falling_etags or 0,
                     [work.report.stopped] if work.report.stopped else [],
+                    work.report.highest_etag,
+                    holders=self.holders,
                 )
                 for work in self.works
             ],

@@ -10,7 +10,7 @@ from bench.checker import Delivered, Fault, Promise, Stored, Verdict, Written
 from bench.control import Connection
 from bench.errors import OutsideError
 from bench.logs import Log
-from bench.phase import Lost, NodeLostError, Phase, Tracks, Watch, Work, carry_out
+from bench.phase import Lost, NodeLostError, Phase, ToRead, Tracks, Watch, Work, carry_out
 from bench.places.site import Site
 from bench.ranges import events_in, first_events, normal, subtract
 from bench.records import EXAMPLES, Fate, Range
@@ -29,7 +29,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     seconds = {"start": time.time() - began_at}
     observed: dict[str, Observed] = {}
 
-    def workers(tracks: Tracks) -> dict[str, Phase]:
+    def workers(tracks: Tracks, events_to_read: int | None = None) -> dict[str, Phase]:
         name = " + ".join(tracks)
         with _timed(seconds, name), observer(site.conninfo, site.usage) as server:
             try:
@@ -38,7 +38,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
                     site.start_workers,
                     connection,
                     spec.events,
-                    spec.idle_timeout,
+                    ToRead(log.table, spec.idle_timeout, events_to_read),
                     watch,
                     server.observe,
                     spare_producers=spec.on_node_loss == "continue",
@@ -59,11 +59,12 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     with _timed(seconds, "settle"):
         control.settle(connection)
     if spec.mode == "drain":
+        acknowledged = events_in(normal(written_by(phases["append"]).acknowledged))
         for name, jobs in reading.items():
-            phases |= workers({name: jobs})
+            phases |= workers({name: jobs}, acknowledged)
     readers = _readers(spec, phases)
     with _timed(seconds, "check"):
-        verdict = _verdict(spec, log, phases["append"], readers, connection)
+        verdict = judged(spec, log, written_by(phases["append"]), readers, connection)
 
     table_bytes, index_bytes = audit.log_bytes(connection)
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
@@ -83,35 +84,44 @@ def _readers(spec: Spec, phases: dict[str, Phase]) -> list[Reader]:
     """Who is judged by itself: each consumer, or a group as a whole."""
     readers: list[Reader] = []
     for size in spec.read_batch:
-        works = phases[f"read {size}"].works
+        phase = phases[f"read {size}"]
         if spec.group:
-            readers.append(Reader(f"group-{size}", size, works))
+            readers.append(Reader(f"group-{size}", size, phase.works, phase.holders))
         else:
-            readers += [Reader(work.name, size, [work]) for work in works]
+            readers += [Reader(work.name, size, [work], phase.holders) for work in phase.works]
     return readers
 
 
-def _verdict(spec: Spec, log: Log, appended: Phase, readers: list[Reader], connection: Connection) -> Verdict:
+def written_by(appended: Phase) -> Written:
+    """What producers know of their events, those on lost nodes as far as they reported."""
     told: list[Work | Lost] = [*appended.works, *appended.lost]
 
     def all_of(fate: Fate) -> list[Range]:
         return [part for each in told for part in each.ranges[fate]]
 
-    written = Written(
+    return Written(
         acknowledged=all_of("acknowledged"),
-        # What a lost producer did not speak of any more may have been committed or not.
+        # What a lost producer did not report any more may have been committed or not.
         indeterminate=[*all_of("indeterminate"), *(part for each in appended.lost for part in _untold(each))],
         aborted=all_of("aborted"),
         undone=[part for each in told for part in each.undone],
     )
+
+
+def judged(spec: Spec, log: Log, written: Written, readers: list[Reader], connection: Connection) -> Verdict:
+    """Judge what was written and what readers were given, by what the log's table holds now.
+
+    Raises:
+        OutsideError: producers do not account for all of their events.
+    """
     if checker.attempted(written) != spec.events:
         raise OutsideError(
             f"there is no verdict: producers account for {checker.attempted(written):,} of {spec.events:,} events"
         )
     delivered = [reader.delivered() for reader in readers]
     stored = _stored(log, written, delivered, connection)
-    if spec.mode == "tail" and log.promises.replay and checker.undelivered(written, delivered):
-        stored = replace(stored, given=audit.given_ranges(connection, log, spec.idle_timeout))
+    if checker.undelivered(written, delivered):
+        delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
     promised = log.promises
     verdict = checker.judge(
         written,
@@ -122,8 +132,28 @@ def _verdict(spec: Spec, log: Log, appended: Phase, readers: list[Reader], conne
             producer_order=promised.order != "none",
             once=promised.once,
             gap_free=promised.gap_free,
+            by_etag=promised.order == "etag",
+            drained=spec.mode == "drain",
+            replay=promised.replay,
         ),
     )
+    return _explained(verdict, spec, log, readers, connection)
+
+
+def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
+    """The stored events below the highest etag that a reader was given."""
+    if read.highest_etag is None:
+        return []
+    return audit.stored_ranges(connection, log, below=read.highest_etag)[0]
+
+
+def _explained(verdict: Verdict, spec: Spec, log: Log, readers: list[Reader], connection: Connection) -> Verdict:
+    """Add how skipped events came about."""
+    if not verdict.skipped:
+        return verdict
+    if spec.mode == "tail":
+        jumps = [jump for reader in readers for work in reader.works for jump in work.jumps]
+        verdict = checker.with_commits(verdict, *audit.commits(connection, log, jumps))
     return _with_stories(verdict, log, readers, connection)
 
 
@@ -156,10 +186,9 @@ def _stored(log: Log, written: Written, delivered: list[Delivered], connection: 
     ranges, foreign = written.acknowledged, 0
     if checker.needs_audit(written, delivered, events):
         ranges, foreign = audit.stored_ranges(connection, log)
-        if not log.promises.replay:  # what was read from a queue was stored
-            ranges = [*ranges, *(part for read in delivered for part in read.ranges)]
     gaps = log.promises.replay and highest_etag > events
-    return Stored(ranges, foreign, audit.missing_etags(connection, log) if gaps else [])
+    removed = [] if log.promises.replay else [part for read in delivered for part in read.ranges]
+    return Stored(ranges, foreign, audit.missing_etags(connection, log) if gaps else [], removed)
 
 
 def _with_stories(verdict: Verdict, log: Log, readers: list[Reader], connection: Connection) -> Verdict:

@@ -268,6 +268,8 @@ class Meter:
         self.started_at = clock.now()
         self._started = time.perf_counter()
         self._cpu_started = time.process_time()
+        self._ended: tuple[float, float] | None = None
+        """Seconds and CPU seconds until the last `end`."""
         self.next_progress = self._started
         """When progress is to be told next (perf_counter); at first at once."""
         self._last_progress = 0
@@ -288,13 +290,19 @@ class Meter:
             self._last_progress = events
             say(Progress(events))
 
-    def finish(self, events: int, checksum: int, ended: float | None = None, awake_seconds: float = 0) -> Report:
-        """Report what was measured till now; the time only till `ended` (perf_counter), if that is given.
+    def end(self, awake_seconds: float = 0) -> None:
+        """Make now the end of what is measured, instead of any earlier moment.
 
-        CPU time in which it only waited, `awake_seconds`, does not count.
+        CPU time in which the worker only waited, `awake_seconds`, does not count.
         """
-        seconds = (ended or time.perf_counter()) - self._started
-        cpu_seconds = max(0.0, time.process_time() - self._cpu_started - awake_seconds)
+        cpu_seconds = time.process_time() - self._cpu_started - awake_seconds
+        self._ended = time.perf_counter() - self._started, max(0.0, cpu_seconds)
+
+    def finish(self, events: int, checksum: int) -> Report:
+        """Report what was measured until the last `end`, or until now when there was none."""
+        if self._ended is None:
+            self.end()
+        seconds, cpu_seconds = self._ended or (0.0, 0.0)
         self._note_calls()
         return Report(
             events=events,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bench.records import ConsumerJob, Record, ledgers, passes
 from bench.worker import Clock, Meter, Statement, connect, encoded, fail, histogram, main, say, wait_at_gate
 from consumer.ledger import MANY, Ledger
-from consumer.reader import Stuck, pages, source
+from consumer.reader import Arrival, Source, Stuck, pages, source
 from consumer.rows import MisshapenError, Page, columns, row
 
 REHEARSED = 10 * MANY
@@ -34,17 +34,18 @@ class _Reading:
     def __init__(self, job: ConsumerJob, clock: Clock) -> None:
         self._job = job
         self._clock = clock
-        self._tails = job.stop is not None
         self._ending = False
-        self._enough = 1 if job.passes else MANY
-        """So many events are looked at together; who remembers jumps needs to know when each page was asked for."""
+        self._at_end = False
+        """Whether the last page was empty."""
         self._look: Iterator[None] = iter(())
         self.ledger = Ledger(job.limit, job.payload_bytes, job.passes)
         self.meter = Meter(clock)
         self.delays = histogram()
         self.last_page_at = time.perf_counter()
+        """When the last page with events came, or reading began."""
         self.longest_wait_seconds = 0.0
-        self.awake_seconds = 0.0
+        self._awake_seconds = 0.0
+        """Of sessions that are over."""
 
     def session(self, connection: psycopg.Connection[Any]) -> bool:
         """Read in one session; True when there is no more to do, False when this member of a group left.
@@ -56,17 +57,13 @@ class _Reading:
         stop = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
         reads = source(connection, job)
         try:
-            for sent, page in pages(reads, job):
-                if page.events:
-                    self._take(sent, page)
+            for arrival in pages(reads, job):
+                if arrival.page.events:
+                    self._take(arrival, reads)
                     continue
-                self.look()
-                if stop is None:
-                    self.meter.count(sent, time.perf_counter())
+                self._come_to_an_end(arrival, reads)
+                if stop is None or self._ending:
                     return True
-                if self._ending:
-                    return True
-                self.meter.progress(self.ledger.distinct_events)
                 # What comes after the permission to stop is still looked at: an event too many, say.
                 self._ending = stop.run().get_value(0, 0) == b"true"
                 if not self._ending:
@@ -76,25 +73,45 @@ class _Reading:
         except psycopg.errors.QueryCanceled:
             raise _GaveUp("a read did not come back and was cancelled") from None
         finally:
-            self.awake_seconds += reads.waited_awake_seconds
+            self._awake_seconds += reads.waited_awake_seconds
         return False
 
-    def _take(self, sent: float, page: Page) -> None:
-        now = time.perf_counter()
+    def _take(self, arrival: Arrival, reads: Source) -> None:
+        sent, now, page = arrival
         if self.meter.count(sent, now):
             self.meter.progress(self.ledger.distinct_events)
-        if self._tails:
+        if self._job.tails or self._at_end:
             self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
+            self._at_end = False
+        if self._job.tails:
             self.last_page_at = now
+            self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
             self._note_delays(page)
         # Some steps with each page: the server must not wait for the question after this one.
         for _ in islice(self._look, 1 + len(page.rows) // BYTES_A_STEP):
             pass
-        if self.ledger.take(page) >= self._enough:
+        # A reader that remembers jumps needs to know when each page was asked for.
+        if self.ledger.take(page) or self._job.passes:
             self.finish_look()
             self._look = self.ledger.look(self._clock.now() - (time.perf_counter() - sent))
             if self.ledger.events > self._job.most_events:
                 raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
+
+    def _come_to_an_end(self, arrival: Arrival, reads: Source) -> None:
+        """Look at all that was read; an empty page came, the first one since the last event or one more."""
+        self.look()
+        if not self._at_end:
+            self._at_end = True
+            if not self._job.tails:
+                self.last_page_at = arrival.answered_at
+                self.meter.count(arrival.asked_at, arrival.answered_at)
+                self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
+        self.meter.progress(self.ledger.distinct_events)
+
+    def waited_seconds(self) -> float:
+        """The longest wait for an event. The last one counts, too, unless it is for the permission to stop alone."""
+        last = time.perf_counter() - self.last_page_at if self._job.tails else 0
+        return max(self.longest_wait_seconds, last)
 
     def _note_delays(self, page: Page) -> None:
         step = max(1, page.events // DELAYS_A_PAGE)
@@ -151,22 +168,19 @@ def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     meter = Meter(wait_at_gate(connection, job))
     events = 0
     reads = source(connection, job)
-    for sent, page in pages(reads, job):
-        events += page.events
-        if meter.count(sent, time.perf_counter()):
+    for arrival in pages(reads, job):
+        events += arrival.page.events
+        if meter.count(arrival.asked_at, arrival.answered_at):
             meter.progress(events)
-        if not page.events:
+        if not arrival.page.events:
             break
-    say(meter.finish(events, checksum=0, awake_seconds=reads.waited_awake_seconds))
+    meter.end(reads.waited_awake_seconds)
+    say(meter.finish(events, checksum=0))
 
 
 def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
-    tails = job.stop is not None
-    longest_wait_seconds = max(reading.longest_wait_seconds, time.perf_counter() - reading.last_page_at)
     ledger = reading.ledger
-    report = reading.meter.finish(
-        ledger.events, ledger.checksum, reading.last_page_at if tails else None, reading.awake_seconds
-    )
+    report = reading.meter.finish(ledger.events, ledger.checksum)
     records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
     for record in records:
         say(record)
@@ -176,8 +190,9 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
             max_etag_gap=ledger.max_etag_gap,
             repeated_ctimes=ledger.repeated_ctimes,
             falling_etags=ledger.falling_etags,
-            delay=encoded(reading.delays) if tails else None,
-            longest_wait_seconds=longest_wait_seconds if tails else None,
+            highest_etag=ledger.highest_etag,
+            delay=encoded(reading.delays) if job.tails else None,
+            longest_wait_seconds=reading.waited_seconds(),
             stopped=stopped,
         )
     )

@@ -18,6 +18,8 @@ from consumer.rows import Columns, Numbers, Page, columns
 
 MANY = 2000
 """So many events are best looked at together."""
+MANY_BYTES = 1 << 20
+"""So many bytes, too: what is put aside must be looked at quickly, because the next page comes meanwhile."""
 FEW = 64
 """So few are looked at one by one, because preparing to look at many at once would cost more."""
 MOST_RUNS = 64
@@ -59,6 +61,7 @@ class Ledger:
         self.jumps: list[tuple[int, int, float]] = []
         """(etag before, etag after, when they were asked for), the first ones."""
         self.falling_etags = 0
+        self.highest_etag: int | None = None
         self.events = 0
         self.checksum = 0
         self.max_etag_gap = 0
@@ -69,17 +72,18 @@ class Ledger:
         self._examples: dict[Fault, list[Example]] = {}
         self._last: tuple[np.int64, np.int64] | None = None
         self._pages: list[Page] = []
-        self._unseen = 0
+        self._unseen = self._unseen_bytes = 0
         self._forms = Forms(self._is_healthy)
 
-    def take(self, page: Page) -> int:
+    def take(self, page: Page) -> bool:
         """Put a page aside, to be looked at with those that come after it: many events cost less than one each.
 
-        Returns how many events have been put aside and not looked at.
+        Returns whether what was put aside is enough to be looked at.
         """
         self._pages.append(page)
         self._unseen += page.events
-        return self._unseen
+        self._unseen_bytes += len(page.rows)
+        return self._unseen >= MANY or self._unseen_bytes >= MANY_BYTES
 
     def look(self, at: float = 0) -> Iterator[None]:
         """Look at all that was put aside, in small steps: a server whose answer lies waiting goes to sleep, and wakes
@@ -91,7 +95,7 @@ class Ledger:
             MisshapenError: a row has no etag, ctime or payload.
         """
         pages, self._pages = self._pages, []
-        events, self._unseen = self._unseen, 0
+        events, self._unseen, self._unseen_bytes = self._unseen, 0, 0
         if not events:
             return
         alike = None
@@ -145,10 +149,13 @@ class Ledger:
         elif self._passes and etags[0] > 1:
             self.jumps.append((0, int(etags[0]), at))
         steps = etags[1:] - etags[:-1]
+        falling = int(np.count_nonzero(steps < 0))
+        highest = int(etags.max() if falling else etags[-1])
+        self.highest_etag = highest if self.highest_etag is None else max(self.highest_etag, highest)
         if not len(steps):
             return
         self.max_etag_gap = max(self.max_etag_gap, int(steps.max()))
-        self.falling_etags += int(np.count_nonzero(steps < 0))
+        self.falling_etags += falling
         if len(self.jumps) < self._passes:
             places = np.flatnonzero(steps > 1)[: self._passes - len(self.jumps)]
             jumps = zip(etags[places].tolist(), etags[places + 1].tolist(), strict=True)

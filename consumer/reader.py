@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg import pq
@@ -22,8 +22,16 @@ class Stuck(Exception):  # noqa: N818 - a finding, not an error
     """A page that ends where the one before ended: reading would never end."""
 
 
-def pages(source: "Source", job: ConsumerJob) -> Iterator[tuple[float, Page]]:
-    """Yield each page with the time (perf_counter) at which it was asked for. Goes on after an empty page, for ever.
+class Arrival(NamedTuple):
+    """A page, with the times (perf_counter) at which it was asked for and at which it was there."""
+
+    asked_at: float
+    answered_at: float
+    page: Page
+
+
+def pages(source: "Source", job: ConsumerJob) -> Iterator[Arrival]:
+    """Yield each page. Goes on after an empty page, for ever.
 
     The cursor in a page's last row is all that is needed to ask for the next page, so the server works on that one
     while the caller looks at this one. A cursor is opaque: it goes back in the binary form in which it came. A member
@@ -37,9 +45,9 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[tuple[float, Page]]:
     source.ask()
     while True:
         events = source.wait()
-        asked_at = sent
+        asked_at, answered_at = sent, time.perf_counter()
         if not events:
-            yield asked_at, EMPTY
+            yield Arrival(asked_at, answered_at, EMPTY)
             sent = time.perf_counter()
             source.ask()
             continue
@@ -50,7 +58,7 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[tuple[float, Page]]:
             sent = time.perf_counter()
             source.ask()
         # While the server works on the next page.
-        yield asked_at, source.page()
+        yield Arrival(asked_at, answered_at, source.page())
         if stuck:
             raise Stuck
         if leaves:

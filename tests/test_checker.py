@@ -1,11 +1,27 @@
 """The checker against a slow and obvious reference, and against each fault by hand."""
 
 from collections import Counter
+from dataclasses import replace
+from itertools import groupby
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.checker import Delivered, Promise, Stored, Verdict, Written, explain, judge, needs_audit, passed
+from bench.checker import (
+    Delivered,
+    Holder,
+    Promise,
+    Stored,
+    Verdict,
+    Written,
+    explain,
+    judge,
+    needs_audit,
+    passed,
+    with_commits,
+)
+from bench.ranges import Ranges
 from bench.records import Anomaly, Example, Range
 from consumer.ledger import Ledger
 from tests.ledgers import see
@@ -21,12 +37,15 @@ def ranges(events: set[tuple[int, int]]) -> list[Range]:
     return [(producer, seq, seq) for producer, seq in sorted(events, reverse=True)]
 
 
-def seen(delivery: list[tuple[int, int]], reader: str = "r") -> Delivered:
-    """What a consumer says of a delivery."""
+HOLDER = Holder(17, "a", "psql", "idle in transaction", 12.5, wrote=True, wrote_here=False)
+
+
+def seen(delivery: list[tuple[int, int]], reader: str = "r", below: Ranges = ()) -> Delivered:
+    """What a consumer says of a delivery; `below` are the stored events with a lower etag than its highest one."""
     ledger = Ledger(LIMIT)
     for etag, (producer, seq) in enumerate(delivery, 1):
         see(ledger, [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (producer, seq, seq))])
-    return Delivered(reader, ledger.events, ledger.checksum, ledger.delivered(), ledger.anomalies())
+    return Delivered(reader, ledger.events, ledger.checksum, ledger.delivered(), ledger.anomalies(), below=below)
 
 
 def reference(
@@ -39,6 +58,7 @@ def reference(
     possible = acknowledged | indeterminate
     expected = {
         "skipped": sum(len((acknowledged & stored) - set(delivery)) for delivery in deliveries),
+        "withheld": 0,
         "lost": len(acknowledged - stored),
         "duplicated": sum(times - 1 for delivery in deliveries for times in Counter(delivery).values()),
         "reordered": 0,
@@ -57,7 +77,7 @@ def reference(
 def counts(verdict: Verdict) -> dict[str, int]:
     return {
         kind: getattr(verdict, kind)
-        for kind in ("skipped", "lost", "duplicated", "reordered", "phantom", "corrupt", "indeterminate")
+        for kind in ("skipped", "withheld", "lost", "duplicated", "reordered", "phantom", "corrupt", "indeterminate")
     }
 
 
@@ -75,7 +95,7 @@ def test_any_history_is_judged_as_event_by_event(
     indeterminate -= acknowledged
     aborted -= acknowledged | indeterminate
     written = Written(ranges(acknowledged), ranges(indeterminate), ranges(aborted))
-    reads = [seen(delivery, f"reader-{number}") for number, delivery in enumerate(deliveries)]
+    reads = [seen(delivery, f"reader-{number}", ranges(stored)) for number, delivery in enumerate(deliveries)]
     verdict = judge(written, reads, Stored(ranges(stored)))
     expected = reference(acknowledged, indeterminate, stored, deliveries)
     assert counts(verdict) == expected
@@ -84,7 +104,8 @@ def test_any_history_is_judged_as_event_by_event(
     assert verdict.expected_events == len(acknowledged)
     assert verdict.expected_checksum == sum(seq for _, seq in acknowledged)
     assert verdict.aborted == len(aborted)
-    assert verdict.gaps.late_commit == expected["skipped"]
+    missing = set().union(*((acknowledged & stored) - set(delivery) for delivery in deliveries))
+    assert verdict.gaps.skipped == len(missing)
     for number, delivery in enumerate(deliveries):
         own = reference(acknowledged, indeterminate, stored, [delivery])
         met = verdict.by_reader[f"reader-{number}"]
@@ -101,8 +122,8 @@ def test_members_of_a_group_are_judged_as_one(
     dealt: list[list[tuple[int, int]]] = [[], [], []]
     for event in delivery:
         dealt[data.draw(st.integers(0, 2))].append(event)
-    together = Delivered.together("group", [seen(part) for part in dealt])
     stored = acknowledged | set(delivery)
+    together = replace(Delivered.together("group", [seen(part) for part in dealt]), below=ranges(stored))
     verdict = judge(Written(ranges(acknowledged)), [together], Stored(ranges(stored)))
     assert verdict.skipped == len(acknowledged - set(delivery))
     assert verdict.duplicated == len(delivery) - len(set(delivery))
@@ -114,10 +135,11 @@ def test_what_a_log_does_not_promise_is_counted_and_excused(
     acknowledged: set[tuple[int, int]], delivery: list[tuple[int, int]]
 ) -> None:
     stored = acknowledged | set(delivery)
-    strict = judge(Written(ranges(acknowledged)), [seen(delivery)], Stored(ranges(stored)))
+    read = seen(delivery, below=ranges(stored))
+    strict = judge(Written(ranges(acknowledged)), [read], Stored(ranges(stored)))
     lax = judge(
         Written(ranges(acknowledged)),
-        [seen(delivery)],
+        [read],
         Stored(ranges(stored)),
         Promise(etag_order=False, producer_order=False, once=False),
     )
@@ -151,7 +173,7 @@ ETAGS = st.sets(st.integers(1, 40), max_size=30)
 
 @given(ETAGS, ETAGS)
 def test_every_missing_etag_is_explained_once(missing: set[int], undone: set[int]) -> None:
-    gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in undone], 0)
+    gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in undone], 0, drained=False)
     assert gaps.rolled_back == len(missing & undone)
     assert gaps.unexplained == len(missing - undone)
     told = {etag for first, last in gaps.examples for etag in range(first, last + 1)}
@@ -165,17 +187,86 @@ def test_the_jump_that_passed_an_etag_is_found() -> None:
     assert passed(9, jumps) is None
 
 
-@given(EVENTS, EVENTS, EVENTS, DELIVERY)
-def test_what_a_later_reader_is_not_given_either_is_withheld(
+@given(
+    EVENTS,
+    EVENTS,
+    EVENTS,
+    DELIVERY,
+    st.sampled_from([(), (HOLDER,), None]),
+    st.sampled_from([(), ("cancelled",)]),
+    st.builds(Promise, producer_order=st.booleans(), by_etag=st.booleans(), replay=st.booleans()),
+)
+def test_a_reader_skipped_only_what_it_was_given_a_later_event_of(
     acknowledged: set[tuple[int, int]],
     stored: set[tuple[int, int]],
-    given_later: set[tuple[int, int]],
+    below: set[tuple[int, int]],
     delivery: list[tuple[int, int]],
+    holders: tuple[Holder, ...] | None,
+    stopped: tuple[str, ...],
+    promise: Promise,
 ) -> None:
-    verdict = judge(Written(ranges(acknowledged)), [seen(delivery)], Stored(ranges(stored), given=ranges(given_later)))
-    missing = (acknowledged & stored) - set(delivery)
-    assert verdict.skipped == len(missing & given_later)
-    assert verdict.withheld == len(missing - given_later)
+    read = replace(seen(delivery, below=ranges(below)), holders=holders, stopped=stopped)
+    verdict = judge(Written(ranges(acknowledged)), [read], Stored(ranges(stored)), promise)
+    at_the_end = promise.replay and not stopped and holders == ()
+    highest = {producer: max(seq for _, seq in seqs) for producer, seqs in groupby(sorted(delivery), lambda e: e[0])}
+    skipped = withheld = 0
+    for producer, seq in (acknowledged & stored) - set(delivery):
+        passed_by_etag = (producer, seq) in below and (promise.by_etag or at_the_end)
+        passed_by_producer = seq < highest.get(producer, -1) and (promise.producer_order or at_the_end)
+        skipped += passed_by_etag or passed_by_producer
+        withheld += not (passed_by_etag or passed_by_producer)
+    assert (verdict.skipped, verdict.withheld) == (skipped, withheld)
+    assert verdict.gaps.skipped == skipped
+    assert verdict.holders == ([HOLDER] if withheld and holders else [])
+    assert verdict.ok <= (skipped + withheld == 0)
+
+
+def test_the_last_event_of_all_is_withheld_and_never_skipped() -> None:
+    written = Written([(0, 0, 9)])
+    verdict = judge(written, [Delivered("r", 9, 36, [(0, 0, 8)], below=[(0, 0, 7)])], Stored([(0, 0, 9)]))
+    assert (verdict.skipped, verdict.withheld, verdict.ok) == (0, 1, False)
+
+
+def test_what_is_left_in_a_queue_is_withheld_because_it_may_be_due_later() -> None:
+    written = Written([(0, 0, 9)])
+    queue = Promise(etag_order=False, producer_order=False, by_etag=False, replay=False)
+    read = Delivered("r", 8, 28, [(0, 0, 4), (0, 7, 9)], below=[(0, 0, 9)])
+    verdict = judge(written, [read], Stored([(0, 5, 5)], removed=read.ranges), queue)
+    assert (verdict.skipped, verdict.withheld, verdict.lost) == (0, 1, 1)
+
+
+def test_once_is_untested_while_delivered_events_are_still_in_a_queues_table() -> None:
+    written = Written([(0, 0, 9)])
+    queue = Promise(etag_order=False, producer_order=False, by_etag=False, replay=False)
+    read = Delivered("r", 10, 45, [(0, 0, 9)])
+    assert judge(written, [read], Stored([(0, 2, 4)], removed=read.ranges), queue).kept_after_delivery == 3
+    assert judge(written, [read], Stored([(0, 0, 9)])).kept_after_delivery == 0
+
+
+def test_lost_events_that_were_delivered_had_been_stored() -> None:
+    written = Written([(0, 0, 9)])
+    verdict = judge(written, [Delivered("r", 8, 28, [(0, 0, 7)])], Stored([(0, 5, 8)]))
+    assert (verdict.lost, verdict.lost_after_delivery) == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("seen_commits", "explained"),
+    [((0, 0), (0, 0, 5)), ((3, 1), (3, 1, 1)), ((9, 9), (5, 0, 0)), ((2, 9), (2, 3, 0))],
+)
+def test_of_skipped_events_only_what_was_seen_is_said(
+    seen_commits: tuple[int, int], explained: tuple[int, int, int]
+) -> None:
+    written = Written([(0, 0, 9)])
+    verdict = judge(written, [Delivered("r", 5, 35, [(0, 5, 9)])], Stored([(0, 0, 9)]))
+    gaps = with_commits(verdict, *seen_commits).gaps
+    assert (gaps.late_commit, gaps.early_commit, gaps.skipped) == explained
+
+
+def test_what_was_skipped_after_all_was_written_was_visible() -> None:
+    written = Written([(0, 0, 9)])
+    promise = Promise(drained=True)
+    gaps = judge(written, [Delivered("r", 5, 35, [(0, 5, 9)])], Stored([(0, 0, 9)]), promise).gaps
+    assert (gaps.visible, gaps.skipped) == (5, 0)
 
 
 def test_gaps_fail_a_log_that_promises_none() -> None:
@@ -218,7 +309,7 @@ def test_one_event_in_a_hundred_million_is_found_at_once() -> None:
 
 def test_all_are_counted_and_ten_are_shown() -> None:
     written = Written([(0, 0, 99)])
-    verdict = judge(written, [Delivered("b", 0, 0, [])], Stored([(0, 0, 49)]))
+    verdict = judge(written, [Delivered("b", 0, 0, [], below=[(0, 0, 49)])], Stored([(0, 0, 49)]))
     assert (verdict.skipped, verdict.lost) == (50, 50)
     assert Counter(fault.kind for fault in verdict.examples) == {"skipped": 10, "lost": 10}
 
@@ -232,7 +323,7 @@ def test_the_right_events_with_wrong_values_fail() -> None:
 
 def test_each_read_is_held_to_the_same() -> None:
     written = Written([(0, 0, 9)])
-    whole, part = Delivered("a", 10, 45, [(0, 0, 9)]), Delivered("b", 9, 36, [(0, 0, 8)])
+    whole, part = Delivered("a", 10, 45, [(0, 0, 9)]), Delivered("b", 9, 37, [(0, 0, 7), (0, 9, 9)])
     verdict = judge(written, [whole, part, part], Stored([(0, 0, 9)]))
     assert verdict.skipped == 2
     assert {fault.reader for fault in verdict.examples} == {"b"}

@@ -100,7 +100,7 @@ TAILED = Verdict(
     withheld=2,
     reordered=1,
     aborted=50,
-    gaps=Gaps(late_commit=13, rolled_back=50, unexplained=32, examples=[(101, 132)]),
+    gaps=Gaps(late_commit=10, early_commit=3, rolled_back=50, unexplained=32, examples=[(101, 132)]),
     excused=["reordered"],
     stopped=["consumer-10-1: a read did not come back and was cancelled"],
     by_reader={"consumer-10-0": {}, "consumer-10-1": {"skipped": 13, "withheld": 2, "reordered": 1}},

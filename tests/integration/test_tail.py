@@ -1,6 +1,5 @@
 """Reading while others write: real runs, in which transactions overlap and are rolled back."""
 
-import psycopg
 import pytest
 
 from bench import logs, results
@@ -36,8 +35,11 @@ def test_bigserial_is_caught_skipping_and_the_story_is_told(bench: Bench, addres
     assert verdict.expected_events + verdict.aborted == 1200
     assert read.events == verdict.expected_events - verdict.skipped
     assert read.events_per_second is None
-    assert (verdict.gaps.late_commit, verdict.gaps.unexplained) == (verdict.skipped, 0)
-    assert 0 < verdict.gaps.rolled_back <= verdict.aborted  # etags above the last event leave no gap
+    gaps = verdict.gaps
+    assert gaps.late_commit > 0
+    assert (gaps.late_commit + gaps.early_commit + gaps.skipped, gaps.visible) == (verdict.skipped, 0)
+    assert gaps.unexplained == 0
+    assert 0 < gaps.rolled_back <= verdict.aborted  # etags above the last event leave no gap
     story = verdict.examples[0]
     assert story.kind == "skipped"
     assert story.etag
@@ -95,28 +97,6 @@ def test_members_of_a_group_hand_over_without_a_gap_or_a_double(
     ).trials
     (read,) = trial.reads
     assert (read.members, read.events) == (3, trial.verdict.expected_events)
-
-
-def test_what_never_comes_is_an_anomaly_and_no_hang(bench: Bench, address: str) -> None:
-    how = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
-             RETURNS SETOF events_log LANGUAGE sql STABLE AS $$
-                 SELECT * FROM events_log
-                 WHERE etag > coalesce(last_etag, 0) AND etag <> 5 ORDER BY etag LIMIT max_events
-             $$"""
-    folder = broken_log(bench.folder / "hiding", how)
-    words = ("--log", str(folder), "--scale", "1", "--limit", "50", "--insert-batch", "5", "--idle-timeout", "1")
-    (trial,) = run(bench, address, *words, "--mode", "tail", code=1).trials
-    assert (trial.verdict.withheld, trial.verdict.examples[0].seq) == (1, 4)
-    assert trial.reads[0].longest_wait_seconds >= 1
-
-
-def test_what_an_open_transaction_holds_back_is_a_stall_and_no_loss(bench: Bench, address: str, server: str) -> None:
-    words = ("--mode", "tail", "--scale", "1", "--limit", "50", "--insert-batch", "5", "--idle-timeout", "1")
-    with psycopg.connect(server) as older:
-        older.execute("SELECT pg_current_xact_id()")
-        (trial,) = run(bench, address, *words, "--log", "xid-horizon", code=1).trials
-        older.rollback()
-    assert (trial.verdict.withheld, trial.verdict.skipped) == (50, 0)
 
 
 def test_etags_that_nobody_can_explain_are_told(bench: Bench, address: str) -> None:
