@@ -58,6 +58,9 @@ def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], Abs
         with blocker(conninfo, log):
             for number in range(EVENTS):
                 try:
+                    # A log may wait at the hole that this leaves, for a transaction that cannot fill it.
+                    with writer.transaction(force_rollback=True):
+                        append(writer, number, producer=2)
                     append(writer, number)
                 except psycopg.errors.LockNotAvailable:
                     writers_waited = True

@@ -36,6 +36,7 @@ _WORDS = {
     "Timeout:PgSleep": "pg_sleep",
     "Lock:advisory": "an advisory lock",
     "Lock:relation": "a table lock",
+    "Lock:object": "a lock on an object, such as the queue of NOTIFY",
     "Lock:tuple": "a row lock",
     "Lock:transactionid": "another transaction's end",
     "Lock:virtualxid": "another transaction's end",

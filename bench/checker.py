@@ -65,7 +65,8 @@ class Delivered:
     below: Ranges = ()
     """The stored events with a lower etag than the highest one that it was given."""
     holders: Sequence[Holder] | None = ()
-    """The transactions that were open when it stopped without having everything; None where that is not known."""
+    """The transactions that were open when it stopped because nothing came any more; None when it stopped for another
+    reason, or they are not known."""
 
     @classmethod
     def together(cls, reader: str, members: Sequence["Delivered"]) -> "Delivered":
@@ -194,8 +195,8 @@ class Verdict:
     kept_after_delivery: int = 0
     """Events that reading should have taken away and that are still in the table: whether they would be delivered a
     second time was not tried."""
-    holders: list[Holder] = field(default_factory=list)
-    """The transactions that were open when readers stopped waiting for withheld events."""
+    holders: list[Holder] | None = None
+    """The transactions that were open when readers stopped waiting for withheld events; None when nobody looked."""
     wrong_checksums: int = 0
     """Readers that were given the right events whose values had the wrong sum."""
     gaps: Gaps = field(default_factory=Gaps)
@@ -290,7 +291,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         aborted=events_in(normal(written.aborted)),
         lost_after_delivery=events_in(intersect(lost, delivered)),
         kept_after_delivery=0 if promise.replay else events_in(intersect(normal(stored.ranges), delivered)),
-        holders=_holders(read for read in reads if by_reader[read.reader].get("withheld")),
+        holders=_holders([read for read in reads if by_reader[read.reader].get("withheld")]),
         wrong_checksums=wrong_checksums,
         gaps=gaps,
         excused=excused,
@@ -348,10 +349,11 @@ def _skipped(read: Delivered, acknowledged: Ranges, in_table: Ranges, promise: P
     return intersect(subtract(intersect(acknowledged, in_table), delivered), normal(later))
 
 
-def _holders(reads: Iterable[Delivered]) -> list[Holder]:
+def _holders(reads: Sequence[Delivered]) -> list[Holder] | None:
     """Who was there when these readers stopped; a session that several of them met counts once."""
-    found = {(holder.pid, holder.application): holder for read in reads for holder in read.holders or ()}
-    return list(found.values())[:EXAMPLES]
+    known = [read.holders for read in reads if read.holders is not None]
+    found = {(holder.pid, holder.application): holder for holders in known for holder in holders}
+    return list(found.values())[:EXAMPLES] if known else None
 
 
 def explain(missing: Etags, undone: Etags, skipped: int, *, drained: bool) -> Gaps:

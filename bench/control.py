@@ -54,7 +54,7 @@ _HOLDERS: LiteralString = """
                coalesce(l.wrote, false) AS wrote, coalesce(l.wrote_here, false) AS wrote_here
         FROM pg_stat_activity a LEFT JOIN locks l USING (pid)
         WHERE a.pid <> pg_backend_pid()
-          AND NOT (a.datname = current_database() AND a.application_name ~ '^bench( |$)')
+          AND NOT (a.datname = current_database() AND coalesce(a.application_name, '') ~ '^bench( |$)')
           AND (a.xact_start IS NOT NULL OR coalesce(l.wrote, false))
         UNION ALL
         SELECT NULL, p.database, p.gid, 'prepared', p.prepared, true, coalesce(l.wrote_here, false)

@@ -206,7 +206,7 @@ def _held(found: Verdict) -> Iterator[str]:
     if found.holders:
         yield "Open when readers stopped waiting for the withheld events, and long enough to hold them back:"
         yield from (f"  {_holder(holder)}" for holder in found.holders)
-    elif not found.stopped:
+    elif found.holders is not None and not found.stopped:
         yield fill(
             "The withheld events are in the table, readers asked for them until --idle-timeout was over, and no "
             "transaction was seen that could hold them back. They may be due later: raise --idle-timeout.",

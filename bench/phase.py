@@ -113,9 +113,9 @@ class Phase:
     opened_at: float
     """When the gate was opened: Unix time of this machine."""
     lost: list[Lost] = field(default_factory=list)
-    holders: list[Holder] | None = field(default_factory=list)
+    holders: list[Holder] | None = None
     """When its readers were stopped because nothing came any more: the transactions that were open then and had been
-    since the last event came. None where the server did not say."""
+    since the last event came. None when they were stopped for another reason, or the server did not answer that."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class _Readers:
         self._connection = connection
         self._let_go = let_go
         self._to_read = to_read
-        self.holders: list[Holder] | None = []
+        self.holders: list[Holder] | None = None
         self._last = (-1, time.perf_counter())
         """The last progress that was seen, and when."""
         self._told_at: float | None = None

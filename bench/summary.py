@@ -53,8 +53,8 @@ class Reader:
     name: str
     read_batch: int
     works: list[Work]
-    holders: Sequence[Holder] | None = ()
-    """The transactions that were open when it stopped without having everything."""
+    holders: Sequence[Holder] | None = None
+    """As in `Phase`."""
 
     def delivered(self) -> Delivered:
         """What it was given."""
