@@ -146,7 +146,7 @@ def test_what_a_transaction_in_another_database_holds_back_is_withheld_and_its_s
     with writes_elsewhere(server) as database:
         trial, printed = run(bench, address, *words, "--mode", mode, "--log", "xid-horizon")
     assert (trial.verdict.withheld, trial.verdict.skipped) == (200, 0)
-    holder = trial.verdict.holders[0]
+    (holder, *_) = trial.verdict.holders or []
     assert (holder.application, holder.database, holder.state) == ("somebody else", database, "idle in transaction")
     assert holder.wrote
     assert not holder.wrote_here
@@ -195,7 +195,7 @@ def test_a_writer_that_keeps_a_drained_reader_waiting_is_named_and_nothing_is_sk
     assert stopped in stdout
     assert trial.verdict.skipped == 0
     assert trial.verdict.withheld > 0
-    holder = next(holder for holder in trial.verdict.holders if holder.application == "late writer")
+    holder = next(holder for holder in trial.verdict.holders or [] if holder.application == "late writer")
     assert holder.wrote_here
 
 
@@ -235,3 +235,46 @@ def test_once_is_said_to_be_untested_while_a_lease_has_not_run_out(
     trial, printed = run(bench, address, *load, *words, "--log", "skip-locked", code=0)
     assert trial.verdict.kept_after_delivery == 0
     assert "Untested" not in printed
+
+
+def test_an_empty_page_now_and_then_is_no_end(bench: Bench, address: str) -> None:
+    every_second = "CREATE SEQUENCE calls;" + READER.format(
+        before="IF nextval('calls') % 2 = 0 THEN RETURN; END IF;",
+        where="",
+    )
+    folder = broken_log(bench.folder / "pauses", every_second)
+    for mode in ("drain", "tail"):
+        trial, _ = run(bench, address, *ONE, "--log", str(folder), "--mode", mode, code=0)
+        assert trial.reads[0].events == 100
+
+
+def test_a_prepared_transaction_and_a_session_of_another_role_are_named(
+    bench: Bench, server: str, address: str
+) -> None:
+    with psycopg.connect(address, autocommit=True) as admin, writes_elsewhere(server) as database:
+        admin.execute("CREATE ROLE unprivileged LOGIN; GRANT CREATE ON DATABASE runs TO unprivileged")
+        admin.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'forgotten'")
+        try:
+            where = psycopg.conninfo.make_conninfo(address, user="unprivileged")
+            trial, printed = run(bench, where, *ONE, "--log", "xid-horizon")
+        finally:
+            admin.execute("ROLLBACK PREPARED 'forgotten'")
+            admin.execute("DROP OWNED BY unprivileged; DROP ROLE unprivileged")
+    assert (trial.verdict.withheld, trial.verdict.skipped) == (100, 0)
+    holders = {(holder.application, holder.database, holder.state) for holder in trial.verdict.holders or []}
+    assert {("forgotten", "runs", "prepared"), ("somebody else", database, None)} <= holders
+    assert "prepared transaction 'forgotten' in database runs, open for" in printed
+
+
+@pytest.mark.parametrize("words", [("--cursor", "client", "--depth", "4"), ("--group", "2"), ("--consumers", "2")])
+@pytest.mark.parametrize("mode", ["tail", "drain"])
+def test_several_readers_and_named_clients_are_held_to_the_same(
+    bench: Bench, address: str, words: tuple[str, ...], mode: str
+) -> None:
+    readers = 2 if "--consumers" in words else 1
+    folder = broken_log(bench.folder / "hides", HIDES_5)
+    trial, _ = run(bench, address, *ONE, "--log", str(folder), "--mode", mode, *words)
+    assert (trial.verdict.skipped, trial.verdict.withheld) == (readers, 0)
+    folder = broken_log(bench.folder / "new", HIDES_WHAT_IS_NEW)
+    trial, _ = run(bench, address, *ONE, "--log", str(folder), "--mode", mode, *words)
+    assert (trial.verdict.skipped, trial.verdict.withheld) == (0, 100 * readers)
