@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from bench import metrics, regression, results
 from bench.errors import BadInputError, NotComparableError
-from bench.regression import Change, Rules, Word
+from bench.regression import Change, Lack, Rules, Word
 from bench.results import Result
 
 BASELINES = Path("results/baselines")
@@ -51,7 +51,11 @@ class Compared(NamedTuple):
     allowed: dict[str, tuple[str, str]]
     """What is not alike, and was said to be no matter."""
     visible: dict[str, float]
-    """The smallest slowdown of each metric that so many trials see here, as a share."""
+    """The smallest slowdown of each metric that this number of trials sees here, as a share."""
+    lacks: dict[str, Lack]
+    """The metrics that cannot be compared, and why."""
+    undecided: list[str]
+    """Those of them that decide: with one of them nothing is no worse."""
 
 
 def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = ()) -> Compared:
@@ -69,9 +73,9 @@ def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = 
     allowed = {key: both for key, both in found.items() if key in allow}
     refused = {key: both for key, both in found.items() if key not in allow}
     if not after.ok or not before.ok:
-        return Compared("failed verdict", [], trials, refused, allowed, {})
+        return Compared("failed verdict", [], trials, refused, allowed, {}, {}, [])
     if refused:
-        return Compared("not comparable", [], trials, refused, allowed, {})
+        return Compared("not comparable", [], trials, refused, allowed, {}, {}, [])
     return judged(before, after, rules, allowed)
 
 
@@ -93,7 +97,9 @@ def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple
     old, new = metrics.of(before), metrics.of(after)
     changes = regression.judge(old, new, rules)
     seen = regression.visible(old, new, trials) if trials >= regression.MIN_TRIALS else {}
-    return Compared(regression.outcome(changes, trials), changes, trials, {}, allowed, seen)
+    undecided = regression.undecided(old, new, rules)
+    word = regression.outcome(changes, trials, undecided)
+    return Compared(word, changes, trials, {}, allowed, seen, regression.lacks(old, new), undecided)
 
 
 def alike(result: Result) -> dict[str, str]:

@@ -22,7 +22,7 @@ from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
 from bench.places.site import Site
-from bench.results import Environment, Kept, Trial, new_run_id
+from bench.results import Environment, ImpossibleCtimes, Kept, Trial, new_run_id
 from bench.spec import Spec
 from bench.trial import carry_out_trial
 
@@ -85,8 +85,10 @@ class Speed(Kept):
     appended_per_second: float | None
     """None when the verdict was not ok."""
     read_per_second: float | None
-    bytes_an_event: float
+    bytes_an_event: float | None
+    """None when no event was acknowledged."""
     wal_bytes_an_event: float | None
+    """None when no event was acknowledged, and where WAL may not be asked for."""
 
 
 class Tail(Kept):
@@ -96,8 +98,10 @@ class Tail(Kept):
     acknowledged: int
     faults: dict[str, int]
     """Events by what was wrong with them."""
-    end_to_end_p50_ms: float
-    end_to_end_p99_ms: float
+    end_to_end_p50_ms: float | None
+    """None when no event came, and when `impossible_ctimes` says why there are no delays."""
+    end_to_end_p99_ms: float | None
+    impossible_ctimes: ImpossibleCtimes | None = None
     longest_wait_seconds: float
 
 
@@ -207,9 +211,13 @@ def _speed(trial: Trial) -> Speed:
     return Speed(
         appended_per_second=append.events_per_second,
         read_per_second=read.events_per_second,
-        bytes_an_event=(trial.telemetry.table_bytes + trial.telemetry.index_bytes) / append.events,
-        wal_bytes_an_event=None if append.wal_bytes is None else append.wal_bytes / append.events,
+        bytes_an_event=_per_event(trial.telemetry.table_bytes + trial.telemetry.index_bytes, append.events),
+        wal_bytes_an_event=_per_event(append.wal_bytes, append.events),
     )
+
+
+def _per_event(amount: int | None, events: int) -> float | None:
+    return amount / events if amount is not None and events else None
 
 
 def _tail(trial: Trial) -> Tail:
@@ -219,8 +227,9 @@ def _tail(trial: Trial) -> Tail:
         ok=verdict.ok,
         acknowledged=verdict.expected_events,
         faults={kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)},
-        end_to_end_p50_ms=delay.p50 if delay else 0,
-        end_to_end_p99_ms=delay.p99 if delay else 0,
+        end_to_end_p50_ms=delay.p50 if delay else None,
+        end_to_end_p99_ms=delay.p99 if delay else None,
+        impossible_ctimes=read.impossible_ctimes,
         longest_wait_seconds=read.longest_wait_seconds,
     )
 

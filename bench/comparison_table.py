@@ -1,12 +1,15 @@
 """A comparison of logs in the words that people read: whole for a page, short for the first screen."""
 
 from collections.abc import Callable, Sequence
+from shlex import quote
 from statistics import median
 
 from tabulate import tabulate
 
+from bench import table
 from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
+from bench.display import wrong_ctimes
 from bench.logs import Promises, shipped
 
 RULE_OF_THREE = 3
@@ -96,7 +99,7 @@ def _number(own: Measured, control: Measured, value: Callable[[Speed], float | N
     if not own.speeds:
         return ""
     if len(values) < len(own.speeds):
-        return "FAILED"
+        return _instead(own)
     shown = f"{median(values):,.0f}"
     return shown if own.log == CONTROL else f"{shown} ({_ratio(own, control, value)})"
 
@@ -107,24 +110,30 @@ def _ratio(own: Measured, control: Measured, value: Callable[[Speed], float | No
     ratios = [mine / its for mine, its in pairs if mine and its]
     if not pairs:
         return ""
-    return _two_digits(median(ratios)) if len(ratios) == len(pairs) else "FAILED"
+    return _two_digits(median(ratios)) if len(ratios) == len(pairs) else _instead(own)
+
+
+def _instead(own: Measured) -> str:
+    """What is printed where a trial has no value."""
+    failed = any(speed.appended_per_second is None or speed.read_per_second is None for speed in own.speeds)
+    return "FAILED" if failed else "not known"
 
 
 def _delay(own: Measured, control: Measured) -> str:
+    """Medians of the delays, and the ratio to the control's where that has delays too."""
     if not own.tails:
         return ""
-    p50, p99 = (
-        median(value) for value in zip(*((t.end_to_end_p50_ms, t.end_to_end_p99_ms) for t in own.tails), strict=True)
-    )
-    shown = f"{p50:,.0f}, {p99:,.0f}"
-    if own.log == CONTROL:
+    p50s = [tail.end_to_end_p50_ms for tail in own.tails if tail.end_to_end_p50_ms is not None]
+    p99s = [tail.end_to_end_p99_ms for tail in own.tails if tail.end_to_end_p99_ms is not None]
+    if min(len(p50s), len(p99s)) < len(own.tails):
+        impossible = [tail.impossible_ctimes for tail in own.tails if tail.impossible_ctimes]
+        return f"none: {wrong_ctimes(impossible[0])}" if impossible else "none"
+    shown = f"{median(p50s):,.0f}, {median(p99s):,.0f}"
+    pairs = zip(p50s, (tail.end_to_end_p50_ms for tail in control.tails), strict=True)
+    ratios = [mine / its for mine, its in pairs if mine and its]
+    if own.log == CONTROL or len(ratios) < len(p50s):
         return shown
-    ratio = median(
-        mine.end_to_end_p50_ms / its.end_to_end_p50_ms
-        for mine, its in zip(own.tails, control.tails, strict=True)
-        if its.end_to_end_p50_ms
-    )
-    return f"{shown} ({_two_digits(ratio)})"
+    return f"{shown} ({_two_digits(median(ratios))})"
 
 
 def _two_digits(ratio: float) -> str:
@@ -175,7 +184,7 @@ def _notes(comparisons: Sequence[Comparison]) -> str:
 def _note(comparison: Comparison) -> str:
     where, load = comparison.environment, comparison.workload
     batches = ",".join(str(batch) for batch in load.insert_batch)
-    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {','.join(comparison.promises)} "
+    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(','.join(comparison.promises))} "
     command = (
         f"python -m bench compare-logs {names}--insert-batch {batches} --read-batch {load.read_batch} "
         f"--scale {load.scale} --rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
@@ -189,7 +198,8 @@ def _note(comparison: Comparison) -> str:
     )
     return (
         f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
-        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
+        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {settings}{f'; {needs}' if needs else ''}"
+        f"{table.control_group(where)}. "
         f"Run {comparison.run_id}."
     )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from textwrap import fill
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -17,7 +18,7 @@ from bench import stats, table
 from bench.checker import KINDS, Fault, Holder, Verdict
 from bench.phase import Update, Watch
 from bench.place import Choice
-from bench.results import Latency, Observed, Read, Result, Trial
+from bench.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
 
 SECONDS_A_LINE = 5.0
 NAME_WIDTH = 10
@@ -133,7 +134,7 @@ def summary(result: Result) -> str:
     for number, trial in enumerate(result.trials, 1):
         heading = [f"trial {number} of {len(result.trials)}"] if len(result.trials) > 1 else []
         nodes = ["", table.nodes(trial)] if trial.nodes else []
-        lines += ["", *heading, *_phases(trial), *nodes, "", verdict(trial)]
+        lines += ["", *heading, *_phases(trial, result.spec), *nodes, "", verdict(trial)]
     if len(result.trials) > 1:
         lines += ["", *_medians(result.trials)]
     return "\n".join(lines)
@@ -143,10 +144,14 @@ def _medians(trials: Sequence[Trial]) -> Iterator[str]:
     """What the trials come to together; nothing of trials that failed."""
     if not all(trial.verdict.ok for trial in trials):
         return
-    rates = {"append": [trial.append.events_per_second or 0 for trial in trials]}
+    rates = {"append": [trial.append.events_per_second for trial in trials]}
     for place, read in enumerate(trials[0].reads):
-        rates[_reading(read)] = [trial.reads[place].events_per_second or 0 for trial in trials]
-    for name, values in rates.items():
+        rates[_reading(read)] = [trial.reads[place].events_per_second for trial in trials]
+    for name, found in rates.items():
+        values = [rate for rate in found if rate is not None]
+        if len(values) < len(found):
+            yield f"{name:<{NAME_WIDTH}}  no median: {len(found) - len(values)} of {len(found)} trials have no rate"
+            continue
         middle = stats.median(values)
         yield (
             f"{name:<{NAME_WIDTH}}  {middle.value:>11,.0f} events/s, the median of {len(values)} trials; "
@@ -262,10 +267,8 @@ def _gaps(found: Verdict) -> Iterator[str]:
         yield fill(f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}.", LINE_WIDTH)
 
 
-def _phases(trial: Trial) -> Iterator[str]:
+def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:
     append, observed = trial.append, trial.telemetry.phases
-    stored_bytes = trial.telemetry.table_bytes + trial.telemetry.index_bytes
-    wal = "" if append.wal_bytes is None else f", {append.wal_bytes / append.events:.0f} of WAL"
     first = (
         "" if append.first_event_seconds is None else f"first batch appended after {append.first_event_seconds:.1f} s"
     )
@@ -273,18 +276,17 @@ def _phases(trial: Trial) -> Iterator[str]:
     yield _phase("start", trial.phase_seconds["start"], first)
     rate = _rate(append.events_per_second, trial.instead_of_append_rate)
     yield _phase("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
+    yield from _said_of_batches(append, spec)
     if tails:
-        yield from _readings(trial.reads)
+        yield from _readings(trial.reads, trial.instead_of_read_rate)
         yield from _costs("together", observed.get(f"append + read {trial.reads[0].read_batch}"), append.events)
     else:
         yield from _costs("", observed.get("append"), append.events)
-    yield _phase(
-        "settle", trial.phase_seconds["settle"], f"an event takes {stored_bytes / append.events:.0f} bytes on disk{wal}"
-    )
+    yield _phase("settle", trial.phase_seconds["settle"], _space(trial))
     if not tails:
         for size, reads in groupby(trial.reads, key=lambda read: read.read_batch):
             read = list(reads)
-            yield from _readings(read)
+            yield from _readings(read, trial.instead_of_read_rate)
             yield from _costs("", observed.get(f"read {size}"), sum(each.events for each in read))
     yield _phase("check", trial.phase_seconds["check"])
     bound = [_reading(read) for read in trial.reads if read.client_bound]
@@ -292,6 +294,33 @@ def _phases(trial: Trial) -> Iterator[str]:
         bound.insert(0, "append")
     if bound:
         yield f"* client-bound: a worker, and not Postgres, set the pace of {', '.join(bound)}"
+
+
+def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader must know of the batches to understand their latency and their costs."""
+    told = []
+    if not append.events:
+        told.append(table.NOTHING)
+    low, high = spec.get("transaction_ms", (0, 0))
+    if high:
+        told.append(f"batches were held open for {low:.15g}..{high:.15g} ms, which is in their latency")
+    if append.rolled_back:
+        told.append(
+            f"{append.rolled_back:,} events were rolled back; their batches are in no latency, and what they cost is "
+            "in CPU, WAL and disk per event"
+        )
+    if told:
+        yield _under("", "; ".join(told))
+
+
+def _space(trial: Trial) -> str:
+    """What an event takes; nothing when there is none."""
+    events, wal_bytes = trial.append.events, trial.append.wal_bytes
+    if not events:
+        return ""
+    stored_bytes = trial.telemetry.table_bytes + trial.telemetry.index_bytes
+    wal = "" if wal_bytes is None else f", {wal_bytes / events:.0f} of WAL"
+    return f"an event takes {stored_bytes / events:.0f} bytes on disk{wal}"
 
 
 def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:
@@ -321,15 +350,43 @@ def _under(name: str, words: str) -> str:
     return fill(words, LINE_WIDTH, initial_indent=f"  {name:<{INDENT - 2}}", subsequent_indent=" " * INDENT)
 
 
-def _readings(reads: Sequence[Read]) -> Iterator[str]:
+def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[str]:
     for read in reads:
-        rate = _rate(read.events_per_second)
+        rate = _rate(read.events_per_second, otherwise)
         yield _phase(_reading(read), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
-        if read.end_to_end_ms:
-            yield (
-                f"{'':<23}from ctime to delivery {_latency(read.end_to_end_ms)}; "
-                f"longest wait {read.longest_wait_seconds:.2f} s"
-            )
+        if read.redelivered:
+            yield _under("", f"{read.redelivered:,} deliveries more, of events delivered before: not in the rate")
+        if read.mode == "tail":
+            yield _under("", f"{_delay(read)}; longest wait {read.longest_wait_seconds:.2f} s")
+
+
+def _delay(read: Read) -> str:
+    """The delay from ctime to delivery, or why there is no such figure."""
+    if read.end_to_end_ms:
+        return f"from ctime to delivery {_latency(read.end_to_end_ms)}"
+    if read.impossible_ctimes:
+        return f"no delay can be given: {wrong_ctimes(read.impossible_ctimes)}"
+    return "no delay can be given: no event came"
+
+
+def wrong_ctimes(met: ImpossibleCtimes) -> str:
+    """What is wrong with ctimes that cannot be when an event was logged."""
+    told = []
+    if met.infinite:
+        told.append(f"ctimes are infinite ({met.infinite:,} events)")
+    if met.ahead:
+        told.append(f"ctimes are up to {_span(met.ahead_seconds)} ahead of the database's clock ({met.ahead:,} events)")
+    if met.old:
+        told.append(f"ctimes lie up to {_span(met.old_seconds)} before the append phase ({met.old:,} events)")
+    return ", ".join(told)
+
+
+def _span(seconds: float) -> str:
+    """A time span in the largest unit of which there is at least one; what is measured in zones stays in hours."""
+    for unit, length, least in (("days", 86_400, 172_800), ("h", 3600, 3600), ("min", 60, 60), ("s", 1, 1)):
+        if seconds >= least:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds * 1e3:.3g} ms"
 
 
 def _reading(read: Read) -> str:
@@ -343,11 +400,13 @@ def _phase(name: str, seconds: float, more: str = "") -> str:
     return f"{name:<{NAME_WIDTH}} {seconds:>8.1f} s  {more}".rstrip()
 
 
-def _latency(latency: Latency) -> str:
+def _latency(latency: Latency | None) -> str:
+    if latency is None:
+        return "p50, p99, max: none"
     return f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms, max {latency.max:.1f} ms"
 
 
-def _rate(events_per_second: float | None, otherwise: str = "FAILED") -> str:
+def _rate(events_per_second: float | None, otherwise: str) -> str:
     return f"{otherwise:>18}" if events_per_second is None else f"{events_per_second:>9,.0f} events/s"
 
 

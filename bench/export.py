@@ -89,8 +89,10 @@ def go(result: Result) -> str:
 
 
 def csv(result: Result) -> str:
-    """A row a read, the seed's columns and ours, with plain numbers; what failed has no rate."""
-    rows = table.rows([result]).map(lambda value: "" if value == "FAILED" else value.rstrip("*"))
+    """A row per read, the seed's columns and ours, with plain numbers; what has no rate has an empty cell."""
+    words = {trial.instead_of_read_rate for trial in result.trials}
+    words |= {trial.instead_of_append_rate for trial in result.trials}
+    rows = table.rows([result]).map(lambda value: "" if value in words else value.rstrip("*"))
     rows["verdict"] = ["ok" if trial.verdict.ok else "FAILED" for trial in result.trials for _ in trial.reads]
     return str(rows.to_csv(index=False))
 

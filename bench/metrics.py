@@ -1,7 +1,7 @@
-"""What a result comes to, as named numbers with one value a trial. Pure; knows nothing of how they are shown."""
+"""What a result comes to, as named numbers with one value per trial. Pure; knows nothing of how they are shown."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from bench.results import Latency, Result
@@ -14,7 +14,7 @@ class Metric(NamedTuple):
     """Like append, read_1000 or read_1000_p99_ms."""
     unit: Literal["events/s", "ms"]
     values: list[float]
-    """One a trial."""
+    """One per trial."""
 
     @property
     def bigger_is_better(self) -> bool:
@@ -23,18 +23,16 @@ class Metric(NamedTuple):
 
 
 def of(result: Result) -> list[Metric]:
-    """The metrics of a result; none when a verdict failed, because such a result publishes no speed, and none of an
-    append that lost a node.
+    """The metrics of a result. There are none when a verdict failed, because such a result publishes no speed, none of
+    an append that lost a node, and none that a trial has no value of: no value is not zero.
     """
     if not result.ok:
         return []
     appends = [trial.append for trial in result.trials]
-    found = []
+    found: list[Metric] = []
     if not any(trial.losses for trial in result.trials):
-        found += [
-            Metric("append", "events/s", [append.events_per_second or 0 for append in appends]),
-            *_latencies("append", [append.latency_ms for append in appends]),
-        ]
+        found += _rates("append", [append.events_per_second for append in appends])
+        found += _latencies("append", [append.latency_ms for append in appends])
     sizes = Counter(read.read_batch for read in result.trials[0].reads)
     seen: Counter[int] = Counter()
     for place, read in enumerate(result.trials[0].reads):
@@ -42,14 +40,20 @@ def of(result: Result) -> list[Metric]:
         several = f"_{seen[read.read_batch]}" if sizes[read.read_batch] > 1 else ""
         name = f"read_{read.read_batch}{several}"
         reads = [trial.reads[place] for trial in result.trials]
-        found.append(Metric(name, "events/s", [each.events_per_second or 0 for each in reads]))
+        found += _rates(name, [each.events_per_second for each in reads])
         found += _latencies(name, [each.latency_ms for each in reads])
-        delays = [each.end_to_end_ms for each in reads if each.end_to_end_ms]
-        if len(delays) == len(reads):
-            found += _latencies(f"{name}_delay", delays)
+        found += _latencies(f"{name}_delay", [each.end_to_end_ms for each in reads])
     return found
 
 
-def _latencies(name: str, latencies: list[Latency]) -> Iterator[Metric]:
-    yield Metric(f"{name}_p50_ms", "ms", [latency.p50 for latency in latencies])
-    yield Metric(f"{name}_p99_ms", "ms", [latency.p99 for latency in latencies])
+def _rates(name: str, rates: Sequence[float | None]) -> Iterator[Metric]:
+    known = [rate for rate in rates if rate is not None]
+    if len(known) == len(rates):
+        yield Metric(name, "events/s", known)
+
+
+def _latencies(name: str, latencies: Sequence[Latency | None]) -> Iterator[Metric]:
+    known = [latency for latency in latencies if latency is not None]
+    if len(known) == len(latencies):
+        yield Metric(f"{name}_p50_ms", "ms", [latency.p50 for latency in known])
+        yield Metric(f"{name}_p99_ms", "ms", [latency.p99 for latency in known])

@@ -156,6 +156,20 @@ class Anomaly(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     examples: list[Example]
 
 
+class ImpossibleCtimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Events of a tailing reader whose ctime cannot be when they were logged, so that it gives no delay."""
+
+    infinite: int = 0
+    ahead: int = 0
+    """Their ctime was still to come on the database's clock when they were delivered."""
+    ahead_seconds: float = 0
+    """The most that it was ahead."""
+    old: int = 0
+    """Their ctime was over before the reader stood at the gate, so before anybody appended."""
+    old_seconds: float = 0
+    """The most that it was over by then."""
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="report"):
     """The last record of a worker that did all of its job. A stream that ends without one proves nothing."""
 
@@ -168,9 +182,9 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     cpu_seconds: float
     """User and system time of this worker between the same two moments as `seconds`."""
     latency: str
-    """An encoded HdrHistogram of microseconds a call."""
-    first_call_seconds: float = 0
-    """Until the first call was answered."""
+    """An encoded HdrHistogram of microseconds per call. Of a producer's calls only those count that were committed."""
+    first_call_seconds: float | None = None
+    """Until the first call that counts was answered; None when none was."""
     memory_bytes: int = 0
     """The most that this worker had resident."""
     max_etag_gap: int | None = None
@@ -183,6 +197,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Consumers: the highest etag that was delivered; None when nothing was."""
     delay: str | None = None
     """Tailing: an encoded HdrHistogram of microseconds from an event's ctime to its delivery."""
+    impossible_ctimes: ImpossibleCtimes | None = None
+    """Tailing: ctimes of which there is no delay; None when each gave one. With any, `delay` means nothing."""
     longest_wait_seconds: float | None = None
     """Consumers: the longest time without a page with events in it, while tailing or after an empty page."""
     stopped: str | None = None

@@ -4,7 +4,7 @@ A regression must be both significant and beyond a threshold; no worse means tha
 Whatever lies between is inconclusive. That is a test of non-inferiority (Piaggio et al., JAMA 308, 2012).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +17,9 @@ MIN_TRIALS = 6
 
 Word = Literal["no worse", "regressed", "inconclusive"]
 
+Lack = Literal["before", "after", "ratio"]
+"""Why a metric cannot be compared: a side has no value of it, or a value is 0, to which nothing has a ratio."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -25,7 +28,7 @@ class Rules:
     threshold: float = 0.05
     """A slowdown of this share is worth an alarm."""
     per_metric: Mapping[str, float] = field(default_factory=dict)
-    """The same for some metrics by name."""
+    """Thresholds of single metrics by name."""
 
     def of(self, metric: str) -> float:
         """The threshold of a metric."""
@@ -88,10 +91,30 @@ def judge(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> li
 
 
 def pairs(before: Sequence[Metric], after: Sequence[Metric]) -> list[tuple[Metric, Metric]]:
-    """The metrics that both sides have; those that are too quick to be measured at all are left out."""
+    """The metrics that can be compared: both sides have them, and no value is 0."""
     names = {metric.name: metric for metric in after}
-    both = [(old, names[old.name]) for old in before if old.name in names]
-    return [(old, new) for old, new in both if min(*old.values, *new.values) > 0]
+    lacking = lacks(before, after)
+    return [(old, names[old.name]) for old in before if old.name not in lacking]
+
+
+def lacks(before: Sequence[Metric], after: Sequence[Metric]) -> dict[str, Lack]:
+    """The metrics that cannot be compared, by name, with the side that has none or the lack of a ratio."""
+    old, new = ({metric.name: metric for metric in side} for side in (before, after))
+    found: dict[str, Lack] = {}
+    for name in {**old, **new}:
+        if name not in old:
+            found[name] = "before"
+        elif name not in new:
+            found[name] = "after"
+        elif min(*old[name].values, *new[name].values) <= 0:
+            found[name] = "ratio"
+    return found
+
+
+def undecided(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> list[str]:
+    """The metrics that decide, were measured before, and cannot be compared."""
+    lacking = lacks(before, after)
+    return [metric.name for metric in before if metric.name in lacking and rules.decides(metric)]
 
 
 def speed(before: Metric, after: Metric) -> Estimate:
@@ -101,14 +124,16 @@ def speed(before: Metric, after: Metric) -> Estimate:
     return stats.ratio(before.values, after.values)
 
 
-def outcome(changes: Sequence[Change], trials: int) -> Word:
-    """The word for all of it; `trials` is the number on the smaller side."""
+def outcome(changes: Sequence[Change], trials: int, undecided: Iterable[str] = ()) -> Word:
+    """The word for all of it; `trials` is the number on the smaller side, and `undecided` names the metrics that
+    decide and cannot be compared. Without a metric that decides, nothing is no worse.
+    """
     if trials < MIN_TRIALS:
         return "inconclusive"
-    words = [(change.word, change.decides) for change in changes]
-    if any(word == "regressed" for word, _ in words):
+    if any(change.word == "regressed" for change in changes):
         return "regressed"
-    if not words or any(word == "unclear" and decides for word, decides in words):
+    deciding = [change.word for change in changes if change.decides]
+    if not deciding or "unclear" in deciding or any(undecided):
         return "inconclusive"
     return "no worse"
 
@@ -125,7 +150,9 @@ def is_precise(a: Sequence[Metric], b: Sequence[Metric], rules: Rules, precision
 
 
 def visible(before: Sequence[Metric], after: Sequence[Metric], trials: int) -> dict[str, float]:
-    """The smallest slowdown of each metric that so many trials a side would see here, as a share."""
+    """The smallest slowdown of each metric that this number of trials per side would see here, as a share; 1 when they
+    would see none of those that are tried.
+    """
     both = pairs(before, after)
     return {
         old.name: stats.smallest_visible_slowdown(old.values, new.values, trials, tests=len(both)) for old, new in both

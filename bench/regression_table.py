@@ -1,19 +1,20 @@
 """Comparisons in the words that people read: metric by metric, and what it comes to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tabulate import tabulate
 
-from bench import metrics, regression
+from bench import metrics, regression, stats
 from bench.ab import Ab
 from bench.calibration import Calibration
 from bench.compare import Compared
-from bench.regression import Change, Rules
+from bench.regression import Change, Lack, Rules
 from bench.results import Result
 
 BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
 """What a comment on a pull request is found by, to be replaced by the next one."""
 TERMINAL, MARKDOWN = "simple", "github"
+_LARGEST = f"{stats.LARGEST_SLOWDOWN:.0%}"
 
 
 def comparison(found: Compared, before: Result, after: Result, form: str = TERMINAL) -> str:
@@ -24,10 +25,23 @@ def comparison(found: Compared, before: Result, after: Result, form: str = TERMI
         parts.append(_differences(found.differences, "not alike, and must be", form))
     if found.allowed:
         parts.append(_differences(found.allowed, "not alike, and allowed", form))
-    if found.changes:
-        parts.append(_changes(found.changes, found.visible, ("before", "after"), form))
+    parts += _metrics(found, ("before", "after"), form)
     parts.append(f"{_strong(found.word, form)}: {_because(found, before, after)}")
     return "\n\n".join(parts)
+
+
+def _metrics(found: Compared, names: tuple[str, str], form: str) -> Iterator[str]:
+    """What became of each metric, and which ones cannot be compared."""
+    if found.changes:
+        yield _changes(found.changes, found.visible, names, form)
+    sides: dict[Lack, str] = {"before": f"{names[0]} has no", "after": f"{names[1]} has no", "ratio": "0 has no ratio:"}
+    lines = [
+        f"not compared, {words} {', '.join(name for name, lack in found.lacks.items() if lack == which)}"
+        for which, words in sides.items()
+        if which in found.lacks.values()
+    ]
+    if lines:
+        yield "\n".join(lines)
 
 
 def commented(text: str) -> str:
@@ -42,8 +56,8 @@ def sides(found: Compared, form: str = TERMINAL) -> str:
             _differences(found.allowed, "a and b differ in", form, ("a", "b"))
             if found.allowed
             else "a and b are alike",
-            _changes(found.changes, found.visible, ("a", "b"), form),
-            f"{_strong(found.word, form)}: {_sentence(found.word, found.changes, found.visible, found.trials)}",
+            *_metrics(found, ("a", "b"), form),
+            f"{_strong(found.word, form)}: {_sentence(found)}",
         ]
     )
 
@@ -53,7 +67,8 @@ def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
     both = [(a, b) for a, b in regression.pairs(metrics.of(ab.a), metrics.of(ab.b)) if rules.decides(a)]
     speeds = {a.name: regression.speed(a, b) for a, b in both}
     known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
-    return f"{ab.trials} of at most {max_trials} trials a side; b over a: {known or 'nothing'}"
+    compared = f"b over a: {known}" if known else "there is no rate that both have, so nothing to compare"
+    return f"{ab.trials} of at most {max_trials} trials per side; {compared}"
 
 
 def calibration(ab: Ab, found: Calibration) -> str:
@@ -70,7 +85,7 @@ def calibration(ab: Ab, found: Calibration) -> str:
     ]
     names = [name for name in next(iter(found.visible.values())) if not name.endswith("_ms")]
     visible = [
-        {"trials a side": trials, **{f"{name} slower by": _percent(seen[name]) for name in names}}
+        {"trials a side": trials, **{f"{name} slower by": _visible(seen[name]) for name in names}}
         for trials, seen in found.visible.items()
     ]
     where = ab.a.environment
@@ -100,7 +115,7 @@ def _changes(changes: Sequence[Change], visible: Mapping[str, float], names: tup
             "p": f"{change.p_value:.3f}" if change.p_value >= 0.001 else "< 0.001",
             "effect": f"{change.effect:+.2f}",
             "threshold": _percent(change.threshold),
-            "sees from": _percent(visible[change.metric]) if change.metric in visible else "",
+            "sees from": _visible(visible[change.metric]) if change.metric in visible else "",
             "": change.word if change.decides or change.word != "unclear" else "(unclear)",
         }
         for change in changes
@@ -129,27 +144,54 @@ def _because(found: Compared, before: Result, after: Result) -> str:
     if found.word == "not comparable":
         keys = " ".join(f"--allow {key}" for key in found.differences)
         return f"measure both alike, or say that it does not matter: {keys}"
-    return _sentence(found.word, found.changes, found.visible, found.trials)
+    return _sentence(found)
 
 
-def _sentence(word: str, changes: Sequence[Change], visible: Mapping[str, float], trials: int) -> str:
-    if trials < regression.MIN_TRIALS:
-        return f"{trials} trials a side are too few to tell, give --trials {regression.MIN_TRIALS} or more"
-    seen = [visible[change.metric] for change in changes if change.decides and change.metric in visible]
-    sees = f"with {trials} trials this machine sees changes of {_percent(max(seen, default=1))} and more"
-    if word == "regressed":
+def _sentence(found: Compared) -> str:
+    changes = found.changes
+    if found.trials < regression.MIN_TRIALS:
+        return f"{found.trials} trials per side are too few, give --trials {regression.MIN_TRIALS} or more"
+    sees = _sees(found)
+    if found.word == "regressed":
         worse = [change for change in changes if change.word == "regressed"]
         said = ", ".join(
             f"{change.metric} {_percent(1 - change.speed.value)} slower (threshold {_percent(change.threshold)})"
             for change in worse
         )
-        return f"{said}; {sees}"
-    if word == "inconclusive":
-        unclear = [change.metric for change in changes if change.decides and change.word == "unclear"]
-        return f"too noisy or too few trials to tell for {', '.join(unclear)}; {sees}"
+        return f"{said}{sees}"
+    if found.word == "inconclusive":
+        return f"{_why_inconclusive(found)}{sees}"
     faster = [change.metric for change in changes if change.word == "faster"]
     said = f"{', '.join(faster)} faster; " if faster else ""
-    return f"{said}no rate is slower by its threshold or more, at 95 % confidence; {sees}"
+    return f"{said}no rate is slower by its threshold or more, at 95 % confidence{sees}"
+
+
+def _why_inconclusive(found: Compared) -> str:
+    deciding = [change for change in found.changes if change.decides]
+    if not deciding:
+        return "there is nothing to compare: there is no rate that both sides have"
+    reasons = []
+    if found.undecided:
+        reasons.append(f"there is nothing to compare {', '.join(found.undecided)} with")
+    unclear = [change.metric for change in deciding if change.word == "unclear"]
+    if unclear:
+        reasons.append(f"too noisy or too few trials to decide on {', '.join(unclear)}")
+    return "; ".join(reasons)
+
+
+def _sees(found: Compared) -> str:
+    """Behind a semicolon, the slowdowns that this machine would see in what decides; nothing when that is not known."""
+    seen = {
+        change.metric: found.visible[change.metric]
+        for change in found.changes
+        if change.decides and change.metric in found.visible
+    }
+    if not seen:
+        return ""
+    blind = [metric for metric, share in seen.items() if share >= 1]
+    if blind:
+        return f"; with {found.trials} trials this machine sees no slowdown up to {_LARGEST} of {', '.join(blind)}"
+    return f"; with {found.trials} trials this machine sees changes of {_percent(max(seen.values()))} and more"
 
 
 def _who(result: Result) -> str:
@@ -172,4 +214,9 @@ def _value(value: float, unit: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return "nothing" if share >= 1 else f"{share * 100:.3g} %"
+    return f"{share * 100:.3g} %"
+
+
+def _visible(share: float) -> str:
+    """The smallest slowdown that is seen."""
+    return f"over {_LARGEST}" if share >= 1 else _percent(share)

@@ -7,13 +7,13 @@ import json
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from hdrh.histogram import HdrHistogram
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.checker import Verdict
 from bench.errors import BadInputError, OutsideError
+from bench.worker import histogram
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -21,13 +21,15 @@ SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
 
 
 class Kept(BaseModel):
-    """A part of what is kept: nothing in it changes, and nothing unknown is read."""
+    """A part of what is kept: nothing in it changes, nothing unknown is read, and no number is NaN or infinite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, ser_json_inf_nan="strings"
+    )
 
 
 class Latency(Kept):
-    """Milliseconds a call, right to 1 %, from a histogram of every call."""
+    """Milliseconds per call, right to 1 %, from a histogram of every call."""
 
     p50: float
     p90: float
@@ -36,11 +38,16 @@ class Latency(Kept):
     max: float
 
     @classmethod
-    def of(cls, encoded_histograms: list[str]) -> Self:
-        """Merge the histograms that workers reported. Histograms add up; percentiles do not."""
-        merged = HdrHistogram(1, 3_600_000_000, 2)
+    def of(cls, encoded_histograms: list[str]) -> Self | None:
+        """Merge the histograms that workers reported. Histograms add up; percentiles do not.
+
+        None when there is no value in them: nothing has no percentiles.
+        """
+        merged = histogram()
         for encoded in encoded_histograms:
             merged.decode_and_add(encoded)
+        if not merged.get_total_count():
+            return None
         p50, p90, p99, p99_9 = (merged.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9))
         return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=merged.get_max_value() / 1000)
 
@@ -66,11 +73,15 @@ class Append(Kept):
     """The append phase: from the first producer's start to the last one's end, on the database's clock."""
 
     events: int
+    """Those that were acknowledged."""
+    rolled_back: int = 0
+    """Events of batches that were rolled back, in no rate and no latency; what they cost is in all costs."""
     seconds: float
     events_per_second: float | None
-    """None when the verdict is not ok: such a trial publishes no throughput."""
-    latency_ms: Latency
-    """A batch, from sending it to its commit."""
+    """None when the verdict is not ok, such a trial publishes no throughput, and when no event was acknowledged."""
+    latency_ms: Latency | None
+    """A batch that was committed, from sending it to its commit; the time that it was held open for is in it. None when
+    none was committed."""
     client_bound: bool
     """A producer's own CPU set the pace, and not Postgres."""
     first_event_seconds: float | None = None
@@ -78,6 +89,20 @@ class Append(Kept):
     wal_bytes: int | None
     """WAL that the server wrote meanwhile; None where it may not be asked."""
     producers: list[Producer]
+
+
+class ImpossibleCtimes(Kept):
+    """Events whose ctime cannot be when they were logged: with one of them there is no delay from ctime to delivery."""
+
+    infinite: int = 0
+    ahead: int = 0
+    """Their ctime was still to come on the database's clock when they were delivered."""
+    ahead_seconds: float = 0
+    """The most that it was ahead."""
+    old: int = 0
+    """Their ctime was over before anybody appended."""
+    old_seconds: float = 0
+    """The most that it was over by when the reader was ready, before the append phase."""
 
 
 class Read(Kept):
@@ -89,18 +114,25 @@ class Read(Kept):
     """After the producers, or while they append; the seconds then end with the last event."""
     members: int = 1
     events: int
+    """Those that were delivered, each counted once."""
+    redelivered: int = 0
+    """Deliveries of events that had been delivered before: in no rate."""
     seconds: float
     events_per_second: float | None
-    """None when the verdict is not ok."""
+    """None when the verdict is not ok, and when no event was delivered."""
     checksum: int
     """The sum of the values that were delivered."""
     max_etag_gap: int
     repeated_ctimes: int
     """Events with the same ctime as the one before."""
-    latency_ms: Latency
-    """A page, from asking for it to having it. It is asked for before the page before is looked at."""
+    latency_ms: Latency | None
+    """A page, from asking for it to having it. It is asked for before the page before is looked at. None when no page
+    came."""
     end_to_end_ms: Latency | None = None
-    """Tailing: from an event's ctime to its delivery, on the database's clock; of at most 16 to 31 events a page."""
+    """Tailing: from an event's ctime to its delivery, on the database's clock; of at most 16 to 31 events per page.
+    None when no event came, and when `impossible_ctimes` says why there are no delays."""
+    impossible_ctimes: ImpossibleCtimes | None = None
+    """Tailing: ctimes that cannot be when an event was logged; None when all can."""
     longest_wait_seconds: float = 0
     """Tailing: the longest time without a page with events in it. A stall is a cost, not a loss."""
     cpu_seconds: float
@@ -124,7 +156,7 @@ class Node(Kept):
     appended_per_second: float | None = None
     """Over the whole append phase; None when nothing was appended here or the verdict is not ok."""
     read: int = 0
-    """Events."""
+    """Events, each counted once per reader; a group is one."""
     read_per_second: float | None = None
     """Over the time of its own readers."""
     cpu_seconds: float
@@ -211,8 +243,18 @@ class Trial(Kept):
 
     @property
     def instead_of_append_rate(self) -> str:
-        """What is told where the append has no rate."""
-        return "node lost" if self.losses and self.verdict.ok else "FAILED"
+        """What is printed where the append has no rate."""
+        return "node lost" if self.losses and self.verdict.ok else self.instead_of_read_rate
+
+    @property
+    def instead_of_read_rate(self) -> str:
+        """What is printed where a read has no rate."""
+        return "none" if self.measured_nothing else "FAILED"
+
+    @property
+    def measured_nothing(self) -> bool:
+        """Whether nothing was wrong because no event was acknowledged."""
+        return self.verdict.ok and not self.append.events
 
 
 class Environment(Kept):
@@ -253,7 +295,7 @@ class Result(Kept):
     log_sha256: str = ""
     """Of the log's schema.sql."""
     environment: Environment
-    trials: list[Trial]
+    trials: Annotated[list[Trial], Field(min_length=1)]
 
     @property
     def ok(self) -> bool:
@@ -313,7 +355,16 @@ def load(path: Path) -> Result:
     except OSError as error:
         raise BadInputError(f"{file}: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file} is no result of the schema {SCHEMA_NAME}") from error
+        raise BadInputError(f"{file} is no result of the schema {SCHEMA_NAME}{_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError | UnicodeDecodeError) -> str:
+    """What is wrong first in a file, behind a colon; nothing of a file that is no text."""
+    if isinstance(error, UnicodeDecodeError):
+        return ""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    return f": {where}{': ' if where else ''}{problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def load_all(folder: Path) -> list[Result]:

@@ -25,6 +25,8 @@ LARGEST_BATCH_BYTES = 256 * 1024 * 1024
 
 M = TypeVar("M", bound=BaseModel)
 
+DEFAULT_LOOPS = 100
+"""Append transactions per producer, when neither `insert_loops` nor `limit` is given."""
 MAX_LIMIT = 10**12
 MAX_SCALE = 1000
 
@@ -227,7 +229,7 @@ class Spec(BaseModel):
     @property
     def events_per_producer(self) -> int:
         """The limit: seq and value go from 0 to this minus 1."""
-        return self.limit if self.limit is not None else self.insert_batch * (self.insert_loops or 100)
+        return self.limit if self.limit is not None else self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
 
     @property
     def warm_ups(self) -> int:

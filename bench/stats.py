@@ -18,7 +18,8 @@ CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
 POWER = 0.9
 _SIMULATIONS = 400
-_LARGEST_SLOWDOWN = 0.9
+LARGEST_SLOWDOWN = 0.9
+"""The largest slowdown of which it is tried whether it would be seen."""
 
 
 class Estimate(NamedTuple):
@@ -74,7 +75,9 @@ def holm(p_values: Sample) -> list[float]:
 
 
 def smallest_visible_slowdown(values: Sample, base: Sample, trials: int, tests: int, seed: int = 0) -> float:
-    """The least slowdown, as a share, that so many trials a side show as significant nine times in ten.
+    """The least slowdown, as a share, that this number of trials per side shows as significant nine times in ten.
+
+    It is 1 when not even `LARGEST_SLOWDOWN` is shown.
 
     What the samples deviate by from their own medians is resampled, and one side made slower. `tests` is how many are
     corrected for, at worst.
@@ -90,7 +93,7 @@ def smallest_visible_slowdown(values: Sample, base: Sample, trials: int, tests: 
         p_values = mannwhitneyu(after * (1 - slowdown), before, axis=1).pvalue
         return float(np.mean(p_values <= ALPHA / tests))
 
-    low, high = 0.0, _LARGEST_SLOWDOWN
+    low, high = 0.0, LARGEST_SLOWDOWN
     if power(high) < POWER:
         return 1.0
     while high - low > 0.005:

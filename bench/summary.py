@@ -10,7 +10,18 @@ from bench.checker import Delivered, Holder
 from bench.phase import Lost, Phase, Work
 from bench.ranges import events_in, normal
 from bench.records import Report
-from bench.results import Append, Latency, Node, NodeLoss, Observed, Producer, Read, Sample, Wait
+from bench.results import (
+    Append,
+    ImpossibleCtimes,
+    Latency,
+    Node,
+    NodeLoss,
+    Observed,
+    Producer,
+    Read,
+    Sample,
+    Wait,
+)
 from bench.telemetry import WORKER, Observation
 
 CLIENT_BOUND_SHARE = 0.9
@@ -22,13 +33,17 @@ def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) ->
     reports = [work.report for work in phase.works]
     events = sum(report.events for report in reports)
     seconds = seconds_of(phase.works)
+    answered = [report.first_call_seconds for report in reports if report.first_call_seconds is not None]
+    ended: list[Work | Lost] = [*phase.works, *phase.lost]
+    aborted = [part for each in ended for part in each.ranges.get("aborted", [])]
     return Append(
         events=events,
+        rolled_back=events_in(normal(aborted)),
         seconds=seconds,
-        events_per_second=events / seconds if ok and not phase.lost else None,
+        events_per_second=_rate(events, seconds, ok=ok and not phase.lost),
         latency_ms=Latency.of([report.latency for report in reports]),
         client_bound=any(_client_bound(report) for report in reports),
-        first_event_seconds=phase.opened_at - began_at + min(report.first_call_seconds for report in reports),
+        first_event_seconds=phase.opened_at - began_at + min(answered) if answered else None,
         wal_bytes=wal_bytes,
         producers=[
             Producer(
@@ -56,6 +71,11 @@ class Reader:
     holders: Sequence[Holder] | None = None
     """As in `Phase`."""
 
+    def events(self, node: str | None = None) -> int:
+        """Events that it was given, each counted once; of its members on a node, if that is named."""
+        works = [work for work in self.works if node in {None, work.node}]
+        return events_in(normal([part for work in works for part in work.ranges.get("delivered", [])]))
+
     def delivered(self) -> Delivered:
         """What it was given."""
         return Delivered.together(
@@ -80,22 +100,25 @@ class Reader:
 def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
     """One reading of the whole log."""
     reports = [work.report for work in reader.works]
-    events = sum(report.events for report in reports)
+    events = reader.events()
     seconds = seconds_of(reader.works)
-    delays = [report.delay for report in reports if report.delay]
+    impossible = _impossible(reports)
+    delays = [report.delay for report in reports if report.delay and not impossible]
     return Read(
         reader=reader.name,
         read_batch=reader.read_batch,
         mode=mode,
         members=len(reports),
         events=events,
+        redelivered=_redelivered(reader.delivered()),
         seconds=seconds,
-        events_per_second=events / seconds if ok and seconds else None,
+        events_per_second=_rate(events, seconds, ok=ok),
         checksum=sum(report.checksum for report in reports),
         max_etag_gap=max(report.max_etag_gap or 0 for report in reports),
         repeated_ctimes=sum(report.repeated_ctimes or 0 for report in reports),
         latency_ms=Latency.of([report.latency for report in reports]),
-        end_to_end_ms=Latency.of(delays) if delays else None,
+        end_to_end_ms=Latency.of(delays),
+        impossible_ctimes=impossible,
         longest_wait_seconds=max((report.longest_wait_seconds or 0 for report in reports), default=0),
         cpu_seconds=sum(report.cpu_seconds for report in reports),
         memory_bytes=max(report.memory_bytes for report in reports),
@@ -105,7 +128,30 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
     )
 
 
-def nodes(phases: dict[str, Phase], *, ok: bool) -> list[Node]:
+def _impossible(reports: Sequence[Report]) -> ImpossibleCtimes | None:
+    """The ctimes of which there is no delay, of all members together."""
+    met = [report.impossible_ctimes for report in reports if report.impossible_ctimes]
+    if not met:
+        return None
+    return ImpossibleCtimes(
+        infinite=sum(each.infinite for each in met),
+        ahead=sum(each.ahead for each in met),
+        ahead_seconds=max(each.ahead_seconds for each in met),
+        old=sum(each.old for each in met),
+        old_seconds=max(each.old_seconds for each in met),
+    )
+
+
+def _redelivered(read: Delivered) -> int:
+    return sum(anomaly.count for anomaly in read.anomalies if anomaly.kind == "duplicated")
+
+
+def _rate(events: int, seconds: float, *, ok: bool) -> float | None:
+    """Events per second; None of what was not ok, and of nothing."""
+    return events / seconds if ok and events and seconds > 0 else None
+
+
+def nodes(phases: dict[str, Phase], readers: Sequence[Reader], *, ok: bool) -> list[Node]:
     """What each node did, for workers that ran on nodes."""
     by_node: dict[str, dict[str, list[Work]]] = {}
     for name, phase in phases.items():
@@ -113,25 +159,25 @@ def nodes(phases: dict[str, Phase], *, ok: bool) -> list[Node]:
             if work.node:
                 by_node.setdefault(work.node, {}).setdefault(name, []).append(work)
     seconds = {name: seconds_of(phase.works) for name, phase in phases.items()}
-    return [_node(node, by_node[node], seconds, ok=ok) for node in sorted(by_node)]
+    read = {node: sum(reader.events(node) for reader in readers) for node in by_node}
+    return [_node(node, by_node[node], read[node], seconds, ok=ok) for node in sorted(by_node)]
 
 
-def _node(node: str, works: dict[str, list[Work]], seconds: dict[str, float], *, ok: bool) -> Node:
+def _node(node: str, works: dict[str, list[Work]], read_events: int, seconds: dict[str, float], *, ok: bool) -> Node:
     appending = works.get("append", [])
     reading = {name: here for name, here in works.items() if name != "append"}
     every = [work for here in works.values() for work in here]
     nearest = min((work.ready for work in every), key=lambda ready: ready.round_trip_ms)
     appended = sum(work.report.events for work in appending)
-    read_events = sum(work.report.events for here in reading.values() for work in here)
     read_seconds = sum(seconds[name] for name in reading)
     return Node(
         node=node,
         producers=len(appending),
         consumers=len(every) - len(appending),
         appended=appended,
-        appended_per_second=appended / seconds["append"] if ok and appending else None,
+        appended_per_second=_rate(appended, seconds["append"], ok=ok) if appending else None,
         read=read_events,
-        read_per_second=read_events / read_seconds if ok and read_seconds else None,
+        read_per_second=_rate(read_events, read_seconds, ok=ok),
         cpu_seconds=sum(work.report.cpu_seconds for work in every),
         clock_offset_ms=nearest.clock_offset_ms,
         round_trip_ms=nearest.round_trip_ms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -10,21 +11,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
 
+from bench.places.dsn import without_password
 from bench.results import Append, Environment, Read, Result, Trial
-from bench.spec import Spec
+from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
+NOTHING = "no event was acknowledged: nothing was measured"
 WORDS = {"place", "log", "append", "mode", "verdict", "node", "bounded by"}
 
 
 def rows(results: Sequence[Result]) -> pd.DataFrame:
-    """One row a read: the seed's seven columns, then ours.
+    """One row per read: the seed's seven columns, then ours.
 
-    `lapsed_time` is in milliseconds and Throughput in events/s, both of the read. A trial whose verdict is not ok says
-    FAILED where its throughput would be.
+    `lapsed_time` is in milliseconds and Throughput in events/s, both of the read; an event that was delivered again is
+    not in it. A trial whose verdict is not ok has FAILED where its throughput would be.
     """
     import pandas as pd  # noqa: PLC0415 - a third of a second that every command would wait for
 
@@ -34,8 +37,9 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def terminal(result: Result) -> str:
-    """The seed's columns and the verdict of one run, narrow enough for a terminal; the lines under it tell the rest."""
-    return _markdown(rows([result])[[*SEED, "verdict"]].to_dict(orient="records"))
+    """The seed's columns and the verdict of one run, narrow enough for a terminal, and whether it measured nothing."""
+    table = _markdown(rows([result])[[*SEED, "verdict"]].to_dict(orient="records"))
+    return f"{table}\n\n{NOTHING}" if _measured_nothing(result) else table
 
 
 def published(results: Sequence[Result]) -> str:
@@ -79,8 +83,8 @@ class Point(NamedTuple):
     insert_batch: int
     scale: int
     appended_per_second: float
-    latency_p50_ms: float
-    latency_p99_ms: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
     round_trip_ms: float
     """The quickest that a producer saw; the median of them."""
     postgres_cores: float | None
@@ -101,14 +105,15 @@ def saturation_points(results: Sequence[Result]) -> list[Point]:
 def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -> Point:
     seen = [observed for trial in trials if (observed := trial.telemetry.phases.get("append"))]
     cores = [each.postgres_cpu_seconds / each.seconds for each in seen if each.postgres_cpu_seconds and each.seconds]
+    latencies = [trial.append.latency_ms for trial in trials if trial.append.latency_ms]
     told = Counter(each.bottleneck.partition(":")[0] for each in seen if each.bottleneck)
     return Point(
         where,
         insert_batch,
         scale,
         median(trial.append.events_per_second or 0 for trial in trials),
-        median(trial.append.latency_ms.p50 for trial in trials),
-        median(trial.append.latency_ms.p99 for trial in trials),
+        median(latency.p50 for latency in latencies) if latencies else None,
+        median(latency.p99 for latency in latencies) if latencies else None,
         median(producer.round_trip_ms for trial in trials for producer in trial.append.producers),
         median(cores) if cores else None,
         told.most_common(1)[0][0] if told else "",
@@ -128,8 +133,8 @@ def saturation(results: Sequence[Result]) -> str:
             "producers": str(point.scale),
             "appended/s": f"{point.appended_per_second:,.0f}",
             "x of the fewest": f"{point.appended_per_second / alone[point.where, point.insert_batch]:.2f}",
-            "batch p50 ms": f"{point.latency_p50_ms:.2f}",
-            "batch p99 ms": f"{point.latency_p99_ms:.2f}",
+            "batch p50 ms": "" if point.latency_p50_ms is None else f"{point.latency_p50_ms:.2f}",
+            "batch p99 ms": "" if point.latency_p99_ms is None else f"{point.latency_p99_ms:.2f}",
             "round trip ms": f"{point.round_trip_ms:.3f}",
             "Postgres's cores": "" if point.postgres_cores is None else f"{point.postgres_cores:.2f}",
             "bounded by": point.bottleneck,
@@ -137,6 +142,10 @@ def saturation(results: Sequence[Result]) -> str:
         for point in points
     ]
     return "\n\n".join([_markdown(table), "\n".join(_note(result) for result in results)])
+
+
+def _measured_nothing(result: Result) -> bool:
+    return any(trial.measured_nothing for trial in result.trials)
 
 
 def _markdown(rows: Sequence[Mapping[Any, str]]) -> str:
@@ -158,7 +167,7 @@ def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
         "tot_rows": str(trial.verdict.expected_events),
         "read_batch": str(read.read_batch),
         "lapsed_time": f"{read.seconds * 1000:.0f}",
-        "Throughput": _rate(read, "FAILED"),
+        "Throughput": _rate(read, trial.instead_of_read_rate),
         "place": result.environment.place,
         "log": spec["log"],
         "append": spec["append"],
@@ -177,14 +186,38 @@ def _rate(phase: Append | Read, otherwise: str) -> str:
 
 def _note(result: Result) -> str:
     where = result.environment
-    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     return (
-        f"- `{command(result)}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
-        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {_nodes_note(where)}"
-        f"{'settings that differ from the default: ' + settings if settings else 'all settings at their default'}"
-        f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}. Run {result.run_id}."
+        f"- `{command(result)}`: {_machines(result)}; {_nodes_note(where)}{_settings(result)}{control_group(where)}"
+        f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
+        f"{f'; {NOTHING}' if _measured_nothing(result) else ''}. Run {result.run_id}."
     )
+
+
+def _machines(result: Result) -> str:
+    """What Postgres and the workers ran on; of a Postgres that was given nothing is known but its version."""
+    where = result.environment
+    machine = f"{where.cpu}, {where.cores} cores, {where.memory_bytes / 2**30:.0f} GiB, {where.kernel}"
+    if result.spec.get("dsn"):
+        return (
+            f"PostgreSQL {where.postgres} as given by --dsn, on a machine that was not looked at; "
+            f"workers in place {where.place}, {machine}"
+        )
+    return f"PostgreSQL {where.postgres}, place {where.place}, {machine}"
+
+
+def _settings(result: Result) -> str:
+    settings = ", ".join(f"`{name}={value}`" for name, value in result.environment.settings.items())
+    if settings:
+        return f"settings that differ from the default: {settings}"
+    limited = result.environment.limits or any(result.spec.get(name) for name in ("dsn", *LIMITS))
+    return f"all {'PostgreSQL ' if limited else ''}settings at their default"
+
+
+def control_group(where: Environment) -> str:
+    """What a control group allowed, behind a semicolon; nothing where there was no limit."""
+    limits = ", ".join(f"`{name}={text}`" for name, text in where.limits.items())
+    return f"; limits of the control group: {limits}" if limits else ""
 
 
 def _nodes_note(where: Environment) -> str:
@@ -195,54 +228,47 @@ def _nodes_note(where: Environment) -> str:
     return f"nodes {where.about['nodes']}{on}; "
 
 
-_OTHERS = (
-    "append",
-    "payload_bytes",
-    "mode",
-    "consumers",
-    "group",
-    "rejoin",
-    "cursor",
-    "depth",
-    "trials",
-    "warm_up",
-    "fresh",
-    "transaction_ms",
-    "abort_rate",
-    "seed",
-    "idle_timeout",
-    "log",
-    "postgres_image",
-    "max_per_node",
-    "postgres_node",
-    "on_node_loss",
-)
-"""Fields of a spec that are worth telling when they are not as usual."""
+_ALWAYS = ("scale", "insert_batch", "insert_loops", "limit", "read_batch", "place")
+"""Fields of a spec that a command begins with, as far as they have a value; all others follow when they are not at
+their default."""
 
 
 def _default(name: str) -> object:
-    return json.loads(json.dumps(Spec.model_fields[name].default))
+    """A field's default as a stored spec has it."""
+    return json.loads(json.dumps(Spec.model_fields[name].get_default(call_default_factory=True)))
 
 
-def _flag_value(value: object) -> object:
-    return f"{value[0]:g}..{value[1]:g}" if isinstance(value, list) else value
+def _words(name: str, value: object) -> list[str]:
+    """A field of a stored spec as the words of its flag."""
+    flag = f"--{name.replace('_', '-')}"
+    match value:
+        case True:
+            return [flag]
+        case dict():
+            return [word for key, text in value.items() for word in (flag, f"{key}={text}")]
+        case [low, high] if name == "transaction_ms":
+            return [flag, f"{low:.15g}..{high:.15g}"]
+        case list() if name == "read_batch":
+            return [flag, ",".join(map(str, value))]
+        case list():
+            return [word for each in value for word in (flag, str(each))]
+        case _:
+            return [flag, str(value)]
 
 
 def command(result: Result) -> str:
-    """The command that makes such a result again."""
-    spec = result.spec
-    flags = {
-        "scale": spec["scale"],
-        "insert-batch": spec["insert_batch"],
-        **({"insert-loops": spec["insert_loops"]} if spec["insert_loops"] else {}),
-        **({} if spec["limit"] == spec["insert_batch"] * (spec["insert_loops"] or 100) else {"limit": spec["limit"]}),
-        "read-batch": ",".join(str(size) for size in spec["read_batch"]),
-        "place": result.environment.place,
-        **{name: _flag_value(spec[name]) for name in _OTHERS if name in spec and spec[name] != _default(name)},
-    }
-    words = [
-        f"--{name.replace('_', '-')}" + (f" {value}" if value is not True else "") for name, value in flags.items()
-    ]
-    words += [f"--constraint {expression}" for expression in spec.get("constraint", [])]
-    words += [f"--set {name}={value}" for name, value in spec["set"].items()]
-    return " ".join(["python -m bench run", *words])
+    """The command that makes such a result again, to be pasted into a shell: each field of the spec that is not at its
+    default is in it, but for a password.
+    """
+    given = {name: result.spec[name] for name in Spec.model_fields if name in result.spec}
+    given["place"] = result.environment.place
+    if given.get("dsn"):
+        given["dsn"] = without_password(given["dsn"])
+    if given["limit"] == given["insert_batch"] * (given["insert_loops"] or DEFAULT_LOOPS):
+        del given["limit"]
+    elif given["insert_loops"]:
+        del given["insert_loops"]
+    always = [name for name in _ALWAYS if given.get(name) is not None]
+    others = [name for name in given if name not in _ALWAYS and given[name] != _default(name)]
+    words = [word for name in (*always, *others) for word in _words(name, given[name])]
+    return shlex.join(["python", "-m", "bench", "run", *words])

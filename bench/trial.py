@@ -72,7 +72,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         phase_seconds=seconds,
         append=summary.append(phases["append"], wal_bytes, began_at, ok=verdict.ok),
         reads=[summary.read(reader, spec.mode, ok=verdict.ok) for reader in readers],
-        nodes=summary.nodes(phases, ok=verdict.ok),
+        nodes=summary.nodes(phases, readers, ok=verdict.ok),
         losses=summary.losses(phases["append"].lost),
         verdict=verdict,
         telemetry=Telemetry(table_bytes=table_bytes, index_bytes=index_bytes, phases=observed),

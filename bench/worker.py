@@ -27,6 +27,12 @@ J = TypeVar("J", bound=Job)
 
 PROGRESS_SECONDS = 0.5
 CONNECT_SECONDS = 30
+LONGEST_MICROSECONDS = 365 * 86_400 * 1_000_000
+"""A year: no call of a run takes longer."""
+_RESOLUTION_SECONDS = 2e-6
+"""A microsecond of the database's clock and one of ours."""
+_DRIFT = 15e-6
+"""Seconds by which a clock may drift in a second: PHI, the frequency tolerance of NTP (RFC 5905, section 7.3)."""
 
 _KEPT_BYTES = 256 << 20
 """So much memory is kept when it is free, not given back and taken again with each page of rows, fault by fault."""
@@ -215,10 +221,20 @@ class Clock:
             database = float(result.get_value(0, 0) or b"nan")
             samples.append((received - sent, database - (sent + received) / 2))
         self.round_trip_seconds, self.offset_seconds = min(samples)
+        self.measured_at = self.now()
+        """Unix time on the database's clock."""
 
     def now(self) -> float:
         """Unix time on the database's clock."""
         return time.time() + self.offset_seconds
+
+    def uncertainty_seconds(self, at: float) -> float:
+        """How far the database's clock may be from `at`, which is what `now` returned.
+
+        Half the round trip in which the offset was measured (Cristian, 1989), the resolution of both clocks, and what
+        they may have drifted apart since then: NTP's root distance (RFC 5905, section 11.2).
+        """
+        return self.round_trip_seconds / 2 + _RESOLUTION_SECONDS + _DRIFT * max(0.0, at - self.measured_at)
 
 
 def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
@@ -248,8 +264,18 @@ def _session(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 def histogram() -> HdrHistogram:
-    """An empty histogram of microseconds: 1 us to an hour, within 1 %."""
-    return HdrHistogram(1, 3_600_000_000, 2)
+    """An empty histogram of microseconds: up to a year, within 1 %. What takes less than a microsecond is 0."""
+    return HdrHistogram(1, LONGEST_MICROSECONDS, 2)
+
+
+def record(into: HdrHistogram, microseconds: int, count: int) -> None:
+    """Count one value so many times.
+
+    Raises:
+        ValueError: it is below 0 or longer than a year. HdrHistogram would drop it and report that to nobody.
+    """
+    if not into.record_value(microseconds, count):
+        raise ValueError(f"{microseconds} us is no time that a histogram holds: it must be from 0 to a year")
 
 
 def encoded(of: HdrHistogram) -> str:
@@ -264,7 +290,7 @@ class Meter:
         self._latency = histogram()
         self.calls: list[float] = []
         """Seconds that each call took since the last progress."""
-        self._first_call_seconds = 0.0
+        self._first_call_seconds: float | None = None
         self.started_at = clock.now()
         self._started = time.perf_counter()
         self._cpu_started = time.process_time()
@@ -280,11 +306,12 @@ class Meter:
         return now >= self.next_progress
 
     def progress(self, events: int) -> None:
-        """Tell the total so far, unless it was told already. The first time is when the first call was answered."""
+        """Tell the total so far, unless it was told already. It is time for that as soon as a first call counts."""
         now = time.perf_counter()
-        if not self._first_call_seconds:
+        if self._first_call_seconds is None and self.calls:
             self._first_call_seconds = now - self._started
-        self.next_progress = now + PROGRESS_SECONDS
+        if self._first_call_seconds is not None:
+            self.next_progress = now + PROGRESS_SECONDS
         self._note_calls()
         if events != self._last_progress:
             self._last_progress = events
@@ -317,6 +344,6 @@ class Meter:
 
     def _note_calls(self) -> None:
         # A histogram takes many of one value at once, and many calls take the same number of microseconds.
-        for microseconds, calls in Counter([int(seconds * 1e6) or 1 for seconds in self.calls]).items():
-            self._latency.record_value(microseconds, calls)
+        for microseconds, calls in Counter([int(seconds * 1e6) for seconds in self.calls]).items():
+            record(self._latency, microseconds, calls)
         self.calls.clear()

@@ -11,7 +11,8 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.records import ConsumerJob, Record, ledgers, passes
-from bench.worker import Clock, Meter, Statement, connect, encoded, fail, histogram, main, say, wait_at_gate
+from bench.worker import Clock, Meter, Statement, connect, fail, main, say, wait_at_gate
+from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import Arrival, Source, Stuck, pages, source
 from consumer.rows import MisshapenError, Page, columns, row
@@ -22,10 +23,6 @@ BYTES_A_STEP = 8000
 """For so many bytes that come, one step is made in looking at those that came before: enough to end in time."""
 POLL_SECONDS = 0.001
 """A tailing reader that was given nothing asks again after this."""
-DELAYS_A_PAGE = 16
-"""So many events of a page are timed, spread evenly: timing each would cost more than reading it."""
-POSTGRES_EPOCH = 946_684_800
-"""2000-01-01 as Unix time: what PostgreSQL counts microseconds from. Workers' sessions are in UTC."""
 
 
 class _Reading:
@@ -40,7 +37,7 @@ class _Reading:
         self._look: Iterator[None] = iter(())
         self.ledger = Ledger(job.limit, job.payload_bytes, job.passes)
         self.meter = Meter(clock)
-        self.delays = histogram()
+        self.delays = Delays(clock)
         self.last_page_at = time.perf_counter()
         """When the last page with events came, or reading began."""
         self.longest_wait_seconds = 0.0
@@ -86,7 +83,7 @@ class _Reading:
         if self._job.tails:
             self.last_page_at = now
             self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
-            self._note_delays(page)
+            self.delays.note(columns([page]).ctimes)
         # Some steps with each page: the server must not wait for the question after this one.
         for _ in islice(self._look, 1 + len(page.rows) // BYTES_A_STEP):
             pass
@@ -112,12 +109,6 @@ class _Reading:
         """The longest wait for an event. The last one counts, too, unless it is for the permission to stop alone."""
         last = time.perf_counter() - self.last_page_at if self._job.tails else 0
         return max(self.longest_wait_seconds, last)
-
-    def _note_delays(self, page: Page) -> None:
-        step = max(1, page.events // DELAYS_A_PAGE)
-        here = int((self._clock.now() - POSTGRES_EPOCH) * 1e6)
-        for ctime in columns([page]).ctimes[::step].tolist():
-            self.delays.record_value(max(1, here - ctime), step)
 
     def finish_look(self) -> None:
         """Go to the end of the look that was begun."""
@@ -191,7 +182,8 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
             repeated_ctimes=ledger.repeated_ctimes,
             falling_etags=ledger.falling_etags,
             highest_etag=ledger.highest_etag,
-            delay=encoded(reading.delays) if job.tails else None,
+            delay=reading.delays.encoded() if job.tails else None,
+            impossible_ctimes=reading.delays.impossible(),
             longest_wait_seconds=reading.waited_seconds(),
             stopped=stopped,
         )

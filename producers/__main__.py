@@ -34,12 +34,13 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
 def _append_until_progress(append: Append, job: ProducerJob, first: int, account: "_Account", meter: Meter) -> int:
     """Append batch after batch from `first` on, until it is time to tell of it or one is rolled back. Returns the next.
 
-    Of each batch nothing but its time is noted. With one event a transaction, on processors that are all busy, anything
-    more would be measured with the transaction.
+    Of each batch nothing but its time is noted, and of one that is rolled back not even that, because it says nothing
+    about a commit. With one event per transaction, on processors that are all busy, anything more would be measured
+    with the transaction.
     """
     start, batch, limit = first, job.insert_batch, job.limit
     now, note, until = time.perf_counter, meter.calls.append, meter.next_progress
-    last, sent = first, 0.0
+    last = first
     try:
         while first < limit:
             last = min(first + batch, limit) - 1 if batch > 1 else first
@@ -53,7 +54,6 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
             if answered >= until:
                 break
     except RolledBack as rolled:
-        note(now() - sent)
         account.note("acknowledged", start, first - 1)
         account.note("aborted", first, last)
         account.undone += rolled.etags
