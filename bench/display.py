@@ -371,20 +371,18 @@ def _delay(read: Read) -> str:
 
 def wrong_ctimes(met: ImpossibleCtimes) -> str:
     """What is wrong with ctimes that cannot be when an event was logged."""
-    told = []
-    if met.infinite:
-        told.append(f"ctimes are infinite ({met.infinite:,} events)")
-    if met.ahead:
-        told.append(f"ctimes are up to {_span(met.ahead_seconds)} ahead of the database's clock ({met.ahead:,} events)")
-    if met.old:
-        told.append(f"ctimes lie up to {_span(met.old_seconds)} before the append phase ({met.old:,} events)")
-    return ", ".join(told)
+    found = (
+        (met.infinite, "are infinite"),
+        (met.ahead, f"are up to {_span(met.ahead_seconds)} ahead of the database's clock"),
+        (met.old, f"lie up to {_span(met.old_seconds)} before the append phase"),
+    )
+    return ", ".join(f"ctimes {words} ({count:,} event{'s' * (count > 1)})" for count, words in found if count)
 
 
 def _span(seconds: float) -> str:
-    """A time span in the largest unit of which there is at least one; what is measured in zones stays in hours."""
-    for unit, length, least in (("days", 86_400, 172_800), ("h", 3600, 3600), ("min", 60, 60), ("s", 1, 1)):
-        if seconds >= least:
+    """A time span in the largest unit of which there is about one at least; of zones it is hours."""
+    for unit, length, least in (("days", 86_400, 2), ("h", 3600, 0.999), ("min", 60, 0.999), ("s", 1, 0.999)):
+        if seconds >= length * least:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds * 1e3:.3g} ms"
 

@@ -1,0 +1,437 @@
+"""Figures: what has no value has no figure, and what a figure counts is what its name says."""
+
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.main import get_command
+
+from bench import compare as gate
+from bench import comparison_table, display, export, flags, metrics, regression, regression_table, summary, table
+from bench.checker import Verdict
+from bench.cli import app
+from bench.errors import BadInputError
+from bench.phase import Phase, Work
+from bench.records import Anomaly, ConsumerJob, Range, Ready, Report
+from bench.records import ImpossibleCtimes as Reported
+from bench.regression import Rules
+from bench.results import ImpossibleCtimes, Latency, Result, json_text, load
+from bench.spec import Spec, make
+from bench.summary import Reader
+from bench.worker import Clock, Meter, encoded, histogram, record
+from consumer.delays import INFINITY, MINUS_INFINITY, POSTGRES_EPOCH, Delays
+from tests.test_comparison import compared, tail
+from tests.test_export import several
+from tests.test_table import result
+
+HOUR = 3600 * 10**6
+BEGAN = 1_800_000_000
+"""When the reader stood at the gate, Unix time."""
+ROUND_TRIP_SECONDS = 0.001
+
+
+class FakeClock(Clock):
+    """A clock that shows what it is set to."""
+
+    def __init__(self) -> None:
+        self.round_trip_seconds, self.offset_seconds = ROUND_TRIP_SECONDS, 0.0
+        self.at = self.measured_at = float(BEGAN)
+
+    def now(self) -> float:
+        return self.at
+
+
+def delays_of(ctimes: Sequence[int], delivered: float) -> tuple[Latency | None, Reported | None]:
+    """The delays of one page; ctimes in microseconds and the delivery in seconds, both after the gate."""
+    clock = FakeClock()
+    delays = Delays(clock)
+    clock.at += delivered
+    gate = (BEGAN - POSTGRES_EPOCH) * 10**6
+    raw = [each if each in {INFINITY, MINUS_INFINITY} else gate + each for each in ctimes]
+    delays.note(np.array(raw, np.int64))
+    return Latency.of([delays.encoded()]), delays.impossible()
+
+
+@pytest.mark.parametrize("seconds", [0.0007, 59 * 60, 3600, 5 * 3600, 30 * 86_400])
+def test_a_long_delay_that_can_be_is_right(seconds: float) -> None:
+    latency, impossible = delays_of([0], seconds)
+    assert impossible is None
+    assert latency
+    assert latency.p50 == pytest.approx(seconds * 1e3, rel=0.01)
+    assert latency.max == pytest.approx(seconds * 1e3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("ctimes", "words"),
+    [
+        ([9 * HOUR], "ctimes are up to 9.0 h ahead of the database's clock (1 event)"),
+        ([-5 * HOUR], "ctimes lie up to 5.0 h before the append phase (1 event)"),
+        ([0, -HOUR, -59 * HOUR // 60], "ctimes lie up to 1.0 h before the append phase (2 events)"),
+        ([INFINITY, 0, MINUS_INFINITY], "ctimes are infinite (2 events)"),
+        ([5 * 10**6], "ctimes are up to 4.0 s ahead of the database's clock (1 event)"),
+        ([-(2**62)], "ctimes lie up to 53,3"),
+        ([2**62], "days ahead of the database's clock (1 event)"),
+        # Of a page of a hundred events only some are timed, and all are looked at.
+        ([*[0] * 99, HOUR], "ctimes are up to 1.0 h ahead of the database's clock (1 event)"),
+    ],
+)
+def test_ctimes_that_cannot_be_give_no_delay_and_a_sentence(ctimes: list[int], words: str) -> None:
+    latency, impossible = delays_of(ctimes, 1)
+    assert latency is None
+    assert impossible
+    kept = ImpossibleCtimes.model_validate({name: getattr(impossible, name) for name in ImpossibleCtimes.model_fields})
+    assert words in display.wrong_ctimes(kept)
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=70), st.floats(0, 86_400))
+def test_every_ctime_is_either_possible_or_counted(ctimes: list[int], delivered: float) -> None:
+    clock = FakeClock()
+    delays = Delays(clock)
+    clock.at += delivered
+    delays.note(np.array(ctimes, np.int64))
+    impossible = delays.impossible()
+    gate, here = (BEGAN - POSTGRES_EPOCH) * 10**6, int((clock.at - POSTGRES_EPOCH) * 1e6)
+    slack = clock.uncertainty_seconds(clock.at) * 1e6 + 2
+    possible = sum(gate - slack <= ctime <= here + slack for ctime in ctimes)
+    surely = sum(gate <= ctime <= here for ctime in ctimes)
+    bad = impossible.infinite + impossible.ahead + impossible.old if impossible else 0
+    assert len(ctimes) - possible <= bad <= len(ctimes) - surely
+    assert impossible is None or Latency.of([delays.encoded()]) is None
+    if impossible:
+        assert 0 <= impossible.ahead_seconds <= 2**64 / 1e6
+        assert 0 <= impossible.old_seconds <= 2**64 / 1e6
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=70))
+def test_ctimes_of_the_run_give_the_longest_delay_within_a_percent(ctimes: list[int]) -> None:
+    latency, impossible = delays_of(ctimes[:31], 2)
+    assert impossible is None
+    assert latency
+    assert latency.max == pytest.approx((2 * 10**6 - min(ctimes[:31])) / 1e3, rel=0.01)
+
+
+def test_what_the_clocks_uncertainty_explains_is_a_delay_too_short_to_be_measured() -> None:
+    latency, impossible = delays_of([1_000_400], 1)
+    assert impossible is None
+    assert latency
+    assert latency.max == 0
+    assert delays_of([1_000_600], 1)[1]
+
+
+def test_an_empty_histogram_has_no_percentiles() -> None:
+    assert Latency.of([]) is None
+    assert Latency.of([encoded(histogram()), encoded(histogram())]) is None
+
+
+@pytest.mark.parametrize("microseconds", [-1, 366 * 86_400 * 10**6 * 2])
+def test_a_value_that_a_histogram_does_not_hold_is_an_error_and_not_dropped(microseconds: int) -> None:
+    with pytest.raises(ValueError, match="is no time that a histogram holds"):
+        record(histogram(), microseconds, 1)
+
+
+@given(st.lists(st.floats(0, 300 * 86_400), min_size=1, max_size=20))
+def test_every_call_counts_also_one_of_days(seconds: list[float]) -> None:
+    meter = Meter(FakeClock())
+    meter.calls += seconds
+    report = meter.finish(1, 0)
+    latency = Latency.of([report.latency])
+    assert latency
+    assert latency.max == pytest.approx(max(seconds) * 1e3, rel=0.01, abs=0.001)
+    merged = HdrHistogram(1, 2**60, 2)
+    merged.decode_and_add(report.latency)
+    assert merged.get_total_count() == len(seconds)
+
+
+def test_the_first_call_is_the_first_that_counts() -> None:
+    meter = Meter(FakeClock())
+    meter.progress(0)
+    assert meter.next_progress <= time.perf_counter()
+    assert meter.finish(0, 0).first_call_seconds is None
+    meter.calls.append(0.1)
+    meter.progress(0)
+    assert meter.finish(0, 0).first_call_seconds is not None
+
+
+def work(name: str, ranges: list[Range], again: int = 0, **changes: Any) -> Work:
+    """A consumer that was given these events, some of them twice."""
+    events = sum(last - first + 1 for _, first, last in ranges)
+    values = histogram()
+    record(values, 1000, 1)
+    job = ConsumerJob(name, "bench", 1, "", [0], 1, 10, 0, 10)
+    report = Report(
+        **{
+            "events": events + again, "checksum": 0, "started_at": 0.0, "seconds": 2.0, "cpu_seconds": 0.0,
+            "latency": encoded(values), "delay": encoded(values), **changes,
+        }
+    )  # fmt: skip
+    anomalies = [Anomaly("duplicated", again, [])] if again else []
+    return Work(name, Ready(0, 0, job, {}), report, {"delivered": ranges}, [], [], anomalies, "node1")
+
+
+def test_an_event_that_is_delivered_again_is_in_no_rate() -> None:
+    read = summary.read(Reader("consumer-10", 10, [work("a", [(0, 0, 99)], again=40)]), "tail", ok=True)
+    assert (read.events, read.redelivered, read.events_per_second) == (100, 40, 50)
+
+
+def test_an_event_that_two_members_of_a_group_had_counts_once() -> None:
+    members = [work("a", [(0, 0, 59)], again=5), work("b", [(0, 50, 99)])]
+    group = Reader("group-10", 10, members)
+    read = summary.read(group, "tail", ok=True)
+    assert (read.events, read.redelivered, read.events_per_second) == (100, 15, 50)
+    phases = {name: Phase(members, [], 0) for name in ("append", "read 10")}
+    (node,) = summary.nodes(phases, [group], ok=True)
+    assert (node.read, node.read_per_second) == (100, 50)
+
+
+def test_one_member_whose_ctimes_cannot_be_leaves_the_group_without_delays() -> None:
+    bad = Reported(ahead=3, ahead_seconds=7.0), Reported(ahead=2, ahead_seconds=9.0, infinite=1)
+    works = [work("a", [(0, 0, 9)]), *(work("b", [(1, 0, 9)], impossible_ctimes=each) for each in bad)]
+    read = summary.read(Reader("group-10", 10, works), "tail", ok=True)
+    assert read.end_to_end_ms is None
+    assert read.impossible_ctimes == ImpossibleCtimes(infinite=1, ahead=5, ahead_seconds=9)
+
+
+def test_what_was_given_nothing_has_no_rate_and_no_percentiles() -> None:
+    nothing: dict[str, Any] = {"latency": encoded(histogram()), "delay": encoded(histogram()), "seconds": 0.0}
+    read = summary.read(Reader("consumer-10", 10, [work("a", [], **nothing)]), "tail", ok=True)
+    assert (read.events_per_second, read.latency_ms, read.end_to_end_ms, read.impossible_ctimes) == (None,) * 4
+
+
+def changed(of: Result, append: Mapping[str, object] | None = None, read: Mapping[str, object] | None = None) -> Result:
+    """A result whose trials' append and reads have other values."""
+    trials = [
+        trial.model_copy(
+            update={
+                "append": trial.append.model_copy(update=append or {}),
+                "reads": [each.model_copy(update=read or {}) for each in trial.reads],
+            }
+        )
+        for trial in of.trials
+    ]
+    return of.model_copy(update={"trials": trials})
+
+
+def empty(trials: int = 1) -> Result:
+    """A run in which all was rolled back."""
+    nothing: dict[str, object] = {"events": 0, "events_per_second": None, "latency_ms": None}
+    found = changed(several(trials), {**nothing, "rolled_back": 2500}, nothing)
+    verdict = Verdict(ok=True, expected_events=0, expected_checksum=0, aborted=2500)
+    return found.model_copy(update={"trials": [each.model_copy(update={"verdict": verdict}) for each in found.trials]})
+
+
+@pytest.mark.parametrize("trials", [1, 6])
+def test_a_run_without_an_acknowledged_event_says_so_everywhere(trials: int) -> None:
+    nothing = empty(trials)
+    for text in (
+        table.terminal(nothing),
+        table.published([nothing]),
+        display.summary(nothing),
+        export.markdown(nothing),
+    ):
+        assert "no event was acknowledged: nothing was measured" in text
+    assert metrics.of(nothing) == []
+    for name, form in export.FORMATS.items():
+        text = form(nothing)
+        assert "nan" not in text.lower(), name
+        assert "FAILED" not in text
+    assert "Benchmark" not in export.go(nothing)
+    assert json.loads(export.bencher(nothing)) == {}
+    assert table.saturation([nothing]) == ""
+
+
+def test_what_batches_hold_besides_their_commit_is_printed() -> None:
+    held = changed(result(), {"rolled_back": 1234})
+    held = held.model_copy(update={"spec": {**held.spec, "transaction_ms": [0.0, 20.0]}})
+    text = " ".join(display.summary(held).split())
+    assert "batches were held open for 0..20 ms, which is in their latency" in text
+    assert "1,234 events were rolled back; their batches are in no latency, and what they cost is in CPU, WAL" in text
+    assert "rolled back" not in display.summary(result())
+
+
+def test_why_there_is_no_delay_is_printed() -> None:
+    late = ImpossibleCtimes(ahead=7, ahead_seconds=32_400)
+    text = display.summary(changed(result(), read={"mode": "tail", "impossible_ctimes": late}))
+    assert "no delay can be given: ctimes are up to 9.0 h ahead of the database's clock (7" in text
+    assert "no delay can be given: no event came" in display.summary(changed(result(), read={"mode": "tail"}))
+
+
+DELAYS = {"end_to_end_ms": Latency(p50=1, p90=2, p99=3, p99_9=4, max=5)}
+
+
+def test_a_metric_that_one_side_lacks_is_named() -> None:
+    a, b = changed(several(6), read=DELAYS), several(6)
+    names = "read_1000_delay_p50_ms, read_1000_delay_p99_ms, read_10_delay_p50_ms, read_10_delay_p99_ms"
+    for one, other, words in ((a, b, "b has no"), (b, a, "a has no")):
+        found = gate.judged(one, other, Rules(), {})
+        assert found.word == "no worse"
+        assert f"not compared, {words} {names}" in regression_table.sides(found)
+    assert f"not compared, after has no {names}" in regression_table.comparison(gate.compare(a, b, Rules()), a, b)
+    assert "not compared" not in regression_table.sides(gate.judged(a, a, Rules(), {}))
+
+
+def test_a_metric_that_decides_must_be_there_after() -> None:
+    a, b = changed(several(6), read=DELAYS), several(6)
+    found = gate.judged(a, b, Rules(0.05, {"read_10_delay_p50_ms": 0.1}), {})
+    assert found.word == "inconclusive"
+    assert "inconclusive: there is nothing to compare read_10_delay_p50_ms with" in regression_table.sides(found)
+    slow = changed(several(6), {"events_per_second": None})
+    assert gate.judged(a, slow, Rules(), {}).word == "inconclusive"
+
+
+def test_a_value_of_zero_has_no_ratio() -> None:
+    zero = {"end_to_end_ms": Latency(p50=0, p90=2, p99=3, p99_9=4, max=5)}
+    found = gate.judged(changed(several(6), read=zero), changed(several(6), read=DELAYS), Rules(), {})
+    assert found.lacks == {"read_1000_delay_p50_ms": "ratio", "read_10_delay_p50_ms": "ratio"}
+    assert "not compared, 0 has no ratio: read_1000_delay_p50_ms" in regression_table.sides(found)
+
+
+def test_nothing_to_compare_is_not_no_worse() -> None:
+    latencies_alone = changed(several(6), {"events_per_second": None}, {"events_per_second": None})
+    for nothing in (empty(6), latencies_alone):
+        found = gate.compare(nothing, nothing, Rules())
+        assert (found.word, gate.EXIT_CODES[found.word]) == ("inconclusive", 5)
+        text = regression_table.comparison(found, nothing, nothing)
+        assert "inconclusive: there is nothing to compare: there is no rate that both sides have" in text
+        assert "of nothing" not in text
+    assert regression.outcome([], 6) == "inconclusive"
+
+
+def test_a_machine_that_sees_nothing_is_said_to_see_nothing() -> None:
+    found = gate.judged(several(6), several(6), Rules(), {})._replace(visible={"append": 1.0, "read_10": 0.05})
+    text = regression_table.sides(found)
+    assert "with 6 trials this machine sees no slowdown up to 90% of append" in text
+    assert "over 90%" in text
+    assert "of nothing" not in text
+
+
+def test_a_log_without_delays_has_none_in_a_comparison() -> None:
+    ahead = ImpossibleCtimes(ahead=1000, ahead_seconds=32_400)
+    none = tail({}, ok=True).model_copy(
+        update={"end_to_end_p50_ms": None, "end_to_end_p99_ms": None, "impossible_ctimes": ahead}
+    )
+    assert "none: ctimes are up to 9.0 h ahead" in comparison_table.whole(compared(1, [none]))
+    control = compared(1, [tail({}, ok=True, delay=24)])
+    bare = control.measured[0].model_copy(update={"tails": [none]})
+    text = comparison_table.whole(control.model_copy(update={"measured": [bare, control.measured[1]]}))
+    assert "| 24, 72 " in text  # and no ratio
+    unknown = [each.model_copy(update={"wal_bytes_an_event": None}) for each in control.measured[1].speeds]
+    other = control.measured[1].model_copy(update={"speeds": unknown})
+    text = comparison_table.whole(control.model_copy(update={"measured": [control.measured[0], other]}))
+    assert "not known" in text
+    assert "FAILED" not in text
+
+
+@pytest.mark.parametrize("text", ['"trials": []', '"seconds": NaN', '"seconds": Infinity'])
+def test_a_result_without_trials_or_with_no_numbers_is_refused(tmp_path: Path, text: str) -> None:
+    stored = json_text(result())
+    if text.startswith('"trials"'):
+        stored = json.dumps({**json.loads(stored), "trials": []})
+    else:
+        stored = stored.replace('"seconds": 1.0', text)
+    (tmp_path / "result.json").write_text(stored)
+    with pytest.raises(BadInputError, match=r"is no result of the schema bench.result/1: trials"):
+        load(tmp_path)
+
+
+GIVEN: dict[str, object] = {
+    "scale": 3,
+    "insert_batch": 7,
+    "insert_loops": 5,
+    "limit": 33,
+    "read_batch": (1000, 7),
+    "append": "copy",
+    "payload_bytes": 100,
+    "mode": "tail",
+    "consumers": 2,
+    "group": 2,
+    "rejoin": 3,
+    "cursor": "client",
+    "depth": 4,
+    "transaction_ms": (0.5, 12_345.675),
+    "abort_rate": 0.25,
+    "seed": -3,
+    "idle_timeout": 2.5,
+    "trials": 6,
+    "warm_up": 0,
+    "fresh": True,
+    "log": "/logs/my own 'log'",
+    "dsn": "host=db.example password=hush dbname='a b'",
+    "set": {"shared_buffers": "1GB", "work_mem": "4 MB"},
+    "postgres_image": "postgres:17",
+    "worker_image": "my/worker:1",
+    "pg_bin": Path("/usr/lib/postgresql 15/bin"),
+    "postgres_memory": "300m",
+    "postgres_cpus": 0.5,
+    "worker_memory": "200m",
+    "worker_cpus": 1.5,
+    "constraint": ("node.role!=manager", "node.labels.disk==ssd"),
+    "max_per_node": 2,
+    "postgres_node": "node1",
+    "on_node_loss": "continue",
+}
+"""Another value than the default for each field of a spec but the place, which stands in the environment."""
+NEEDS: dict[str, dict[str, object]] = {
+    "rejoin": {"group": 2},
+    "depth": {"cursor": "client"},
+    **{name: {"place": "swarm"} for name in ("constraint", "max_per_node", "postgres_node", "on_node_loss")},
+}
+
+
+def ran(spec: Spec, place: str) -> Result:
+    """A result of a spec, as it is stored."""
+    made = result()
+    shown = {**spec.model_dump(mode="json"), "limit": spec.events_per_producer}
+    update = {"spec": shown, "environment": made.environment.model_copy(update={"place": place, "settings": {}})}
+    return Result.model_validate_json(json_text(made.model_copy(update=update)))
+
+
+def test_there_is_a_value_for_every_field() -> None:
+    assert GIVEN.keys() == Spec.model_fields.keys() - {"place"}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_published_command_has_every_field_that_was_given(name: str) -> None:
+    spec = Spec.model_validate({**NEEDS.get(name, {}), name: GIVEN[name]})
+    place = "local" if spec.place == "auto" else spec.place
+    command = table.command(ran(spec, place))
+    assert f"`{command}`" in table.published([ran(spec, place)])
+    assert "hush" not in command
+    words = shlex.split(command)
+    assert words[:4] == ["python", "-m", "bench", "run"]
+    context = get_command(app).commands["run"].make_context("run", words[4:])  # type: ignore[attr-defined]
+    again = make(flags.given(context)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
+    expected = spec.model_copy(update={"dsn": "dbname='a b' host=db.example"} if name == "dsn" else {})
+    assert again.events_per_producer == expected.events_per_producer
+    loops = {"limit", "insert_loops"}
+    assert again.model_dump(exclude=loops) == expected.model_dump(exclude=loops)
+
+
+def test_a_published_note_claims_no_machine_for_a_postgres_that_was_given() -> None:
+    note = table.published([ran(make({"dsn": "host=db.example"}, None), "local")])
+    assert (
+        "PostgreSQL 18.6 as given by --dsn, on a machine that was not looked at; workers in place local, A CPU" in note
+    )
+
+
+def test_a_published_note_has_the_limits_of_the_control_group_and_does_not_call_them_default() -> None:
+    limited = ran(make({}, None), "local")
+    where = limited.environment.model_copy(update={"limits": {"cpu.max": "50000 100000"}})
+    note = table.published([limited.model_copy(update={"environment": where})])
+    assert "; limits of the control group: `cpu.max=50000 100000`" in note
+    assert "all settings at their default" not in note
+    assert "all settings at their default" not in table.published([ran(make({"postgres_cpus": 0.5}, None), "docker")])
+    assert "all settings at their default" in table.published([ran(make({}, None), "docker")])
+
+
+def test_a_time_out_without_end_is_stored_and_published_as_a_number_is() -> None:
+    stored = ran(make({"idle_timeout": float("inf")}, None), "local")
+    assert "Infinity" in json_text(stored)
+    assert "--idle-timeout inf" in table.command(stored).lower()
