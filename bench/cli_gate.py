@@ -138,7 +138,7 @@ def ab_(
         raise typer.Exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))
     print(regression_table.sides(compared))
-    if aa:
+    if aa and compared.changes:
         tell("simulating comparisons")
         of_a, of_b = metrics.of(found.a), metrics.of(found.b)
         known = calibration.calibrate(of_a, of_b, rules, narrow, max_trials, comparisons)

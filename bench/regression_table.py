@@ -34,9 +34,13 @@ def _metrics(found: Compared, names: tuple[str, str], form: str) -> Iterator[str
     """What became of each metric, and which ones cannot be compared."""
     if found.changes:
         yield _changes(found.changes, found.visible, names, form)
-    sides: dict[Lack, str] = {"before": f"{names[0]} has no", "after": f"{names[1]} has no", "ratio": "0 has no ratio:"}
+    sides: dict[Lack, str] = {
+        "before": f"missing in {names[0]}",
+        "after": f"missing in {names[1]}",
+        "ratio": "of value 0, which has no ratio",
+    }
     lines = [
-        f"not compared, {words} {', '.join(name for name, lack in found.lacks.items() if lack == which)}"
+        f"not compared, {words}: {', '.join(name for name, lack in found.lacks.items() if lack == which)}"
         for which, words in sides.items()
         if which in found.lacks.values()
     ]
@@ -68,7 +72,7 @@ def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
     speeds = {a.name: regression.speed(a, b) for a, b in both}
     known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
     compared = f"b over a: {known}" if known else "there is no rate that both have, so nothing to compare"
-    return f"{ab.trials} of at most {max_trials} trials per side; {compared}"
+    return f"{ab.trials} of at most {max_trials} trials a side; {compared}"
 
 
 def calibration(ab: Ab, found: Calibration) -> str:
@@ -150,7 +154,7 @@ def _because(found: Compared, before: Result, after: Result) -> str:
 def _sentence(found: Compared) -> str:
     changes = found.changes
     if found.trials < regression.MIN_TRIALS:
-        return f"{found.trials} trials per side are too few, give --trials {regression.MIN_TRIALS} or more"
+        return f"{found.trials} trials a side are too few to tell, give --trials {regression.MIN_TRIALS} or more"
     sees = _sees(found)
     if found.word == "regressed":
         worse = [change for change in changes if change.word == "regressed"]
@@ -175,7 +179,7 @@ def _why_inconclusive(found: Compared) -> str:
         reasons.append(f"there is nothing to compare {', '.join(found.undecided)} with")
     unclear = [change.metric for change in deciding if change.word == "unclear"]
     if unclear:
-        reasons.append(f"too noisy or too few trials to decide on {', '.join(unclear)}")
+        reasons.append(f"too noisy or too few trials to tell for {', '.join(unclear)}")
     return "; ".join(reasons)
 
 

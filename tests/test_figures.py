@@ -269,11 +269,11 @@ DELAYS = {"end_to_end_ms": Latency(p50=1, p90=2, p99=3, p99_9=4, max=5)}
 def test_a_metric_that_one_side_lacks_is_named() -> None:
     a, b = changed(several(6), read=DELAYS), several(6)
     names = "read_1000_delay_p50_ms, read_1000_delay_p99_ms, read_10_delay_p50_ms, read_10_delay_p99_ms"
-    for one, other, words in ((a, b, "b has no"), (b, a, "a has no")):
+    for one, other, words in ((a, b, "missing in b:"), (b, a, "missing in a:")):
         found = gate.judged(one, other, Rules(), {})
         assert found.word == "no worse"
         assert f"not compared, {words} {names}" in regression_table.sides(found)
-    assert f"not compared, after has no {names}" in regression_table.comparison(gate.compare(a, b, Rules()), a, b)
+    assert f"not compared, missing in after: {names}" in regression_table.comparison(gate.compare(a, b, Rules()), a, b)
     assert "not compared" not in regression_table.sides(gate.judged(a, a, Rules(), {}))
 
 
@@ -290,7 +290,7 @@ def test_a_value_of_zero_has_no_ratio() -> None:
     zero = {"end_to_end_ms": Latency(p50=0, p90=2, p99=3, p99_9=4, max=5)}
     found = gate.judged(changed(several(6), read=zero), changed(several(6), read=DELAYS), Rules(), {})
     assert found.lacks == {"read_1000_delay_p50_ms": "ratio", "read_10_delay_p50_ms": "ratio"}
-    assert "not compared, 0 has no ratio: read_1000_delay_p50_ms" in regression_table.sides(found)
+    assert "not compared, of value 0, which has no ratio: read_1000_delay_p50_ms" in regression_table.sides(found)
 
 
 def test_nothing_to_compare_is_not_no_worse() -> None:

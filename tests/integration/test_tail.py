@@ -52,6 +52,46 @@ def test_bigserial_is_caught_skipping_and_the_story_is_told(bench: Bench, addres
     assert read.end_to_end_ms
 
 
+@pytest.mark.parametrize(
+    ("ctime", "says"),
+    [
+        ("clock_timestamp() AT TIME ZONE 'Asia/Tokyo'", "ctimes are up to 9.0 h ahead of the database's clock"),
+        ("clock_timestamp() AT TIME ZONE 'Etc/GMT+5'", "ctimes lie up to 5.0 h before the append phase"),
+        ("'infinity'", "ctimes are infinite"),
+    ],
+)
+def test_ctimes_that_cannot_be_give_no_delay_and_a_sentence(bench: Bench, address: str, ctime: str, says: str) -> None:
+    folder = broken_log(bench.folder / "zone", f"ALTER TABLE events_log ALTER ctime SET DEFAULT {ctime};")
+    words = ("--log", str(folder), "--mode", "tail", "--scale", "1", "--limit", "100", "--insert-batch", "5")
+    ran = bench("run", "--place", "local", "--dsn", address, "--export-json", "result.json", *words)
+    assert ran.returncode == 0, ran.stderr
+    assert f"no delay can be given: {says}" in ran.stdout
+    (read,) = results.load(bench.folder / "result.json").trials[0].reads
+    assert read.end_to_end_ms is None
+    assert read.impossible_ctimes
+    assert read.impossible_ctimes.ahead + read.impossible_ctimes.old + read.impossible_ctimes.infinite == 100
+
+
+@pytest.mark.parametrize("ctime", ["timestamp", "timestamptz"])
+def test_ctimes_of_both_types_give_delays(bench: Bench, address: str, ctime: str) -> None:
+    folder = broken_log(bench.folder / "typed", f"ALTER TABLE events_log ALTER ctime TYPE {ctime};")
+    words = ("--log", str(folder), "--mode", "tail", "--scale", "1", "--limit", "100", "--insert-batch", "5")
+    (read,) = run(bench, address, *words).trials[0].reads
+    assert read.impossible_ctimes is None
+    assert read.end_to_end_ms
+
+
+def test_a_run_in_which_all_was_rolled_back_measured_nothing(bench: Bench, address: str) -> None:
+    words = ("--scale", "1", "--limit", "1", "--abort-rate", "0.9", "--seed", "3", "--quiet", "--output", "runs")
+    ran = bench("run", "--place", "local", "--dsn", address, *words)
+    assert ran.returncode == 0, ran.stderr
+    assert "no event was acknowledged: nothing was measured" in ran.stdout
+    (trial,) = results.load_all(bench.folder / "runs")[0].trials
+    assert (trial.append.events, trial.append.rolled_back, trial.append.events_per_second) == (0, 1, None)
+    assert trial.append.latency_ms is None
+    assert trial.append.first_event_seconds is None
+
+
 @pytest.mark.parametrize("log", SAFE)
 def test_a_log_that_promises_it_delivers_everything(bench: Bench, address: str, log: str) -> None:
     result = run(bench, address, *OVERLAPPING, "--insert-loops", "20", "--read-batch", "50", "--log", log)

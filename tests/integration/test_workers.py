@@ -14,6 +14,7 @@ from bench.places.dsn import variables
 from bench.ranges import normal
 from bench.records import Fate, Job, Ledger, Range, Record, Report, decode_record, encode_job
 from bench.spec import make
+from bench.worker import histogram
 
 BIGSERIAL = logs.load("bigserial")
 
@@ -55,6 +56,17 @@ def test_a_producer_appends_its_events_in_batches_of_one_transaction(log: Connec
     assert sizes.fetchall() == [(30,), (30,), (30,), (10,)]
     seqs = log.execute("SELECT (payload ->> 'seq')::int FROM events_log ORDER BY etag").fetchall()
     assert seqs == [(seq,) for seq in range(100)]
+
+
+def test_only_batches_that_were_committed_are_timed(log: Connection) -> None:
+    code, records, stderr = work("producers", log, producer(limit=200, insert_batch=5, abort_rate=0.5, seed=1))
+    assert (code, stderr) == (0, "")
+    report = records[-1]
+    assert isinstance(report, Report)
+    calls = histogram()
+    calls.decode_and_add(report.latency)
+    assert told(records, "aborted")
+    assert 0 < calls.get_total_count() == report.events / 5
 
 
 @pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
