@@ -177,6 +177,8 @@ def verdict(trial: Trial) -> str:
                 *_losses(trial),
             ]
         )
+    if not found.expected_events:
+        return "\n".join(["verdict: ok, and nothing was tested: no event was acknowledged.", *_gaps(found)])
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
     excused = _counts({kind: getattr(found, kind) for kind in found.excused})

@@ -14,6 +14,7 @@ from bench.control import Connection, cancel, gate, holders, session, terminate
 from bench.errors import OutsideError
 from bench.places.site import Ended, Messages, StartWorkers
 from bench.plan import STOP
+from bench.ranges import events_in
 from bench.records import (
     Anomaly,
     ConsumerJob,
@@ -350,7 +351,9 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes) -> Iter
                 worker.anomalies.append(anomaly)
             case Report() as report:
                 worker.report = report
-                worker.events = report.events
+                # An event that was delivered twice is one event.
+                delivered = worker.ranges["delivered"]
+                worker.events = events_in(delivered) if isinstance(worker.job, ConsumerJob) else report.events
                 yield
 
 
