@@ -93,19 +93,23 @@ def node(npm: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield Node(process)
 
 
-@pytest.fixture
-def filled(address: str) -> Iterator[Callable[[str], Connection]]:
-    """Installs a log that ships and appends events of several producers, the Nth with etag N and value N.
+@pytest.fixture(scope="module")
+def database(address: str) -> Iterator[Connection]:
+    """One database for all: to drop a log is quicker than to make a database."""
+    with connected(address) as connection:
+        connection.prepare_threshold = None  # the next log's get_event yields other columns
+        yield connection
 
-    All into one database: to drop a log is quicker than to make a database.
-    """
+
+@pytest.fixture
+def filled(database: Connection) -> Iterator[Callable[[str], Connection]]:
+    """Installs a log that ships and appends events of several producers, the Nth with etag N and value N."""
     with ExitStack() as stack:
 
         def fill(name: str) -> Connection:
-            connection = stack.enter_context(connected(address))
-            stack.enter_context(installed(connection, logs.load(name), "test"))
-            append(connection, EVENTS)
-            return connection
+            stack.enter_context(installed(database, logs.load(name), "test"))
+            append(database, EVENTS)
+            return database
 
         yield fill
 
