@@ -122,6 +122,15 @@ def engine() -> docker.DockerClient:
         pytest.skip(f"no Docker engine: {error}")
 
 
+@pytest.fixture(scope="session")
+def npm() -> str:
+    """Node's package manager."""
+    program = shutil.which("npm")
+    if program is None or shutil.which("node") is None:
+        pytest.skip("no npm")
+    return program
+
+
 def write_log(folder: Path, schema_sql: str, **changes: str) -> Path:
     """Write a log of this SQL, with the log.toml of bigserial but for some keys, given as TOML; return its folder."""
     text = (SQL / "bigserial" / "log.toml").read_text()

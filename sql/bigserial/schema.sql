@@ -6,6 +6,8 @@
 -- Breaks         Tailed while writers commit out of order: an event that commits late with a lower etag is skipped
 --                by every reader that is past it, silently and for ever.
 -- Stalls         Never. A rolled back append leaves a hole in the etags, which is harmless.
+-- Named clients  A name that is all digits is an etag: get_event('1005') is get_event(1005). Many drivers send numbers
+--                without a type, and PostgreSQL takes those for texts.
 -- Used by        Nearly every event table that somebody made at home.
 
 CREATE TABLE events_log (
@@ -58,16 +60,17 @@ $$;
 
 -- Up to max_events that this client has not had yet; an unknown name starts at the beginning.
 -- The position moves in the caller's transaction: a rollback takes it back, and a second session of the same
--- client waits here until the first one has ended. A NULL is no client: it reads from the start and is not remembered
--- (PostgreSQL takes an untyped NULL for a text).
+-- client waits here until the first one has ended.
+-- A NULL or a number is not a name but an etag that was sent without a type. Whatever drivers write for a number counts
+-- (1005, -1, 1e+21, NaN), and the empty text: one that is not a bigint is an error, and never silently a client.
 CREATE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
 LANGUAGE plpgsql AS $$
 DECLARE
     last_etag bigint;
     event     events_log;
 BEGIN
-    IF client IS NULL THEN
-        RETURN QUERY SELECT * FROM get_event(NULL::bigint, max_events);
+    IF client IS NULL OR client ~* '^\s*[-+]?([0-9]*\.?[0-9]*(e[-+][0-9]+)?|nan|inf(inity)?)\s*$' THEN
+        RETURN QUERY SELECT * FROM get_event(client::bigint, max_events);
         RETURN;
     END IF;
 

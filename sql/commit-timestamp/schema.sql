@@ -26,13 +26,20 @@ LANGUAGE sql AS $$
 $$;
 
 -- Up to max_events that follow the event (last_committed, last_etag); NULLs read from the start.
-CREATE FUNCTION get_event(
-    last_committed timestamptz DEFAULT NULL, last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1
-) RETURNS TABLE (etag bigint, ctime timestamp, payload json, committed timestamptz)
+-- Without defaults: get_event('101112', '10'), by etag alone and with numbers that have no type, would be taken for a
+-- date and an etag, and yield wrong events. So it is an error.
+CREATE FUNCTION get_event(last_committed timestamptz, last_etag bigint, max_events bigint)
+RETURNS TABLE (etag bigint, ctime timestamp, payload json, committed timestamptz)
 LANGUAGE sql STABLE ROWS 1000 AS $$
     SELECT e.etag, e.ctime, e.payload, pg_xact_commit_timestamp(e.xmin)
     FROM events_log e
     WHERE (pg_xact_commit_timestamp(e.xmin), e.etag) > (coalesce(last_committed, '-infinity'), coalesce(last_etag, 0))
     ORDER BY 4, 1
     LIMIT max_events
+$$;
+
+-- The first event.
+CREATE FUNCTION get_event() RETURNS TABLE (etag bigint, ctime timestamp, payload json, committed timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT * FROM get_event(NULL, NULL, 1)
 $$;

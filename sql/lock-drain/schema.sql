@@ -8,6 +8,8 @@
 --                a standby (locks are not there), in REPEATABLE READ (it says so).
 -- Stalls         A reader waits for writers of this log that were open when it asked, prepared ones too, and for nobody
 --                else. Writers never wait.
+-- Named clients  A name that is all digits is an etag: get_event('1005') is get_event(1005). Many drivers send numbers
+--                without a type, and PostgreSQL takes those for texts.
 -- Used by        Whoever has a bigserial log: docs/make-a-bigserial-log-safe.md tells how to adopt it.
 
 CREATE TABLE events_log (
@@ -78,16 +80,17 @@ BEGIN
 END $$;
 
 -- Up to max_events that this client has not had yet. The position moves in the caller's transaction; a second session
--- of the same client waits here until the first one has ended, so sessions take turns. A NULL is no client: it reads from
--- the start and is not remembered (PostgreSQL takes an untyped NULL for a text).
+-- of the same client waits here until the first one has ended, so sessions take turns.
+-- A NULL or a number is not a name but an etag that was sent without a type. Whatever drivers write for a number counts
+-- (1005, -1, 1e+21, NaN), and the empty text: one that is not a bigint is an error, and never silently a client.
 CREATE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
 LANGUAGE plpgsql AS $$
 DECLARE
     last_etag bigint;
     event     events_log;
 BEGIN
-    IF client IS NULL THEN
-        RETURN QUERY SELECT * FROM get_event(NULL::bigint, max_events);
+    IF client IS NULL OR client ~* '^\s*[-+]?([0-9]*\.?[0-9]*(e[-+][0-9]+)?|nan|inf(inity)?)\s*$' THEN
+        RETURN QUERY SELECT * FROM get_event(client::bigint, max_events);
         RETURN;
     END IF;
 

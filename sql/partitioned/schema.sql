@@ -7,6 +7,9 @@
 -- Promises       Tailed or drained: every committed event once; the events of one key in their order. Not across keys.
 -- Breaks         When anybody inserts without log_event(); when the cursor is one etag for all partitions.
 -- Stalls         Writers wait for an open writer of the same partition, readers see nothing new of it meanwhile.
+-- Named clients  A name that begins with a brace is a vector of etags: get_event('{5,0,7,0,0,0,0,0}') reads what follows
+--                it. Many drivers send parameters without a type, and PostgreSQL takes those for texts. A name that is
+--                all digits is refused.
 -- Used by        message-db locks a category in this way, and loses events where all categories are read by one etag.
 
 CREATE TABLE events_log (
@@ -71,13 +74,25 @@ BEGIN
 END $$;
 
 -- Up to max_events that this client has not had yet, of one partition that none of its other sessions has now.
--- The position moves in the caller's transaction: when that rolls back, another session gets these events.
-CREATE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
+-- The position moves in the caller's transaction: when that rolls back, another session gets these events. The client
+-- has nothing to remember: its etags are NULL.
+-- A NULL or a vector is not a name but a cursor that was sent without a type. Whatever drivers write for a number (1005,
+-- -1, 1e+21, NaN) and the empty text are neither: they are an error, and never silently a client.
+CREATE FUNCTION get_event(client text, max_events bigint DEFAULT 1)
+RETURNS TABLE (etag bigint, ctime timestamp, payload json, etags bigint[])
 LANGUAGE plpgsql AS $$
 DECLARE
-    mine  events_client;
-    event events_log;
+    mine events_client;
 BEGIN
+    IF client IS NULL OR client ~ '^\s*\{' THEN
+        RETURN QUERY SELECT * FROM get_event(client::bigint[], max_events);
+        RETURN;
+    ELSIF client ~* '^\s*[-+]?([0-9]*\.?[0-9]*(e[-+][0-9]+)?|nan|inf(inity)?)\s*$' THEN
+        RAISE EXCEPTION 'get_event: "%" is neither a vector of etags nor the name of a client', client
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Send back the etags of the last row that you were given; NULL reads from the start.';
+    END IF;
+
     IF NOT EXISTS (SELECT FROM events_client c WHERE c.name = client) THEN
         INSERT INTO events_client SELECT client, p, 0 FROM generate_series(0, 7) AS p ON CONFLICT DO NOTHING;
     END IF;
@@ -89,11 +104,12 @@ BEGIN
     LIMIT 1
     FOR UPDATE SKIP LOCKED;
 
-    FOR event IN
-        SELECT * FROM events_log l WHERE l.part = mine.part AND l.etag > mine.etag ORDER BY l.etag LIMIT max_events
+    FOR etag, ctime, payload IN
+        SELECT l.etag, l.ctime, l.payload
+        FROM events_log l WHERE l.part = mine.part AND l.etag > mine.etag ORDER BY l.etag LIMIT max_events
     LOOP
-        mine.etag := event.etag;
-        RETURN NEXT event;
+        mine.etag := etag;
+        RETURN NEXT;
     END LOOP;
     UPDATE events_client c SET etag = mine.etag WHERE c.name = client AND c.part = mine.part;
 END $$;

@@ -41,9 +41,9 @@ LANGUAGE sql STABLE ROWS 1000 AS $$
 $$;
 
 -- Up to max_events that follow a cursor; NULLs read from the start.
+-- Without defaults: get_event(last_etag => 1005), by etag alone, would read from the start. So it is an error.
 CREATE FUNCTION get_event(
-    last_since pg_snapshot DEFAULT NULL, last_upto pg_snapshot DEFAULT NULL,
-    last_xid xid8 DEFAULT NULL, last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1
+    last_since pg_snapshot, last_upto pg_snapshot, last_xid xid8, last_etag bigint, max_events bigint
 ) RETURNS TABLE (etag bigint, ctime timestamp, payload json, since pg_snapshot, upto pg_snapshot, xid xid8)
 LANGUAGE plpgsql VOLATILE ROWS 1000 AS $$
 BEGIN
@@ -57,3 +57,10 @@ BEGIN
     RETURN QUERY
         SELECT * FROM events_between(coalesce(last_upto, '1:1:'), pg_current_snapshot(), '0', 0, max_events);
 END $$;
+
+-- The first event.
+CREATE FUNCTION get_event()
+RETURNS TABLE (etag bigint, ctime timestamp, payload json, since pg_snapshot, upto pg_snapshot, xid xid8)
+LANGUAGE sql AS $$
+    SELECT * FROM get_event(NULL, NULL, NULL, NULL, 1)
+$$;

@@ -1,6 +1,6 @@
 -- pgTAP: the bigserial log. Run by pg_prove on a database in which schema.sql was run and pgtap is installed.
 BEGIN;
-SELECT plan(27);
+SELECT plan(34);
 
 SELECT has_table('events_log');
 SELECT col_is_pk('events_log', 'etag');
@@ -30,6 +30,15 @@ SELECT results_eq('SELECT etag FROM get_event(NULL::bigint)', ARRAY[1::bigint], 
 SELECT is_empty('SELECT * FROM get_event(5)', 'nothing follows the last');
 SELECT is_empty('SELECT * FROM get_event(1, 0)', 'none is none');
 SELECT throws_ok('SELECT * FROM get_event(1, -1)', '2201W', 'LIMIT must not be negative', 'a negative limit is refused');
+
+SELECT results_eq($$SELECT etag FROM get_event('2', 2)$$, ARRAY[3, 4]::bigint[], 'a name that is all digits is an etag');
+SELECT results_eq($$SELECT etag FROM get_event('2', 2)$$, ARRAY[3, 4]::bigint[], 'and remembers nothing');
+PREPARE untyped AS SELECT etag FROM get_event($1, $2);
+SELECT results_eq($$EXECUTE untyped ('2', 2)$$, ARRAY[3, 4]::bigint[], 'so are parameters without a type');
+SELECT throws_ok($$SELECT get_event('9223372036854775808')$$, '22003', NULL, 'a number that is too large is an error');
+SELECT throws_ok($$SELECT get_event('1e+21')$$, '22P02', NULL, 'another number is an error');
+SELECT throws_ok($$SELECT get_event('')$$, '22P02', NULL, 'an empty name is an error');
+SELECT is_empty('SELECT * FROM events_client', 'and none of these is a client');
 
 SELECT results_eq($$SELECT etag FROM get_event('a')$$, ARRAY[1::bigint], 'an unknown client starts at the beginning');
 SELECT results_eq($$SELECT etag FROM get_event('a', 2)$$, ARRAY[2, 3]::bigint[], 'it goes on where it was');

@@ -29,8 +29,9 @@ LANGUAGE sql AS $$
 $$;
 
 -- Up to max_events that follow the event (last_xid, last_etag); NULLs read from the start.
-CREATE FUNCTION get_event(last_xid xid8 DEFAULT NULL, last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
-RETURNS SETOF events_log
+-- Without defaults: get_event('1005', '10'), by etag alone and with numbers that have no type, would be taken for an xid
+-- and an etag, and yield wrong events. So it is an error.
+CREATE FUNCTION get_event(last_xid xid8, last_etag bigint, max_events bigint) RETURNS SETOF events_log
 LANGUAGE sql STABLE ROWS 1000 AS $$
     SELECT e.xid, e.etag, e.ctime, e.payload
     FROM events_log e
@@ -38,4 +39,10 @@ LANGUAGE sql STABLE ROWS 1000 AS $$
       AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
     ORDER BY e.xid, e.etag
     LIMIT max_events
+$$;
+
+-- The first event.
+CREATE FUNCTION get_event() RETURNS SETOF events_log
+LANGUAGE sql STABLE AS $$
+    SELECT * FROM get_event(NULL, NULL, 1)
 $$;

@@ -1,6 +1,5 @@
 """Somebody else's log under our contract: Message DB as it is published on npm. See docs/bring-your-own-log.md."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,10 +23,9 @@ OVERLAPPING = (
 
 
 @pytest.fixture(scope="module")
-def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def assembled(tmp_path_factory: pytest.TempPathFactory, npm: str) -> Path:
+    assert npm
     folder = tmp_path_factory.mktemp("logs")
-    if shutil.which("npm") is None:
-        pytest.skip("no npm to fetch Message DB with")
     made = subprocess.run(
         [REPOSITORY / "docs" / "message-db" / "assemble", folder], capture_output=True, text=True, check=False
     )

@@ -80,6 +80,25 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
             "log_event([{\"n\": 2}, {\"n\": 3}, {\"n\": 4}]) returns 1 rows, 3 events were given",
         ),
         ("ALTER TABLE events_log ADD CHECK (payload ->> 'n' IS NULL)", {}, "log_event takes one event or an array"),
+        (
+            """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
+               LANGUAGE plpgsql AS $$
+               DECLARE last_etag bigint;
+               BEGIN
+                   INSERT INTO events_client (name, etag) VALUES (client, 0) ON CONFLICT DO NOTHING;
+                   SELECT c.etag INTO last_etag FROM events_client c WHERE c.name = client FOR UPDATE;
+                   RETURN QUERY SELECT * FROM get_event(last_etag, max_events);
+                   UPDATE events_client c SET etag = last_etag + max_events WHERE c.name = client;
+               END $$""",
+            {},
+            "get_event($1, $2) with untyped parameters resolves to the client-name function: numbers must read by etag",
+        ),
+        (
+            "CREATE FUNCTION get_event(client uuid, max_events bigint DEFAULT 1) RETURNS SETOF events_log "
+            "LANGUAGE sql AS 'SELECT * FROM events_log'; DROP FUNCTION get_event(text, bigint)",
+            {"group": '"no"'},
+            "reads by the cursor. It fails: function get_event(unknown, unknown) is not unique",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_log_is_said(
