@@ -43,8 +43,8 @@ class Written:
     """The connection died while these were being committed: either fate is right."""
     aborted: Ranges = ()
     """Rolled back: nobody may see them."""
-    undone: Etags = ()
-    """The etags that rolled back transactions had drawn."""
+    undone: Etags | None = ()
+    """The etags that rolled back transactions had drawn; None when the log's table does not show which."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,14 @@ class Stored:
     ranges: Ranges
     foreign: int = 0
     """Rows that are no producer's events."""
+    foreign_etags: Sequence[int] = ()
+    """The etags of the first of those rows."""
     missing_etags: Etags = ()
-    """Etags that no row has, though a row has a higher one."""
+    """Etags that no row has, though a row has a higher one and a row has a lower one."""
+    doubled: int = 0
+    """Rows beyond the first with the same etag."""
+    doubled_etags: Sequence[int] = ()
+    """The first etags that several rows have."""
     removed: Ranges = ()
     """Events that no row has any more, but a reader of a log that can be read only once was given them."""
 
@@ -161,8 +167,14 @@ class Gaps:
     """Drawn by a transaction that was rolled back."""
     unexplained: int = 0
     """Neither stored nor known to be rolled back: lost, or numbers that a sequence left out."""
+    unknown: int = 0
+    """Not stored; which ones were rolled back nobody knows, because the log's table has no xmin."""
     examples: list[tuple[int, int]] = field(default_factory=list)
-    """The first ten that are unexplained, as (first, last)."""
+    """The first ten that are unexplained or unknown, as (first, last)."""
+    doubled: int = 0
+    """Not missing: rows beyond the first with the same etag."""
+    doubled_etags: list[int] = field(default_factory=list)
+    """The first ten etags that several rows have."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +268,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
     found("lost", lost)
     found("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
+    examples.extend(Fault("phantom", etag=etag) for etag in stored.foreign_etags)
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
         own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)
@@ -277,8 +290,12 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
     stopped = list(dict.fromkeys(f"{read.reader}: {reason}" for read in reads for reason in read.stopped))
     delivered = normal([part for read in reads for part in read.ranges])
     skipped = events_in(normal([part for read in reads for part in _skipped(read, acknowledged, in_table, promise)]))
-    gaps = explain(stored.missing_etags, written.undone, skipped, drained=promise.drained)
-    broken_numbering = promise.gap_free and (gaps.rolled_back or gaps.unexplained)
+    gaps = replace(
+        explain(stored.missing_etags, written.undone, skipped, drained=promise.drained),
+        doubled=stored.doubled,
+        doubled_etags=list(stored.doubled_etags),
+    )
+    broken_numbering = promise.gap_free and (stored.missing_etags or stored.doubled)
     return Verdict(
         ok=not any(counts[kind] for kind in KINDS if kind not in excused)
         and not wrong_checksums
@@ -356,20 +373,21 @@ def _holders(reads: Sequence[Delivered]) -> list[Holder] | None:
     return list(found.values())[:EXAMPLES] if known else None
 
 
-def explain(missing: Etags, undone: Etags, skipped: int, *, drained: bool) -> Gaps:
+def explain(missing: Etags, undone: Etags | None, skipped: int, *, drained: bool) -> Gaps:
     """Explain why etags are missing from what was delivered: `missing` are those that no row has, `undone` those that
-    rolled back transactions had drawn, `skipped` the number of stored events that a reader was past. `drained` says
-    that reading began when producers had ended.
+    rolled back transactions had drawn, None when nobody knows them, `skipped` the number of stored events that a reader
+    was past. `drained` says that reading began when producers had ended.
     """
     absent = normal([(0, first, last) for first, last in missing])
-    rolled_back = intersect(absent, normal([(0, first, last) for first, last in undone]))
-    unexplained = subtract(absent, rolled_back)
+    rolled_back = intersect(absent, normal([(0, first, last) for first, last in undone or ()]))
+    others = subtract(absent, rolled_back)
     return Gaps(
         visible=skipped if drained else 0,
         skipped=0 if drained else skipped,
         rolled_back=events_in(rolled_back),
-        unexplained=events_in(unexplained),
-        examples=[(first, last) for _, first, last in unexplained[:EXAMPLES]],
+        unexplained=0 if undone is None else events_in(others),
+        unknown=events_in(others) if undone is None else 0,
+        examples=[(first, last) for _, first, last in others[:EXAMPLES]],
     )
 
 

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from bench.checker import Holder
+from bench.contract import check_contract
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
@@ -25,8 +26,6 @@ BUSY = GATE + 1
 """An advisory lock that a run holds as long as it uses a database."""
 
 _OURS = "eventlog-bench: dropped after the run "
-_TYPES = ({20: "bigint"}, {1114: "timestamp", 1184: "timestamptz"}, {114: "json", 3802: "jsonb"})
-"""What get_event must yield as etag, ctime and payload, by the oid of the type."""
 _RESERVED_CONNECTIONS = 5
 FSYNCS = 20
 TERMINATE_MS = 10_000
@@ -140,44 +139,30 @@ def comment_on_schema(connection: Connection, start: str = "") -> str | None:
 
 
 def install(connection: Connection, log: Log) -> None:
-    """Run a log's SQL in the schema and check that what the contract asks for is there."""
+    """Run a log's SQL in the schema and check that what the contract asks for is there.
+
+    Raises:
+        BadInputError: the SQL or what it makes is wrong; the message has the line of schema.sql where Postgres says it.
+    """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
     connection.execute("SET client_min_messages TO warning")
     try:
         connection.execute(log.schema_sql.encode())
     except psycopg.Error as error:
-        position = int(error.diag.statement_position or 1)
-        line = log.schema_sql[: position - 1].count("\n") + 1
-        raise BadInputError(f"the log {log.name}: schema.sql, line {line}: {error.diag.message_primary}") from error
-    _check_contract(connection, log)
+        if connection.broken:
+            raise
+        where = f"schema.sql{_line(error, log.schema_sql)}"
+        raise BadInputError(f"the log {log.name}: {where}: {error.diag.message_primary or error}") from error
+    check_contract(connection, log)
 
 
-def _check_contract(connection: Connection, log: Log) -> None:
-    """Check that a log that was just installed has what log.toml and the contract say.
+def _line(error: psycopg.Error, statements: str) -> str:
+    """The line of an error, in words; nothing when Postgres does not give its place in these statements.
 
-    Raises:
-        BadInputError: it has not; the message says what is missing.
+    Only what was parsed has a place. A position within a function's body would be another text's.
     """
-    promised = ["log_event(json)", f"get_event({', '.join([*log.cursor.values(), 'bigint'])})"]
-    if log.group in {"turns", "partitions"}:
-        promised.append("get_event(text, bigint)")
-    for function in promised:
-        row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [function]).fetchone()
-        if row and row[0]:
-            raise BadInputError(f"the log {log.name}: schema.sql does not define {function}")
-    row = connection.execute("SELECT to_regclass(%s) IS NULL", [log.table]).fetchone()
-    if row and row[0]:
-        raise BadInputError(f"the log {log.name}: schema.sql does not make the table {log.table} of log.toml")
-    try:
-        connection.execute(f"SELECT payload, {log.etag} FROM {log.table} LIMIT 0".encode())
-        with psycopg.RawCursor(connection) as cursor:
-            cursor.execute(read_sql(log, 1).encode(), [None] * len(log.cursor))
-            types = [column.type_code for column in cursor.description or []]
-    except psycopg.Error as error:
-        raise BadInputError(f"the log {log.name}: reading it fails: {error.diag.message_primary or error}") from error
-    for column, code, allowed in zip(("etag", "ctime", "payload"), types, _TYPES, strict=False):
-        if code not in allowed:
-            raise BadInputError(f"the log {log.name}: get_event must yield {column} as {' or '.join(allowed.values())}")
+    position = error.diag.statement_position
+    return "" if position is None else f", line {statements.count(chr(10), 0, int(position) - 1) + 1}"
 
 
 Cursor = tuple[Any, ...]

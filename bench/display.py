@@ -261,12 +261,16 @@ def _gaps(found: Verdict) -> Iterator[str]:
             (gaps.skipped, "skipped, with nobody having seen when they were committed"),
             (gaps.rolled_back, "rolled back"),
             (gaps.unexplained, "unexplained"),
+            (gaps.unknown, "rolled back or lost, which the log's table cannot say without xmin"),
         )
         if count
     ]
     if told:
         examples = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in gaps.examples)
         yield fill(f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}.", LINE_WIDTH)
+    if gaps.doubled:
+        examples = ", ".join(str(etag) for etag in gaps.doubled_etags)
+        yield f"Etags that are there more than once: {gaps.doubled:,} rows have the etag of another ({examples})."
 
 
 def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:
@@ -416,7 +420,18 @@ def _faults(found: Verdict) -> str:
     if found.wrong_checksums:
         told.append(f"the right events with a wrong checksum in {found.wrong_checksums} readings")
     told += found.stopped
-    return f"Of {found.expected_events:,} acknowledged events: {', '.join(filter(None, told)) or 'etags have gaps'}"
+    words = ", ".join(filter(None, told)) or _numbering(found)
+    return f"Of {found.expected_events:,} acknowledged events: {words}"
+
+
+def _numbering(found: Verdict) -> str:
+    """What is wrong with the etags of a log that promises them without gaps."""
+    gaps = found.gaps
+    faults = {
+        "have gaps": gaps.rolled_back or gaps.unexplained or gaps.unknown,
+        "are there more than once": gaps.doubled,
+    }
+    return f"etags {' and '.join(words for words, count in faults.items() if count)}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -433,8 +448,13 @@ def _examples(faults: Sequence[Fault]) -> Iterator[str]:
             *_numbers("seq", [fault.seq for fault in alike]),
             *_numbers("etag", [fault.etag for fault in alike]),
             *([f"reader {first.reader}"] if first.reader is not None else []),
+            *([_nobodys(len(alike))] if first.producer is None and first.reader is None else []),
         ]
-        yield f"  {first.kind}: {', '.join(where) or 'a row that is no event of a producer'}{_story(first)}"
+        yield f"  {first.kind}: {', '.join(where)}{_story(first)}"
+
+
+def _nobodys(rows: int) -> str:
+    return "a row that is no event of a producer" if rows == 1 else "rows that are no events of a producer"
 
 
 def _numbers(name: str, numbers: Sequence[int | None]) -> list[str]:
@@ -447,16 +467,15 @@ def _numbers(name: str, numbers: Sequence[int | None]) -> list[str]:
 
 def _story(fault: Fault) -> str:
     """How a skipped event came about: when it was logged, passed and visible."""
-    if fault.logged_at is None:
-        return ""
-    story = f"\n    logged at {_clock(fault.logged_at)}"
+    story = []
+    if fault.logged_at is not None:
+        story.append(f"logged at {_clock(fault.logged_at)}")
     if fault.passed_at is not None:
-        story += f"; a reader asked at {_clock(fault.passed_at)} and was given etag {fault.passed_to}"
+        story.append(f"a reader asked at {_clock(fault.passed_at)} and was given etag {fault.passed_to}")
     if fault.visible_at is not None:
-        story += f"; committed at {_clock(fault.visible_at)}"
-        if fault.passed_at is not None and fault.visible_at > fault.passed_at:
-            story += f", {(fault.visible_at - fault.passed_at) * 1e3:.1f} ms too late"
-    return story
+        late = 0 if fault.passed_at is None else fault.visible_at - fault.passed_at
+        story.append(f"committed at {_clock(fault.visible_at)}{f', {late * 1e3:.1f} ms too late' if late > 0 else ''}")
+    return f"\n    {'; '.join(story)}" if story else ""
 
 
 def _clock(unix_time: float) -> str:

@@ -1,5 +1,7 @@
 """Spec and log in, one job per worker out, with the exact SQL that it runs. Pure."""
 
+from typing import NamedTuple
+
 from bench.errors import BadInputError
 from bench.logs import Log, load, shipped
 from bench.records import ConsumerJob, ProducerJob
@@ -25,6 +27,20 @@ GROUP = "bench"
 """What named clients' names begin with."""
 
 
+class Table(NamedTuple):
+    """What the table or view of a log has beyond what every log must have."""
+
+    ctime: bool = True
+    """A column `ctime` that holds times: when an event was logged."""
+    xmin: bool = True
+    """A column `xmin`: the transaction that wrote a row. Tables have it, views when they pass it on."""
+    unique_etag: bool = True
+    """An index under which no two rows have the same etag."""
+
+
+PLAIN_TABLE = Table()
+
+
 def refuse_misfits(spec: Spec, log: Log) -> None:
     """Refuse what a log does not allow.
 
@@ -48,7 +64,7 @@ def refuse_misfits(spec: Spec, log: Log) -> None:
         )
 
 
-def producers(spec: Spec, log: Log) -> list[ProducerJob]:
+def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[ProducerJob]:
     """One job for each producer, numbered from 0."""
     return [
         ProducerJob(
@@ -64,7 +80,7 @@ def producers(spec: Spec, log: Log) -> list[ProducerJob]:
             transaction_ms=spec.transaction_ms,
             abort_rate=spec.abort_rate,
             seed=spec.seed,
-            drawn=drawn_sql(log) if spec.abort_rate else None,
+            drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
         )
         for number in range(spec.scale)
     ]
@@ -128,11 +144,23 @@ def cursor_columns(log: Log) -> list[int]:
 
 
 def drawn_sql(log: Log) -> str:
-    """The query that yields the etags of the open transaction's own events above $1, as texts: first and last."""
+    """The query that yields the etags of the open transaction's own events above $1, as texts: first and last.
+
+    A row that a subtransaction wrote (a savepoint, or an EXCEPTION block of PL/pgSQL) has that one's id as its xmin.
+    Such ids are drawn after the transaction's own, so its rows are those that are visible, have its id or a later one,
+    and are of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has no epoch.
+
+    Source: PostgreSQL's manual, chapter "Transaction Processing", on identifiers and subtransactions.
+    """
     return f"""
-        SELECT min({log.etag})::text, max({log.etag})::text
-        FROM (SELECT {log.etag}, {log.etag} - row_number() OVER (ORDER BY {log.etag}) AS island FROM {log.table}
-              WHERE {log.etag} > $1::bigint AND xmin = pg_current_xact_id()::xid) AS drawn
+        SELECT min(etag)::text, max(etag)::text
+        FROM (SELECT etag, etag::numeric - row_number() OVER (ORDER BY etag) AS island
+              FROM (SELECT {log.etag}::bigint AS etag, own_xid, (xmin::text::bigint - own_xid) & 4294967295 AS later
+                    FROM {log.table}, (SELECT pg_current_xact_id()::text::bigint AS own_xid) AS own
+                    WHERE {log.etag} > $1::bigint AND {_has_etag(log)}) AS rows
+              WHERE CASE WHEN later = 0 THEN true
+                         WHEN later < 2147483648 THEN pg_xact_status((own_xid + later)::text::xid8) = 'in progress'
+                         ELSE false END) AS drawn
         GROUP BY island"""
 
 
@@ -154,49 +182,61 @@ def _payload_sql(payload_bytes: int) -> str:
     return f"""(rpad({start}, {payload_bytes - 2}, 'x') || '"}}')::json"""
 
 
-def audit_sql(source: str) -> str:
-    """The query that yields the events in `source`, a log's table or `given_sql`, as runs of consecutive seqs:
-    (producer, first, last).
+def _has_etag(log: Log) -> str:
+    """The condition that a row's etag is one that `get_event` could yield: not NULL, and no NaN of a numeric."""
+    return f"{log.etag} BETWEEN '{-(2**63)}'::bigint AND '{2**63 - 1}'::bigint"
 
-    Rows whose payload is no event of a producer come as (NULL, 0, how many there are).
+
+def stored_sql(log: Log, below: int | None = None) -> str:
+    """The query that yields each row of the log's table, or each with an etag below `below`: its etag, NULL when it has
+    no proper one, and its payload.
+
+    The payload comes as the text that it is. A server that looked into it could fail: `->>` raises an error for
+    {"note": "\\u0000"}, whatever key is asked for.
     """
-    return f"""
-        WITH stored AS (
-            SELECT CASE WHEN payload ->> 'producer' ~ '^[0-9]{{1,9}}$' AND payload ->> 'seq' ~ '^[0-9]{{1,18}}$'
-                        THEN (payload ->> 'producer')::int END AS producer, payload
-            FROM {source}
-        ), numbered AS (
-            SELECT producer, seq, seq - dense_rank() OVER (PARTITION BY producer ORDER BY seq) AS island
-            FROM (SELECT producer, CASE WHEN producer IS NOT NULL THEN (payload ->> 'seq')::bigint END AS seq
-                  FROM stored WHERE producer IS NOT NULL) AS events
-        )
-        SELECT producer, min(seq), max(seq) FROM numbered GROUP BY producer, island
-        UNION ALL
-        SELECT NULL, 0, count(*) FROM stored WHERE producer IS NULL HAVING count(*) > 0
-        ORDER BY 1, 2"""
+    rows = f"SELECT CASE WHEN {_has_etag(log)} THEN {log.etag}::bigint END, payload::text FROM {log.table}"
+    return rows if below is None else f"{rows} WHERE {log.etag} < '{below}'::bigint"
+
+
+def count_sql(log: Log) -> str:
+    """The query that yields how many rows the log's table has, and how many of them have an etag."""
+    return f"SELECT count(*), count(*) FILTER (WHERE {_has_etag(log)}) FROM {log.table}"
+
+
+def bounds_sql(log: Log) -> str:
+    """The query that yields the lowest etag of the log's table and the highest; NULLs when no row has one."""
+    return f"SELECT min({log.etag})::bigint, max({log.etag})::bigint FROM {log.table} WHERE {_has_etag(log)}"
 
 
 def gaps_sql(log: Log) -> str:
-    """The query that yields the etags between the first one and the last that no row has: (first, last)."""
+    """The query that yields the etags between the lowest one and the highest that no row has: (first, last)."""
     return f"""
         SELECT before + 1, etag - 1
-        FROM (SELECT {log.etag} AS etag, lag({log.etag}, 1, 0::bigint) OVER (ORDER BY {log.etag}) AS before
-              FROM {log.table} WHERE {log.etag} IS NOT NULL) AS etags
-        WHERE etag > before + 1
+        FROM (SELECT etag, lag(etag) OVER (ORDER BY etag) AS before FROM ({_etags_sql(log)}) AS etags) AS pairs
+        WHERE CASE WHEN etag > before THEN etag - 1 > before ELSE false END
         ORDER BY 1"""
 
 
-def stories_sql(log: Log, *, commits: bool) -> str:
-    """The query that yields the rows of some events, given as JSON [[producer, seq], ...]: producer, seq, etag, Unix
-    times of ctime and, when the server keeps them, of the commit.
+def doubled_sql(log: Log, most: int) -> str:
+    """The query that yields the first etags that several rows have."""
+    return f"SELECT etag FROM ({_etags_sql(log)}) AS etags GROUP BY etag HAVING count(*) > 1 ORDER BY etag LIMIT {most}"
+
+
+def _etags_sql(log: Log) -> str:
+    return f"SELECT {log.etag}::bigint AS etag FROM {log.table} WHERE {_has_etag(log)}"
+
+
+def stories_sql(log: Log, table: Table, *, commits: bool) -> str:
+    """The query that yields the rows with the etags %s: etag, payload, Unix time of ctime and of the commit. A time is
+    NULL where the table has no such column, or the server keeps no commit times.
     """
-    committed = "extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8" if commits else "NULL::float8"
+    logged = "extract(epoch FROM ctime)::float8" if table.ctime else "NULL::float8"
+    committed = (
+        "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8" if commits and table.xmin else "NULL::float8"
+    )
     return f"""
-        SELECT (wanted.event ->> 0)::int, (wanted.event ->> 1)::bigint, l.{log.etag},
-               extract(epoch FROM l.ctime)::float8, {committed}
-        FROM json_array_elements(%s::json) AS wanted (event)
-        JOIN {log.table} l
-          ON l.payload ->> 'producer' = wanted.event ->> 0 AND l.payload ->> 'seq' = wanted.event ->> 1"""
+        SELECT {log.etag}::bigint, payload::text, {logged}, {committed}
+        FROM {log.table} WHERE {log.etag} = ANY (%s::bigint[])"""
 
 
 def commits_sql(log: Log) -> str:

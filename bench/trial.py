@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from bench import audit, checker, control, plan, summary
+from bench.audit import Story
 from bench.checker import Delivered, Fault, Promise, Stored, Verdict, Written
+from bench.contract import table_of
 from bench.control import Connection
 from bench.errors import OutsideError
 from bench.logs import Log
 from bench.phase import Lost, NodeLostError, Phase, ToRead, Tracks, Watch, Work, carry_out
 from bench.places.site import Site
+from bench.plan import Table
 from bench.ranges import events_in, first_events, normal, subtract
 from bench.records import EXAMPLES, Fate, Range
 from bench.results import Observed, Telemetry, Trial
@@ -50,7 +53,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
             observed[name] = summary.observed(server.seen, works)
         return phases
 
-    appending = {"append": plan.producers(spec, log)}
+    appending = {"append": plan.producers(spec, log, table_of(connection, log))}
     reading = {f"read {size}": plan.consumers(spec, log, size) for size in spec.read_batch}
     phases: dict[str, Phase] = {}
     wal_before = control.wal_position(connection)
@@ -119,7 +122,10 @@ def judged(spec: Spec, log: Log, written: Written, readers: list[Reader], connec
             f"there is no verdict: producers account for {checker.attempted(written):,} of {spec.events:,} events"
         )
     delivered = [reader.delivered() for reader in readers]
-    stored = _stored(log, written, delivered, connection)
+    table = table_of(connection, log)
+    if spec.abort_rate and not table.xmin:
+        written = replace(written, undone=None)
+    stored = _stored(log, table, written, delivered, connection)
     if checker.undelivered(written, delivered):
         delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
     promised = log.promises
@@ -137,7 +143,7 @@ def judged(spec: Spec, log: Log, written: Written, readers: list[Reader], connec
             replay=promised.replay,
         ),
     )
-    return _explained(verdict, spec, log, readers, connection)
+    return _explained(verdict, spec, log, table, readers, connection)
 
 
 def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
@@ -147,14 +153,16 @@ def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
     return audit.stored_ranges(connection, log, below=read.highest_etag)[0]
 
 
-def _explained(verdict: Verdict, spec: Spec, log: Log, readers: list[Reader], connection: Connection) -> Verdict:
+def _explained(
+    verdict: Verdict, spec: Spec, log: Log, table: Table, readers: list[Reader], connection: Connection
+) -> Verdict:
     """Add how skipped events came about."""
     if not verdict.skipped:
         return verdict
     if spec.mode == "tail":
         jumps = [jump for reader in readers for work in reader.works for jump in work.jumps]
         verdict = checker.with_commits(verdict, *audit.commits(connection, log, jumps))
-    return _with_stories(verdict, log, readers, connection)
+    return _with_stories(verdict, log, table, readers, connection)
 
 
 def _untold(lost: Lost) -> list[Range]:
@@ -180,42 +188,46 @@ def _what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -
     return f"; of the {told}, {events_in(lost):,} are not stored: {examples}"
 
 
-def _stored(log: Log, written: Written, delivered: list[Delivered], connection: Connection) -> Stored:
+def _stored(log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection) -> Stored:
     """What the table holds; looked through only when its number of rows does not prove it already."""
-    events, highest_etag = audit.stored_events(connection, log)
-    ranges, foreign = written.acknowledged, 0
+    events, numbered = audit.stored_events(connection, log)
+    stored = Stored(written.acknowledged)
     if checker.needs_audit(written, delivered, events):
-        ranges, foreign = audit.stored_ranges(connection, log)
-    gaps = log.promises.replay and highest_etag > events
-    removed = [] if log.promises.replay else [part for read in delivered for part in read.ranges]
-    return Stored(ranges, foreign, audit.missing_etags(connection, log) if gaps else [], removed)
+        stored = Stored(*audit.look_through(connection, log))
+    if not log.promises.replay:  # its events were taken away with their etags
+        return replace(stored, removed=[part for read in delivered for part in read.ranges])
+    missing, doubled, doubled_etags = audit.numbering(connection, log, table, numbered)
+    return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
 
 
-def _with_stories(verdict: Verdict, log: Log, readers: list[Reader], connection: Connection) -> Verdict:
+def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader], connection: Connection) -> Verdict:
     """Tell of each skipped example how it came about."""
     wanted = {(fault.producer, fault.seq) for fault in verdict.examples if fault.kind == "skipped"}
     if not wanted:
         return verdict
     events = [(producer, seq) for producer, seq in wanted if producer is not None and seq is not None]
-    rows = {(row[0], row[1]): row[2:] for row in audit.stories(connection, log, events)}
+    stories = audit.stories(connection, log, table, events)
     jumps = {reader.name: [jump for work in reader.works for jump in work.jumps] for reader in readers}
     return replace(
         verdict,
         examples=[
-            _told(fault, *rows[fault.producer or 0, fault.seq or 0], jumps.get(fault.reader or "", []))
-            if fault.kind == "skipped" and (fault.producer, fault.seq) in rows
+            _told(fault, stories[fault.producer or 0, fault.seq or 0], jumps.get(fault.reader or "", []))
+            if fault.kind == "skipped" and (fault.producer, fault.seq) in stories
             else fault
             for fault in verdict.examples
         ],
     )
 
 
-def _told(
-    fault: Fault, etag: int, logged_at: float, visible_at: float | None, jumps: list[tuple[int, int, float]]
-) -> Fault:
-    passed_to, passed_at = checker.passed(etag, jumps) or (None, None)
+def _told(fault: Fault, story: Story, jumps: list[tuple[int, int, float]]) -> Fault:
+    passed_to, passed_at = checker.passed(story.etag, jumps) or (None, None)
     return replace(
-        fault, etag=etag, logged_at=logged_at, visible_at=visible_at, passed_to=passed_to, passed_at=passed_at
+        fault,
+        etag=story.etag,
+        logged_at=story.logged_at,
+        visible_at=story.visible_at,
+        passed_to=passed_to,
+        passed_at=passed_at,
     )
 
 

@@ -11,6 +11,9 @@ from bench.wire import long_answers
 from bench.worker import Statement
 from producers.append import Append
 
+_BEFORE_ALL = -(2**63)
+"""The lowest bigint: etags may begin anywhere."""
+
 
 class RolledBack(Exception):  # noqa: N818 - what was asked for, not an error
     """A transaction that was rolled back, as the job wants some to be."""
@@ -33,7 +36,7 @@ def transactions(
 
     begin, commit, rollback = (Statement(connection, words) for words in ("BEGIN", "COMMIT", "ROLLBACK"))
     drawn = Statement(connection, job.drawn) if job.drawn and job.abort_rate else None
-    highest = 0
+    highest = _BEFORE_ALL
 
     def held(first: int, last: int) -> int:
         nonlocal highest
