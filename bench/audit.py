@@ -230,7 +230,7 @@ def _reading(log: Log) -> Iterator[None]:
         raise
     except psycopg.Error as error:
         raise OutsideError(
-            f"the log {log.name}: {log.table} cannot be read after the end, so there is no verdict: "
+            f"{log.table} cannot be looked through, and without that there is no verdict: "
             f"{error.diag.message_primary or error}"
         ) from error
 

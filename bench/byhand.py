@@ -13,7 +13,7 @@ from pathlib import Path
 from psycopg import sql
 
 from bench import control
-from bench.errors import BadInputError, OutsideError
+from bench.errors import BadInputError, OutsideError, SettingRefusedError
 from bench.logs import Log
 from bench.places import embedded
 from bench.places.folder import by_hand, make, running_postgres
@@ -45,6 +45,8 @@ def start(port: int | None, log: Log) -> str:
     try:
         embedded.await_answer(server, folder, port)
         password = _prepare(folder, log)
+    except SettingRefusedError as error:
+        raise BadInputError(f"the log {log.name}: log.toml: settings: {error}") from error
     except BaseException:
         server.terminate()
         server.wait()

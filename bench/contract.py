@@ -100,10 +100,10 @@ def _check_columns(connection: psycopg.Connection[Any], log: Log) -> None:
 
 def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
     """Every statement over the log that a run could need, with what it is for, and its parameters."""
-    yield f"counting the rows of {log.table}", count_sql(log), []
-    yield f"reading the rows of {log.table}", stored_sql(log), []
     for statement in (bounds_sql(log), gaps_sql(log), doubled_sql(log, EXAMPLES)):
         yield f"comparing the etags of {log.table} (the column {log.etag})", statement, []
+    yield f"counting the rows of {log.table}", count_sql(log), []
+    yield f"reading the rows of {log.table}", stored_sql(log), []
     yield f"reading the first rows of {log.table}", stored_sql(log, below=0), []
     by_etag = f"looking up rows of {log.table} by their etags (the column {log.etag})"
     yield by_etag, _numbered(stories_sql(log, table, commits=False)), [[0]]

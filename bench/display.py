@@ -270,7 +270,8 @@ def _gaps(found: Verdict) -> Iterator[str]:
         yield fill(f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}.", LINE_WIDTH)
     if gaps.doubled:
         examples = ", ".join(str(etag) for etag in gaps.doubled_etags)
-        yield f"Etags that are there more than once: {gaps.doubled:,} rows have the etag of another ({examples})."
+        doubled = f"Etags that are there more than once: {gaps.doubled:,} rows have the etag of another ({examples})."
+        yield fill(doubled, LINE_WIDTH)
 
 
 def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:

@@ -13,6 +13,15 @@ class BadInputError(BenchError):
     exit_code = 2
 
 
+class SettingRefusedError(BadInputError):
+    """Postgres does not start with one of its settings. Who knows where the setting was given says so."""
+
+    def __init__(self, reason: str, setting: str | None) -> None:
+        super().__init__(f"Postgres says: {reason}")
+        self.setting = setting
+        """Its name; None when Postgres does not give it."""
+
+
 class OutsideError(BenchError):
     """Something that the harness needs is missing or broke: Docker, Postgres, disk, a worker."""
 

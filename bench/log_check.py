@@ -4,22 +4,41 @@ What needs load to show is left to `bench run --mode tail`.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psycopg
 
-from bench.control import connected, installed
+from bench import audit
+from bench.contract import table_of
+from bench.control import Connection, connected, installed
+from bench.errors import OutsideError
 from bench.logs import Log
 from bench.place import Choice, open_site
 from bench.places.folder import RunFolder
-from bench.plan import append_sql
-from bench.spec import Spec
+from bench.plan import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
+from bench.records import Way
+from bench.spec import SMALLEST_PAYLOAD_BYTES, Spec
 from bench.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
 
 EVENTS = 7
 PAGE = 2
 MOST_PAGES = 100
+MOST_NAMED = 5
+"""Names of objects in one complaint."""
+
+_OUTSIDE = """
+    SELECT 'schema ' || quote_ident(nspname) FROM pg_namespace
+    WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', %(schema)s)
+    UNION ALL
+    SELECT oid::regclass::text FROM pg_class
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relnamespace = ANY (%(others)s::regnamespace[])
+    UNION ALL
+    SELECT oid::regprocedure::text FROM pg_proc WHERE NOT pronamespace = ANY (%(others)s::regnamespace[])
+    UNION ALL
+    SELECT 'replication slot ' || slot_name FROM pg_replication_slots WHERE database = current_database()"""
+"""What a log could have made outside of its schema."""
 
 
 def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
@@ -31,13 +50,50 @@ def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
     """
     complaints: list[str] = []
     with open_site(choice, spec, log, folder) as site, connected(site.conninfo) as connection:
+        left = _left_behind(connection, log, folder.run_id)
+        if left:  # it could not be installed once more
+            return [
+                f"schema.sql makes what stays when its schema is dropped: {', '.join(left[:MOST_NAMED])}: "
+                "make it without the name of a schema, or drop it in uninstall_log()"
+            ]
         for question in _QUESTIONS:
             with installed(connection, log, folder.run_id):
                 try:
                     complaints += question(log, site.conninfo)
                 except psycopg.Error as error:
                     complaints.append(f"{question.__doc__} It fails: {error.diag.message_primary or error}")
+                except OutsideError as error:
+                    complaints.append(str(error))
     return complaints
+
+
+def _left_behind(connection: Connection, log: Log, run_id: str) -> list[str]:
+    """Install a log and drop it again; return what it made outside of its schema that is still there."""
+    before = _outside(connection)
+    with installed(connection, log, run_id):
+        made = _outside(connection) - before
+        for lack in _lacks(connection, log):
+            logging.getLogger("bench").warning("the log %s: %s", log.name, lack)
+    return sorted(made & _outside(connection))
+
+
+def _outside(connection: Connection) -> set[str]:
+    others = ["pg_catalog", "information_schema", "pg_toast"]
+    row = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone()
+    schemas = [*others, SCHEMA] if row and row[0] else others
+    return {name for (name,) in connection.execute(_OUTSIDE, {"schema": SCHEMA, "others": schemas})}
+
+
+def _lacks(connection: Connection, log: Log) -> Iterator[str]:
+    """Say what a run will not be able to say, for want of a column. That is no fault."""
+    table = table_of(connection, log)
+    if not table.ctime:
+        yield f"{log.table} has no timestamp in a column ctime: no run can say when a skipped event was logged"
+    if not table.xmin:
+        yield (
+            f"{log.table} has no column xmin: no run can say which missing etags were rolled back, "
+            "nor when a skipped event was committed"
+        )
 
 
 def _appends(log: Log, conninfo: str) -> Iterator[str]:
@@ -47,10 +103,17 @@ def _appends(log: Log, conninfo: str) -> Iterator[str]:
             row = writer.execute("SELECT count(*) FROM log_event(%s)", [events]).fetchone()
             if row != (rows,):
                 yield f"log_event({events}) returns {row[0] if row else 0} rows, {rows} events were given"
-        stored = writer.execute(f"SELECT payload FROM {log.table}".encode()).fetchall()
-        numbers = sorted(payload["n"] for (payload,) in stored if isinstance(payload, dict) and "n" in payload)
-        if numbers != [1, 2, 3, 4]:
-            yield f"after four events {log.table} holds {len(stored)} rows: {json.dumps([row[0] for row in stored])}"
+        payloads = [payload for _, payload in writer.execute(stored_sql(log).encode())]
+        if sorted(map(_number, payloads)) != [1, 2, 3, 4]:
+            yield f"after four events {log.table} holds {len(payloads)} rows: {json.dumps(payloads)}"
+
+
+def _number(payload: str | None) -> int:
+    """The n of a payload; -1 when it has none."""
+    with suppress(ValueError, TypeError, LookupError):
+        number = json.loads(payload or "")["n"]
+        return number if isinstance(number, int) else -1
+    return -1
 
 
 def _reads(log: Log, conninfo: str) -> Iterator[str]:
@@ -82,19 +145,59 @@ def _reads(log: Log, conninfo: str) -> Iterator[str]:
 
 def _ways(log: Log, conninfo: str) -> Iterator[str]:
     """Every way to append of log.toml works."""
-    for way in log.append:
-        statement = append_sql(Spec.model_validate({"append": way}), log)
-        with session(conninfo) as writer, psycopg.RawCursor(writer) as cursor:
+    with session(conninfo) as writer:
+        for producer, way in enumerate(log.append):
             try:
-                if way == "copy":
-                    with cursor.copy(statement.encode()) as copying:
-                        copying.write('{"producer":0,"seq":0,"value":0}\n')
-                elif way == "log_event":
-                    cursor.execute(statement.encode(), ['[{"producer": 0, "seq": 0, "value": 0}]'])
-                else:
-                    cursor.execute(statement.encode(), [0, 0, 0])
+                for seq, payload_bytes in enumerate((0, SMALLEST_PAYLOAD_BYTES)):
+                    _append_by(writer, log, way, producer, seq, payload_bytes)
             except psycopg.Error as error:
                 yield f"append = [.., {way!r}]: {error.diag.message_primary or error}"
+                continue
+            if log.promises.replay and (producer, 0, 1) not in audit.look_through(writer, log).ranges:
+                yield f"append = [.., {way!r}]: {_not_there(log)}"
+
+
+def _append_by(writer: Connection, log: Log, way: Way, producer: int, seq: int, payload_bytes: int) -> None:
+    """Append one event as a producer does, but for its padding where a producer would write that itself."""
+    statement = append_sql(Spec.model_validate({"append": way, "payload_bytes": payload_bytes}), log).encode()
+    event = f'{{"producer":{producer},"seq":{seq},"value":{seq}}}'
+    with psycopg.RawCursor(writer) as cursor:
+        if way == "copy":
+            with cursor.copy(statement) as copying:
+                copying.write(event + "\n")
+        else:
+            cursor.execute(statement, [f"[{event}]"] if way == "log_event" else [producer, seq, seq])
+
+
+def _not_there(log: Log) -> str:
+    return f"{log.table} does not show what was appended: the text of its column payload must be an event's JSON"
+
+
+def _stored(log: Log, conninfo: str) -> Iterator[str]:
+    """The table shows what was appended, and each statement works that a verdict is made of."""
+    with session(conninfo) as asker, session(conninfo) as reader:
+        append(asker, *range(EVENTS))
+        if log.promises.replay:  # some logs number an event when it is read
+            Reading(log, reader, PAGE).until(EVENTS, PATIENCE_SECONDS)
+        holdings = audit.look_through(asker, log)
+        if holdings.foreign:
+            etags = ", ".join(map(str, holdings.foreign_etags))
+            yield f"{log.table} has {holdings.foreign} rows that are no event of a producer (etags {etags})"
+        if log.promises.replay and holdings.ranges != [(0, 0, EVENTS - 1)]:
+            yield _not_there(log)
+        table = table_of(asker, log)
+        _, numbered = audit.stored_events(asker, log)
+        numbering = audit.numbering(asker, log, table, numbered)
+        if numbering.missing and log.promises.gap_free:
+            yield f"it promises etags without gaps, and after {EVENTS} events these are missing: {numbering.missing}"
+        if numbering.doubled and (log.promises.gap_free or log.promises.order == "etag"):
+            yield f"several events have the same etag: {numbering.doubled_etags}"
+        if log.promises.replay and numbered and not audit.stories(asker, log, table, [(0, 0)]):
+            yield f"an event cannot be found in {log.table} by its etag, the column {log.etag}"
+        if table.xmin:
+            with asker.transaction(force_rollback=True), psycopg.RawCursor(asker) as cursor:
+                append(asker, EVENTS)
+                cursor.execute(drawn_sql(log).encode(), [0])
 
 
 def _clients(log: Log, conninfo: str) -> Iterator[str]:
@@ -102,13 +205,13 @@ def _clients(log: Log, conninfo: str) -> Iterator[str]:
     if log.group in {"turns", "partitions"}:
         with session(conninfo) as first, session(conninfo) as second:
             append(first, *range(EVENTS))
-            call = f"SELECT payload FROM get_event('client'::text, {PAGE})".encode()
+            call = read_sql(log, PAGE, client="client").encode()
             given: list[int] = []
             for turn in range(MOST_PAGES):
                 rows = (first, second)[turn % 2].execute(call).fetchall()
                 if not rows:
                     break
-                given += [event_of(payload)[1] for (payload,) in rows]
+                given += [event_of(payload)[1] for _, _, payload in rows]
             if sorted(given) != list(range(EVENTS)):
                 yield f"get_event('client', ..) yields {given} to two sessions in turns, of 0..{EVENTS - 1}"
 
@@ -169,4 +272,4 @@ def _gap_free(log: Log, conninfo: str) -> Iterator[str]:
 
 
 Question = Callable[[Log, str], Iterator[str]]
-_QUESTIONS: tuple[Question, ...] = (_appends, _reads, _ways, _clients, _untyped, _tails, _gap_free)
+_QUESTIONS: tuple[Question, ...] = (_appends, _reads, _ways, _stored, _clients, _untyped, _tails, _gap_free)

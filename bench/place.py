@@ -2,11 +2,12 @@
 
 import os
 import resource
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import BadInputError, OutsideError, SettingRefusedError
 from bench.logs import Log
 from bench.places import local
 from bench.places.folder import RunFolder
@@ -122,8 +123,30 @@ def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
             )
 
 
-def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
-    """Open the place: a Postgres that answers and a way to start workers beside it, both gone at the end."""
+@contextmanager
+def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> Iterator[Site]:
+    """Open the place: a Postgres that answers and a way to start workers beside it, both gone at the end.
+
+    Raises:
+        BadInputError: Postgres does not take a setting; the message says where it was given.
+        BenchError: the place cannot be opened.
+    """
+    try:
+        with _site(choice, spec, log, folder) as site:
+            yield site
+    except SettingRefusedError as error:
+        raise BadInputError(f"{_where_given(error.setting, spec, log)}: {error}") from error
+
+
+def _where_given(setting: str | None, spec: Spec, log: Log) -> str:
+    """Where a setting comes from: --set goes before what the log asks for. Names have no case."""
+    for where, settings in (("--set", spec.set), (f"the log {log.name}: log.toml: settings", log.settings)):
+        if setting is not None and setting.lower() in map(str.lower, settings):
+            return where
+    return "a setting of this run"
+
+
+def _site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
     if spec.dsn is None:
         # Where Postgres is ours, so is the way to it: nothing of the user's environment may lead elsewhere.
         for name in [name for name in os.environ if name.startswith("PG")]:

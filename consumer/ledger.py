@@ -25,6 +25,9 @@ FEW = 64
 MOST_RUNS = 64
 """When more runs of events of one producer than this follow each other, events are put in the order of producers."""
 
+_UNREADABLE = (msgspec.MsgspecError, RecursionError)
+"""What a payload raises that is no event: the latter where arrays lie in arrays a thousand deep."""
+
 T = TypeVar("T")
 _Steps = Generator[None, None, T]
 """What is done step by step, and comes to this."""
@@ -203,7 +206,7 @@ class Ledger:
                 self._out_of_line(event.producer, event.seq, etag)
 
     def _parse(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Sequence[Event | None]:
-        with suppress(msgspec.MsgspecError):
+        with suppress(*_UNREADABLE):
             events = self._parse_events(b"[%b]" % b",".join(payloads))
             if len(events) == len(payloads):  # text that is no JSON by itself may be some with its neighbours
                 return events
@@ -212,14 +215,14 @@ class Ledger:
     def _parse_one(self, payload: bytes, etag: int) -> Event | None:
         try:
             return self._parse_event(payload)
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             self._fault("phantom", Example(etag=etag))
             return None
 
     def _is_healthy(self, payload: bytes) -> bool:
         try:
             return self._is_faultless(self._parse_event(payload))
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             return False
 
     def _is_faultless(self, event: Event | PaddedEvent) -> bool:

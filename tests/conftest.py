@@ -135,7 +135,9 @@ def write_log(folder: Path, schema_sql: str, **changes: str) -> Path:
     """Write a log of this SQL, with the log.toml of bigserial but for some keys, given as TOML; return its folder."""
     text = (SQL / "bigserial" / "log.toml").read_text()
     for key, value in changes.items():
-        text = re.sub(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
+        text, found = re.subn(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
+        if not found:
+            text = f"{key} = {value}\n{text}"
     folder.mkdir(exist_ok=True)
     (folder / "log.toml").write_text(text)
     (folder / "schema.sql").write_text(schema_sql)

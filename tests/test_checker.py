@@ -269,6 +269,31 @@ def test_what_was_skipped_after_all_was_written_was_visible() -> None:
     assert (gaps.visible, gaps.skipped) == (5, 0)
 
 
+@given(ETAGS)
+def test_what_nobody_knows_of_missing_etags_is_not_called_unexplained(missing: set[int]) -> None:
+    gaps = explain([(etag, etag) for etag in missing], None, 0, drained=True)
+    assert (gaps.unknown, gaps.rolled_back, gaps.unexplained) == (len(missing), 0, 0)
+
+
+def test_etags_that_are_doubled_fail_a_log_that_promises_no_gaps() -> None:
+    written, read = Written([(0, 0, 2)]), Delivered("r", 3, 3, [(0, 0, 2)])
+    stored = Stored([(0, 0, 2)], doubled=1, doubled_etags=[7])
+    for promise, ok in ((Promise(), True), (Promise(gap_free=True), False)):
+        verdict = judge(written, [read], stored, promise)
+        assert verdict.ok == ok
+        assert (verdict.gaps.doubled, verdict.gaps.doubled_etags) == (1, [7])
+
+
+def test_rows_that_are_no_events_are_shown() -> None:
+    written, read = Written([(0, 0, 2)]), Delivered("r", 3, 3, [(0, 0, 2)])
+    verdict = judge(written, [read], Stored([(0, 0, 2)], foreign=2, foreign_etags=[17, 19]))
+    assert verdict.phantom == 2
+    assert [(fault.kind, fault.etag, fault.producer) for fault in verdict.examples] == [
+        ("phantom", 17, None),
+        ("phantom", 19, None),
+    ]
+
+
 def test_gaps_fail_a_log_that_promises_none() -> None:
     written = Written([(0, 0, 1)], undone=[(2, 2)])
     read = Delivered("r", 2, 1, [(0, 0, 1)])

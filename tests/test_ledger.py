@@ -38,6 +38,15 @@ def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int,
     assert whole.max_etag_gap == cut.max_etag_gap
 
 
+@pytest.mark.parametrize("others", [0, 70])
+def test_a_payload_that_is_too_deep_is_nobodys(others: int) -> None:
+    ledger = Ledger(100)
+    see(ledger, [*(row(seq + 1, 0, seq) for seq in range(others)), (99, 99, b"[" * 5000 + b"]" * 5000)])
+    see(ledger, [(100, 100, b'{"producer": 0, "deep": ' + b"[" * 5000 + b"]" * 5000 + b"}")])
+    assert ledger.anomalies() == [Anomaly("phantom", 2, [Example(etag=99), Example(etag=100)])]
+    assert ledger.distinct_events == others
+
+
 def test_a_healthy_log_of_any_size_is_one_range_a_producer() -> None:
     ledger = Ledger(5000)
     for seq in range(5000):

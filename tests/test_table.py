@@ -161,6 +161,45 @@ def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
     golden(f"published-{name}.md", f"{table.published([which])}\n")
 
 
+@pytest.mark.parametrize(
+    ("gaps", "says"),
+    [
+        (Gaps(unexplained=2, examples=[(3, 4)]), ["etags have gaps.", "2 unexplained (3-4)."]),
+        (Gaps(unknown=2, examples=[(3, 4)]), ["etags have gaps.", "2 rolled back or lost, ", " without xmin (3-4)."]),
+        (Gaps(doubled=2, doubled_etags=[4, 9]), ["etags are there more than once.", "2 rows ", "of another (4, 9)."]),
+        (Gaps(unexplained=1, doubled=1), ["etags have gaps and are there more than once."]),
+    ],
+)
+def test_what_is_wrong_with_etags_is_said(gaps: Gaps, says: list[str]) -> None:
+    verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, gaps=gaps)
+    shown = display.verdict(result(verdict=verdict).trials[0])
+    assert all(words in shown for words in says)
+
+
+def test_rows_that_are_no_events_are_shown_with_their_etags() -> None:
+    def shown(*etags: int) -> str:
+        faults = [Fault("phantom", etag=etag) for etag in etags]
+        verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, phantom=len(etags), examples=faults)
+        return display.verdict(result(verdict=verdict).trials[0])
+
+    assert "phantom: etag 17, a row that is no event of a producer" in shown(17)
+    assert "phantom: etag 17 and 20, rows that are no events of a producer" in shown(17, 20)
+
+
+def test_a_story_lacks_what_is_not_known() -> None:
+    def story(logged_at: float | None = None, visible_at: float | None = None) -> str:
+        fault = Fault("skipped", "r", 0, 1, 2, logged_at, visible_at)
+        verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, skipped=1, examples=[fault])
+        return display.verdict(result(verdict=verdict).trials[0])
+
+    logged, visible = "\n    logged at 00:00:01.500", "visible at 00:00:02.000"
+    assert "logged" not in story() + story(visible_at=2)
+    assert "visible" not in story() + story(logged_at=1.5)
+    assert logged in story(logged_at=1.5)
+    assert f"\n    {visible}" in story(visible_at=2)
+    assert f"{logged}; {visible}" in story(1.5, 2)
+
+
 def test_a_result_survives_the_file(tmp_path: Path) -> None:
     file = store(result(), tmp_path)
     assert load(file) == result()

@@ -5,6 +5,7 @@ The server has a data folder of its own, listens on a unix socket in the run's f
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import BadInputError, OutsideError, SettingRefusedError
 from bench.interrupts import held
 from bench.places.folder import make, root
 
@@ -194,7 +195,8 @@ def refusal(log: str) -> BadInputError | OutsideError:
     """Turn the log of a server that did not start into the sentence that says why."""
     reasons = [line.split("FATAL:", 1)[1].strip() for line in log.splitlines() if "FATAL:" in line]
     if reasons and "parameter" in reasons[0]:
-        return BadInputError(f"--set: Postgres says: {reasons[0]}")
+        named = re.search(r'parameter "([^"]+)"', reasons[0])
+        return SettingRefusedError(reasons[0], named[1] if named else None)
     last = reasons[0] if reasons else "\n".join(log.strip().splitlines()[-5:])
     return OutsideError(f"Postgres did not start: {last}")
 

@@ -60,6 +60,40 @@ def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
             "does not make the table elsewhere",
         ),
         (BIGSERIAL.schema_sql, {"postgres": "99"}, "needs PostgreSQL 99"),
+        # The server does not say where in schema.sql this is; the first line it is not.
+        ("SELECT 1;\nCREATE TABLE x ();\nCREATE TABLE x ()", {}, r"schema\.sql: relation \"x\" already exists"),
+        ("SELECT 1;\nDO $$ BEGIN\n PERFORM nosuch(); END $$", {}, r"schema\.sql: function nosuch\(\) does not exist"),
+        ("SELECT 'ä';\nSELECT nosuch()", {}, r"schema\.sql, line 2: function nosuch\(\) does not exist"),
+        (
+            BIGSERIAL.schema_sql,
+            {"etag": '"payload"'},
+            r"comparing the etags of events_log \(the column payload\) fails",
+        ),
+        (
+            BIGSERIAL.schema_sql + "ALTER TABLE events_log ALTER payload TYPE bytea USING '';",
+            {"cursor": '{ etag = "bigint" }'},
+            "get_event must yield payload as json or jsonb",
+        ),
+        (
+            BIGSERIAL.schema_sql
+            + "CREATE VIEW v AS SELECT etag, ctime, payload::text::bytea AS payload FROM events_log",
+            {"table": '"v"'},
+            "v must hold payload as json, jsonb, text, varchar",
+        ),
+        (
+            BIGSERIAL.schema_sql
+            + """CREATE VIEW v AS SELECT etag, ctime, payload::jsonb AS payload FROM events_log;
+                INSERT INTO events_log (payload) VALUES ('{"note": "a\\u0000b"}')""",
+            {"table": '"v"'},
+            "reading the rows of v fails: unsupported Unicode escape sequence",
+        ),
+        (
+            BIGSERIAL.schema_sql
+            + """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1)
+                RETURNS SETOF events_log LANGUAGE plpgsql AS 'BEGIN PERFORM nosuch(); END'""",
+            {},
+            r"get_event for a named client fails: function nosuch\(\) does not exist",
+        ),
     ],
 )
 def test_a_log_that_breaks_the_contract_is_refused_and_leaves_nothing(

@@ -45,6 +45,10 @@ def test_logs_that_ship_have_nothing_wrong(address: str, name: str) -> None:
     assert complaints(name, address) == []
 
 
+TWINS = """ALTER TABLE events_log DROP CONSTRAINT events_log_pkey;
+    CREATE FUNCTION twin() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.etag := NEW.etag + (NEW.etag = 3)::int; RETURN NEW; END $$;
+    CREATE TRIGGER twin BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION twin()"""
 GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
          RETURNS SETOF events_log LANGUAGE sql STABLE AS """
 
@@ -99,6 +103,25 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
             {"group": '"no"'},
             "reads by the cursor. It fails: function get_event(unknown, unknown) is not unique",
         ),
+        (TWINS, {}, "several events have the same etag: [4]"),
+        (TWINS, {"gap_free": "true"}, "it promises etags without gaps, and after 7 events these are missing: [(3, 3)]"),
+        (
+            """CREATE FUNCTION wrap() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN NEW.payload := json_build_object('event', NEW.payload); RETURN NEW; END $$;
+               CREATE TRIGGER wrap BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION wrap()""",
+            {},
+            "events_log does not show what was appended: the text of its column payload must be an event's JSON",
+        ),
+        (
+            """INSERT INTO events_log (payload) VALUES ('{"note": "a\\u0000b"}')""",
+            {},
+            "events_log has 1 rows that are no event of a producer (etags 1)",
+        ),
+        (
+            "CREATE SCHEMA IF NOT EXISTS elsewhere; CREATE TABLE elsewhere.q (i int)",
+            {},
+            "schema.sql makes what stays when its schema is dropped: elsewhere.q, schema elsewhere",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_log_is_said(
@@ -106,6 +129,32 @@ def test_what_is_wrong_with_a_log_is_said(
 ) -> None:
     folder = write_log(tmp_path / "mine", (SQL / "bigserial" / "schema.sql").read_text() + how, **promises)
     assert any(says in complaint for complaint in complaints(str(folder), address))
+
+
+@pytest.mark.parametrize(
+    ("how", "changes", "lacks"),
+    [
+        ("CREATE VIEW v AS SELECT *, xmin FROM events_log", {}, []),
+        ("CREATE VIEW v AS SELECT etag, ctime, payload::jsonb FROM events_log", {}, ["xmin"]),
+        ("CREATE VIEW v AS SELECT etag, ctime::text, payload::text, xmin FROM events_log", {}, ["ctime"]),
+        ("CREATE VIEW v AS SELECT etag, payload FROM events_log", {}, ["ctime", "xmin"]),
+        ("CREATE VIEW v AS SELECT etag::numeric AS n, payload FROM events_log", {"etag": '"n"'}, ["ctime", "xmin"]),
+    ],
+)
+def test_what_a_table_may_lack_is_said_and_is_no_fault(
+    tmp_path: Path,
+    address: str,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+    changes: dict[str, str],
+    lacks: list[str],
+) -> None:
+    schema = (SQL / "bigserial" / "schema.sql").read_text() + how
+    folder = write_log(tmp_path / "mine", schema, table='"v"', append='["log_event"]', **changes)
+    assert complaints(str(folder), address) == []
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == len(lacks)
+    assert all(f"column {lack}" in words for lack, words in zip(lacks, said, strict=True))
 
 
 def test_a_log_with_something_wrong_is_bad_input(bench: Bench) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from bench import logs, results
 from bench.results import Result
-from tests.conftest import Bench, broken_log
+from tests.conftest import Bench, broken_log, write_log
 
 OVERLAPPING = (
     "--mode",
@@ -18,6 +18,7 @@ OVERLAPPING = (
     "--abort-rate",
     "0.2",
 )
+BIGSERIAL = logs.load("bigserial")
 SAFE = [name for name in logs.shipped() if logs.load(name).promises.tail]
 
 
@@ -180,3 +181,69 @@ def test_what_does_not_fit_is_refused(bench: Bench, words: tuple[str, ...], says
     ran = bench("run", "--place", "local", "--scale", "1", "--limit", "1", *words)
     assert ran.returncode == 2
     assert says in ran.stderr
+
+
+@pytest.mark.parametrize("columns", ["etag, payload, xmin", "etag, ctime, payload::text"])
+def test_a_view_without_ctime_or_xmin_is_judged_all_the_same(bench: Bench, address: str, columns: str) -> None:
+    schema = f"{BIGSERIAL.schema_sql} CREATE VIEW shown AS SELECT {columns} FROM events_log;"
+    folder = write_log(bench.folder / "mine", schema, table='"shown"', append='["log_event"]')
+    words = ("--log", str(folder), *OVERLAPPING, "--insert-loops", "40", "--read-batch", "50", "--append", "log_event")
+    verdict = run(bench, address, *words, code=1).trials[0].verdict
+    assert verdict.skipped > 0
+    story = next(example for example in verdict.examples if example.kind == "skipped")
+    assert story.etag
+    assert (story.logged_at is not None) == ("ctime" in columns)
+    assert (story.visible_at is not None) == ("xmin" in columns)
+    assert verdict.gaps.unexplained == 0
+    assert bool(verdict.gaps.rolled_back) == ("xmin" in columns)
+    assert bool(verdict.gaps.unknown) == ("xmin" not in columns)
+
+
+def test_etags_that_a_subtransaction_drew_are_rolled_back_and_not_unexplained(bench: Bench, address: str) -> None:
+    how = """ALTER FUNCTION log_event(json) RENAME TO log_it;
+        CREATE FUNCTION log_event(event json) RETURNS SETOF events_log LANGUAGE plpgsql AS $$
+        BEGIN
+            RETURN QUERY SELECT * FROM log_it(event);
+        EXCEPTION WHEN not_null_violation THEN
+            RAISE EXCEPTION 'log_event: an event must not be NULL';
+        END $$;"""
+    folder = broken_log(bench.folder / "mine", how)
+    words = ("--log", str(folder), "--append", "log_event", "--scale", "4", "--insert-batch", "5", "--limit", "100")
+    gaps = run(bench, address, *words, "--abort-rate", "0.3").trials[0].verdict.gaps
+    assert gaps.rolled_back > 0
+    assert gaps.unexplained == 0
+
+
+@pytest.mark.parametrize("start", [3_000_000_000, 9_223_372_036_854_774_000])
+def test_etags_may_begin_anywhere(bench: Bench, address: str, start: int) -> None:
+    folder = broken_log(bench.folder / "high", f"SELECT setval('events_log_etag_seq', {start});")
+    toml = folder / "log.toml"
+    toml.write_text(toml.read_text().replace("gap_free = false", "gap_free = true"))
+    ran = bench("run", "--place", "local", "--dsn", address, "--log", str(folder), "--scale", "2", "--limit", "100")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "missing" not in ran.stdout
+
+
+def test_doubled_etags_are_not_numbers_without_gaps(bench: Bench, address: str) -> None:
+    how = """ALTER TABLE events_log DROP CONSTRAINT events_log_pkey;
+        CREATE FUNCTION twin() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.etag := NEW.etag + (NEW.etag % 10 = 3)::int; RETURN NEW; END $$;
+        CREATE TRIGGER twin BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION twin();"""
+    folder = broken_log(bench.folder / "twins", how)
+    words = ("--log", str(folder), "--scale", "2", "--limit", "100")
+    gaps = run(bench, address, *words).trials[0].verdict.gaps
+    assert (gaps.unexplained, gaps.doubled, gaps.doubled_etags[:2]) == (20, 20, [4, 14])
+    toml = folder / "log.toml"
+    toml.write_text(toml.read_text().replace("gap_free = false", "gap_free = true"))
+    ran = bench("run", "--place", "local", "--dsn", address, *words)
+    assert ran.returncode == 1
+    assert "etags have gaps and are there more than once" in ran.stdout
+
+
+def test_a_row_of_the_logs_own_is_a_phantom_whatever_it_holds(bench: Bench, address: str) -> None:
+    how = r"""INSERT INTO events_log (payload) VALUES ('{"note": "a\u0000b"}'), ('{"note": "\ud800"}'), ('null');"""
+    folder = broken_log(bench.folder / "mine", how)
+    ran = bench("run", "--place", "local", "--dsn", address, "--log", str(folder), "--scale", "1", "--limit", "100")
+    assert ran.returncode == 1, ran.stderr
+    assert "3 phantom" in ran.stdout
+    assert "phantom: etag 1 to 3, rows that are no events of a producer" in ran.stdout

@@ -1,0 +1,231 @@
+"""What a log's table is found to hold, on a real Postgres: whatever its rows, its columns and its etags are."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench import audit, logs
+from bench.audit import Numbering
+from bench.contract import table_of
+from bench.control import Connection
+from bench.errors import OutsideError
+from bench.plan import Table, drawn_sql
+from bench.ranges import normal
+from consumer.ledger import Event
+
+BIGSERIAL = logs.load("bigserial")
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+NUL = '{"note": "a\\u0000b"}'
+ONE_DATABASE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+NUMBERS: st.SearchStrategy[object] = st.one_of(
+    st.integers(0, 5),
+    st.integers(-3, 10**30),
+    st.sampled_from([1.0, 1e3, 0.5, None, True, "0", "x", [], {}]),
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5) | st.sampled_from(["a\x00b", "\\", '"seq": 7'])
+OTHERS = st.dictionaries(TEXTS, NUMBERS | TEXTS, max_size=2)
+WHOLE = st.builds(
+    lambda producer, seq, others: json.dumps({**others, "producer": producer, "seq": seq, "value": 1}),
+    NUMBERS, NUMBERS, OTHERS,
+)  # fmt: skip
+ODD = st.sampled_from(
+    [
+        "null", "[]", "5", '"x"', "{}", '{"note": "a\\u0000b"}', '{"a\\u0000b": 1}', '{"note": "\\ud800"}',
+        '{"producer": 1, "seq": 2, "value": 2, "note": "\\u0000"}', '{"producer":1,"seq":3,"value":3,"x":"\\ud800"}',
+        '{"producer": 1, "producer": 2, "seq": 4, "value": 4}', '{"pro\\u0064ucer": 3, "seq": 5, "value": 5}',
+        '\n{\t"seq" : 6,\n "value": 6, "producer": 1}', '{"producer": 1, "seq": 1e3, "value": 1}',
+        "[" * 3000 + "]" * 3000, '{"producer": 1, "seq": 7, "value": 7, "deep": ' + "[" * 3000 + "]" * 3000 + "}",
+    ]
+)  # fmt: skip
+PAYLOADS = st.lists(WHOLE | ODD, max_size=8)
+
+
+def as_read(payload: str) -> tuple[int, int] | None:
+    """The event that a consumer takes a payload for."""
+    try:
+        event = msgspec.json.decode(payload, type=Event)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return event.producer, event.seq
+
+
+@given(payloads=PAYLOADS)
+@ONE_DATABASE
+def test_each_row_is_the_event_that_a_consumer_takes_it_for(log: Connection, payloads: list[str]) -> None:
+    log.execute("TRUNCATE events_log RESTART IDENTITY")
+    for payload in payloads:
+        log.execute("INSERT INTO events_log (payload) VALUES (%s)", [payload])
+    events = [as_read(payload) for payload in payloads]
+    holdings = audit.look_through(log, BIGSERIAL)
+    assert holdings.ranges == normal({(event[0], event[1], event[1]) for event in events if event})
+    assert holdings.foreign == events.count(None)
+    assert holdings.foreign_etags == [etag for etag, event in enumerate(events, 1) if not event]
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb", "text", "varchar"])
+def test_payloads_may_be_of_any_kind_whose_text_is_json(log: Connection, kind: str) -> None:
+    log.execute(f"ALTER TABLE events_log ALTER payload TYPE {kind} USING payload::text::{kind}".encode())
+    for seq in range(3, 10):
+        log.execute(f"""INSERT INTO events_log (payload) VALUES ('{{"producer": 1, "seq": {seq}, "value": 0}}')""")
+    log.execute("INSERT INTO events_log (payload) VALUES ('5')")
+    assert audit.look_through(log, BIGSERIAL) == ([(1, 3, 9)], 1, [8])
+
+
+def test_the_rows_below_an_etag_are_found_alone(log: Connection) -> None:
+    for seq in range(5):
+        log.execute(f"""INSERT INTO events_log (payload) VALUES ('{{"producer": 1, "seq": {seq}}}'), ('{NUL}')""")
+    assert audit.stored_ranges(log, BIGSERIAL, below=6) == ([(1, 0, 2)], 2)
+    assert audit.stored_ranges(log, BIGSERIAL, below=LOWEST) == ([], 0)
+
+
+def test_events_in_any_order_are_each_counted_once(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_RUNS", 5)
+    log.execute(
+        """INSERT INTO events_log (payload) SELECT json_build_object('producer', p, 'seq', s)
+           FROM generate_series(0, 1) p, generate_series(0, 99) s, generate_series(0, s % 2) ORDER BY s * 37 % 101, p"""
+    )
+    assert audit.look_through(log, BIGSERIAL) == ([(0, 0, 99), (1, 0, 99)], 0, [])
+
+
+STARTS = st.sampled_from([1, -3, 3_000_000_000, LOWEST, HIGHEST - 12])
+
+
+@given(start=STARTS, offsets=st.lists(st.integers(0, 12), max_size=14), nulls=st.integers(0, 2))
+@ONE_DATABASE
+def test_etags_that_are_missing_or_doubled_are_found_wherever_they_begin(
+    log: Connection, start: int, offsets: list[int], nulls: int
+) -> None:
+    etags = [start + offset for offset in offsets]
+    log.execute("DROP TABLE IF EXISTS numbers; CREATE TABLE numbers (etag bigint, payload json)")
+    log.execute("INSERT INTO numbers (etag) SELECT unnest(%s::bigint[])", [[*etags, *[None] * nulls]])
+    numbers = BIGSERIAL.model_copy(update={"table": "numbers"})
+    rows, numbered = audit.stored_events(log, numbers)
+    assert (rows, numbered) == (len(etags) + nulls, len(etags))
+    found = audit.numbering(log, numbers, table_of(log, numbers), numbered)
+    missing = {etag for first, last in found.missing for etag in range(first, last + 1)}
+    assert missing == (set(range(min(etags), max(etags) + 1)) - set(etags) if etags else set())
+    assert found.doubled == len(etags) - len(set(etags))
+    assert found.doubled_etags == sorted(etag for etag, count in Counter(etags).items() if count > 1)
+    if not found.doubled:
+        assert audit.numbering(log, numbers, Table(), numbered) == found
+
+
+@pytest.mark.parametrize("kind", ["int", "bigint", "numeric", "numeric(30, 5)"])
+def test_etags_may_be_any_whole_numbers(log: Connection, kind: str) -> None:
+    log.execute(f"CREATE TABLE numbers (etag {kind}, payload json DEFAULT '1')".encode())
+    log.execute("INSERT INTO numbers (etag) VALUES (7), (8), (8), (11), (NULL)")
+    odd = 0
+    if kind == "numeric":
+        odd = log.execute("INSERT INTO numbers (etag) VALUES ('NaN'), (1e30), (-1e30)").rowcount
+    numbers = BIGSERIAL.model_copy(update={"table": "numbers"})
+    assert audit.stored_events(log, numbers) == (5 + odd, 4)
+    assert audit.numbering(log, numbers, table_of(log, numbers), 4) == Numbering([(9, 10)], 1, [8])
+    assert audit.look_through(log, numbers) == ([], 5 + odd, [7, 8, 8, 11])
+
+
+def test_what_a_table_has_is_found_out(log: Connection) -> None:
+    def table(sql: str, name: str) -> Table:
+        log.execute(sql.encode())
+        return table_of(log, BIGSERIAL.model_copy(update={"table": name}))
+
+    assert table("SELECT 1", "events_log") == Table(ctime=True, xmin=True, unique_etag=True)
+    assert table("CREATE VIEW bare AS SELECT etag, payload FROM events_log", "bare") == Table(
+        ctime=False, xmin=False, unique_etag=False
+    )
+    assert table("CREATE VIEW rich AS SELECT *, xmin FROM events_log", "rich") == Table(unique_etag=False)
+    assert not table("CREATE VIEW texts AS SELECT etag, ctime::text, xmin::text FROM events_log", "texts").ctime
+    assert not table("CREATE TABLE heirs () INHERITS (events_log)", "events_log").unique_etag
+    partial = "CREATE TABLE part (etag bigint, ctime timestamptz); CREATE UNIQUE INDEX ON part (etag) WHERE etag > 5"
+    assert table(partial, "part") == Table(unique_etag=False)
+
+
+INSERT = "INSERT INTO events_log (payload) VALUES ('1')"
+SUBTRANSACTION = f"DO $$ BEGIN {INSERT}; EXCEPTION WHEN others THEN NULL; END $$"
+
+
+def drawn(connection: Connection, above: int = LOWEST) -> list[tuple[int, int]]:
+    with psycopg.RawCursor(connection) as cursor:
+        rows = cursor.execute(drawn_sql(BIGSERIAL).encode(), [above]).fetchall()
+    return sorted((int(first), int(last)) for first, last in rows)
+
+
+def test_a_transaction_knows_the_etags_of_its_subtransactions_and_nobody_elses(
+    log: Connection, another: Callable[[], Connection]
+) -> None:
+    other, open_one = another(), another()
+    with log.transaction(force_rollback=True), open_one.transaction(force_rollback=True):
+        for session, statement in (
+            (log, INSERT), (log, SUBTRANSACTION), (other, INSERT), (other, SUBTRANSACTION), (open_one, INSERT),
+            (log, SUBTRANSACTION), (log, "SAVEPOINT a"), (log, INSERT), (log, "RELEASE a"), (other, INSERT),
+            (log, "SAVEPOINT b"), (log, INSERT), (open_one, SUBTRANSACTION),
+        ):  # fmt: skip
+            session.execute(statement.encode())
+        assert drawn(log) == [(1, 2), (6, 7), (9, 9)]
+        assert drawn(log, above=2) == [(6, 7), (9, 9)]
+        assert drawn(open_one) == [(5, 5), (10, 10)]
+    assert drawn(log) == []
+
+
+def test_a_transaction_knows_its_etags_wherever_they_begin(log: Connection) -> None:
+    log.execute("ALTER SEQUENCE events_log_etag_seq MINVALUE -9223372036854775808 RESTART WITH -9223372036854775807")
+    with log.transaction(force_rollback=True):
+        log.execute(INSERT)
+        log.execute(SUBTRANSACTION)
+        assert drawn(log) == [(LOWEST + 1, LOWEST + 2)]
+
+
+EVENT = '{"producer": 1, "seq": 2, "value": 2}'
+
+
+@pytest.mark.parametrize(
+    ("sql", "logged", "visible"),
+    [
+        ("", True, True),
+        ("ALTER TABLE events_log RENAME ctime TO created_at", False, True),
+        ("ALTER TABLE events_log ALTER ctime SET DEFAULT 'infinity'", False, True),
+        ("ALTER TABLE events_log ALTER ctime SET DEFAULT '200000-01-01'", False, True),
+        ("ALTER TABLE events_log RENAME TO t; CREATE VIEW events_log AS SELECT * FROM t", True, False),
+        ("ALTER TABLE events_log ALTER payload TYPE text", True, True),
+    ],
+)
+def test_a_story_has_what_the_table_has(log: Connection, sql: str, *, logged: bool, visible: bool) -> None:
+    log.execute(sql.encode())
+    for payload in (NUL, EVENT, "5"):
+        log.execute("INSERT INTO events_log (payload) VALUES (%s)", [payload])
+    table = table_of(log, BIGSERIAL)
+    found = audit.stories(log, BIGSERIAL, table, [(1, 2), (7, 7)])
+    assert {event: story.etag for event, story in found.items()} == {(1, 2): 2}
+    assert (found[1, 2].logged_at is not None) == logged
+    assert (found[1, 2].visible_at is not None) == visible
+
+
+def test_a_view_that_fails_costs_the_story_and_not_the_verdict_and_is_named_where_it_costs_that(
+    log: Connection,
+) -> None:
+    log.execute("CREATE VIEW strict AS SELECT etag, ctime, payload::jsonb AS payload, xmin FROM events_log")
+    log.execute("INSERT INTO events_log (payload) VALUES (%s)", [NUL])
+    strict = BIGSERIAL.model_copy(update={"table": "strict"})
+    assert audit.stories(log, strict, table_of(log, strict), [(1, 2)]) == {}
+    with pytest.raises(OutsideError, match=r"strict cannot be looked through.* unsupported Unicode escape sequence"):
+        audit.look_through(log, strict)
+
+
+def test_the_size_of_a_log_is_that_of_the_tables_that_its_view_reads(log: Connection) -> None:
+    log.execute("DROP TABLE events_log CASCADE; CREATE SCHEMA elsewhere")
+    log.execute("CREATE TABLE elsewhere.q (etag int PRIMARY KEY, payload text) PARTITION BY RANGE (etag)")
+    log.execute("CREATE TABLE public.part PARTITION OF elsewhere.q FOR VALUES FROM (0) TO (9999)")
+    log.execute(
+        "CREATE VIEW inner_view AS SELECT * FROM elsewhere.q; CREATE VIEW events_log AS SELECT * FROM inner_view"
+    )
+    before = audit.log_bytes(log)
+    log.execute("INSERT INTO elsewhere.q SELECT i, 'x' FROM generate_series(1, 5000) i")
+    after = audit.log_bytes(log)
+    assert after[0] - before[0] > 5000 * 24
+    assert after[1] - before[1] > 5000 * 8
