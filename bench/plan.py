@@ -148,7 +148,8 @@ def drawn_sql(log: Log) -> str:
 
     A row that a subtransaction wrote (a savepoint, or an EXCEPTION block of PL/pgSQL) has that one's id as its xmin.
     Such ids are drawn after the transaction's own, so its rows are those that are visible, have its id or a later one,
-    and are of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has no epoch.
+    and are of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has no epoch; `age`
+    leaves out most rows of others at less cost.
 
     Source: PostgreSQL's manual, chapter "Transaction Processing", on identifiers and subtransactions.
     """
@@ -157,7 +158,7 @@ def drawn_sql(log: Log) -> str:
         FROM (SELECT etag, etag::numeric - row_number() OVER (ORDER BY etag) AS island
               FROM (SELECT {log.etag}::bigint AS etag, own_xid, (xmin::text::bigint - own_xid) & 4294967295 AS later
                     FROM {log.table}, (SELECT pg_current_xact_id()::text::bigint AS own_xid) AS own
-                    WHERE {log.etag} > $1::bigint AND {_has_etag(log)}) AS rows
+                    WHERE {log.etag} > $1::bigint AND {_has_etag(log)} AND age(xmin) <= 0) AS rows
               WHERE CASE WHEN later = 0 THEN true
                          WHEN later < 2147483648 THEN pg_xact_status((own_xid + later)::text::xid8) = 'in progress'
                          ELSE false END) AS drawn
