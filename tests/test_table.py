@@ -192,9 +192,9 @@ def test_a_story_lacks_what_is_not_known() -> None:
         verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, skipped=1, examples=[fault])
         return display.verdict(result(verdict=verdict).trials[0])
 
-    logged, visible = "\n    logged at 00:00:01.500", "visible at 00:00:02.000"
+    logged, visible = "\n    logged at 00:00:01.500", "committed at 00:00:02.000"
     assert "logged" not in story() + story(visible_at=2)
-    assert "visible" not in story() + story(logged_at=1.5)
+    assert "committed" not in story() + story(logged_at=1.5)
     assert logged in story(logged_at=1.5)
     assert f"\n    {visible}" in story(visible_at=2)
     assert f"{logged}; {visible}" in story(1.5, 2)
