@@ -21,7 +21,7 @@ from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
 from bench.records import SESSION, Job, Progress, Ready, Record, Report, decode_job, encode_record
-from bench.wire import Call, Line, can_speak, copy_message, packed
+from bench.wire import Call, Line, can_speak, copy_message, packed, transaction_changed
 
 J = TypeVar("J", bound=Job)
 
@@ -116,13 +116,12 @@ class Statement:
         self._pgconn.send_query_prepared(self.name, parameters, param_formats=formats, result_format=pq.Format.BINARY)
 
     def receive(self) -> pq.abc.PGresult:
-        """Wait for the answer to `send`."""
-        result = self._pgconn.get_result()
-        if result is None:
-            raise psycopg.OperationalError(self._pgconn.get_error_message(self._encoding))
-        while self._pgconn.get_result() is not None:
-            pass
-        return self._checked(result)
+        """Wait for the answer to `send`.
+
+        Raises:
+            psycopg.Error: the server's error, even one that comes behind the rows, as a deferred constraint's does.
+        """
+        return _answered(self._pgconn, self._encoding)[0]
 
     def _checked(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
         _check(result, self._encoding)
@@ -135,6 +134,31 @@ def _check(result: pq.abc.PGresult, encoding: str) -> None:
         error = psycopg.errors.error_from_result(result, encoding=encoding)
         # Without a state it is libpq that speaks and not the server: nothing came back.
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
+
+
+def _answered(pgconn: pq.abc.PGconn, encoding: str) -> list[pq.abc.PGresult]:
+    """Wait for all results of what was sent; raises the first error among them."""
+    results = []
+    while (result := pgconn.get_result()) is not None:
+        results.append(result)
+    if not results:
+        raise psycopg.OperationalError(pgconn.get_error_message(encoding))
+    for result in results:
+        _check(result, encoding)
+    return results
+
+
+def _same_transaction(pgconn: pq.abc.PGconn, call: Callable[..., int]) -> Callable[..., int]:
+    """A call that may neither begin a transaction nor end one, like those of a `Line`."""
+
+    def checked(*values: bytes | bytearray) -> int:
+        before = pgconn.transaction_status
+        called = call(*values)
+        if pgconn.transaction_status != before:
+            raise transaction_changed(before)
+        return called
+
+    return checked
 
 
 def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> Callable[..., int]:
@@ -151,7 +175,7 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
         result = statement.run(*values)
         return int(result.get_value(0, 0) or 0) if result.ntuples else result.command_tuples or 0
 
-    return through_libpq
+    return _same_transaction(connection.pgconn, through_libpq)
 
 
 class Outlet(NamedTuple):
@@ -183,13 +207,9 @@ def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
         _check(pgconn.exec_(query.encode()), encoding)
         pgconn.put_copy_data(rows)
         pgconn.put_copy_end()
-        copied = 0
-        while result := pgconn.get_result():
-            _check(result, encoding)
-            copied = result.command_tuples or 0
-        return copied
+        return _answered(pgconn, encoding)[-1].command_tuples or 0
 
-    return Outlet(bytes, through_libpq)
+    return Outlet(bytes, _same_transaction(pgconn, through_libpq))
 
 
 def processors() -> int:

@@ -8,7 +8,8 @@ import psycopg
 from psycopg import pq
 
 from bench.records import ConsumerJob
-from bench.wire import ROWS, Call, Line, can_speak, packed
+from bench.wire import Call, Line, can_speak, packed, transaction_changed
+from bench.wire_grammar import ROWS, misunderstood
 from bench.worker import Statement, processors
 from consumer.rows import Page, last_row, parts, row
 
@@ -81,9 +82,9 @@ def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
     """The source for a job on a connection: by the server's own protocol where nothing is encrypted, else by libpq."""
     statement = Statement(connection, job.sql)
     if not can_speak(connection):
-        return _Libpq(statement, job)
+        return _Libpq(connection, statement, job)
     awake_seconds = job.awake_seconds if processors() > 1 else 0
-    return _Wire(Line(connection, awake_seconds), statement, job)
+    return _Wire(Line(connection, awake_seconds, statement.types()), statement, job)
 
 
 class _Wire:
@@ -92,7 +93,7 @@ class _Wire:
     def __init__(self, line: Line, statement: Statement, job: ConsumerJob) -> None:
         self._line = line
         self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
-        self._together = job.depth > 1
+        self._depth = job.depth
         self._events = 0
         self._columns = job.cursor
         self._cursor = packed([None] * len(job.cursor))
@@ -107,8 +108,11 @@ class _Wire:
 
     def wait(self) -> int:
         self._events = self._line.receive()
-        if self._together:
-            self._events = sum(events for _, _, events in self._line.results())
+        if self._depth > 1:
+            results = self._line.results()
+            if len(results) != self._depth:
+                raise misunderstood(f"{len(results)} results came for {self._depth} calls")
+            self._events = sum(result.number for result in results)
         return self._events
 
     def advance(self) -> bool:
@@ -120,8 +124,8 @@ class _Wire:
 
     def page(self) -> Page:
         received = memoryview(self._line.buffer)
-        if self._together:
-            rows = b"".join([received[start:end] for start, end, _ in self._line.results()])
+        if self._depth > 1:
+            rows = b"".join([received[result.start : result.end] for result in self._line.results()])
         else:
             rows = bytes(received[ROWS : self._line.rows_end])
         return Page(rows, self._events, self._jsonb)
@@ -132,8 +136,10 @@ class _Libpq:
 
     waited_awake_seconds = 0.0
 
-    def __init__(self, statement: Statement, job: ConsumerJob) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], statement: Statement, job: ConsumerJob) -> None:
         self._statement = statement
+        self._pgconn = connection.pgconn
+        self._state = self._pgconn.transaction_status
         self._formats = [pq.Format.BINARY] * len(job.cursor)
         self._columns = job.cursor
         self._cursor: list[bytes | None] = [None] * len(job.cursor)
@@ -144,6 +150,8 @@ class _Libpq:
 
     def wait(self) -> int:
         self._result = self._statement.receive()
+        if self._pgconn.transaction_status != self._state:
+            raise transaction_changed(self._state)
         return self._result.ntuples
 
     def advance(self) -> bool:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.wire import messages, packed
+from bench.wire import packed
+from bench.wire_grammar import messages
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
