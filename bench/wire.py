@@ -158,9 +158,10 @@ class Line:
         An answer that was understood once means the same again, and most are alike.
         """
         send, receive, known = self._socket.sendall, self._socket.recv, self._understood.get
+        longest = LONG_BYTES
 
         def count(call: bytes | bytearray) -> int:
-            if len(call) > LONG_BYTES:
+            if len(call) > longest:
                 self.send(call)
                 return self._understand(b"")
             try:

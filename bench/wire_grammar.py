@@ -44,6 +44,8 @@ _FOLLOWS = {
 """The grammar: what may come after each type of message. 2 is BindComplete, D is DataRow, C is CommandComplete, I is
 EmptyQueryResponse, G is CopyInResponse, E is ErrorResponse, Z is ReadyForQuery."""
 _LENGTHS = {b"2": range(4, 5), b"I": range(4, 5), _READY: range(5, 6)}
+_LEAST_BYTES = 4
+"""A length counts itself."""
 _LONG = b"DENA"
 _LONGEST_BYTES = 30_000
 """Only these types of messages are longer in truth: another one that says so is none (fe-protocol3.c)."""
@@ -56,9 +58,15 @@ Message = tuple[bytes, int, int]
 
 
 def messages(received: bytes | bytearray | memoryview, end: int, start: int = 0) -> Iterator[Message]:
-    """The messages in what was received; the last one may end behind it."""
+    """The messages in what was received; the last one may end behind it.
+
+    Raises:
+        psycopg.OperationalError: a message is too short to be one.
+    """
     while start + 5 <= end:
         (size,) = _size_at(received, start + 1)
+        if size < _LEAST_BYTES:
+            raise misunderstood(f"a message of {size} bytes")
         yield bytes(received[start : start + 1]), start + 5, start + 1 + size
         start += 1 + size
 
@@ -135,7 +143,7 @@ class Answer:
 
     def _check(self, kind: bytes, size: int) -> None:
         """Look at a message's head, before its body is waited for."""
-        lengths = _LENGTHS.get(kind) or range(4, 1 << 31 if kind in _LONG else _LONGEST_BYTES)
+        lengths = _LENGTHS.get(kind) or range(_LEAST_BYTES, 1 << 31 if kind in _LONG else _LONGEST_BYTES)
         if size not in lengths or not (kind in ASYNCHRONOUS or kind in _FOLLOWS[self._last]):
             last = f"after {self._last.decode()}" if self._last else "first"
             raise misunderstood(f"a message {kind.decode('latin-1')!r} of {size} bytes came {last}")
@@ -145,7 +153,7 @@ class Answer:
         at = self._at
         while at + 5 <= filled and received[at] == _ROW:
             (size,) = _size_at(received, at + 1)
-            if size < 4 or at + 1 + size > filled:
+            if size < _LEAST_BYTES or at + 1 + size > filled:
                 break
             at += 1 + size
             self._rows += 1
@@ -198,7 +206,7 @@ def last_words(received: bytes, encoding: str) -> psycopg.Error | None:
     """
     notice = None
     for kind, start, end in messages(received, len(received)):
-        if not start <= end <= len(received):
+        if end > len(received):
             break
         body = received[start:end]
         if kind == b"E":

@@ -99,6 +99,7 @@ class Statement:
     def __init__(self, connection: psycopg.Connection[Any], query: str) -> None:
         self._pgconn = connection.pgconn
         self._encoding = connection.info.encoding
+        self._before = self._pgconn.transaction_status
         self.name = b"bench_%d" % next(_numbers)
         self._checked(self._pgconn.prepare(self.name, query.encode()))
 
@@ -113,15 +114,19 @@ class Statement:
 
     def send(self, parameters: Sequence[bytes | None], formats: Sequence[pq.Format] | None = None) -> None:
         """Ask, without waiting. One question at a time: `receive` is next."""
+        self._before = self._pgconn.transaction_status
         self._pgconn.send_query_prepared(self.name, parameters, param_formats=formats, result_format=pq.Format.BINARY)
 
     def receive(self) -> pq.abc.PGresult:
         """Wait for the answer to `send`.
 
         Raises:
-            psycopg.Error: the server's error, even one that comes behind the rows, as a deferred constraint's does.
+            psycopg.Error: the server's error, even one that comes behind the rows, as a deferred constraint's does;
+                OperationalError when the call began or ended a transaction.
         """
-        return _answered(self._pgconn, self._encoding)[0]
+        result = _answered(self._pgconn, self._encoding)[0]
+        _check_transaction(self._pgconn, self._before)
+        return result
 
     def _checked(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
         _check(result, self._encoding)
@@ -154,11 +159,15 @@ def _same_transaction(pgconn: pq.abc.PGconn, call: Callable[..., int]) -> Callab
     def checked(*values: bytes | bytearray) -> int:
         before = pgconn.transaction_status
         called = call(*values)
-        if pgconn.transaction_status != before:
-            raise transaction_changed(before)
+        _check_transaction(pgconn, before)
         return called
 
     return checked
+
+
+def _check_transaction(pgconn: pq.abc.PGconn, before: int) -> None:
+    if pgconn.transaction_status != before:
+        raise transaction_changed(before)
 
 
 def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> Callable[..., int]:
