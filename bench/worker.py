@@ -110,7 +110,8 @@ class Statement:
 
     def run(self, *parameters: bytes | bytearray) -> pq.abc.PGresult:
         """Execute and wait for the whole result."""
-        return self._checked(self._pgconn.exec_prepared(self.name, parameters, result_format=pq.Format.BINARY))
+        self._pgconn.send_query_prepared(self.name, parameters, result_format=pq.Format.BINARY)
+        return _answered(self._pgconn, self._encoding)[-1]
 
     def send(self, parameters: Sequence[bytes | None], formats: Sequence[pq.Format] | None = None) -> None:
         """Ask, without waiting. One question at a time: `receive` is next."""
@@ -141,9 +142,13 @@ def _check(result: pq.abc.PGresult, encoding: str) -> None:
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
-def _answered(pgconn: pq.abc.PGconn, encoding: str) -> list[pq.abc.PGresult]:
-    """Wait for all results of what was sent; raises the first error among them."""
-    results = []
+def _answered(pgconn: pq.abc.PGconn, encoding: str, first: pq.abc.PGresult | None = None) -> list[pq.abc.PGresult]:
+    """Wait for all results of what was sent, after the first one if that came already.
+
+    Raises the first error among them. libpq's `PQexec` returns the last one, which hides why the server ended the
+    session: after its words it is only that the connection is gone.
+    """
+    results = [first] if first else []
     while (result := pgconn.get_result()) is not None:
         results.append(result)
     if not results:
@@ -213,10 +218,12 @@ def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
     encoding = connection.info.encoding
 
     def through_libpq(rows: bytes | bytearray) -> int:
-        _check(pgconn.exec_(query.encode()), encoding)
-        pgconn.put_copy_data(rows)
-        pgconn.put_copy_end()
-        return _answered(pgconn, encoding)[-1].command_tuples or 0
+        pgconn.send_query(query.encode())
+        begun = pgconn.get_result()
+        if begun and begun.status == pq.ExecStatus.COPY_IN:
+            pgconn.put_copy_data(rows)
+            pgconn.put_copy_end()
+        return _answered(pgconn, encoding, begun)[-1].command_tuples or 0
 
     return Outlet(bytes, _same_transaction(pgconn, through_libpq))
 
