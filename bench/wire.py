@@ -106,7 +106,7 @@ class Line:
         self._results: list[Result] | None = None
         """The results of the last answer, if its messages were looked at."""
         self._answered = 0
-        """How many bytes the last answer had when it came; -1 when something came behind it."""
+        """How many bytes the last answer had when it came, with what came behind it."""
         self._farewell: psycopg.Error | None = None
         """Why the server ended the session, if it said so when it was not asked."""
         self._ends: tuple[bytes, ...] = ()
@@ -282,7 +282,7 @@ class Line:
             raise answer.error
         self._check_state(answer.state)
         self._results = answer.tidy(self.buffer)
-        self._answered = filled if answer.ready_end == filled else -1
+        self._answered = filled
         last = self._results[-1]
         self.rows_end, self.tagged = last.end, last.number
 

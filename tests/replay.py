@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
 
 class Pieces:
-    """A socket that gives what was sent in these pieces, a piece for each time that it is read."""
+    """A socket that gives what was sent in these pieces, a piece for each time that it is read; an empty one ends it."""
 
     def __init__(self, answers: Iterable[Sequence[bytes]]) -> None:
         self._answers = deque(answers)
@@ -46,7 +46,8 @@ class Pieces:
         self._pieces += self._answers.popleft()
 
     def recv(self, most: int, flags: int = 0) -> bytes:
-        piece = self._pieces.popleft() if self._pieces else b""
+        assert self._pieces, "it waits for what never comes"
+        piece = self._pieces.popleft()
         if len(piece) > most:
             self._pieces.appendleft(piece[most:])
         return piece[:most]

@@ -267,7 +267,7 @@ def test_last_words_behind_an_answer_leave_it_whole_and_are_said_next(name: str,
     answer = answers[name]
     sent = b"".join(answer.messages)
     for cut in range(len(sent), len(sent + BEHIND)):
-        with line(pieces(sent + BEHIND, [cut]), [], types=answer.types) as through:
+        with line(pieces(sent + BEHIND, [cut]), [b""], types=answer.types) as through:
             through.send(b"call")
             through.receive()
             through.send(b"call")
@@ -288,7 +288,7 @@ def test_last_words_within_an_answer_are_the_error(name: str, answers: dict[str,
 def test_a_server_that_goes_in_the_middle_of_an_answer_gives_no_rows(answers: dict[str, Recorded]) -> None:
     sent = b"".join(answers["page"].messages)
     for end in range(len(sent)):
-        (found,) = paged([[sent[:end]] if end else []], 1, PAGE_TYPES)
+        (found,) = paged([[sent[:end], b""] if end else [b""]], 1, PAGE_TYPES)
         assert found == (psycopg.OperationalError, "server closed the connection unexpectedly", (), 0)
 
 
@@ -302,7 +302,7 @@ def test_what_is_remembered_is_the_whole_answer(answers: dict[str, Recorded]) ->
         [seven + word],
         [word + seven],
         [seven],
-        [seven[:9]],
+        [seven[:9], b""],
     ) as through:
         count = through.counter()
         assert [count(b"call") for _ in range(6)] == [7] * 6
