@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
 
 class Pieces:
-    """A socket that gives what was sent in these pieces, a piece for each time that it is read; an empty one ends it."""
+    """A socket that gives what was sent in these pieces, one each time that it is read; it ends with an empty one."""
 
     def __init__(self, answers: Iterable[Sequence[bytes]]) -> None:
         self._answers = deque(answers)
@@ -48,7 +48,7 @@ class Pieces:
     def recv(self, most: int, flags: int = 0) -> bytes:
         assert self._pieces, "it waits for what never comes"
         piece = self._pieces.popleft()
-        if len(piece) > most:
+        if len(piece) > most or not piece:
             self._pieces.appendleft(piece[most:])
         return piece[:most]
 

@@ -281,7 +281,7 @@ def test_last_words_within_an_answer_are_the_error(name: str, answers: dict[str,
     for border in range(len(answer.messages)):
         sent = b"".join(answer.messages[:border]) + BEHIND
         for cut in range(1, len(sent)):
-            (found,) = paged([pieces(sent, [cut])], answer.calls or 1, answer.types)
+            (found,) = paged([[*pieces(sent, [cut]), b""]], answer.calls or 1, answer.types)
             assert found.error is psycopg.errors.AdminShutdown
 
 
