@@ -2,15 +2,17 @@
 
 A prepared statement is called again and again: Bind, Execute and Sync go out as one message, and what comes back is
 left as it came, so that thousands of rows can be looked at as arrays. libpq would copy each row for itself, and then
-once more for Python. Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0. Where libpq encrypts,
-only libpq can speak.
+once more for Python. The grammar of answers is in `bench.wire_grammar`. Source: PostgreSQL's manual, "Frontend/Backend
+Protocol", version 3.0. Where libpq encrypts, only libpq can speak.
 """
 
 import os
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import ECONNRESET
+from select import POLLIN, POLLOUT, poll
 from socket import MSG_DONTWAIT, socket
 from time import perf_counter
 from typing import Any
@@ -18,26 +20,36 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
+from bench.wire_grammar import ROWS, Answer, Result, last_words, messages, misunderstood
+
 SHORT_BYTES = 256
 """An answer that is no longer is looked up whole."""
+LONG_BYTES = 1 << 15
+"""While a longer message is sent, answers are read: a server that cannot get rid of its notices would read no more."""
 MOST_UNDERSTOOD = 256
 FIRST_BUFFER_BYTES = 1 << 17
-ROWS = 5
-"""Where the rows of an answer begin: after the word that the parameters were bound. Among the rows there may be other
-messages, notices say."""
 
 _SYNC = b"S\0\0\0\4"
+_BOUND = b"2\0\0\0\4"
 _READY = b"Z\0\0\0\5"
-_DONE = re.compile(rb"C\0\0\0.[A-Z]+(?: \d+)*? ?(\d*)\0Z\0\0\0\x05[ITE]\Z", re.DOTALL)
+_DONE = re.compile(rb"C\0\0\0.SELECT (\d+)\0Z\0\0\0\x05([ITE])\Z", re.DOTALL)
 _SELECTED = re.compile(rb"C\0\0\0.SELECT (\d+)\0", re.DOTALL)
 _END_BYTES = 64
-"""A command's tag and the word that the server is ready are shorter."""
-_NO_END = b"no answer ends like this"
+"""A command's tag and ReadyForQuery are shorter."""
 _HEAD = struct.Struct("!i")
 _NULL = _HEAD.pack(-1)
 
-Message = tuple[bytes, int, int]
-"""Type of a message, where its body begins in what was received and where it ends."""
+_TEXTS = (18, 19, 25, 114, 1042, 1043, 3802)
+"""The oids of "char", name, text, json, char, varchar and jsonb, from PostgreSQL's pg_type.dat."""
+_NUMBERS = (16, 20, 21, 23, 26, 28, 700, 701, 1082, 1083, 1114, 1184, 3220, 5069)
+"""Those of boolean, int8, int2, int4, oid, xid, float4, float8, date, time, timestamp, timestamptz, pg_lsn and xid8."""
+_ARRAYS = (1007, 1016)
+"""Those of int4[] and int8[]."""
+PLAIN_TYPES = frozenset((*_TEXTS, *_NUMBERS, *_ARRAYS))
+"""Types of which no row can hold what looks like the end of a page, with its 14 bytes that are neither a text nor a
+length: there is no NUL in a text, numbers have at most 8 bytes, and in an array there is a length before each.
+"""
+_STATES = {b"I": pq.TransactionStatus.IDLE, b"T": pq.TransactionStatus.INTRANS, b"E": pq.TransactionStatus.INERROR}
 
 
 def can_speak(connection: psycopg.Connection[Any]) -> bool:
@@ -61,20 +73,46 @@ def long_answers(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 class Line:
-    """The connection's socket, for calls of prepared statements, one at a time. libpq must be idle meanwhile."""
+    """The connection's socket, for calls of prepared statements, one at a time. libpq must be idle meanwhile.
 
-    def __init__(self, connection: psycopg.Connection[Any], awake_seconds: float = 0) -> None:
+    An answer is whole when it is one by the grammar in `bench.wire_grammar`. Two kinds of answers are recognized
+    without reading each message: one that equals an answer that was read before, and, where no row can hold what looks
+    like the end of a page, a page that begins and ends as the grammar says.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], awake_seconds: float = 0, types: Sequence[int] = ()
+    ) -> None:
+        """Take the connection's socket.
+
+        `awake_seconds` is for how long it waits without sleeping. `types` are the oids of the columns in the rows to
+        come, if they are known: rows of PLAIN_TYPES need not be read one by one.
+        """
         self._awake_seconds = awake_seconds
         self.waited_awake_seconds = 0.0
         """How long it waited without sleeping: CPU time in which nothing was done."""
+        self._pgconn = connection.pgconn
+        self._encoding = connection.info.encoding
         self._socket = socket(fileno=os.dup(connection.pgconn.socket))
         # libpq has it non-blocking. It looks whether there is something before it reads, so it does not wait in vain on
         # a blocking one either, unless an answer is long.
         os.set_blocking(self._socket.fileno(), True)
+        self._plain = bool(types) and PLAIN_TYPES.issuperset(types)
         self._understood: dict[bytes, int] = {}
+        self._early = 0
+        """Bytes of the next answer that came while its call was being sent; they are in the buffer."""
+        self._answer: Answer | None = None
+        """The reader of the answer that is coming, once messages had to be looked at."""
+        self._results: list[Result] | None = None
+        """The results of the last answer, if its messages were looked at."""
         self._answered = 0
-        self._end = _NO_END
-        """What the last answer ended with, behind its rows: the one after it mostly ends with the same."""
+        """How many bytes the last answer had when it came, with what came behind it."""
+        self._farewell: psycopg.Error | None = None
+        """Why the server ended the session, if it said so when it was not asked."""
+        self._ends: tuple[bytes, ...] = ()
+        """What the last page ended with, behind its rows, if one did: the one after it mostly ends with the same."""
+        self._end_bytes = self._end_number = 0
+        """How long that is, and the number that it says."""
         self.buffer = bytearray(FIRST_BUFFER_BYTES)
         """What was received."""
         self.rows_end = 0
@@ -82,31 +120,55 @@ class Line:
         self.tagged = 0
         """The number that the command's tag ended with: rows that were selected or inserted."""
 
-    def send(self, call: bytes) -> None:
+    def send(self, call: bytes | bytearray) -> None:
         """Send a call.
 
         Raises:
-            psycopg.OperationalError: the connection is gone.
+            psycopg.Error: the server ended the session, in its own words if it left any.
         """
         try:
-            self._socket.sendall(call)
+            if len(call) > LONG_BYTES:
+                self._send_long(call)
+            else:
+                self._socket.sendall(call)
         except OSError as error:
-            raise _lost(error) from error
+            raise self._lost(self._early, error.strerror) from error
+
+    def _send_long(self, call: bytes | bytearray) -> None:
+        both = poll()
+        both.register(self._socket, POLLIN | POLLOUT)
+        rest = memoryview(call)
+        while rest:
+            ((_, events),) = both.poll()
+            if events & POLLIN:
+                if self._early == len(self.buffer):
+                    self._grow()
+                got = self._socket.recv_into(memoryview(self.buffer)[self._early :])
+                if not got:
+                    raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
+                self._early += got
+            if events & ~POLLIN:
+                with suppress(BlockingIOError):
+                    rest = rest[self._socket.send(rest, MSG_DONTWAIT) :]
 
     def counter(self) -> Callable[[bytes | bytearray], int]:
         """Returns a function that sends a call that appends, and waits for the number of rows: the answer's only value,
-        else its tag's. It raises what `receive` raises.
+        else its tag's. It raises what `send` and `receive` raise.
 
         An answer that was understood once means the same again, and most are alike.
         """
         send, receive, known = self._socket.sendall, self._socket.recv, self._understood.get
+        longest = LONG_BYTES
 
         def count(call: bytes | bytearray) -> int:
+            if len(call) > longest:
+                self.send(call)
+                return self._understand(b"")
             try:
                 send(call)
                 answer = receive(SHORT_BYTES)
             except OSError as error:
-                raise _lost(error) from error
+                raise self._lost(0, error.strerror) from error
             rows = known(answer)
             return self._understand(answer) if rows is None else rows
 
@@ -117,17 +179,18 @@ class Line:
         self.buffer[: len(answer)] = answer
         tagged = self.receive(len(answer))
         value = self._only_value()
-        rows = int(value) if value else tagged
+        rows = tagged if value is None else int(value or 0)
         if len(answer) == self._answered and len(self._understood) < MOST_UNDERSTOOD:
             self._understood[answer] = rows
         return rows
 
-    def _only_value(self) -> bytes:
+    def _only_value(self) -> bytes | None:
+        """The first value of the first row; empty for NULL, None when there is no row."""
         for kind, start, _ in messages(self.buffer, self.rows_end):
             if kind == b"D":
                 (size,) = _HEAD.unpack_from(self.buffer, start + 2)
                 return bytes(self.buffer[start + 6 : start + 6 + max(size, 0)])
-        return b""
+        return None
 
     def receive(self, filled: int = 0) -> int:
         """Wait for the whole answer to a call; it lies in `buffer` till the next one. Returns `tagged`.
@@ -135,17 +198,18 @@ class Line:
         `filled` bytes of it are in the buffer already.
 
         Raises:
-            psycopg.Error: the server's error, as psycopg's exception for it; OperationalError when it is gone.
+            psycopg.Error: the server's error, as psycopg's exception for it; OperationalError when the server is gone,
+                when the answer is not one by the grammar, or when the call began or ended a transaction.
         """
+        filled = filled or self._early
+        self._early, self._answer, self._results = 0, None, None
         buffer, receive = self.buffer, self._socket.recv_into
+        whole = filled > 0 and self._is_whole(filled)
         # A server that waits for long goes to sleep, and is slow to wake up: from its last byte to what is sent next,
         # each microsecond counts.
-        while not (
-            buffer.endswith(self._end, 0, filled)
-            or (buffer.endswith(_READY, 0, max(filled - 1, 0)) and self._is_whole(filled))
-        ):
+        while not whole:
             if filled == len(buffer):
-                buffer = self.buffer = buffer + bytes(len(buffer))
+                buffer = self._grow()
             space = memoryview(buffer)[filled:]
             began = now = perf_counter()
             got = -1
@@ -159,50 +223,115 @@ class Line:
                 if got < 0:
                     got = receive(space)
             except OSError as error:
-                raise _lost(error) from error
+                raise self._lost(filled, error.strerror) from error
             if not got:
-                self._raise_error(filled)
-                raise psycopg.OperationalError("the server closed the connection unexpectedly")
+                if not self._is_answered(filled):
+                    raise self._lost(filled)
+                break
             filled += got
-        self._answered = filled
-        self.rows_end = filled - len(self._end)
+            whole = (buffer.endswith(self._ends, 0, filled) and buffer.startswith(_BOUND)) or self._is_whole(filled)
+        if self._results is None:
+            self.rows_end, self.tagged = filled - self._end_bytes, self._end_number
         return self.tagged
 
+    def _grow(self) -> bytearray:
+        """Make the buffer twice as long."""
+        self.buffer = self.buffer + bytes(len(self.buffer))
+        return self.buffer
+
     def _is_whole(self, filled: int) -> bool:
-        """Whether these bytes, which look like the end of an answer, are one; raises the error that is in it."""
-        done = _DONE.search(self.buffer, max(0, filled - _END_BYTES), filled)
-        if done:
-            self._end, self.tagged = done[0], int(done[1] or 0)
+        """Whether these bytes are a whole answer; raises the error that is in it."""
+        if self._plain and self._answer is None:
+            if not self._may_be_whole(filled):
+                return False
+            done = _DONE.search(self.buffer, max(0, filled - _END_BYTES), filled)
+            if done and self.buffer.startswith(_BOUND):
+                self._check_state(done[2])
+                self._ends, self._end_bytes, self._end_number = (done[0],), len(done[0]), int(done[1])
+                return True
+        return self._read(filled)
+
+    def _may_be_whole(self, filled: int) -> bool:
+        """Whether these bytes end with ReadyForQuery, or with another message that may stand behind it."""
+        buffer = self.buffer
+        return buffer.endswith(_READY, 0, max(filled - 1, 0)) or (
+            buffer.endswith(b"\0", 0, filled) and buffer.find(_READY, 0, filled) >= 0
+        )
+
+    def _read(self, filled: int) -> bool:
+        """Read the answer's messages as far as they have come; True when it is whole."""
+        if self._answer is None:
+            self._answer = Answer(self._encoding)
+        whole = self._answer.read(self.buffer, filled)
+        if whole:
+            self._finish(self._answer, filled)
+        return whole
+
+    def _is_answered(self, filled: int) -> bool:
+        """Whether these bytes, after which none come, are an answer and perhaps the beginning of another message."""
+        if self._read(filled):
             return True
-        self._raise_error(filled)
-        found = {kind: (start, end) for kind, start, end in messages(self.buffer, filled)}
-        if found.get(b"Z", (0, 0))[1] != filled:
-            return False
-        rows_end = found.get(b"C", (5, 0))[0] - 5
-        self._end, self.tagged = bytes(self.buffer[rows_end:filled]), 0
-        return True
+        answered = self._answer is not None and self._answer.ready_end > 0
+        if self._answer is not None and answered:
+            self._finish(self._answer, filled)
+        return answered
 
-    def results(self) -> list[tuple[int, int, int]]:
-        """Of each result of the last answer where its rows begin and end in the buffer, and their number."""
-        found = []
+    def _finish(self, answer: Answer, filled: int) -> None:
+        self._farewell = self._farewell or answer.farewell
+        if answer.error:
+            raise answer.error
+        self._check_state(answer.state)
+        self._results = answer.tidy(self.buffer)
+        self._answered = filled
+        last = self._results[-1]
+        self.rows_end, self.tagged = last.end, last.number
+
+    def results(self) -> list[Result]:
+        """The results of the last answer, one for each call."""
+        if self._results is None:
+            self._results = self._found_results()
+        return self._results
+
+    def _found_results(self) -> list[Result]:
+        """The results of an answer with plain rows. Messages are read only where asynchronous ones part the results."""
+        filled = self.rows_end + self._end_bytes
+        results = []
         start = ROWS
-        for done in _SELECTED.finditer(self.buffer, ROWS, self._answered):
-            found.append((start, done.start(), int(done[1])))
+        for done in _SELECTED.finditer(self.buffer, ROWS, filled):
+            results.append(Result(start, done.start(), int(done[1])))
             start = done.end() + ROWS
-        return found
+            if not self.buffer.startswith((_BOUND, _READY), done.end()):
+                answer = Answer(self._encoding)
+                if not answer.read(self.buffer, filled):
+                    raise misunderstood("its last message is longer than the answer")
+                return answer.tidy(self.buffer)
+        return results
 
-    def _raise_error(self, filled: int) -> None:
-        for kind, start, end in messages(self.buffer, filled):
-            if kind == b"E" and end <= filled:
-                raise _error(bytes(self.buffer[start:end]))
+    def _check_state(self, state: bytes) -> None:
+        """Compare the transaction's state with what libpq knows of it, which is the state before the calls."""
+        if _STATES.get(state) != self._pgconn.transaction_status:
+            raise transaction_changed(self._pgconn.transaction_status)
+
+    def _lost(self, filled: int, why: str | None = None) -> psycopg.Error:
+        """The error that says that the connection is gone: the server's last words if there are any, among the `filled`
+        bytes in the buffer or behind them.
+        """
+        received = bytes(self.buffer[:filled])
+        with suppress(OSError):
+            while rest := self._socket.recv(FIRST_BUFFER_BYTES, MSG_DONTWAIT):
+                received += rest
+        return (
+            self._farewell
+            or last_words(received, self._encoding)
+            or psycopg.OperationalError(": ".join(filter(None, ("server closed the connection unexpectedly", why))))
+        )
 
 
-def messages(received: bytes | bytearray | memoryview, end: int, start: int = 0) -> Iterator[Message]:
-    """The messages in what was received; the last one may end behind it."""
-    while start + 5 <= end:
-        (size,) = _HEAD.unpack_from(received, start + 1)
-        yield bytes(received[start : start + 1]), start + 5, start + 1 + size
-        start += 1 + size
+def transaction_changed(before: int) -> psycopg.OperationalError:
+    """The error for a call that began a transaction and left it open, or that ended one that was not its own."""
+    idle = before == pq.TransactionStatus.IDLE
+    did = "left a transaction open" if idle else "ended the transaction that it was called in"
+    return psycopg.OperationalError(f"cannot go on after a call of the log: it {did}; a log leaves that to its callers")
 
 
 def copy_message(statement: bytes, rows: bytes) -> bytes:
@@ -235,17 +364,3 @@ class Call:
         """The message for these parameters, as `packed` makes them."""
         once = b"".join((b"B", _HEAD.pack(self._rest + len(parameters)), self._start, parameters, self._end))
         return once * self._times + _SYNC
-
-
-def _lost(error: OSError) -> psycopg.OperationalError:
-    return psycopg.OperationalError(f"server closed the connection unexpectedly: {error.strerror}")
-
-
-def _error(body: bytes) -> psycopg.Error:
-    """The server's error; its fields are a letter and a text each."""
-    fields = {field[:1]: field[1:].decode(errors="replace") for field in body.split(b"\0") if field}
-    words = "\n".join(fields[key] for key in (b"M", b"D", b"H") if key in fields)
-    try:
-        return psycopg.errors.lookup(fields.get(b"C", ""))(words)
-    except KeyError:
-        return psycopg.DatabaseError(words)

@@ -21,7 +21,7 @@ from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
 from bench.records import SESSION, Job, Progress, Ready, Record, Report, decode_job, encode_record
-from bench.wire import Call, Line, can_speak, copy_message, packed
+from bench.wire import Call, Line, can_speak, copy_message, packed, transaction_changed
 
 J = TypeVar("J", bound=Job)
 
@@ -105,6 +105,7 @@ class Statement:
     def __init__(self, connection: psycopg.Connection[Any], query: str) -> None:
         self._pgconn = connection.pgconn
         self._encoding = connection.info.encoding
+        self._before = self._pgconn.transaction_status
         self.name = b"bench_%d" % next(_numbers)
         self._checked(self._pgconn.prepare(self.name, query.encode()))
 
@@ -115,20 +116,24 @@ class Statement:
 
     def run(self, *parameters: bytes | bytearray) -> pq.abc.PGresult:
         """Execute and wait for the whole result."""
-        return self._checked(self._pgconn.exec_prepared(self.name, parameters, result_format=pq.Format.BINARY))
+        self._pgconn.send_query_prepared(self.name, parameters, result_format=pq.Format.BINARY)
+        return _answered(self._pgconn, self._encoding)[-1]
 
     def send(self, parameters: Sequence[bytes | None], formats: Sequence[pq.Format] | None = None) -> None:
         """Ask, without waiting. One question at a time: `receive` is next."""
+        self._before = self._pgconn.transaction_status
         self._pgconn.send_query_prepared(self.name, parameters, param_formats=formats, result_format=pq.Format.BINARY)
 
     def receive(self) -> pq.abc.PGresult:
-        """Wait for the answer to `send`."""
-        result = self._pgconn.get_result()
-        if result is None:
-            raise psycopg.OperationalError(self._pgconn.get_error_message(self._encoding))
-        while self._pgconn.get_result() is not None:
-            pass
-        return self._checked(result)
+        """Wait for the answer to `send`.
+
+        Raises:
+            psycopg.Error: the server's error, even one that comes behind the rows, as a deferred constraint's does;
+                OperationalError when the call began or ended a transaction.
+        """
+        result = _answered(self._pgconn, self._encoding)[0]
+        _check_transaction(self._pgconn, self._before)
+        return result
 
     def _checked(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
         _check(result, self._encoding)
@@ -141,6 +146,39 @@ def _check(result: pq.abc.PGresult, encoding: str) -> None:
         error = psycopg.errors.error_from_result(result, encoding=encoding)
         # Without a state it is libpq that speaks and not the server: nothing came back.
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
+
+
+def _answered(pgconn: pq.abc.PGconn, encoding: str, first: pq.abc.PGresult | None = None) -> list[pq.abc.PGresult]:
+    """Wait for all results of what was sent, after the first one if that came already.
+
+    Raises the first error among them. libpq's `PQexec` returns the last one, which hides why the server ended the
+    session: after its words it is only that the connection is gone.
+    """
+    results = [first] if first else []
+    while (result := pgconn.get_result()) is not None:
+        results.append(result)
+    if not results:
+        raise psycopg.OperationalError(pgconn.get_error_message(encoding))
+    for result in results:
+        _check(result, encoding)
+    return results
+
+
+def _same_transaction(pgconn: pq.abc.PGconn, call: Callable[..., int]) -> Callable[..., int]:
+    """A call that may neither begin a transaction nor end one, like those of a `Line`."""
+
+    def checked(*values: bytes | bytearray) -> int:
+        before = pgconn.transaction_status
+        called = call(*values)
+        _check_transaction(pgconn, before)
+        return called
+
+    return checked
+
+
+def _check_transaction(pgconn: pq.abc.PGconn, before: int) -> None:
+    if pgconn.transaction_status != before:
+        raise transaction_changed(before)
 
 
 def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> Callable[..., int]:
@@ -157,7 +195,7 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
         result = statement.run(*values)
         return int(result.get_value(0, 0) or 0) if result.ntuples else result.command_tuples or 0
 
-    return through_libpq
+    return _same_transaction(connection.pgconn, through_libpq)
 
 
 class Outlet(NamedTuple):
@@ -186,16 +224,14 @@ def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
     encoding = connection.info.encoding
 
     def through_libpq(rows: bytes | bytearray) -> int:
-        _check(pgconn.exec_(query.encode()), encoding)
-        pgconn.put_copy_data(rows)
-        pgconn.put_copy_end()
-        copied = 0
-        while result := pgconn.get_result():
-            _check(result, encoding)
-            copied = result.command_tuples or 0
-        return copied
+        pgconn.send_query(query.encode())
+        begun = pgconn.get_result()
+        if begun and begun.status == pq.ExecStatus.COPY_IN:
+            pgconn.put_copy_data(rows)
+            pgconn.put_copy_end()
+        return _answered(pgconn, encoding, begun)[-1].command_tuples or 0
 
-    return Outlet(bytes, through_libpq)
+    return Outlet(bytes, _same_transaction(pgconn, through_libpq))
 
 
 def processors() -> int:

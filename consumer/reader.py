@@ -1,16 +1,17 @@
 """Reads a log, one page after the other, asking for the next page before handing out this one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg import pq
 
 from bench.records import ConsumerJob
-from bench.wire import ROWS, Call, Line, can_speak, packed
+from bench.wire import PLAIN_TYPES, Call, Line, can_speak, packed
+from bench.wire_grammar import ROWS, misunderstood
 from bench.worker import Statement, processors
-from consumer.rows import Page, last_row, parts, row
+from consumer.rows import Page, last_row, last_row_exactly, parts, row
 
 EMPTY = Page(b"", 0)
 
@@ -88,23 +89,25 @@ class Source(Protocol):
 def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
     """The source for a job on a connection: by the server's own protocol where nothing is encrypted, else by libpq."""
     statement = Statement(connection, job.sql)
+    types = statement.types()
     if not can_speak(connection):
-        return _Libpq(statement, job)
+        return _Libpq(statement, types, job)
     awake_seconds = job.awake_seconds if processors() > 1 else 0
-    return _Wire(Line(connection, awake_seconds), statement, job)
+    return _Wire(Line(connection, awake_seconds, types), statement, types, job)
 
 
 class _Wire:
     """Rows as the server sends them."""
 
-    def __init__(self, line: Line, statement: Statement, job: ConsumerJob) -> None:
+    def __init__(self, line: Line, statement: Statement, types: Sequence[int], job: ConsumerJob) -> None:
         self._line = line
         self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
-        self._together = job.depth > 1
+        self._depth = job.depth
         self._events = 0
         self._columns = job.cursor
         self._cursor = packed([None] * len(job.cursor))
-        self._jsonb = statement.types()[2] == _JSONB
+        self._jsonb = types[2] == _JSONB
+        self._last_row = last_row if PLAIN_TYPES.issuperset(types) else last_row_exactly
 
     @property
     def waited_awake_seconds(self) -> float:
@@ -115,21 +118,24 @@ class _Wire:
 
     def wait(self) -> int:
         self._events = self._line.receive()
-        if self._together:
-            self._events = sum(events for _, _, events in self._line.results())
+        if self._depth > 1:
+            results = self._line.results()
+            if len(results) != self._depth:
+                raise misunderstood(f"{len(results)} results came for {self._depth} calls")
+            self._events = sum(result.number for result in results)
         return self._events
 
     def advance(self) -> bool:
         if not self._columns:
             return True  # it is the server that keeps it
         before, received = self._cursor, self._line.buffer
-        self._cursor = parts(received, last_row(received, self._line.rows_end, ROWS), self._columns)
+        self._cursor = parts(received, self._last_row(received, self._line.rows_end, ROWS), self._columns)
         return self._cursor != before
 
     def page(self) -> Page:
         received = memoryview(self._line.buffer)
-        if self._together:
-            rows = b"".join([received[start:end] for start, end, _ in self._line.results()])
+        if self._depth > 1:
+            rows = b"".join([received[result.start : result.end] for result in self._line.results()])
         else:
             rows = bytes(received[ROWS : self._line.rows_end])
         return Page(rows, self._events, self._jsonb)
@@ -140,12 +146,12 @@ class _Libpq:
 
     waited_awake_seconds = 0.0
 
-    def __init__(self, statement: Statement, job: ConsumerJob) -> None:
+    def __init__(self, statement: Statement, types: Sequence[int], job: ConsumerJob) -> None:
         self._statement = statement
         self._formats = [pq.Format.BINARY] * len(job.cursor)
         self._columns = job.cursor
         self._cursor: list[bytes | None] = [None] * len(job.cursor)
-        self._jsonb = statement.types()[2] == _JSONB
+        self._jsonb = types[2] == _JSONB
 
     def ask(self) -> None:
         self._statement.send(self._cursor, self._formats)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.wire import messages, packed
+from bench.wire import packed
+from bench.wire_grammar import ASYNCHRONOUS, messages
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -133,8 +134,20 @@ def last_row(received: bytes | bytearray, end: int, first: int) -> int:
         or start + 1 + _size(received, start + 1)[0] != end
         or not received.startswith(b"\0\0\0\x08", start + _ETAG - 4)
     ):
-        start = [begins - 5 for kind, begins, _ in messages(received, end, first) if kind == b"D"][-1]
+        start = last_row_exactly(received, end, first)
     return start
+
+
+def last_row_exactly(received: bytes | bytearray, end: int, first: int) -> int:
+    """What `last_row` returns, found by a look at each message, for rows whose values may look like rows.
+
+    Raises:
+        MisshapenError: there is no row.
+    """
+    starts = _row_starts(received, end, first)
+    if not starts:
+        raise MisshapenError("rows by their number, but no row")
+    return starts[-1]
 
 
 def parts(received: bytes | bytearray, start: int, columns: Sequence[int]) -> bytes:
@@ -166,7 +179,18 @@ def _starts(received: bytes, everything: Bytes) -> Numbers:
     if len(found) and found[0] == 0 and (found + 1 + _lengths(received, found + 1) == ends).all():
         starts: Numbers = found
         return starts
-    return np.array([begins - 5 for kind, begins, _ in messages(received, len(received)) if kind == b"D"], np.int64)
+    return np.array(_row_starts(received, len(received), 0), np.int64)
+
+
+def _row_starts(received: bytes | bytearray, end: int, first: int) -> list[int]:
+    """Where each row begins: among the rows there may be asynchronous messages, and nothing else."""
+    found = []
+    for kind, begins, _ in messages(received, end, first):
+        if kind == b"D":
+            found.append(begins - 5)
+        elif kind not in ASYNCHRONOUS:
+            raise MisshapenError(f"a message {kind.decode('latin-1')!r} among its rows")
+    return found
 
 
 def _lengths(received: bytes, places: Numbers) -> Numbers:

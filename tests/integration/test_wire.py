@@ -12,7 +12,8 @@ from psycopg import pq
 from bench import wire
 from bench.control import Connection
 from bench.plan import SCHEMA
-from bench.wire import ROWS, Call, Line, can_speak, messages, packed
+from bench.wire import Call, Line, can_speak, packed
+from bench.wire_grammar import ROWS, messages
 from bench.worker import Statement, caller, copier, text_caller
 
 

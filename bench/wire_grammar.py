@@ -1,0 +1,237 @@
+"""The grammar of PostgreSQL's answers, and a reader that holds every message of an answer to it.
+
+    answer = (call {call} | copy) ReadyForQuery
+    call   = BindComplete {DataRow} (CommandComplete | EmptyQueryResponse)
+    copy   = CopyInResponse CommandComplete
+
+ErrorResponse may stand wherever one of these messages may, and then only ReadyForQuery follows; nothing follows a
+fatal one. NoticeResponse, ParameterStatus and NotificationResponse belong to no answer: they may stand before, between
+and behind any of these messages, and change nothing of what the answer means. What a ParameterStatus says needs no
+care: all that is sent is ASCII, rows are binary, and a worker's own TimeZone outlives a reload. Behind ReadyForQuery an
+ErrorResponse may come as well, when the server ends the session. There is no PortalSuspended, because all rows are
+asked for, and no description, because none is asked for: whatever else comes is an error, and never a shorter answer.
+
+Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0: "Extended Query", "COPY Operations",
+"Asynchronous Operations" and "Message Formats".
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import psycopg
+
+ROWS = 5
+"""Offset of the first row in a call's answer, just past BindComplete. Among the rows there may be asynchronous
+messages."""
+ASYNCHRONOUS = frozenset((b"N", b"S", b"A"))
+"""NoticeResponse, ParameterStatus, NotificationResponse."""
+
+READY_BYTES = 6
+"""The length of ReadyForQuery."""
+
+_NOTHING, _READY = b"", b"Z"
+_FOLLOWS = {
+    _NOTHING: b"2GE",
+    b"2": b"DCIE",
+    b"D": b"DCE",
+    b"C": b"2ZE",
+    b"I": b"2ZE",
+    b"G": b"CE",
+    b"E": b"ZE",
+    _READY: b"E",
+}
+"""The grammar: what may come after each type of message. 2 is BindComplete, D is DataRow, C is CommandComplete, I is
+EmptyQueryResponse, G is CopyInResponse, E is ErrorResponse, Z is ReadyForQuery."""
+_LENGTHS = {b"2": range(4, 5), b"I": range(4, 5), _READY: range(5, 6)}
+_LEAST_BYTES = 4
+"""A length counts itself."""
+_LONG = b"DENA"
+_LONGEST_BYTES = 30_000
+"""Only these types of messages are longer in truth: another one that says so is none (fe-protocol3.c)."""
+_ROW = ord("D")
+
+_size_at = struct.Struct("!i").unpack_from
+
+Message = tuple[bytes, int, int]
+"""Type of a message, where its body begins in what was received and where it ends."""
+
+
+def messages(received: bytes | bytearray | memoryview, end: int, start: int = 0) -> Iterator[Message]:
+    """The messages in what was received; the last one may end behind it.
+
+    Raises:
+        psycopg.OperationalError: a message is too short to be one.
+    """
+    while start + 5 <= end:
+        (size,) = _size_at(received, start + 1)
+        if size < _LEAST_BYTES:
+            raise misunderstood(f"a message of {size} bytes")
+        yield bytes(received[start : start + 1]), start + 5, start + 1 + size
+        start += 1 + size
+
+
+class Result(NamedTuple):
+    """What one call gave."""
+
+    start: int
+    """Where its rows begin in the buffer."""
+    end: int
+    """Where they end."""
+    number: int
+    """What the command's tag ends with: how many rows were selected, inserted or copied; else 0."""
+
+
+class Answer:
+    """One answer, as far as it was read."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._at = 0
+        """Where the next message begins."""
+        self._last = _NOTHING
+        """The type of the last message of the grammar."""
+        self._start = self._rows = 0
+        """Where the result that is being read begins, and its rows so far."""
+        self._results: list[tuple[int, int, int, int]] = []
+        """Of each result where it begins, where its rows end, where it ends itself, and its tag's number."""
+        self.error: psycopg.Error | None = None
+        """The server's error."""
+        self.ended = False
+        """Whether that was a fatal one: nothing follows."""
+        self.farewell: psycopg.Error | None = None
+        """Why the server ends the session, if it said so behind the answer."""
+        self.state = b""
+        """The transaction's state after the answer: I, T or E, as ReadyForQuery has it."""
+        self.ready_end = 0
+        """Where ReadyForQuery ends."""
+
+    def read(self, received: bytearray, filled: int) -> bool:
+        """Read the messages that came since the last time; the first `filled` bytes of `received` are there.
+
+        Returns whether the answer is whole, and with it the messages that came behind it.
+
+        Raises:
+            psycopg.OperationalError: a message does not belong where it came.
+        """
+        while self._at + 5 <= filled and not self.ended:
+            (size,) = _size_at(received, self._at + 1)
+            kind = bytes(received[self._at : self._at + 1])
+            self._check(kind, size)
+            end = self._at + 1 + size
+            if end > filled:
+                break
+            if kind not in ASYNCHRONOUS:
+                self._note(kind, received, end)
+            self._at = end
+            if kind == b"D":
+                self._read_rows(received, filled)
+        return self.ended or (self._last == _READY and self._at == filled)
+
+    def tidy(self, received: bytearray) -> list[Result]:
+        """Move the messages of a whole answer together at the buffer's start, so that asynchronous ones stay only among
+        rows. Returns the results; the rows of each begin `ROWS` behind the end of the one before.
+        """
+        at = 0
+        results = []
+        for start, rows_end, end, number in self._results:
+            _move(received, start, end, at)
+            results.append(Result(at + ROWS, at + rows_end - start, number))
+            at += end - start
+        _move(received, self.ready_end - READY_BYTES, self.ready_end, at)
+        return results
+
+    def _check(self, kind: bytes, size: int) -> None:
+        """Look at a message's head, before its body is waited for."""
+        lengths = _LENGTHS.get(kind) or range(_LEAST_BYTES, 1 << 31 if kind in _LONG else _LONGEST_BYTES)
+        if size not in lengths or not (kind in ASYNCHRONOUS or kind in _FOLLOWS[self._last]):
+            last = f"after {self._last.decode()}" if self._last else "first"
+            raise misunderstood(f"a message {kind.decode('latin-1')!r} of {size} bytes came {last}")
+
+    def _read_rows(self, received: bytearray, filled: int) -> None:
+        """Read the rows that follow a row; of thousands of them nothing but their lengths is looked at."""
+        at = self._at
+        while at + 5 <= filled and received[at] == _ROW:
+            (size,) = _size_at(received, at + 1)
+            if size < _LEAST_BYTES or at + 1 + size > filled:
+                break
+            at += 1 + size
+            self._rows += 1
+        self._at = at
+
+    def _note(self, kind: bytes, received: bytearray, end: int) -> None:
+        body = self._at + 5
+        if kind == b"E":
+            self._note_error(bytes(received[body:end]))
+            return
+        if kind in b"2G":
+            self._start, self._rows = self._at, 0
+        elif kind == b"D":
+            self._rows += 1
+        elif kind in b"CI":
+            self._results.append((self._start, self._at, end, self._number(bytes(received[body:end]))))
+        else:
+            self.state, self.ready_end = bytes(received[body:end]), end
+        self._last = kind
+
+    def _note_error(self, body: bytes) -> None:
+        error = error_of(body, self._encoding)
+        if self._last == _READY:
+            self.farewell = error
+            return
+        self._last = b"E"
+        self.error = self.error or error
+        self.ended = _fields(body).get(b"V") in (b"FATAL", b"PANIC")
+
+    def _number(self, tag: bytes) -> int:
+        """The number in the tag of the command that is complete."""
+        words = tag.rstrip(b"\0").split(b" ")
+        number = int(words[-1]) if words[-1].isdigit() else 0
+        if words[0] == b"SELECT" and self._rows not in (0, number):
+            raise misunderstood(f"{self._rows} rows came, and then the tag {tag!r}")
+        return number
+
+
+def misunderstood(why: str) -> psycopg.OperationalError:
+    """The error that says that an answer is not one by the grammar."""
+    return psycopg.OperationalError(
+        f"cannot understand the server's answer: {why}; connect to PostgreSQL itself, with no proxy in between"
+    )
+
+
+def last_words(received: bytes, encoding: str) -> psycopg.Error | None:
+    """Why the server ends the session, if it says so in what was received from the start of an answer on.
+
+    A backend that has to go because another one crashed says so in a notice.
+    """
+    notice = None
+    for kind, start, end in messages(received, len(received)):
+        if end > len(received):
+            break
+        body = received[start:end]
+        if kind == b"E":
+            return error_of(body, encoding)
+        if kind == b"N" and _fields(body).get(b"C", b"").startswith(b"57P"):
+            notice = error_of(body, encoding)
+    return notice
+
+
+def error_of(body: bytes, encoding: str) -> psycopg.Error:
+    """The body of an ErrorResponse or NoticeResponse as psycopg's exception for its state."""
+    fields = {key: value.decode(encoding, "replace") for key, value in _fields(body).items()}
+    words = "\n".join(fields[key] for key in (b"M", b"D", b"H") if key in fields)
+    state = fields.get(b"C", "")
+    try:
+        return psycopg.errors.lookup(state)(words)
+    except KeyError:
+        return psycopg.errors.get_base_exception(state)(words)
+
+
+def _fields(body: bytes) -> dict[bytes, bytes]:
+    """A letter and a text for each field."""
+    return {field[:1]: field[1:] for field in body.split(b"\0") if field}
+
+
+def _move(received: bytearray, start: int, end: int, to: int) -> None:
+    if start != to:
+        received[to : to + end - start] = received[start:end]
