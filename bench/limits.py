@@ -89,6 +89,7 @@ def measure(
     refuse_full_disk(choice, spec, folder)
     started_at = datetime.now(UTC)
     with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
+        control.refuse_without_effect(connection, spec.set)
         court = Court(site, connection, log, watch)
         for schema, size in ((READ, events), (GROWN, grown)):
             if size:
