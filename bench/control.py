@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from bench.checker import Holder
 from bench.errors import BadInputError, OutsideError
@@ -19,6 +20,7 @@ from bench.logs import Log
 from bench.plan import GATE, SCHEMA, cursor_columns, read_sql
 from bench.records import EXAMPLES, SESSION
 from bench.settings import alike
+from bench.worker import server
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -213,17 +215,20 @@ def gate(connection: Connection, key: int = GATE) -> Iterator[Callable[[], None]
 
 
 def cancel(connection: Connection, workers: Sequence[str]) -> None:
-    """Cancel what these workers have the server do."""
+    """Cancel what these workers of this database have the server do. Another run may have workers of the same names in
+    another database."""
     connection.execute(
-        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = ANY(%s) AND state = 'active'",
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = ANY(%s) AND state = 'active'",
         [[f"bench {worker}" for worker in workers]],
     )
 
 
 def terminate(connection: Connection, workers: Sequence[str]) -> None:
-    """End the sessions of these workers; when it returns, none of them commits anything any more."""
+    """End the sessions of these workers of this database; when it returns, none of them commits anything any more."""
     connection.execute(
-        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE application_name = ANY(%s)",
+        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = ANY(%s)",
         [TERMINATE_MS, [f"bench {worker}" for worker in workers]],
     )
 
@@ -309,9 +314,17 @@ def fsync_ms(connection: Connection) -> float | None:
 
 
 def session(connection: Connection) -> dict[str, str]:
-    """The settings that workers' sessions must have as well as this one."""
+    """What workers' sessions must have as well as this one: settings, and the server that they have reached."""
     rows = [connection.execute("SELECT current_setting(%s)", [name]).fetchone() for name in SESSION]
-    return {name: str(row[0]) for name, row in zip(SESSION, rows, strict=True) if row}
+    return {"server": server(connection)} | {name: str(row[0]) for name, row in zip(SESSION, rows, strict=True) if row}
+
+
+def pinned(connection: Connection, conninfo: str) -> str:
+    """A connection string that leads to where it has led this connection, though it may name several hosts."""
+    info = connection.info
+    return make_conninfo(
+        conninfo, host=info.host, port=info.port, **({"hostaddr": info.hostaddr} if info.hostaddr else {})
+    )
 
 
 def settings_without_effect(connection: Connection, wanted: Mapping[str, str]) -> dict[str, str]:

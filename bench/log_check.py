@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import psycopg
 
-from bench.control import connected, installed
+from bench.control import connected, installed, pinned
 from bench.logs import Log
 from bench.place import Choice, open_site
 from bench.places.folder import RunFolder
@@ -31,10 +31,11 @@ def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
     """
     complaints: list[str] = []
     with open_site(choice, spec, log, folder) as site, connected(site.conninfo) as connection:
+        conninfo = pinned(connection, site.conninfo)
         for question in _QUESTIONS:
             with installed(connection, log, folder.run_id):
                 try:
-                    complaints += question(log, site.conninfo)
+                    complaints += question(log, conninfo)
                 except psycopg.Error as error:
                     complaints.append(f"{question.__doc__} It fails: {error.diag.message_primary or error}")
     return complaints
