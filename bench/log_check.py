@@ -20,6 +20,8 @@ from bench.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
 EVENTS = 7
 PAGE = 2
 MOST_PAGES = 100
+PAGES = (1, 3, 10, 100, 1000)
+"""Sizes of pages that are tried; a log may heed its limit for small ones only."""
 
 
 def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
@@ -98,6 +100,20 @@ def _ways(log: Log, conninfo: str) -> Iterator[str]:
                 yield f"append = [.., {way!r}]: {error.diag.message_primary or error}"
 
 
+def _page_sizes(log: Log, conninfo: str) -> Iterator[str]:
+    """A page holds no more events than were asked for."""
+    with session(conninfo) as writer, session(conninfo) as reader:
+        for size in PAGES:
+            append(writer, *range(2 * size + 1))
+            asked: list[tuple[str, int]] = [(f"get_event(.., {size})", Reading(log, reader, size).page())]
+            if log.group in {"turns", "partitions"}:
+                call = f"get_event('client {size}'::text, {size})"
+                asked.append((call, len(reader.execute(f"SELECT etag FROM {call}".encode()).fetchall())))
+            for call, events in asked:
+                if events > size:
+                    yield f"{call} yields {events} events at once"
+
+
 def _clients(log: Log, conninfo: str) -> Iterator[str]:
     """A named client is given each event once, whichever session asks."""
     if log.group in {"turns", "partitions"}:
@@ -151,4 +167,4 @@ def _gap_free(log: Log, conninfo: str) -> Iterator[str]:
 
 
 Question = Callable[[Log, str], Iterator[str]]
-_QUESTIONS: tuple[Question, ...] = (_appends, _reads, _ways, _clients, _tails, _gap_free)
+_QUESTIONS: tuple[Question, ...] = (_appends, _reads, _page_sizes, _ways, _clients, _tails, _gap_free)

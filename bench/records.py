@@ -202,6 +202,10 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Tailing: an encoded HdrHistogram of microseconds from an event's ctime to its delivery."""
     longest_wait_seconds: float | None = None
     """Consumers: the longest time without a page with events in it, while tailing or after an empty page."""
+    largest_page: int = 0
+    """Consumers: the most events that one read yielded."""
+    oversized_pages: int = 0
+    """Consumers: pages in which a read yielded more events than it asked for."""
     stopped: str | None = None
     """Why a reader gave up before the end of the log; None when it did not."""
 

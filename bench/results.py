@@ -88,6 +88,8 @@ class Read(Kept):
     mode: Literal["drain", "tail"] = "drain"
     """After the producers, or while they append; the seconds then end with the last event."""
     members: int = 1
+    largest_page: int | None = None
+    """The most events that one page held; None in a result of a version that did not count them."""
     events: int
     seconds: float
     events_per_second: float | None

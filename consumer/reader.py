@@ -102,6 +102,7 @@ class _Wire:
         self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
         self._together = job.depth > 1
         self._events = 0
+        self._largest = 0
         self._columns = job.cursor
         self._cursor = packed([None] * len(job.cursor))
         self._jsonb = statement.types()[2] == _JSONB
@@ -116,7 +117,8 @@ class _Wire:
     def wait(self) -> int:
         self._events = self._line.receive()
         if self._together:
-            self._events = sum(events for _, _, events in self._line.results())
+            sizes = [events for _, _, events in self._line.results()]
+            self._events, self._largest = sum(sizes), max(sizes)
         return self._events
 
     def advance(self) -> bool:
@@ -132,7 +134,7 @@ class _Wire:
             rows = b"".join([received[start:end] for start, end, _ in self._line.results()])
         else:
             rows = bytes(received[ROWS : self._line.rows_end])
-        return Page(rows, self._events, self._jsonb)
+        return Page(rows, self._events, self._jsonb, self._largest if self._together else self._events)
 
 
 class _Libpq:
@@ -162,4 +164,4 @@ class _Libpq:
     def page(self) -> Page:
         result = self._result
         values = [[result.get_value(place, column) for column in range(3)] for place in range(result.ntuples)]
-        return Page(b"".join(map(row, values)), result.ntuples, self._jsonb)
+        return Page(b"".join(map(row, values)), result.ntuples, self._jsonb, result.ntuples)

@@ -14,7 +14,7 @@ from bench import control, logs, plan
 from bench.control import Connection
 from bench.display import watch
 from bench.errors import OutsideError
-from bench.phase import carry_out
+from bench.phase import ToRead, carry_out
 from bench.places import process
 from bench.places.dsn import variables
 from bench.places.site import Messages, StartWorkers
@@ -25,6 +25,7 @@ from bench.worker import connect
 from consumer.__main__ import consume
 
 BIGSERIAL = logs.load("bigserial")
+TO_READ = ToRead(BIGSERIAL.table, 5)
 SPEC = make({"scale": 2, "limit": 10, "insert_batch": 1}, None)
 
 
@@ -65,7 +66,7 @@ def test_workers_that_reach_another_server_end_the_run_before_they_do_anything(
     log: Connection, neighbour: Connection, starting: Callable[[str], StartWorkers], jobs: Sequence[Job]
 ) -> None:
     with pytest.raises(OutsideError) as refused:
-        carry_out({"phase": jobs}, starting(neighbour.info.dbname), log, 20, 5, watch(quiet=True))
+        carry_out({"phase": jobs}, starting(neighbour.info.dbname), log, 20, TO_READ, watch(quiet=True))
     words = str(refused.value)
     assert "it reached another server than the orchestrator" in words
     assert f"database {neighbour.info.dbname} (oid" in words
@@ -84,13 +85,13 @@ def test_a_worker_that_does_not_look_where_it_is_is_found_out_before_the_gate_op
 
     neighbour.execute("SELECT pg_advisory_lock(1)")
     with pytest.raises(OutsideError, match=f"its session has server = 'database {neighbour.info.dbname} "):
-        carry_out({"append": plan.producers(SPEC, BIGSERIAL)}, careless, log, 20, 5, watch(quiet=True))
+        carry_out({"append": plan.producers(SPEC, BIGSERIAL)}, careless, log, 20, TO_READ, watch(quiet=True))
     assert events_in_log(neighbour) == 0
 
 
 def test_workers_on_the_right_server_do_their_work(log: Connection, starting: Callable[[str], StartWorkers]) -> None:
     phases = carry_out(
-        {"append": plan.producers(SPEC, BIGSERIAL)}, starting(log.info.dbname), log, 20, 5, watch(quiet=True)
+        {"append": plan.producers(SPEC, BIGSERIAL)}, starting(log.info.dbname), log, 20, TO_READ, watch(quiet=True)
     )
     assert sum(work.report.events for work in phases["append"].works) == events_in_log(log) == 20
 
