@@ -188,8 +188,8 @@ def _note(comparison: Comparison) -> str:
         for setting, value in values.items()
     )
     return (
-        f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
-        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
+        f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, "
+        f"{where.machine}, {where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
         f"Run {comparison.run_id}."
     )
 

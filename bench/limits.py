@@ -19,9 +19,9 @@ from bench.logs import load
 from bench.phase import Watch
 from bench.place import Choice, open_site, refuse_full_disk
 from bench.places.folder import RunFolder
+from bench.quota import processors
 from bench.results import Environment, Kept
 from bench.spec import Spec
-from bench.worker import processors
 
 FILE = "limits.json"
 SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "1GB"}

@@ -91,7 +91,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             stop=STOP,
             tails=tails,
             passes=PASSES if tails and log.promises.order == "etag" and not kept else 0,
-            awake_seconds=AWAKE_SECONDS if alone and (spec.worker_cpus or 1) >= 1 else 0,
+            awake_seconds=AWAKE_SECONDS if alone else 0,
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,
         )

@@ -180,8 +180,8 @@ def _note(result: Result) -> str:
     settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     return (
-        f"- `{command(result)}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
-        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {_nodes_note(where)}"
+        f"- `{command(result)}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, "
+        f"{where.machine}, {where.kernel}; {_nodes_note(where)}"
         f"{'settings that differ from the default: ' + settings if settings else 'all settings at their default'}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}. Run {result.run_id}."
     )

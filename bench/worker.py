@@ -205,13 +205,6 @@ def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
     return Outlet(bytes, through_libpq)
 
 
-def processors() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Clock:
     """The database's clock, as far as this worker can tell.
 

@@ -7,12 +7,16 @@ from typing import Any, NamedTuple, Protocol
 import psycopg
 from psycopg import pq
 
+from bench.quota import usable_processors
 from bench.records import ConsumerJob
 from bench.wire import ROWS, Call, Line, can_speak, packed
-from bench.worker import Statement, processors
+from bench.worker import Statement
 from consumer.rows import Page, last_row, parts, row
 
 EMPTY = Page(b"", 0)
+
+AWAKE_PROCESSORS = 2
+"""A reader waits awake only where this many can be used: one for itself, one for Postgres."""
 
 _JSONB = 3802
 """The type's oid."""
@@ -90,7 +94,8 @@ def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
     statement = Statement(connection, job.sql)
     if not can_speak(connection):
         return _Libpq(statement, job)
-    awake_seconds = job.awake_seconds if processors() > 1 else 0
+    # With less than a processor to spare, waiting awake would take the one that Postgres needs.
+    awake_seconds = job.awake_seconds if job.awake_seconds and usable_processors() >= AWAKE_PROCESSORS else 0
     return _Wire(Line(connection, awake_seconds), statement, job)
 
 
