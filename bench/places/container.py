@@ -72,7 +72,7 @@ class Limits:
             OutsideError: one is not; an engine drops the limits that its kernel does not know.
         """
         # An engine may keep a limit of CPUs as a quota of microseconds per period.
-        quota = made.get("CpuQuota", 0) * NANO // (made.get("CpuPeriod") or DEFAULT_PERIOD_US)
+        quota = max(0, made.get("CpuQuota", 0)) * NANO // (made.get("CpuPeriod") or DEFAULT_PERIOD_US)
         for name, asked, has in (
             ("NanoCpus", self.nano_cpus, made.get("NanoCpus") or quota),
             ("Memory", parse_bytes(self.memory) if self.memory else None, made.get("Memory")),

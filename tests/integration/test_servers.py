@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from bench.control import Connection
 from bench.display import watch
 from bench.errors import OutsideError
 from bench.phase import ToRead, carry_out
-from bench.places import process
+from bench.places import embedded, process
 from bench.places.dsn import variables
 from bench.places.site import Messages, StartWorkers
 from bench.records import Job
@@ -23,6 +24,7 @@ from bench.spec import make
 from bench.telemetry import observer
 from bench.worker import connect
 from consumer.__main__ import consume
+from tests.conftest import Bench
 
 BIGSERIAL = logs.load("bigserial")
 TO_READ = ToRead(BIGSERIAL.table, 5)
@@ -196,3 +198,23 @@ def test_a_neighbours_workers_are_not_waited_for(
     ):
         pass
     assert watching.seen is not None
+
+
+def test_a_setting_that_a_server_is_not_given_ends_the_run(bench: Bench, short_folder: Path) -> None:
+    programs = embedded.binaries(None).folder
+    folder = short_folder / "deaf"
+    folder.mkdir()
+    (folder / "initdb").symlink_to(programs / "initdb")
+    (folder / "postgres").write_text(
+        f"""#!/bin/sh
+        for word do shift; case $word in --shared_buffers=*) ;; *) set -- "$@" "$word" ;; esac; done
+        exec {programs}/postgres "$@"
+        """
+    )
+    (folder / "postgres").chmod(0o755)
+    words = ("--place", "local", "--pg-bin", str(folder), "--scale", "1", "--limit", "10", "--set", "work_mem=5120kB")
+    ran = bench("run", *words, "--set", "shared_buffers=33MB")
+    assert ran.returncode == 3
+    assert "--set shared_buffers=33MB had no effect: the server has 128MB; does the image's entrypoint" in ran.stderr
+    assert "append" not in ran.stderr
+    assert bench("run", *words).returncode == 0
