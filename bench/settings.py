@@ -59,7 +59,8 @@ def _same_quantity(wanted: str, has: str, kind: str, unit: str | None) -> bool:
         return False
     if kind == "real":
         return math.isclose(asked, shown, rel_tol=_SHOWN_DIGITS)
-    return abs(asked - shown) <= max(1, _next_smaller_unit(wanted) / _base(unit)) / 2
+    # It is rounded once to the next smaller unit, and once to a whole number.
+    return abs(asked - shown) <= (_next_smaller_unit(wanted) / _base(unit) + 1) / 2
 
 
 def _quantity(text: str, unit: str | None) -> float | None:

@@ -37,6 +37,7 @@ TIMES = st.sampled_from(["", "us", "ms", "s", "min", "h"])
         ("integer", "8kB", "32768", "256MB"),
         ("integer", "MB", "4GB", "4096"),
         ("integer", "kB", "30.1GB", "31561728"),
+        ("integer", "8kB", "38.02MB", "4866"),
         ("integer", "ms", "1s", "1000"),
         ("integer", "ms", "1s", "1000ms"),
         ("integer", "s", "5min", "300"),
