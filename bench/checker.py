@@ -68,6 +68,13 @@ class Delivered:
     """The transactions that were open when it stopped because nothing came any more; None when it stopped for another
     reason, or they are not known."""
 
+    page_events: int = 0
+    """The events that it asked for per page; 0 when nobody says."""
+    largest_page: int = 0
+    """The most events that one page held."""
+    oversized_pages: int = 0
+    """Pages that held more than it asked for."""
+
     @classmethod
     def together(cls, reader: str, members: Sequence["Delivered"]) -> "Delivered":
         """What the members of a group were given: an event that two of them had is doubled."""
@@ -92,6 +99,9 @@ class Delivered:
             [reason for member in members for reason in member.stopped],
             max((member.highest_etag for member in members if member.highest_etag is not None), default=None),
             holders=members[0].holders,
+            page_events=members[0].page_events,
+            largest_page=max(member.largest_page for member in members),
+            oversized_pages=sum(member.oversized_pages for member in members),
         )
 
 
@@ -216,6 +226,8 @@ class Verdict:
     """Kinds that were met and that the log does not promise to avoid."""
     stopped: list[str] = field(default_factory=list)
     """Readings that were given up because the log would not come to an end, in words."""
+    oversized: list[str] = field(default_factory=list)
+    """Readings with pages that held more events than were asked for, in words: their rate is one of larger pages."""
     by_reader: dict[str, dict[str, int]] = field(default_factory=dict)
     """What each reader met; an empty one met nothing."""
     examples: list[Fault] = field(default_factory=list)
@@ -278,6 +290,8 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         for kind in KINDS:
             counts[kind] += phantoms if kind == "phantom" else own[kind]
         by_reader[read.reader] = {kind: count for kind, count in own.items() if count}
+        if read.oversized_pages:
+            by_reader[read.reader]["oversized pages"] = read.oversized_pages
     wrong_checksums = sum(
         normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
         for read in reads
@@ -287,6 +301,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         for kind, promised in (("duplicated", promise.once), ("reordered", promise.producer_order))
         if counts[kind] and not promised
     ]
+    oversized = [_oversized(read) for read in reads if read.oversized_pages]
     stopped = list(dict.fromkeys(f"{read.reader}: {reason}" for read in reads for reason in read.stopped))
     delivered = normal([part for read in reads for part in read.ranges])
     skipped = events_in(normal([part for read in reads for part in _skipped(read, acknowledged, in_table, promise)]))
@@ -300,6 +315,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         ok=not any(counts[kind] for kind in KINDS if kind not in excused)
         and not wrong_checksums
         and not stopped
+        and not oversized
         and not broken_numbering,
         expected_events=events_in(acknowledged),
         expected_checksum=expected_checksum,
@@ -313,6 +329,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         gaps=gaps,
         excused=excused,
         stopped=stopped,
+        oversized=oversized,
         by_reader=by_reader,
         examples=[
             example for kind in KINDS for example in [fault for fault in examples if fault.kind == kind][:EXAMPLES]
@@ -345,6 +362,12 @@ def _judge_reader(
     if promise.etag_order:
         counts["reordered"] = max(counts["reordered"], read.falling_etags)
     return counts, examples
+
+
+def _oversized(read: Delivered) -> str:
+    return (
+        f"{read.reader}: pages of {read.page_events} held up to {read.largest_page} events: get_event ignores its limit"
+    )
 
 
 def _skipped(read: Delivered, acknowledged: Ranges, in_table: Ranges, promise: Promise) -> list[Range]:

@@ -6,7 +6,6 @@ from statistics import median
 
 from tabulate import tabulate
 
-from bench import table
 from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
 from bench.display import wrong_ctimes
@@ -197,9 +196,8 @@ def _note(comparison: Comparison) -> str:
         for setting, value in values.items()
     )
     return (
-        f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.cores} cores, "
-        f"{where.memory_bytes / 2**30:.0f} GiB, {where.kernel}; {settings}{f'; {needs}' if needs else ''}"
-        f"{table.control_group(where)}. "
+        f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.machine}, "
+        f"{where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
         f"Run {comparison.run_id}."
     )
 

@@ -5,12 +5,13 @@ Nothing that is timed goes through it.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from bench.checker import Holder
 from bench.contract import check_contract
@@ -19,6 +20,8 @@ from bench.interrupts import held
 from bench.logs import Log
 from bench.plan import GATE, SCHEMA, cursor_columns, read_sql
 from bench.records import EXAMPLES, SESSION
+from bench.settings import alike
+from bench.worker import server
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -197,17 +200,20 @@ def gate(connection: Connection, key: int = GATE) -> Iterator[Callable[[], None]
 
 
 def cancel(connection: Connection, workers: Sequence[str]) -> None:
-    """Cancel what these workers have the server do."""
+    """Cancel what these workers of this database have the server do. Another run may have workers of the same names in
+    another database."""
     connection.execute(
-        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = ANY(%s) AND state = 'active'",
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = ANY(%s) AND state = 'active'",
         [[f"bench {worker}" for worker in workers]],
     )
 
 
 def terminate(connection: Connection, workers: Sequence[str]) -> None:
-    """End the sessions of these workers; when it returns, none of them commits anything any more."""
+    """End the sessions of these workers of this database; when it returns, none of them commits anything any more."""
     connection.execute(
-        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE application_name = ANY(%s)",
+        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = ANY(%s)",
         [TERMINATE_MS, [f"bench {worker}" for worker in workers]],
     )
 
@@ -293,19 +299,89 @@ def fsync_ms(connection: Connection) -> float | None:
 
 
 def session(connection: Connection) -> dict[str, str]:
-    """The settings that workers' sessions must have as well as this one."""
+    """What workers' sessions must have as well as this one: settings, and the server that they have reached."""
     rows = [connection.execute("SELECT current_setting(%s)", [name]).fetchone() for name in SESSION]
-    return {name: str(row[0]) for name, row in zip(SESSION, rows, strict=True) if row}
+    return {"server": server(connection)} | {name: str(row[0]) for name, row in zip(SESSION, rows, strict=True) if row}
+
+
+def pinned(connection: Connection, conninfo: str) -> str:
+    """A connection string that leads to where it has led this connection, though it may name several hosts."""
+    info = connection.info
+    return make_conninfo(
+        conninfo, host=info.host, port=info.port, **({"hostaddr": info.hostaddr} if info.hostaddr else {})
+    )
+
+
+def settings_without_effect(connection: Connection, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Compare settings with what a session of this server begins with, by meaning: 33MB is 33792kB.
+
+    Returns what the server has, for people, of each setting that is not as wanted.
+    """
+    return {
+        name: _shown(connection, name) for name, value in wanted.items() if not _is_in_force(connection, name, value)
+    }
+
+
+def refuse_without_effect(connection: Connection, given: Mapping[str, str]) -> None:
+    """Refuse a server that does not have the settings that it was started with.
+
+    Raises:
+        OutsideError: the message names the first of them, with what the server has instead.
+    """
+    for name, has in settings_without_effect(connection, given).items():
+        raise OutsideError(
+            f"--set {name}={given[name]} had no effect: the server has {has}; "
+            "does the image's entrypoint pass arguments on, or does a role or database set it otherwise?"
+        )
+
+
+def _is_in_force(connection: Connection, name: str, wanted: str) -> bool:
+    row = connection.execute(
+        "SELECT reset_val, boot_val, vartype, unit, source FROM pg_settings WHERE lower(name) = lower(%s)", [name]
+    ).fetchone()
+    if row:
+        has, default, kind, unit, source = row
+        # A default like -1 has the server choose a value, which it shows instead; nobody else chose it then.
+        chosen = source in {"default", "override"} and default is not None and alike(wanted, default, kind, unit)
+        if chosen or alike(wanted, has or "", kind, unit):
+            return True
+    return _means_what_it_began_with(connection, name, wanted)
+
+
+def _means_what_it_began_with(connection: Connection, name: str, wanted: str) -> bool:
+    """Whether this session, if it set the setting to this, would have what it began with; False where it may not.
+
+    The server itself knows every word for a value, and old names of settings.
+    """
+    try:
+        # To set a name with a dot would make such a setting.
+        if connection.execute("SELECT current_setting(%s, true) IS NULL", [name]).fetchone() == (True,):
+            return False
+        with connection.transaction(force_rollback=True):
+            with_it = connection.execute("SELECT set_config(%s, %s, true)", [name, wanted]).fetchone()
+            connection.execute(sql.SQL("SET LOCAL {} TO DEFAULT").format(sql.Identifier(*name.split("."))))
+            without = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+    except psycopg.Error:
+        return False
+    return with_it == without
+
+
+def _shown(connection: Connection, name: str) -> str:
+    try:
+        row = connection.execute("SELECT current_setting(%s, true)", [name]).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return "a value that this role may not see"
+    return "no such setting" if row is None or row[0] is None else str(row[0])
 
 
 def _check_server(connection: Connection, log: Log) -> None:
     major = connection.info.server_version // 10000
     if major < log.postgres:
         raise BadInputError(f"the log {log.name} needs PostgreSQL {log.postgres} or later, and this is {major}")
-    for name, wanted in log.settings.items():
-        row = connection.execute("SELECT current_setting(%s, true)", [name]).fetchone()
-        if not row or row[0] != wanted:
-            raise BadInputError(f"the log {log.name} needs {name}={wanted}, and this Postgres has it otherwise")
+    for name, has in settings_without_effect(connection, log.settings).items():
+        raise BadInputError(
+            f"the log {log.name} needs {name}={log.settings[name]}: this Postgres has {has}; change that setting of it"
+        )
 
 
 def drop(connection: Connection) -> None:

@@ -24,6 +24,8 @@ SECONDS_A_LINE = 5.0
 NAME_WIDTH = 10
 INDENT = 23
 LINE_WIDTH = 110
+MANY_PAGES = 3
+"""Events for so many pages per reader, of which none was full, are no chance."""
 
 
 def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
@@ -365,6 +367,17 @@ def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[str]:
             yield _under("", f"{read.redelivered:,} deliveries more, of events delivered before: not in the rate")
         if read.mode == "tail":
             yield _under("", f"{_delay(read)}; longest wait {read.longest_wait_seconds:.2f} s")
+        if _is_read_in_small_pages(read):
+            yield _under("", f"no page held more than {read.largest_page:,} events")
+
+
+def _is_read_in_small_pages(read: Read) -> bool:
+    """Whether no page was as large as was asked for, though there were events for many such pages.
+
+    A log may end its pages early. What was measured then is the speed of its own pages.
+    """
+    enough = read.mode == "drain" and read.events >= MANY_PAGES * read.read_batch * read.members
+    return enough and read.largest_page is not None and read.largest_page < read.read_batch
 
 
 def _delay(read: Read) -> str:
@@ -420,7 +433,7 @@ def _faults(found: Verdict) -> str:
     told = [_counts({kind: getattr(found, kind) for kind in KINDS}) + allowed]
     if found.wrong_checksums:
         told.append(f"the right events with a wrong checksum in {found.wrong_checksums} readings")
-    told += found.stopped
+    told += [*found.stopped, *found.oversized]
     words = ", ".join(filter(None, told)) or _numbering(found)
     return f"Of {found.expected_events:,} acknowledged events: {words}"
 

@@ -13,8 +13,9 @@ from bench.errors import BenchError
 from bench.place import FILES_A_WORKER, SPARE_FILES
 from bench.places import address, cluster, container, embedded, engine, folder, image, registry
 from bench.places import swarm as places_swarm
+from bench.quota import processors
+from bench.results import machine
 from bench.spec import MAX_SCALE
-from bench.worker import processors
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def _attempt(about: str, look: Callable[[], str], place: str) -> Finding:
 
 
 def _machine() -> str:
-    memory = environment.memory_bytes() / 2**30
-    return f"{environment.cpu()}, {processors()} cores, {memory:.0f} GiB, {environment.kernel()}"
+    limits = environment.control_group_limits()
+    has = machine(processors(), environment.memory_bytes(), limits)
+    return f"{environment.cpu()}, {has}, {environment.kernel()}"
 
 
 def _embedded() -> str:

@@ -1,7 +1,6 @@
 """What this machine is, and where a run takes place, in the words of a result."""
 
 import platform
-import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,14 +10,10 @@ import psutil
 from bench import control
 from bench.control import Connection
 from bench.files import PACKAGES
+from bench.quota import cpu_quota, memory_limit, processors
 from bench.results import Environment
-from bench.worker import processors
 
 DISTRIBUTION = "eventlog-bench"
-_LIMITS = ("cpu.max", "memory.max", "cpu/cpu.cfs_quota_us", "memory/memory.limit_in_bytes")
-_UNLIMITED = re.compile(r"max|-1|\d{19}")
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
-"""Where a container, or a job of a CI system, sees its own."""
 
 
 def of(place: str, about: dict[str, str], connection: Connection) -> Environment:
@@ -52,9 +47,10 @@ def cpu() -> str:
 
 
 def control_group_limits() -> dict[str, str]:
-    """What this process's control group limits, by the names of its files, of cgroup v2 or v1."""
-    found = {Path(name).name: _line(_CONTROL_GROUP / name) for name in _LIMITS}
-    return {name: text for name, text in found.items() if text and not _UNLIMITED.match(text)}
+    """What this process's control groups limit: `cpus` to a number of processors' time, `memory` to bytes."""
+    quota, memory = cpu_quota(), memory_limit()
+    found = {"cpus": None if quota is None else f"{quota:g}", "memory": None if memory is None else str(memory)}
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def _line(file: Path) -> str | None:

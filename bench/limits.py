@@ -19,9 +19,9 @@ from bench.logs import load
 from bench.phase import Watch
 from bench.place import Choice, open_site, refuse_full_disk
 from bench.places.folder import RunFolder
+from bench.quota import processors
 from bench.results import Environment, Kept
 from bench.spec import Spec
-from bench.worker import processors
 
 FILE = "limits.json"
 SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "1GB"}
@@ -89,6 +89,7 @@ def measure(
     refuse_full_disk(choice, spec, folder)
     started_at = datetime.now(UTC)
     with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
+        control.refuse_without_effect(connection, spec.set)
         court = Court(site, connection, log, watch)
         for schema, size in ((READ, events), (GROWN, grown)):
             if size:

@@ -63,7 +63,7 @@ def _note(limits: Limits) -> str:
     grown = f" --grown {limits.grown}" if limits.grown else ""
     return (
         f"- `python -m bench limits --events {limits.events}{grown} --rounds {limits.rounds} --place {where.place}`: "
-        f"PostgreSQL {where.postgres}, {where.cpu}, {where.cores} cores, {where.memory_bytes / 2**30:.0f} GiB, "
+        f"PostgreSQL {where.postgres}, {where.cpu}, {where.machine}, "
         f"{where.kernel}; {settings}. Run {limits.run_id}.\n"
         "- Ours and theirs take turns on one server, and change who goes first each round. A ratio is the median of "
         "the rounds' ratios, 1 being as good as theirs and more being better; its interval is a bootstrap's. What ours "

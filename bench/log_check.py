@@ -12,7 +12,7 @@ import psycopg
 
 from bench import audit
 from bench.contract import table_of
-from bench.control import Connection, connected, installed
+from bench.control import Connection, connected, installed, pinned
 from bench.errors import OutsideError
 from bench.logs import Log
 from bench.place import Choice, open_site
@@ -27,6 +27,8 @@ PAGE = 2
 MOST_PAGES = 100
 MOST_NAMED = 5
 """Names of objects in one complaint."""
+PAGES = (1, 3, 10, 100, 1000)
+"""Sizes of pages that are tried; a log may heed its limit for small ones only."""
 
 _OUTSIDE = """
     SELECT 'schema ' || quote_ident(nspname) FROM pg_namespace
@@ -56,10 +58,11 @@ def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
                 f"schema.sql makes what stays when its schema is dropped: {', '.join(left[:MOST_NAMED])}: "
                 "make it without the name of a schema, or drop it in uninstall_log()"
             ]
+        conninfo = pinned(connection, site.conninfo)
         for question in _QUESTIONS:
             with installed(connection, log, folder.run_id):
                 try:
-                    complaints += question(log, site.conninfo)
+                    complaints += question(log, conninfo)
                 except psycopg.Error as error:
                     complaints.append(f"{question.__doc__} It fails: {error.diag.message_primary or error}")
                 except OutsideError as error:
@@ -200,6 +203,20 @@ def _stored(log: Log, conninfo: str) -> Iterator[str]:
                 cursor.execute(drawn_sql(log).encode(), [0])
 
 
+def _page_sizes(log: Log, conninfo: str) -> Iterator[str]:
+    """A page holds no more events than were asked for."""
+    with session(conninfo) as writer, session(conninfo) as reader:
+        for size in PAGES:
+            append(writer, *range(2 * size + 1))
+            asked: list[tuple[str, int]] = [(f"get_event(.., {size})", Reading(log, reader, size).page())]
+            if log.group in {"turns", "partitions"}:
+                call = f"get_event('client {size}'::text, {size})"
+                asked.append((call, len(reader.execute(f"SELECT etag FROM {call}".encode()).fetchall())))
+            for call, events in asked:
+                if events > size:
+                    yield f"{call} yields {events} events at once"
+
+
 def _clients(log: Log, conninfo: str) -> Iterator[str]:
     """A named client is given each event once, whichever session asks."""
     if log.group in {"turns", "partitions"}:
@@ -272,4 +289,14 @@ def _gap_free(log: Log, conninfo: str) -> Iterator[str]:
 
 
 Question = Callable[[Log, str], Iterator[str]]
-_QUESTIONS: tuple[Question, ...] = (_appends, _reads, _ways, _stored, _clients, _untyped, _tails, _gap_free)
+_QUESTIONS: tuple[Question, ...] = (
+    _appends,
+    _reads,
+    _page_sizes,
+    _ways,
+    _stored,
+    _clients,
+    _untyped,
+    _tails,
+    _gap_free,
+)

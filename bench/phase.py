@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from bench.checker import Holder
 from bench.control import Connection, cancel, gate, holders, session, terminate
@@ -150,9 +150,12 @@ def carry_out(
     lost, the others go on if those can be spared; consumers never can.
 
     Raises:
-        OutsideError: a worker ended without having done its job; the message ends with its last words.
+        OutsideError: a worker ended without having done its job, say because it reached another server than
+            `connection`; the message ends with its last words.
         NodeLostError: the node of a worker that cannot be done without is gone.
     """
+    ours = session(connection)
+    tracks = {name: [replace(job, server=ours["server"]) for job in jobs] for name, jobs in tracks.items()}
     heard = {job.name: _Heard(job) for jobs in tracks.values() for job in jobs}
     here = {name: [heard[job.name] for job in jobs] for name, jobs in tracks.items()}
     series: dict[str, list[tuple[float, int]]] = {name: [] for name in tracks}
@@ -165,7 +168,7 @@ def carry_out(
         for _ in _listen(messages, heard, nodes):
             if all(each.ready for each in heard.values()):
                 break
-        _refuse_differences(heard.values(), session(connection))
+        _refuse_differences(heard.values(), ours)
         stack.enter_context(observe())
         opened_at = time.time()
         open_gate()

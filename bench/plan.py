@@ -107,8 +107,9 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             stop=STOP,
             tails=tails,
             passes=PASSES if tails and log.promises.order == "etag" and not kept else 0,
-            awake_seconds=AWAKE_SECONDS if alone and (spec.worker_cpus or 1) >= 1 else 0,
+            awake_seconds=AWAKE_SECONDS if alone else 0,
             rejoin_pages=spec.rejoin if group else 0,
+            read_batch=read_batch,
         )
         for index in range(number)
     ]
@@ -148,8 +149,8 @@ def drawn_sql(log: Log) -> str:
 
     A row that a subtransaction wrote (a savepoint, or an EXCEPTION block of PL/pgSQL) has that one's id as its xmin.
     Such ids are drawn after the transaction's own, so its rows are those that are visible, have its id or a later one,
-    and are of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has no epoch; `age`
-    leaves out most rows of others at less cost.
+    and are of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has no epoch;
+    `age` leaves out most rows of others at less cost.
 
     Source: PostgreSQL's manual, chapter "Transaction Processing", on identifiers and subtransactions.
     """

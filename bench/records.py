@@ -56,6 +56,8 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """Of the random times and aborts; each producer adds its number to it."""
     drawn: str | None = None
     """Yields the etags that the open transaction has drawn above $1, as texts: first and last of each run."""
+    server: str = ""
+    """What `SERVER` yields in the orchestrator's session: the worker works nowhere else. "" takes any server."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
@@ -91,6 +93,10 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """False counts the events and does not look at them: for measuring what looking costs."""
     rejoin_pages: int = 0
     """A member of a group leaves after so many pages and joins again; 0 never."""
+    read_batch: int = 0
+    """The events per page that `sql` asks for: a larger page is a fault of the log. 0 when nobody says."""
+    server: str = ""
+    """As in a producer's job; a member of a group that joins again joins there."""
 
 
 Job = ProducerJob | ConsumerJob
@@ -98,6 +104,17 @@ Job = ProducerJob | ConsumerJob
 
 SESSION = ("server_version", "synchronous_commit", "default_transaction_isolation", "plan_cache_mode", "jit")
 """Settings that all sessions of a run must agree on: a role, an environment or a pooler can change them for some."""
+
+SERVER = """
+    SELECT format('database %s (oid %s) of the server on port %s that was started at %s UTC%s', datname, oid,
+                  current_setting('port'),
+                  to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
+                  CASE WHEN pg_is_in_recovery() THEN ' as a standby' ELSE '' END)
+    FROM pg_database WHERE datname = current_database()"""
+"""Yields which database of which server a session has reached: two sessions with one text are on one server.
+
+Every role may ask for all of it. The system identifier would not do: a standby has its primary's.
+"""
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ready"):
@@ -110,7 +127,7 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     job: Job
     """What this worker is going to do, as it understood it."""
     session: dict[str, str]
-    """The settings of `SESSION` as it has them, and its schema."""
+    """The settings of `SESSION` as it has them, its schema and its server, as `SERVER` yields it."""
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="progress"):
@@ -201,6 +218,10 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Tailing: ctimes of which there is no delay; None when each gave one. With any, `delay` means nothing."""
     longest_wait_seconds: float | None = None
     """Consumers: the longest time without a page with events in it, while tailing or after an empty page."""
+    largest_page: int = 0
+    """Consumers: the most events that one read yielded."""
+    oversized_pages: int = 0
+    """Consumers: pages in which a read yielded more events than it asked for."""
     stopped: str | None = None
     """Why a reader gave up before the end of the log; None when it did not."""
 

@@ -97,7 +97,7 @@ def calibration(ab: Ab, found: Calibration) -> str:
         [
             tabulate(simulated, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
             tabulate(visible, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
-            f"- `{ab.command}`: {where.cpu}, {where.cores} cores, PostgreSQL {where.postgres}, {where.place}; "
+            f"- `{ab.command}`: {where.cpu}, {where.machine}, PostgreSQL {where.postgres}, {where.place}; "
             f"{ab.trials} trials a side, run {ab.run_id}.\n"
             f"- First table: {found.comparisons:,} comparisons a line, their trials drawn from those in stretches of "
             f"one block, with a threshold of {found.threshold:.0%}, ended when the intervals reached "

@@ -5,6 +5,7 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -113,6 +114,8 @@ class Read(Kept):
     mode: Literal["drain", "tail"] = "drain"
     """After the producers, or while they append; the seconds then end with the last event."""
     members: int = 1
+    largest_page: int | None = None
+    """The most events that one page held; None in a result of a version that did not count them."""
     events: int
     """Those that were delivered, each counted once."""
     redelivered: int = 0
@@ -277,9 +280,26 @@ class Environment(Kept):
     governor: str | None = None
     """What sets the processors' clock; None where that cannot be seen."""
     limits: dict[str, str] = {}
-    """What a control group allows the orchestrator, and with it local workers and a local Postgres."""
+    """What control groups allow the orchestrator, and with it local workers and a local Postgres: `cpus`, like 0.5, is
+    processors' time per time, `memory` is bytes. Some older results have the names of a control group's files."""
     about: dict[str, str]
     """Images and their ids, or the folder of the programs; the disk under the data folder."""
+
+    @property
+    def machine(self) -> str:
+        """Cores and memory, for people."""
+        return machine(self.cores, self.memory_bytes, self.limits)
+
+
+def machine(cores: int, memory_bytes: int, limits: Mapping[str, str]) -> str:
+    """Cores and memory for people, and how much of them can be used where `Environment.limits` allow less."""
+    has_cores, has_memory = f"{cores} core{'s' * (cores != 1)}", f"{memory_bytes / 2**30:.0f} GiB"
+    cpus, memory = float(limits.get("cpus", cores)), int(limits.get("memory", memory_bytes))
+    if cpus < cores:
+        has_cores = f"{cpus:g} of {has_cores} (quota)"
+    if memory < memory_bytes:
+        has_memory = f"{memory / 2**30:.1f} of {has_memory} (limit)"
+    return f"{has_cores}, {has_memory}"
 
 
 class Result(Kept):

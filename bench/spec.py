@@ -32,6 +32,9 @@ MAX_SCALE = 1000
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
 _SIZE = r"^[1-9][0-9]*[kmg]?$"
+SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
+"""Docker takes no smaller limit, and makes none of one that is as good as 0; Linux manages no more processors."""
+_Cpus = Annotated[float | None, Field(ge=SMALLEST_CPUS, le=LARGEST_CPUS, allow_inf_nan=False)]
 
 
 class Spec(BaseModel):
@@ -97,11 +100,11 @@ class Spec(BaseModel):
     """A folder with initdb and postgres to use in the local place."""
     postgres_memory: Annotated[str | None, Field(pattern=_SIZE)] = None
     """Memory limit of the Postgres container, like 4g."""
-    postgres_cpus: Annotated[float | None, Field(gt=0)] = None
+    postgres_cpus: _Cpus = None
     """CPU limit of the Postgres container."""
     worker_memory: Annotated[str | None, Field(pattern=_SIZE)] = None
     """Memory limit of each worker container, like 512m."""
-    worker_cpus: Annotated[float | None, Field(gt=0)] = None
+    worker_cpus: _Cpus = None
     """CPU limit of each worker container."""
     constraint: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\s*(==|!=)\s*\S+$")], ...] = ()
     """Where workers may run in a swarm, in Docker's own words, like node.labels.disk==ssd; all of them must hold."""

@@ -91,6 +91,9 @@ class Reader:
                     [work.report.stopped] if work.report.stopped else [],
                     work.report.highest_etag,
                     holders=self.holders,
+                    page_events=self.read_batch,
+                    largest_page=work.report.largest_page,
+                    oversized_pages=work.report.oversized_pages,
                 )
                 for work in self.works
             ],
@@ -109,6 +112,7 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         read_batch=reader.read_batch,
         mode=mode,
         members=len(reports),
+        largest_page=max(report.largest_page for report in reports),
         events=events,
         redelivered=_redelivered(reader.delivered()),
         seconds=seconds,

@@ -188,7 +188,7 @@ def _note(result: Result) -> str:
     where = result.environment
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     return (
-        f"- `{command(result)}`: {_machines(result)}; {_nodes_note(where)}{_settings(result)}{control_group(where)}"
+        f"- `{command(result)}`: {_machines(result)}; {_nodes_note(where)}{_settings(result)}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
         f"{f'; {NOTHING}' if _measured_nothing(result) else ''}. Run {result.run_id}."
     )
@@ -197,7 +197,7 @@ def _note(result: Result) -> str:
 def _machines(result: Result) -> str:
     """What Postgres and the workers ran on; of a Postgres that was given nothing is known but its version."""
     where = result.environment
-    machine = f"{where.cpu}, {where.cores} cores, {where.memory_bytes / 2**30:.0f} GiB, {where.kernel}"
+    machine = f"{where.cpu}, {where.machine}, {where.kernel}"
     if result.spec.get("dsn"):
         return (
             f"PostgreSQL {where.postgres} as given by --dsn, on a machine that was not looked at; "
@@ -212,12 +212,6 @@ def _settings(result: Result) -> str:
         return f"settings that differ from the default: {settings}"
     limited = result.environment.limits or any(result.spec.get(name) for name in ("dsn", *LIMITS))
     return f"all {'PostgreSQL ' if limited else ''}settings at their default"
-
-
-def control_group(where: Environment) -> str:
-    """What a control group allowed, behind a semicolon; nothing where there was no limit."""
-    limits = ", ".join(f"`{name}={text}`" for name, text in where.limits.items())
-    return f"; limits of the control group: {limits}" if limits else ""
 
 
 def _nodes_note(where: Environment) -> str:

@@ -34,13 +34,15 @@ _WAITS = f"""
            count(*)
     FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND application_name NOT IN ('bench', 'bench telemetry')
+      AND coalesce(datname, current_database()) = current_database()
       AND backend_type IS NOT NULL AND coalesce(wait_event_type, '') <> 'Activity'
       AND NOT (backend_type = 'client backend' AND application_name NOT LIKE 'bench %' AND state = 'idle')
     GROUP BY 1, 2"""
+"""Sessions in our database, and the server's own processes, which are in none; other databases are not of this run."""
 
 _WORKERS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'bench %' AND pid <> pg_backend_pid()"
-    " AND application_name <> 'bench telemetry'"
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'bench %'"
+    " AND pid <> pg_backend_pid() AND application_name <> 'bench telemetry'"
 )
 
 _VIEWS = {

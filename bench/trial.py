@@ -30,11 +30,12 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         BenchError: something broke; there is no verdict then.
     """
     seconds = {"start": time.time() - began_at}
+    conninfo = control.pinned(connection, site.conninfo)
     observed: dict[str, Observed] = {}
 
     def workers(tracks: Tracks, events_to_read: int | None = None) -> dict[str, Phase]:
         name = " + ".join(tracks)
-        with _timed(seconds, name), observer(site.conninfo, site.usage) as server:
+        with _timed(seconds, name), observer(conninfo, site.usage) as server:
             try:
                 phases = carry_out(
                     tracks,

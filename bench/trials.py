@@ -49,6 +49,7 @@ def carry_out(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Wa
     where: Environment | None = None
     while True:
         with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
+            control.refuse_without_effect(connection, spec.set)
             for _ in range(1) if spec.fresh else count():
                 with control.installed(connection, log, folder.run_id):
                     control.check_connections(connection, spec.workers)

@@ -20,7 +20,7 @@ import psycopg
 from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
-from bench.records import SESSION, Job, Progress, Ready, Record, Report, decode_job, encode_record
+from bench.records import SERVER, SESSION, Job, Progress, Ready, Record, Report, decode_job, encode_record
 from bench.wire import Call, Line, can_speak, copy_message, packed, transaction_changed
 
 J = TypeVar("J", bound=Job)
@@ -78,14 +78,27 @@ def _keep_memory() -> None:
 
 
 def connect(job: Job) -> psycopg.Connection[Any]:
-    """Open a session for a job, by libpq's variables."""
+    """Open a session for a job, by libpq's variables. Ends the process when it leads to another server than the job's,
+    where nobody holds the gate closed and the log, if there is one, is somebody else's."""
     connection = psycopg.connect(autocommit=True, application_name=f"bench {job.name}", connect_timeout=CONNECT_SECONDS)
+    if job.server and (reached := server(connection)) != job.server:
+        fail(
+            f"it reached another server than the orchestrator: through {connection.info.host} it reached {reached}, "
+            f"and not {job.server}; give an address that means one server to all, not a list of hosts or a localhost "
+            "that is another machine's to some; after a fail-over run again"
+        )
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(job.schema)))
     # So that a ctime without a time zone means the same to all workers.
     connection.execute("SET TimeZone TO 'UTC'")
     # psycopg leaves libpq non-blocking for its own event loop, which is not used from here on.
     connection.pgconn.nonblocking = 0
     return connection
+
+
+def server(connection: psycopg.Connection[Any]) -> str:
+    """Which database of which server this session has reached."""
+    row = connection.execute(SERVER.encode()).fetchone()
+    return str(row[0]) if row else ""
 
 
 def fail(why: str) -> NoReturn:
@@ -234,13 +247,6 @@ def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
     return Outlet(bytes, _same_transaction(pgconn, through_libpq))
 
 
-def processors() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Clock:
     """The database's clock, as far as this worker can tell.
 
@@ -296,7 +302,8 @@ def _session(connection: psycopg.Connection[Any]) -> dict[str, str]:
     asked = ["current_schema()::text", *(f"current_setting('{name}')" for name in SESSION)]
     result = Statement(connection, f"SELECT {', '.join(asked)}").run()
     found = [result.get_value(0, column) or b"" for column in range(len(asked))]
-    return {name: value.decode() for name, value in zip(("schema", *SESSION), found, strict=True)}
+    settings = {name: value.decode() for name, value in zip(("schema", *SESSION), found, strict=True)}
+    return {**settings, "server": server(connection)}
 
 
 def histogram() -> HdrHistogram:

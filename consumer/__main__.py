@@ -41,6 +41,10 @@ class _Reading:
         self.last_page_at = time.perf_counter()
         """When the last page with events came, or reading began."""
         self.longest_wait_seconds = 0.0
+        self.largest_page = 0
+        self.oversized_pages = 0
+        self._usual_page = 0
+        """A read of no more events need not be looked at: as large ones came, and it is not more than was asked for."""
         self._awake_seconds = 0.0
         """Of sessions that are over."""
 
@@ -77,6 +81,8 @@ class _Reading:
         sent, now, page = arrival
         if self.meter.count(sent, now):
             self.meter.progress(self.ledger.distinct_events)
+        if page.largest > self._usual_page:
+            self._note_size(page.largest)
         if self._job.tails or self._at_end:
             self.longest_wait_seconds = max(self.longest_wait_seconds, now - self.last_page_at)
             self._at_end = False
@@ -109,6 +115,12 @@ class _Reading:
         """The longest wait for an event. The last one counts, too, unless it is for the permission to stop alone."""
         last = time.perf_counter() - self.last_page_at if self._job.tails else 0
         return max(self.longest_wait_seconds, last)
+
+    def _note_size(self, events: int) -> None:
+        asked = self._job.read_batch or events
+        self.oversized_pages += events > asked
+        self.largest_page = max(self.largest_page, events)
+        self._usual_page = min(self.largest_page, asked)
 
     def finish_look(self) -> None:
         """Go to the end of the look that was begun."""
@@ -182,6 +194,8 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
             repeated_ctimes=ledger.repeated_ctimes,
             falling_etags=ledger.falling_etags,
             highest_etag=ledger.highest_etag,
+            largest_page=reading.largest_page,
+            oversized_pages=reading.oversized_pages,
             delay=reading.delays.encoded() if job.tails else None,
             impossible_ctimes=reading.delays.impossible(),
             longest_wait_seconds=reading.waited_seconds(),

@@ -7,13 +7,17 @@ from typing import Any, NamedTuple, Protocol
 import psycopg
 from psycopg import pq
 
+from bench.quota import usable_processors
 from bench.records import ConsumerJob
 from bench.wire import PLAIN_TYPES, Call, Line, can_speak, packed
 from bench.wire_grammar import ROWS, misunderstood
-from bench.worker import Statement, processors
+from bench.worker import Statement
 from consumer.rows import Page, last_row, last_row_exactly, parts, row
 
 EMPTY = Page(b"", 0)
+
+AWAKE_PROCESSORS = 2
+"""A reader waits awake only where this many can be used: one for itself, one for Postgres."""
 
 _JSONB = 3802
 """The type's oid."""
@@ -92,7 +96,8 @@ def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
     types = statement.types()
     if not can_speak(connection):
         return _Libpq(statement, types, job)
-    awake_seconds = job.awake_seconds if processors() > 1 else 0
+    # With less than a processor to spare, waiting awake would take the one that Postgres needs.
+    awake_seconds = job.awake_seconds if job.awake_seconds and usable_processors() >= AWAKE_PROCESSORS else 0
     return _Wire(Line(connection, awake_seconds, types), statement, types, job)
 
 
@@ -104,6 +109,7 @@ class _Wire:
         self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
         self._depth = job.depth
         self._events = 0
+        self._largest = 0
         self._columns = job.cursor
         self._cursor = packed([None] * len(job.cursor))
         self._jsonb = types[2] == _JSONB
@@ -122,7 +128,8 @@ class _Wire:
             results = self._line.results()
             if len(results) != self._depth:
                 raise misunderstood(f"{len(results)} results came for {self._depth} calls")
-            self._events = sum(result.number for result in results)
+            sizes = [result.number for result in results]
+            self._events, self._largest = sum(sizes), max(sizes)
         return self._events
 
     def advance(self) -> bool:
@@ -138,7 +145,7 @@ class _Wire:
             rows = b"".join([received[result.start : result.end] for result in self._line.results()])
         else:
             rows = bytes(received[ROWS : self._line.rows_end])
-        return Page(rows, self._events, self._jsonb)
+        return Page(rows, self._events, self._jsonb, self._largest if self._depth > 1 else self._events)
 
 
 class _Libpq:
@@ -168,4 +175,4 @@ class _Libpq:
     def page(self) -> Page:
         result = self._result
         values = [[result.get_value(place, column) for column in range(3)] for place in range(result.ntuples)]
-        return Page(b"".join(map(row, values)), result.ntuples, self._jsonb)
+        return Page(b"".join(map(row, values)), result.ntuples, self._jsonb, result.ntuples)

@@ -33,6 +33,8 @@ class Page(NamedTuple):
     events: int
     jsonb: bool = False
     """Whether payloads are jsonb, whose binary form begins with the number of its version."""
+    largest: int = 0
+    """The most events that one read yielded; several reads that were sent together make one of these pages."""
 
 
 class Texts(NamedTuple):

@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 
 FILES = sorted(file for package in ("bench", "producers", "consumer") for file in (REPOSITORY / package).rglob("*.py"))
 I_O = {"os", "sys", "socket", "subprocess", "pathlib", "psycopg", "time", "docker", "rich", "shutil", "io", "requests"}
-FOR_WORKERS = ("bench.worker", "bench.records", "bench.wire")
+FOR_WORKERS = ("bench.worker", "bench.records", "bench.wire", "bench.quota")
 """What a worker's image has of `bench`."""
 DOCKER_PLACES = {
     "bench/places/address.py",
@@ -60,7 +60,7 @@ def test_imports_run_against_the_arrow_only(file: Path) -> None:
         assert "pandas" not in tops
     if who in {"bench/checker.py", "bench/ranges.py"}:
         assert not tops & I_O
-    if who in {"bench/worker.py", "bench/records.py", "bench/wire.py"}:
+    if who in {"bench/worker.py", "bench/records.py", "bench/wire.py", "bench/quota.py"}:
         assert all(name.startswith(FOR_WORKERS) for name in whom if name.startswith("bench"))
     if who.startswith("bench/places/"):
         assert "bench.spec" not in whom

@@ -423,9 +423,9 @@ def test_a_published_note_claims_no_machine_for_a_postgres_that_was_given() -> N
 
 def test_a_published_note_has_the_limits_of_the_control_group_and_does_not_call_them_default() -> None:
     limited = ran(make({}, None), "local")
-    where = limited.environment.model_copy(update={"limits": {"cpu.max": "50000 100000"}})
+    where = limited.environment.model_copy(update={"cores": 2, "limits": {"cpus": "0.5", "memory": str(2**30)}})
     note = table.published([limited.model_copy(update={"environment": where})])
-    assert "; limits of the control group: `cpu.max=50000 100000`" in note
+    assert "0.5 of 2 cores (quota), 1.0 of " in note
     assert "all settings at their default" not in note
     assert "all settings at their default" not in table.published([ran(make({"postgres_cpus": 0.5}, None), "docker")])
     assert "all settings at their default" in table.published([ran(make({}, None), "docker")])

@@ -48,7 +48,7 @@ def test_the_jobs_by_hand_are_those_of_bench_run(file: str) -> None:
     expected = plan.producers(spec, BIGSERIAL)[0]
     assert producer == msgspec.structs.replace(expected, name="producer", producer=producer.producer)
     assert consumer == msgspec.structs.replace(
-        plan.consumers(spec, BIGSERIAL, 1000)[0], name="consumer", most_events=consumer.most_events
+        plan.consumers(spec, BIGSERIAL, 1000)[0], name="consumer", most_events=consumer.most_events, stop=None
     )
 
 

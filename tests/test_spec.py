@@ -102,3 +102,11 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="No such file"):
         make({}, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("flag", ["postgres_cpus", "worker_cpus"])
+@pytest.mark.parametrize("cpus", [float("inf"), float("nan"), 1e300, 1e-12, 0.009, -1.0])
+def test_a_limit_of_cpus_that_docker_would_not_make_is_refused(flag: str, cpus: float) -> None:
+    with pytest.raises(BadInputError, match=f"--{flag.replace('_', '-')} "):
+        make({flag: cpus, "place": "docker"}, None)
+    make({flag: 0.01, "place": "docker"}, None)

@@ -19,6 +19,7 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.models.images import Image
 from docker.types import Mount
+from docker.utils import parse_bytes
 from psycopg.conninfo import make_conninfo
 from requests.exceptions import RequestException
 
@@ -39,6 +40,9 @@ WORKER_USER = 10001
 WORKER = f"{WORKER_USER}:{WORKER_USER}"
 """User and group of the programs beside Postgres."""
 SHARED_MEMORY_BYTES = 1 << 30
+NANO = 1_000_000_000
+DEFAULT_PERIOD_US = 100_000
+"""Of a CPU quota, in Linux."""
 
 START_SECONDS = 120
 THREADS = 4
@@ -55,11 +59,29 @@ class Limits:
     @property
     def nano_cpus(self) -> int | None:
         """Billionths of a CPU."""
-        return None if self.cpus is None else int(self.cpus * 1_000_000_000)
+        return None if self.cpus is None else round(self.cpus * NANO)
 
     def arguments(self) -> dict[str, Any]:
-        """The same as docker-py's arguments."""
+        """The limits as docker-py's arguments."""
         return {"mem_limit": self.memory, "nano_cpus": self.nano_cpus}
+
+    def refuse_others(self, made: Mapping[str, Any]) -> None:
+        """Refuse what an engine made of these limits, as its HostConfig says, unless they are all there.
+
+        Raises:
+            OutsideError: one is not; an engine drops the limits that its kernel does not know.
+        """
+        # An engine may keep a limit of CPUs as a quota of microseconds per period.
+        quota = max(0, made.get("CpuQuota", 0)) * NANO // (made.get("CpuPeriod") or DEFAULT_PERIOD_US)
+        for name, asked, has in (
+            ("NanoCpus", self.nano_cpus, made.get("NanoCpus") or quota),
+            ("Memory", parse_bytes(self.memory) if self.memory else None, made.get("Memory")),
+        ):
+            if asked is not None and has != asked:
+                raise OutsideError(
+                    f"the Docker engine did not limit a container as asked: {name} is {has}, not {asked}; "
+                    "`docker info` warns of limits that its kernel does not know"
+                )
 
 
 @dataclass(frozen=True)
@@ -116,6 +138,7 @@ def postgres(
         shm_size=SHARED_MEMORY_BYTES,
         **limits.arguments(),
     )
+    limits.refuse_others(container.attrs["HostConfig"])
     container.start()
 
     def refuse_if_ended() -> None:
@@ -172,6 +195,7 @@ def start_workers(
             mounts=[secret],
             **limits.arguments(),
         )
+        limits.refuse_others(container.attrs["HostConfig"])
         chunks = container.attach(stdout=True, stderr=True, stream=True, logs=True, demux=True)
         container.start()
         return job.name, chunks, _waiter(container)

@@ -258,6 +258,18 @@ def test_workers_in_containers_on_a_postgres_by_its_address(engine: docker.Docke
     nothing_is_left(engine, bench)
 
 
+def test_a_worker_sees_the_limits_of_its_container(engine: docker.DockerClient) -> None:
+    seen = engine.containers.run(
+        image.built(engine),
+        ["-c", "from bench.quota import *; print(usable_processors(), memory_limit())"],
+        entrypoint="python",
+        nano_cpus=500_000_000,
+        mem_limit="200m",
+        remove=True,
+    )
+    assert seen.decode().split() == ["0.5", str(200 * 2**20)]
+
+
 def test_the_pgtap_tests_pass(engine: docker.DockerClient) -> None:
     image, _ = engine.images.build(
         path=str(REPOSITORY / "compose"),

@@ -66,6 +66,24 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
         (GET + "'SELECT * FROM events_log ORDER BY etag LIMIT max_events'", {}, "does not come to an end"),
         (GET + "'SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) ORDER BY etag'", {}, "yields 7 events"),
         (
+            GET + """$$SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) ORDER BY etag
+                      LIMIT CASE WHEN max_events > 2 THEN 100000000 ELSE max_events END$$""",
+            {},
+            "get_event(.., 3) yields 10 events at once",
+        ),
+        (
+            GET + """$$SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) ORDER BY etag
+                      LIMIT max_events + max_events / 1000$$""",
+            {},
+            "get_event(.., 1000) yields 1001 events at once",
+        ),
+        (
+            """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
+               LANGUAGE sql AS 'SELECT * FROM events_log ORDER BY etag LIMIT 2 * max_events'""",
+            {},
+            "get_event('client 10'::text, 10) yields 20 events at once",
+        ),
+        (
             GET + "'SELECT * FROM events_log WHERE etag > coalesce(last_etag, 1) ORDER BY etag LIMIT max_events'",
             {},
             "get_event yields the events [1, 2, 3, 4, 5, 6] of 0..6",

@@ -143,7 +143,7 @@ def test_each_event_is_read_whatever_else_the_server_says(
     read: list[int] = []
 
     def step() -> None:
-        _, page = next(given)
+        page = next(given).page
         read.extend(columns([page]).etags.tolist())
         if not page.events:
             log.execute("""INSERT INTO events_log (payload) SELECT '{"seq":1}' FROM generate_series(1, 20)""")
@@ -236,7 +236,7 @@ def test_a_cursor_that_looks_like_a_row_moves_on(session: Connection, log: Conne
         $$""")
     job = ConsumerJob("consumer", SCHEMA, 0, "SELECT * FROM looking($1)", [3], 1, 1000, 0, 1000)
     read: list[int] = []
-    for _, page in islice(pages(source(session, job), job), 6):
+    for _, _, page in islice(pages(source(session, job), job), 6):
         read += columns([page]).etags.tolist()
     assert read == list(range(1, 31))
 

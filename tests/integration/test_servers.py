@@ -1,0 +1,220 @@
+"""A run and its server: workers that land elsewhere do nothing there, and neighbours are left alone."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bench import control, logs, plan
+from bench.control import Connection
+from bench.display import watch
+from bench.errors import OutsideError
+from bench.phase import ToRead, carry_out
+from bench.places import embedded, process
+from bench.places.dsn import variables
+from bench.places.site import Messages, StartWorkers
+from bench.records import Job
+from bench.spec import make
+from bench.telemetry import observer
+from bench.worker import connect
+from consumer.__main__ import consume
+from tests.conftest import Bench
+
+BIGSERIAL = logs.load("bigserial")
+TO_READ = ToRead(BIGSERIAL.table, 5)
+SPEC = make({"scale": 2, "limit": 10, "insert_batch": 1}, None)
+
+
+@pytest.fixture
+def neighbour(server: str, connection: Connection) -> Iterator[Connection]:
+    """Another database of the same server, with a log in it that a killed run left."""
+    name = f"next_{connection.info.dbname}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+        try:
+            with control.connected(make_conninfo(server, dbname=name)) as there:
+                control.make_schema(there, "left")
+                control.install(there, BIGSERIAL)
+                yield there
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def starting(log: Connection) -> Iterator[Callable[[str], StartWorkers]]:
+    """Makes a way to start workers that connect to the database of this name."""
+    with process.nursery() as nursery:
+
+        def starting_on(dbname: str) -> StartWorkers:
+            environment, _ = variables(make_conninfo(log.info.dsn, dbname=dbname))
+            return partial(process.start_workers, nursery, environment)
+
+        yield starting_on
+
+
+def events_in_log(connection: Connection) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {plan.SCHEMA}.events_log".encode()).fetchone()
+    return int(row[0]) if row else 0
+
+
+@pytest.mark.parametrize("jobs", [plan.producers(SPEC, BIGSERIAL), plan.consumers(SPEC, BIGSERIAL, 10)])
+def test_workers_that_reach_another_server_end_the_run_before_they_do_anything(
+    log: Connection, neighbour: Connection, starting: Callable[[str], StartWorkers], jobs: Sequence[Job]
+) -> None:
+    with pytest.raises(OutsideError) as refused:
+        carry_out({"phase": jobs}, starting(neighbour.info.dbname), log, 20, TO_READ, watch(quiet=True))
+    words = str(refused.value)
+    assert "it reached another server than the orchestrator" in words
+    assert f"database {neighbour.info.dbname} (oid" in words
+    assert f"not database {log.info.dbname} (oid" in words
+    assert "give an address that means one server to all" in words
+    assert events_in_log(neighbour) == 0
+
+
+def test_a_worker_that_does_not_look_where_it_is_is_found_out_before_the_gate_opens(
+    log: Connection, neighbour: Connection, starting: Callable[[str], StartWorkers]
+) -> None:
+    @contextmanager
+    def careless(jobs: Sequence[Job]) -> Iterator[Messages]:
+        with starting(neighbour.info.dbname)([replace(job, server="", gate=1) for job in jobs]) as messages:
+            yield messages
+
+    neighbour.execute("SELECT pg_advisory_lock(1)")
+    with pytest.raises(OutsideError, match=f"its session has server = 'database {neighbour.info.dbname} "):
+        carry_out({"append": plan.producers(SPEC, BIGSERIAL)}, careless, log, 20, TO_READ, watch(quiet=True))
+    assert events_in_log(neighbour) == 0
+
+
+def test_workers_on_the_right_server_do_their_work(log: Connection, starting: Callable[[str], StartWorkers]) -> None:
+    phases = carry_out(
+        {"append": plan.producers(SPEC, BIGSERIAL)}, starting(log.info.dbname), log, 20, TO_READ, watch(quiet=True)
+    )
+    assert sum(work.report.events for work in phases["append"].works) == events_in_log(log) == 20
+
+
+@pytest.fixture
+def own_environment(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables(log.info.dsn)[0].items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("own_environment")
+def test_a_member_that_joins_again_on_another_server_ends(
+    log: Connection, neighbour: Connection, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for connection in (log, neighbour):
+        connection.execute(f"SET search_path TO {plan.SCHEMA}".encode())
+        connection.execute("SELECT log_event(json_agg(json_build_object('producer', 0, 'seq', i, 'value', i)))"
+                           " FROM generate_series(0, 9) AS i")  # fmt: skip
+    job = replace(plan.consumers(SPEC, BIGSERIAL, 2)[0], rejoin_pages=2, server=control.session(log)["server"])
+    with connect(job) as first:
+        monkeypatch.setenv("PGDATABASE", neighbour.info.dbname)
+        with pytest.raises(SystemExit, match="it reached another server than the orchestrator"):
+            consume(first, job)
+    capfd.readouterr()  # the records that it printed
+
+
+def test_where_a_list_of_hosts_led_can_be_named(connection: Connection) -> None:
+    host = conninfo_to_dict(connection.info.dsn)["host"]
+    several = make_conninfo(connection.info.dsn, host=f"/nowhere,{host}", port="1,5432")
+    with control.connected(several) as reached:
+        assert conninfo_to_dict(control.pinned(reached, several))["host"] == host
+        with control.connected(control.pinned(reached, several)) as again:
+            assert control.session(again)["server"] == control.session(reached)["server"]
+
+
+@contextmanager
+def asleep(dsn: str, application_name: str) -> Iterator[threading.Event]:
+    """A session that sleeps on the server; yields an event that is set when it has ended."""
+    over = threading.Event()
+    with psycopg.connect(dsn, autocommit=True, application_name=application_name) as session:
+
+        def sleep() -> None:
+            try:
+                session.execute("SELECT pg_sleep(60)")
+            except psycopg.Error:
+                over.set()
+
+        sleeper = threading.Thread(target=sleep)
+        sleeper.start()
+        try:
+            with psycopg.connect(dsn, autocommit=True) as looking:
+                while looking.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'",
+                    [session.info.backend_pid],
+                ).fetchone() != (1,):
+                    pass
+            yield over
+        finally:
+            session.cancel()
+            sleeper.join()
+
+
+@pytest.mark.parametrize("end", [control.cancel, control.terminate])
+def test_only_workers_of_the_own_database_are_ended(
+    log: Connection, neighbour: Connection, end: Callable[[Connection, Sequence[str]], None]
+) -> None:
+    with (
+        asleep(log.info.dsn, "bench consumer-1000") as ours,
+        asleep(log.info.dsn, "bench consumer-10") as another,
+        asleep(neighbour.info.dsn, "bench consumer-1000") as theirs,
+    ):
+        end(log, ["consumer-1000"])
+        assert ours.wait(10)
+        assert neighbour.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'bench consumer%' AND state = 'active'"
+        ).fetchone() == (2,)
+        assert not another.is_set()
+        assert not theirs.is_set()
+
+
+def test_what_a_neighbour_waits_for_is_not_ours(log: Connection, neighbour: Connection) -> None:
+    with (
+        asleep(neighbour.info.dsn, "bench consumer-1000"),
+        asleep(neighbour.info.dsn, "psql"),
+        observer(log.info.dsn, lambda: None) as watching,
+        watching.observe(),
+    ):
+        while watching.samples < 2:
+            threading.Event().wait(0.05)
+    assert watching.seen is not None
+    assert not [what for _, what in watching.seen.waits if "PgSleep" in what]
+
+
+def test_a_neighbours_workers_are_not_waited_for(
+    log: Connection, neighbour: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.telemetry.LINGER_SECONDS", 1e9)
+    with (
+        asleep(neighbour.info.dsn, "bench consumer-1000"),
+        observer(log.info.dsn, lambda: None) as watching,
+        watching.observe(),
+    ):
+        pass
+    assert watching.seen is not None
+
+
+def test_a_setting_that_a_server_is_not_given_ends_the_run(bench: Bench, short_folder: Path) -> None:
+    programs = embedded.binaries(None).folder
+    folder = short_folder / "deaf"
+    folder.mkdir()
+    (folder / "initdb").symlink_to(programs / "initdb")
+    (folder / "postgres").write_text(
+        f"""#!/bin/sh
+        for word do shift; case $word in --shared_buffers=*) ;; *) set -- "$@" "$word" ;; esac; done
+        exec {programs}/postgres "$@"
+        """
+    )
+    (folder / "postgres").chmod(0o755)
+    words = ("--place", "local", "--pg-bin", str(folder), "--scale", "1", "--limit", "10", "--set", "work_mem=5120kB")
+    ran = bench("run", *words, "--set", "shared_buffers=33MB")
+    assert ran.returncode == 3
+    assert "--set shared_buffers=33MB had no effect: the server has 128MB; does the image's entrypoint" in ran.stderr
+    assert "append" not in ran.stderr
+    assert bench("run", *words).returncode == 0
