@@ -434,8 +434,10 @@ def _faults(found: Verdict) -> str:
     if found.wrong_checksums:
         told.append(f"the right events with a wrong checksum in {found.wrong_checksums} readings")
     told += [*found.stopped, *found.oversized]
-    words = ", ".join(filter(None, told)) or _numbering(found)
-    return f"Of {found.expected_events:,} acknowledged events: {words}"
+    counted = any(getattr(found, kind) for kind in KINDS if kind not in found.excused)
+    if not (counted or found.wrong_checksums or found.stopped or found.oversized):  # what is left is the only fault
+        told.append(_numbering(found))
+    return f"Of {found.expected_events:,} acknowledged events: {', '.join(filter(None, told))}"
 
 
 def _numbering(found: Verdict) -> str:

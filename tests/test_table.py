@@ -176,6 +176,13 @@ def test_what_is_wrong_with_etags_is_said(gaps: Gaps, says: list[str]) -> None:
     assert all(words in shown for words in says)
 
 
+def test_gaps_are_said_beside_what_the_log_may_do() -> None:
+    verdict = Verdict(
+        ok=False, expected_events=9, expected_checksum=36, reordered=2, excused=["reordered"], gaps=Gaps(unexplained=1)
+    )
+    assert "2 reordered (it may have reordered), etags have gaps." in display.verdict(result(verdict=verdict).trials[0])
+
+
 def test_rows_that_are_no_events_are_shown_with_their_etags() -> None:
     def shown(*etags: int) -> str:
         faults = [Fault("phantom", etag=etag) for etag in etags]

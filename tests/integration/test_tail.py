@@ -229,7 +229,8 @@ def test_doubled_etags_are_not_numbers_without_gaps(bench: Bench, address: str) 
         CREATE FUNCTION twin() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.etag := NEW.etag + (NEW.etag % 10 = 3)::int; RETURN NEW; END $$;
         CREATE TRIGGER twin BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION twin();"""
-    folder = broken_log(bench.folder / "twins", how)
+    # Events with one etag are delivered in any order.
+    folder = write_log(bench.folder / "twins", BIGSERIAL.schema_sql + how, order='"none"')
     words = ("--log", str(folder), "--scale", "2", "--limit", "100")
     gaps = run(bench, address, *words).trials[0].verdict.gaps
     assert (gaps.unexplained, gaps.doubled, gaps.doubled_etags[:2]) == (20, 20, [4, 14])
