@@ -190,7 +190,10 @@ def test_what_a_neighbour_waits_for_is_not_ours(log: Connection, neighbour: Conn
 def test_a_neighbours_workers_are_not_waited_for(
     log: Connection, neighbour: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.telemetry.LINGER_SECONDS", 1e9)
+    def wait(seconds: float) -> None:
+        pytest.fail(f"it waits, for {seconds} s at first")
+
+    monkeypatch.setattr("bench.telemetry.time.sleep", wait)
     with (
         asleep(neighbour.info.dsn, "bench consumer-1000"),
         observer(log.info.dsn, lambda: None) as watching,
