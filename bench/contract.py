@@ -10,7 +10,6 @@ import psycopg
 from bench.errors import BadInputError
 from bench.logs import Log
 from bench.plan import (
-    GROUP,
     Table,
     bounds_sql,
     commits_sql,
@@ -99,7 +98,7 @@ def _check_columns(connection: psycopg.Connection[Any], log: Log) -> None:
 
 
 def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
-    """Every statement over the log that a run could need, with what it is for, and its parameters."""
+    """Every statement over the log's table that a run could need, with what it is for, and its parameters."""
     for statement in (bounds_sql(log), gaps_sql(log), doubled_sql(log, EXAMPLES)):
         yield f"comparing the etags of {log.table} (the column {log.etag})", statement, []
     yield f"counting the rows of {log.table}", count_sql(log), []
@@ -110,8 +109,6 @@ def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
     if table.xmin:
         yield by_etag, _numbered(commits_sql(log)), [[0], [0], [0.0]]
         yield f"looking up the rows of a transaction in {log.table}", drawn_sql(log), [0]
-    if log.group in {"turns", "partitions"}:
-        yield "get_event for a named client", read_sql(log, 1, client=GROUP), []
 
 
 def _numbered(statement: str) -> str:

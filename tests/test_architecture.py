@@ -1,15 +1,18 @@
 """Who may import whom."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
+from bench.files import COMPOSE
+from bench.places.image import sources
 from tests.conftest import REPOSITORY
 
 FILES = sorted(file for package in ("bench", "producers", "consumer") for file in (REPOSITORY / package).rglob("*.py"))
 I_O = {"os", "sys", "socket", "subprocess", "pathlib", "psycopg", "time", "docker", "rich", "shutil", "io", "requests"}
-FOR_WORKERS = ("bench.worker", "bench.records", "bench.wire", "bench.quota")
+FOR_WORKERS = tuple(name[:-3].replace("/", ".") for name in sources() if re.fullmatch(r"bench/[a-z]\w*\.py", name))
 """What a worker's image has of `bench`."""
 DOCKER_PLACES = {
     "bench/places/address.py",
@@ -60,10 +63,17 @@ def test_imports_run_against_the_arrow_only(file: Path) -> None:
         assert "pandas" not in tops
     if who in {"bench/checker.py", "bench/ranges.py"}:
         assert not tops & I_O
-    if who in {"bench/worker.py", "bench/records.py", "bench/wire.py", "bench/quota.py"}:
+    if who[:-3].replace("/", ".") in FOR_WORKERS:
         assert all(name.startswith(FOR_WORKERS) for name in whom if name.startswith("bench"))
     if who.startswith("bench/places/"):
         assert "bench.spec" not in whom
+
+
+def test_the_worker_image_copies_what_its_build_is_given() -> None:
+    (copied,) = re.findall(
+        r"^COPY (bench/.*) /worker/bench/$", (COMPOSE / "worker.Dockerfile").read_text(), re.MULTILINE
+    )
+    assert set(copied.split()) == {name for name in sources() if name.startswith("bench/")}
 
 
 def test_packages_are_empty_so_that_workers_start_fast() -> None:
