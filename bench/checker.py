@@ -292,6 +292,8 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         by_reader[read.reader] = {kind: count for kind, count in own.items() if count}
         if read.oversized_pages:
             by_reader[read.reader]["oversized pages"] = read.oversized_pages
+        if read.stopped:
+            by_reader[read.reader]["given up"] = len(read.stopped)
     wrong_checksums = sum(
         normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
         for read in reads

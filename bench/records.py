@@ -113,7 +113,8 @@ SERVER = """
     FROM pg_database WHERE datname = current_database()"""
 """Yields which database of which server a session has reached: two sessions with one text are on one server.
 
-Every role may ask for all of it. The system identifier would not do: a standby has its primary's.
+Every role may ask for all of it. The system identifier, which not every role may ask for, would not do alone: a
+standby has its primary's.
 """
 
 

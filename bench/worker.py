@@ -98,7 +98,12 @@ def connect(job: Job) -> psycopg.Connection[Any]:
 def server(connection: psycopg.Connection[Any]) -> str:
     """Which database of which server this session has reached."""
     row = connection.execute(SERVER.encode()).fetchone()
-    return str(row[0]) if row else ""
+    reached = str(row[0]) if row else ""
+    try:
+        system = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return reached
+    return f"{reached}, of the cluster {system[0]}" if system else reached
 
 
 def fail(why: str) -> NoReturn:
