@@ -11,8 +11,6 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from errno import ECONNRESET
-from select import POLLIN, POLLOUT, poll
 from socket import MSG_DONTWAIT, socket
 from time import perf_counter
 from typing import Any
@@ -24,8 +22,6 @@ from bench.wire_grammar import ROWS, Answer, Result, last_words, messages, misun
 
 SHORT_BYTES = 256
 """An answer that is no longer is looked up whole."""
-LONG_BYTES = 1 << 15
-"""While a longer message is sent, answers are read: a server that cannot get rid of its notices would read no more."""
 MOST_UNDERSTOOD = 256
 FIRST_BUFFER_BYTES = 1 << 17
 
@@ -99,8 +95,6 @@ class Line:
         os.set_blocking(self._socket.fileno(), True)
         self._plain = bool(types) and PLAIN_TYPES.issuperset(types)
         self._understood: dict[bytes, int] = {}
-        self._early = 0
-        """Bytes of the next answer that came while its call was being sent; they are in the buffer."""
         self._answer: Answer | None = None
         """The reader of the answer that is coming, once messages had to be looked at."""
         self._results: list[Result] | None = None
@@ -127,29 +121,9 @@ class Line:
             psycopg.Error: the server ended the session, in its own words if it left any.
         """
         try:
-            if len(call) > LONG_BYTES:
-                self._send_long(call)
-            else:
-                self._socket.sendall(call)
+            self._socket.sendall(call)
         except OSError as error:
-            raise self._lost(self._early, error.strerror) from error
-
-    def _send_long(self, call: bytes | bytearray) -> None:
-        both = poll()
-        both.register(self._socket, POLLIN | POLLOUT)
-        rest = memoryview(call)
-        while rest:
-            ((_, events),) = both.poll()
-            if events & POLLIN:
-                if self._early == len(self.buffer):
-                    self._grow()
-                got = self._socket.recv_into(memoryview(self.buffer)[self._early :])
-                if not got:
-                    raise ConnectionResetError(ECONNRESET, os.strerror(ECONNRESET))
-                self._early += got
-            if events & ~POLLIN:
-                with suppress(BlockingIOError):
-                    rest = rest[self._socket.send(rest, MSG_DONTWAIT) :]
+            raise self._lost(0, error.strerror) from error
 
     def counter(self) -> Callable[[bytes | bytearray], int]:
         """Returns a function that sends a call that appends, and waits for the number of rows: the answer's only value,
@@ -158,12 +132,8 @@ class Line:
         An answer that was understood once means the same again, and most are alike.
         """
         send, receive, known = self._socket.sendall, self._socket.recv, self._understood.get
-        longest = LONG_BYTES
 
         def count(call: bytes | bytearray) -> int:
-            if len(call) > longest:
-                self.send(call)
-                return self._understand(b"")
             try:
                 send(call)
                 answer = receive(SHORT_BYTES)
@@ -201,8 +171,7 @@ class Line:
             psycopg.Error: the server's error, as psycopg's exception for it; OperationalError when the server is gone,
                 when the answer is not one by the grammar, or when the call began or ended a transaction.
         """
-        filled = filled or self._early
-        self._early, self._answer, self._results = 0, None, None
+        self._answer = self._results = None
         buffer, receive = self.buffer, self._socket.recv_into
         whole = filled > 0 and self._is_whole(filled)
         # A server that waits for long goes to sleep, and is slow to wake up: from its last byte to what is sent next,
