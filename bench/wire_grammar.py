@@ -4,12 +4,13 @@
     call   = BindComplete {DataRow} (CommandComplete | EmptyQueryResponse)
     copy   = CopyInResponse CommandComplete
 
-ErrorResponse may stand wherever one of these messages may, and then only ReadyForQuery follows; nothing follows a
-fatal one. NoticeResponse, ParameterStatus and NotificationResponse belong to no answer: they may stand before, between
-and behind any of these messages, and change nothing of what the answer means. What a ParameterStatus says needs no
-care: all that is sent is ASCII, rows are binary, and a worker's own TimeZone outlives a reload. Behind ReadyForQuery an
-ErrorResponse may come as well, when the server ends the session. There is no PortalSuspended, because all rows are
-asked for, and no description, because none is asked for: whatever else comes is an error, and never a shorter answer.
+ErrorResponse may stand wherever one of these messages may, and then only ReadyForQuery follows; after a fatal one the
+server closes the connection. NoticeResponse, ParameterStatus and NotificationResponse belong to no answer: they may
+stand before, between and behind any of these messages, and change nothing of what the answer means. What a
+ParameterStatus says needs no care: all that is sent is ASCII, rows are binary, and a worker's own TimeZone outlives a
+reload. Behind ReadyForQuery an ErrorResponse may come as well, when the server ends the session. There is no
+PortalSuspended, because all rows are asked for, and no description, because none is asked for: whatever else comes is
+an error, and never a shorter answer.
 
 Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0: "Extended Query", "COPY Operations",
 "Asynchronous Operations" and "Message Formats".
@@ -97,8 +98,6 @@ class Answer:
         """Of each result where it begins, where its rows end, where it ends itself, and its tag's number."""
         self.error: psycopg.Error | None = None
         """The server's error."""
-        self.ended = False
-        """Whether that was a fatal one: nothing follows."""
         self.farewell: psycopg.Error | None = None
         """Why the server ends the session, if it said so behind the answer."""
         self.state = b""
@@ -114,7 +113,7 @@ class Answer:
         Raises:
             psycopg.OperationalError: a message does not belong where it came.
         """
-        while self._at + 5 <= filled and not self.ended:
+        while self._at + 5 <= filled:
             (size,) = _size_at(received, self._at + 1)
             kind = bytes(received[self._at : self._at + 1])
             self._check(kind, size)
@@ -126,7 +125,7 @@ class Answer:
             self._at = end
             if kind == b"D":
                 self._read_rows(received, filled)
-        return self.ended or (self._last == _READY and self._at == filled)
+        return self._last == _READY and self._at == filled
 
     def tidy(self, received: bytearray) -> list[Result]:
         """Move the messages of a whole answer together at the buffer's start, so that asynchronous ones stay only among
@@ -181,7 +180,6 @@ class Answer:
             return
         self._last = b"E"
         self.error = self.error or error
-        self.ended = _fields(body).get(b"V") in (b"FATAL", b"PANIC")
 
     def _number(self, tag: bytes) -> int:
         """The number in the tag of the command that is complete."""

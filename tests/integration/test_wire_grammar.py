@@ -285,6 +285,21 @@ def test_last_words_within_an_answer_are_the_error(name: str, answers: dict[str,
             assert found.error is psycopg.errors.AdminShutdown
 
 
+def test_a_word_that_the_server_began_as_it_went_takes_nothing_from_an_answer(answers: dict[str, Recorded]) -> None:
+    sent = b"".join(answers["page"].messages)
+    for types in ((), PAGE_TYPES):
+        for length in range(1, len(BEHIND)):
+            found = paged([[sent], [sent + BEHIND[:length], b""]], 1, types)
+            assert found[0] == found[1]
+            assert found[0].number == 3
+
+
+def test_a_crash_of_another_session_is_said_in_a_notice(answers: dict[str, Recorded]) -> None:
+    notice = asynchronous(b"N", b"SWARNING\0VWARNING\0C57P02\0Mterminating connection because of crash\0\0")
+    (found,) = paged([[b"".join(answers["page"].messages[:2]) + notice, b""]], 1, PAGE_TYPES)
+    assert (found.error, found.words) == (psycopg.errors.CrashShutdown, "terminating connection because of crash")
+
+
 def test_a_server_that_goes_in_the_middle_of_an_answer_gives_no_rows(answers: dict[str, Recorded]) -> None:
     sent = b"".join(answers["page"].messages)
     for end in range(len(sent)):

@@ -167,15 +167,14 @@ def test_a_reload_leaves_the_time_zone_of_a_worker(
     assert session.execute("SHOW TimeZone").fetchone() == ("UTC",)
 
 
-def test_notices_of_a_batch_that_is_still_sent_are_taken_in(session: Connection, log: Connection, speaks: str) -> None:
+def test_notices_longer_than_any_buffer_are_taken_in(session: Connection, log: Connection, speaks: str) -> None:
     log.execute("""
         CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE WARNING '%', repeat('loud ', 200); RETURN NEW; END $$;
         CREATE TRIGGER loud BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION loud()""")
     outlet = copier(session, "COPY events_log (payload) FROM STDIN")
-    rows = b'{"pad": "%s"}\n' % (b"x" * 1000) * 4000
     for _ in range(2):
-        assert outlet.count(outlet.wrap(rows)) == 4000
+        assert outlet.count(outlet.wrap(b"{}\n" * 1000)) == 1000
     assert outlet.count(outlet.wrap(b"{}\n")) == 1
 
 
