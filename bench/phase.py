@@ -281,6 +281,8 @@ class _Readers:
         progress = sum(each.events for each in [*self._producers, *self._consumers])
         if progress != self._last[0]:
             self._last = progress, now
+            # Nobody was seen to hold anything back, and yet more comes.
+            self.holders = self.holders or None
         if not all(each.done for each in self._producers):
             self._last = progress, now
             return
