@@ -87,13 +87,6 @@ def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
             {"table": '"v"'},
             "reading the rows of v fails: unsupported Unicode escape sequence",
         ),
-        (
-            BIGSERIAL.schema_sql
-            + """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1)
-                RETURNS SETOF events_log LANGUAGE plpgsql AS 'BEGIN PERFORM nosuch(); END'""",
-            {},
-            r"get_event for a named client fails: function nosuch\(\) does not exist",
-        ),
     ],
 )
 def test_a_log_that_breaks_the_contract_is_refused_and_leaves_nothing(

@@ -79,6 +79,12 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
         ),
         (
             """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
+               LANGUAGE plpgsql AS 'BEGIN PERFORM nosuch(); END'""",
+            {},
+            "A named client is given each event once, whichever session asks. It fails: function nosuch() does not exist",
+        ),
+        (
+            """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
                LANGUAGE sql AS 'SELECT * FROM events_log ORDER BY etag LIMIT 2 * max_events'""",
             {},
             "get_event('client 10'::text, 10) yields 20 events at once",
