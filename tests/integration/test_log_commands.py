@@ -81,7 +81,7 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
             """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
                LANGUAGE plpgsql AS 'BEGIN PERFORM nosuch(); END'""",
             {},
-            "A named client is given each event once, whichever session asks. It fails: function nosuch() does not exist",
+            "whichever session asks. It fails: function nosuch() does not exist",
         ),
         (
             """CREATE OR REPLACE FUNCTION get_event(client text, max_events bigint DEFAULT 1) RETURNS SETOF events_log
