@@ -253,16 +253,26 @@ _SIZES = """
     WHERE c.relkind IN ('r', 'p', 'm') AND c.relnamespace <> 'pg_catalog'::regnamespace"""
 
 
-def commits(connection: Connection, log: Log, jumps: Sequence[tuple[int, int, float]]) -> tuple[int, int]:
-    """Of the events that lie in readers' jumps over etags, given as (etag before, etag after, when the reader asked):
-    how many were committed after a reader had asked, and how many before; (0, 0) where the server does not say.
+def commits(
+    connection: Connection, log: Log, jumps: Sequence[tuple[int, int, float]]
+) -> tuple[list[Range], list[Range]]:
+    """The events that lie in a reader's jumps over etags, given as (etag before, etag after, when the reader asked):
+    those that were committed after it had asked, and those whose commit began before. Nothing where the server does not
+    keep when that was.
     """
-    befores, afters, times = zip(*jumps, strict=True) if jumps else ((), (), ())
+    late, early = _Runs(), _Runs()
+    befores, afters, times = ([jump[part] for jump in jumps] for part in range(3))
     try:
-        row = connection.execute(commits_sql(log).encode(), [list(befores), list(afters), list(times)]).fetchone()
-    except psycopg.Error:
-        return 0, 0
-    return (row[0], row[1]) if row else (0, 0)
+        with connection.transaction(), connection.cursor("commits", binary=True) as cursor:
+            cursor.execute(commits_sql(log).encode(), [befores, afters, times])
+            while rows := cursor.fetchmany(_ROWS):
+                for payload, is_late in rows:
+                    event = _event(payload)
+                    if event is not None and is_late is not None:
+                        (late if is_late else early).add(event.producer, event.seq)
+    except psycopg.Error:  # no commit times, or no xmin
+        return [], []
+    return late.ranges(), early.ranges()
 
 
 def log_bytes(connection: Connection) -> tuple[int, int]:

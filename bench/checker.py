@@ -27,11 +27,11 @@ class Holder:
     state: str | None
     """As in pg_stat_activity, or `prepared`; None where the server hides it."""
     seconds: float | None
-    """How long it had been open."""
+    """How long it had been open, or prepared."""
     wrote: bool
-    """Whether it has a transaction id: it wrote to something."""
+    """Whether it has a transaction id: it wrote to something, or asked for one."""
     wrote_here: bool
-    """Whether it holds a writer's lock on the log's table."""
+    """Whether it holds a writer's lock on a table of the log."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ class Promise:
     """A reader, or a group as a whole, never comes back to an etag below one that it was given."""
     drained: bool = False
     """Reading began when producers had ended."""
+    redelivers: bool = False
+    """The log itself remembers what was delivered, so it may deliver it again."""
     replay: bool = True
     """Reading leaves events where they are; else they are taken away, and what is left may be due later."""
 
@@ -214,6 +216,8 @@ class Verdict:
     """Rolled back by their producers: no fault."""
     lost_after_delivery: int = 0
     """Of the lost ones, those that a reader was given: they were stored, and are gone."""
+    lost_and_passed: int = 0
+    """Of the lost ones, those that no reader was given, though one was given a later event of their producer."""
     kept_after_delivery: int = 0
     """Events that reading should have taken away and that are still in the table: whether they would be delivered a
     second time was not tried."""
@@ -306,9 +310,10 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
     oversized = [_oversized(read) for read in reads if read.oversized_pages]
     stopped = list(dict.fromkeys(f"{read.reader}: {reason}" for read in reads for reason in read.stopped))
     delivered = normal([part for read in reads for part in read.ranges])
-    skipped = events_in(normal([part for read in reads for part in _skipped(read, acknowledged, in_table, promise)]))
+    passed_over = normal([part for read in reads for part in _skipped(read, acknowledged, in_table, promise)])
+    untested = promise.redelivers and not counts["duplicated"]
     gaps = replace(
-        explain(stored.missing_etags, written.undone, skipped, drained=promise.drained),
+        explain(stored.missing_etags, written.undone, events_in(passed_over), drained=promise.drained),
         doubled=stored.doubled,
         doubled_etags=list(stored.doubled_etags),
     )
@@ -325,7 +330,8 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         indeterminate=events_in(normal(written.indeterminate)),
         aborted=events_in(normal(written.aborted)),
         lost_after_delivery=events_in(intersect(lost, delivered)),
-        kept_after_delivery=0 if promise.replay else events_in(intersect(normal(stored.ranges), delivered)),
+        lost_and_passed=events_in(intersect(subtract(lost, delivered), _up_to_the_last(delivered))),
+        kept_after_delivery=events_in(intersect(normal(stored.ranges), delivered)) if untested else 0,
         holders=_holders([read for read in reads if by_reader[read.reader].get("withheld")]),
         wrong_checksums=wrong_checksums,
         gaps=gaps,
@@ -337,6 +343,11 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
             example for kind in KINDS for example in [fault for fault in examples if fault.kind == kind][:EXAMPLES]
         ],
     )
+
+
+def skipped(written: Written, read: Delivered, stored: Stored, promise: Promise) -> list[Range]:
+    """The events that a reader skipped."""
+    return _skipped(read, normal(written.acknowledged), normal([*stored.ranges, *stored.removed]), promise)
 
 
 def _judge_reader(
@@ -376,19 +387,24 @@ def _skipped(read: Delivered, acknowledged: Ranges, in_table: Ranges, promise: P
     """The events that a reader was past: it was given a later one.
 
     Which one is later is what the log promises to go by: etags, or the order of each producer. Where it goes by
-    neither, and whenever the reader was stopped or a transaction was still open that may hold events back, only that
-    promise counts. A reader that went on in vain although nothing could come any more is past every event with a later
-    one in either sense; but a log that takes events away may give those that are left when they are due.
+    neither, no event is later than another: it may be due later. A reader of a log with an order that went on in vain,
+    although no transaction was open that could hold events back, is past every event of a lower etag, too; but not
+    where reading takes events away, because those that are left may be given when they are due.
     """
     delivered = normal(read.ranges)
-    at_the_end = promise.replay and not read.stopped and read.holders is not None and not read.holders
+    in_vain = not read.stopped and read.holders is not None and not read.holders
     later: list[Range] = []
-    if promise.by_etag or at_the_end:
+    if promise.by_etag or (promise.producer_order and promise.replay and in_vain):
         later += read.below
-    if promise.producer_order or at_the_end:
-        highest: dict[int, int] = {producer: last for producer, _, last in delivered}
-        later += [(producer, 0, last) for producer, last in highest.items()]
+    if promise.producer_order:
+        later += _up_to_the_last(delivered)
     return intersect(subtract(intersect(acknowledged, in_table), delivered), normal(later))
+
+
+def _up_to_the_last(delivered: Ranges) -> list[Range]:
+    """All that producers appended before the last event that was delivered of each; `delivered` is normal."""
+    highest = {producer: last for producer, _, last in delivered}
+    return [(producer, 0, last) for producer, last in highest.items()]
 
 
 def _holders(reads: Sequence[Delivered]) -> list[Holder] | None:
@@ -421,8 +437,6 @@ def with_commits(verdict: Verdict, late: int, early: int) -> Verdict:
     it was given a later one, and to begin before that.
     """
     gaps = verdict.gaps
-    late = min(late, gaps.skipped)
-    early = min(early, gaps.skipped - late)
     return replace(
         verdict, gaps=replace(gaps, late_commit=late, early_commit=early, skipped=gaps.skipped - late - early)
     )

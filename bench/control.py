@@ -47,7 +47,8 @@ _HOLDERS: LiteralString = """
     WITH locks AS (
         SELECT pid, virtualtransaction,
                bool_or(locktype = 'transactionid') AS wrote,
-               bool_or(locktype = 'relation' AND relation = to_regclass(%(table)s)
+               bool_or(locktype = 'relation'
+                       AND relation IN (SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace(%(schema)s))
                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                        AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock')) AS wrote_here
         FROM pg_locks WHERE granted GROUP BY pid, virtualtransaction
@@ -56,7 +57,7 @@ _HOLDERS: LiteralString = """
                coalesce(l.wrote, false) AS wrote, coalesce(l.wrote_here, false) AS wrote_here
         FROM pg_stat_activity a LEFT JOIN locks l USING (pid)
         WHERE a.pid <> pg_backend_pid()
-          AND NOT (a.datname = current_database() AND coalesce(a.application_name, '') ~ '^bench( |$)')
+          AND NOT (a.datname = current_database() AND coalesce(a.application_name, '') = ANY (%(ours)s))
           AND (a.xact_start IS NOT NULL OR coalesce(l.wrote, false))
         UNION ALL
         SELECT NULL, p.database, p.gid, 'prepared', p.prepared, true, coalesce(l.wrote_here, false)
@@ -64,7 +65,7 @@ _HOLDERS: LiteralString = """
     )
     SELECT pid, datname, application, state, extract(epoch FROM clock_timestamp() - since)::float8, wrote, wrote_here
     FROM open
-    WHERE since IS NULL OR since <= clock_timestamp() - make_interval(secs => %(seconds)s)
+    WHERE state = 'prepared' OR since IS NULL OR since <= clock_timestamp() - make_interval(secs => %(seconds)s)
     ORDER BY wrote_here DESC, wrote DESC, since NULLS LAST
     LIMIT %(most)s"""
 
@@ -218,15 +219,17 @@ def terminate(connection: Connection, workers: Sequence[str]) -> None:
     )
 
 
-def holders(connection: Connection, table: str, seconds: float) -> list[Holder] | None:
-    """Transactions that have been open for `seconds` or longer, in any database, except for this run's own.
+def holders(connection: Connection, workers: Sequence[str], seconds: float) -> list[Holder] | None:
+    """Transactions that have been open for `seconds` or longer, in any database, except for those of these workers and
+    of the orchestrator. Prepared ones are among them however old: it is not known when they began.
 
-    A log may hold events back because of them: those that wrote to `table` come first, then those that wrote anything.
-    Of another role's session the server may hide what it does; it is listed if its locks show that it wrote. None
-    where the server does not answer that.
+    A log may hold events back because of them: those that wrote to the log come first, then those that have a
+    transaction id. Of another role's session the server may hide what it does; it is listed if its locks show that it
+    has one. None where the server does not answer that.
     """
+    ours = ["bench", "bench telemetry", *(f"bench {worker}" for worker in workers)]
     try:
-        rows = connection.execute(_HOLDERS, {"table": f"{SCHEMA}.{table}", "seconds": seconds, "most": EXAMPLES})
+        rows = connection.execute(_HOLDERS, {"schema": SCHEMA, "ours": ours, "seconds": seconds, "most": EXAMPLES})
     except (psycopg.ProgrammingError, psycopg.NotSupportedError):
         return None
     return [Holder(*row) for row in rows.fetchall()]

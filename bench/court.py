@@ -151,7 +151,7 @@ class Court:
                 self._site.start_workers,
                 self._connection,
                 spec.events,
-                ToRead(self._log.table, spec.idle_timeout, spec.events),
+                ToRead(spec.idle_timeout, (spec.events, spec.checksum)),
                 self._watch,
                 observe,
             )

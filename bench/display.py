@@ -218,7 +218,8 @@ def _held(found: Verdict) -> Iterator[str]:
     elif found.holders is not None and not found.stopped:
         yield fill(
             "The withheld events are in the table, readers asked for them until --idle-timeout was over, and no "
-            "transaction was seen that could hold them back. They may be due later: raise --idle-timeout.",
+            "transaction was seen that could hold them back. They are due later (raise --idle-timeout), or the log "
+            "never delivers them.",
             LINE_WIDTH,
         )
 
@@ -229,9 +230,11 @@ def _holder(holder: Holder) -> str:
         who = f"prepared transaction {holder.application!r}"
     else:
         who = f"pid {holder.pid} ({holder.application or 'no application_name'})"
-    since = "" if holder.seconds is None else f", open for {holder.seconds:.1f} s"
+    what = "prepared" if holder.state == "prepared" else "open"
+    since = "" if holder.seconds is None else f", {what} for {holder.seconds:.1f} s"
     state = f", {holder.state}" if holder.state not in {None, "prepared"} else ""
-    did = "wrote to this log" if holder.wrote_here else "wrote elsewhere" if holder.wrote else "wrote nothing"
+    id_only = "has a transaction id, and wrote to another table or database if to any"
+    did = "wrote to this log" if holder.wrote_here else id_only if holder.wrote else "wrote nothing"
     return f"{who} in database {holder.database or 'unknown'}{since}{state}: {did}"
 
 
@@ -239,6 +242,12 @@ def _lost(found: Verdict) -> Iterator[str]:
     """What is known of lost events."""
     if found.lost_after_delivery:
         yield f"Of the lost events, {found.lost_after_delivery:,} were delivered: they were stored, and removed later."
+    if found.lost_and_passed:
+        yield fill(
+            f"Of the lost events, {found.lost_and_passed:,} were not delivered to a reader that was given a later "
+            "event of their producer: they were never stored, or skipped and then removed.",
+            LINE_WIDTH,
+        )
 
 
 def _untested(found: Verdict) -> Iterator[str]:

@@ -29,6 +29,7 @@ from bench.records import (
     Report,
     Undone,
 )
+from bench.worker import PROGRESS_SECONDS
 
 SAMPLE_SECONDS = 0.5
 """Progress is kept this often, however many workers tell of theirs."""
@@ -92,6 +93,8 @@ class _Heard:
     ready: Ready | None = None
     report: Report | None = None
     events: int = 0
+    checksum: int = 0
+    """Of what a consumer was given; of what a producer had acknowledged, once it has reported."""
     ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
     undone: list[tuple[int, int]] = field(default_factory=list)
     jumps: list[tuple[int, int, float]] = field(default_factory=list)
@@ -123,12 +126,11 @@ class Phase:
 class ToRead:
     """What the readers of a phase are to be given."""
 
-    table: str
-    """Of the log."""
     idle_seconds: float
     """Readers that get no new event for so long, when nobody appends any more, are made to stop."""
-    events: int | None = None
-    """For each reading of the whole log; None when the producers of the same phase decide it."""
+    events: tuple[int, int] | None = None
+    """For each reading of the whole log: how many events, and their checksum. None when the producers of the same phase
+    decide it."""
 
 
 def carry_out(
@@ -291,7 +293,10 @@ class _Readers:
             has_all = self._have_all()
             if idle and not has_all:
                 # Before they stop: what they ask for afterwards they are given, if nobody holds it back any more.
-                self.holders = holders(self._connection, self._to_read.table, now - self._last[1])
+                # An event may have come after the last progress that was reported.
+                seconds = now - self._last[1] - PROGRESS_SECONDS
+                ours = [each.job.name for each in [*self._producers, *self._consumers]]
+                self.holders = holders(self._connection, ours, seconds)
             if idle or has_all:
                 self._let_go()
                 self._told_at = now
@@ -299,12 +304,16 @@ class _Readers:
             cancel(self._connection, [each.job.name for each in left])
 
     def _have_all(self) -> bool:
-        expected = self._to_read.events
-        if expected is None:
-            expected = sum(each.events for each in self._producers)
-        counts = [each.events for each in self._consumers]
-        each_reads_all = _times([each.job for each in self._consumers]) == len(counts)
-        return (min(counts) if each_reads_all else sum(counts)) >= expected
+        expected, checksum = self._to_read.events or _totals(self._producers)
+        if _times([each.job for each in self._consumers]) == len(self._consumers):
+            return min(each.events for each in self._consumers) >= expected
+        # Two members may have been given one event, and nobody another one: then the sum of the values differs.
+        return _totals(self._consumers) == (expected, checksum)
+
+
+def _totals(workers: Sequence[_Heard]) -> tuple[int, int]:
+    """How many events these workers have together, and the sum of their values."""
+    return sum(each.events for each in workers), sum(each.checksum for each in workers)
 
 
 def _times(jobs: Sequence[Job]) -> int:
@@ -343,8 +352,8 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes) -> Iter
             case Ready() as ready:
                 worker.ready = ready
                 yield
-            case Progress(events=events):
-                worker.events = events
+            case Progress(events=events, checksum=checksum):
+                worker.events, worker.checksum = events, checksum
                 yield
             case Ledger(fate=fate, ranges=ranges):
                 _put_together(worker.ranges[fate], ranges)
@@ -356,6 +365,7 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes) -> Iter
                 worker.anomalies.append(anomaly)
             case Report() as report:
                 worker.report = report
+                worker.checksum = report.checksum
                 # An event that was delivered twice is one event.
                 delivered = worker.ranges["delivered"]
                 worker.events = events_in(delivered) if isinstance(worker.job, ConsumerJob) else report.events

@@ -242,16 +242,14 @@ def stories_sql(log: Log, table: Table, *, commits: bool) -> str:
 
 
 def commits_sql(log: Log) -> str:
-    """The query that counts the events in readers' jumps that were committed after a reader had asked for the page with
-    the later event, and those that were committed before. Its parameters are arrays: the etags before the jumps, those
-    after them, and the Unix times of asking.
+    """The query that yields the events in a reader's jumps: payload, and whether it was committed after the reader had
+    asked for the page with the later event. Its parameters are arrays: the etags before the jumps, those after them,
+    and the Unix times of asking.
     """
     return f"""
-        SELECT count(*) FILTER (WHERE late), count(*) FILTER (WHERE NOT late)
-        FROM (SELECT bool_or(extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8 > jumps.at) AS late
-              FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS jumps (before, after, at)
-              JOIN {log.table} l ON l.{log.etag} > jumps.before AND l.{log.etag} < jumps.after
-              GROUP BY l.{log.etag}) AS passed"""
+        SELECT l.payload::text, extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8 > jumps.at
+        FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS jumps (before, after, at)
+        JOIN {log.table} l ON l.{log.etag} > jumps.before AND l.{log.etag} < jumps.after"""
 
 
 _ROW_BYTES = 48

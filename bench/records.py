@@ -135,6 +135,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """Events appended or read so far."""
 
     events: int
+    checksum: int = 0
+    """Consumers: the sum of the values that were delivered, those of repeated events too."""
 
 
 class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ledger"):

@@ -191,7 +191,7 @@ class _Tested:
             self._site.start_workers,
             self._connection,
             self._spec.events,
-            ToRead(self._log.table, self._spec.idle_timeout, self._spec.events),
+            ToRead(self._spec.idle_timeout, (self._spec.events, self._spec.checksum)),
             watch(quiet=True),
         )
         return phases[name]

@@ -254,6 +254,11 @@ class Spec(BaseModel):
         """All events of all producers."""
         return self.scale * self.events_per_producer
 
+    @property
+    def checksum(self) -> int:
+        """The sum of their values."""
+        return self.events * (self.events_per_producer - 1) // 2
+
 
 LIMITS = ("postgres_memory", "postgres_cpus", "worker_memory", "worker_cpus")
 """The fields that limit containers."""

@@ -15,7 +15,7 @@ from bench.logs import Log
 from bench.phase import Lost, NodeLostError, Phase, ToRead, Tracks, Watch, Work, carry_out
 from bench.places.site import Site
 from bench.plan import Table
-from bench.ranges import events_in, first_events, normal, subtract
+from bench.ranges import checksum, events_in, first_events, intersect, normal, subtract
 from bench.records import EXAMPLES, Fate, Range
 from bench.results import Observed, Telemetry, Trial
 from bench.spec import Spec
@@ -33,7 +33,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     conninfo = control.pinned(connection, site.conninfo)
     observed: dict[str, Observed] = {}
 
-    def workers(tracks: Tracks, events_to_read: int | None = None) -> dict[str, Phase]:
+    def workers(tracks: Tracks, to_read: tuple[int, int] | None = None) -> dict[str, Phase]:
         name = " + ".join(tracks)
         with _timed(seconds, name), observer(conninfo, site.usage) as server:
             try:
@@ -42,7 +42,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
                     site.start_workers,
                     connection,
                     spec.events,
-                    ToRead(log.table, spec.idle_timeout, events_to_read),
+                    ToRead(spec.idle_timeout, to_read),
                     watch,
                     server.observe,
                     spare_producers=spec.on_node_loss == "continue",
@@ -63,9 +63,10 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     with _timed(seconds, "settle"):
         control.settle(connection)
     if spec.mode == "drain":
-        acknowledged = events_in(normal(written_by(phases["append"]).acknowledged))
+        acknowledged = normal(written_by(phases["append"]).acknowledged)
+        to_read = events_in(acknowledged), sum(checksum(part) for part in acknowledged)
         for name, jobs in reading.items():
-            phases |= workers({name: jobs}, acknowledged)
+            phases |= workers({name: jobs}, to_read)
     readers = _readers(spec, phases)
     with _timed(seconds, "check"):
         verdict = judged(spec, log, written_by(phases["append"]), readers, connection)
@@ -130,21 +131,21 @@ def judged(spec: Spec, log: Log, written: Written, readers: list[Reader], connec
     if checker.undelivered(written, delivered):
         delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
     promised = log.promises
-    verdict = checker.judge(
-        written,
-        delivered,
-        stored,
-        Promise(
-            etag_order=promised.order == "etag" and not spec.group,
-            producer_order=promised.order != "none",
-            once=promised.once,
-            gap_free=promised.gap_free,
-            by_etag=promised.order == "etag",
-            drained=spec.mode == "drain",
-            replay=promised.replay,
-        ),
+    promise = Promise(
+        etag_order=promised.order == "etag" and not spec.group,
+        producer_order=promised.order != "none",
+        once=promised.once,
+        gap_free=promised.gap_free,
+        by_etag=promised.order == "etag",
+        drained=spec.mode == "drain",
+        redelivers=promised.once and not promised.replay and not log.cursor,
+        replay=promised.replay,
     )
-    return _explained(verdict, spec, log, table, readers, connection)
+    verdict = checker.judge(written, delivered, stored, promise)
+    if verdict.skipped and spec.mode == "tail":
+        passed_over = [checker.skipped(written, read, stored, promise) for read in delivered]
+        verdict = _with_commits(verdict, log, readers, passed_over, connection)
+    return _with_stories(verdict, log, table, readers, connection)
 
 
 def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
@@ -154,16 +155,19 @@ def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
     return audit.stored_ranges(connection, log, below=read.highest_etag)[0]
 
 
-def _explained(
-    verdict: Verdict, spec: Spec, log: Log, table: Table, readers: list[Reader], connection: Connection
+def _with_commits(
+    verdict: Verdict, log: Log, readers: list[Reader], passed_over: list[list[Range]], connection: Connection
 ) -> Verdict:
-    """Add how skipped events came about."""
-    if not verdict.skipped:
-        return verdict
-    if spec.mode == "tail":
-        jumps = [jump for reader in readers for work in reader.works for jump in work.jumps]
-        verdict = checker.with_commits(verdict, *audit.commits(connection, log, jumps))
-    return _with_stories(verdict, log, table, readers, connection)
+    """Add when skipped events were committed, as far as the server keeps that: each reader's own."""
+    late: list[Range] = []
+    early: list[Range] = []
+    for reader, ranges in zip(readers, passed_over, strict=True):
+        jumps = [jump for work in reader.works for jump in work.jumps]
+        after, before = audit.commits(connection, log, jumps)
+        late += intersect(after, ranges)
+        early += intersect(before, ranges)
+    late = normal(late)
+    return checker.with_commits(verdict, events_in(late), events_in(subtract(normal(early), late)))
 
 
 def _untold(lost: Lost) -> list[Range]:

@@ -353,7 +353,7 @@ class Meter:
         self.calls.append(now - sent)
         return now >= self.next_progress
 
-    def progress(self, events: int) -> None:
+    def progress(self, events: int, checksum: int = 0) -> None:
         """Tell the total so far, unless it was told already. It is time for that as soon as a first call counts."""
         now = time.perf_counter()
         if self._first_call_seconds is None and self.calls:
@@ -363,7 +363,7 @@ class Meter:
         self._note_calls()
         if events != self._last_progress:
             self._last_progress = events
-            say(Progress(events))
+            say(Progress(events, checksum))
 
     def end(self, awake_seconds: float = 0) -> None:
         """Make now the end of what is measured, instead of any earlier moment.

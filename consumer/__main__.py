@@ -80,7 +80,7 @@ class _Reading:
     def _take(self, arrival: Arrival, reads: Source) -> None:
         sent, now, page = arrival
         if self.meter.count(sent, now):
-            self.meter.progress(self.ledger.distinct_events)
+            self.meter.progress(self.ledger.distinct_events, self.ledger.checksum)
         if page.largest > self._usual_page:
             self._note_size(page.largest)
         if self._job.tails or self._at_end:
@@ -109,7 +109,7 @@ class _Reading:
                 self.last_page_at = arrival.answered_at
                 self.meter.count(arrival.asked_at, arrival.answered_at)
                 self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
-        self.meter.progress(self.ledger.distinct_events)
+        self.meter.progress(self.ledger.distinct_events, self.ledger.checksum)
 
     def waited_seconds(self) -> float:
         """The longest wait for an event. The last one counts, too, unless it is for the permission to stop alone."""

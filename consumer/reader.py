@@ -12,6 +12,7 @@ from bench.records import ConsumerJob
 from bench.wire import PLAIN_TYPES, Call, Line, can_speak, packed
 from bench.wire_grammar import ROWS, misunderstood
 from bench.worker import Statement
+from consumer.ledger import MANY_BYTES
 from consumer.rows import Page, last_row, last_row_exactly, parts, row
 
 EMPTY = Page(b"", 0)
@@ -19,6 +20,8 @@ EMPTY = Page(b"", 0)
 AWAKE_PROCESSORS = 2
 """A reader waits awake only where this many can be used: one for itself, one for Postgres."""
 
+_PAYLOAD = 2
+"""The payload's column."""
 _JSONB = 3802
 """The type's oid."""
 
@@ -39,8 +42,10 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[Arrival]:
     """Yield each page. Goes on after an empty page, for ever.
 
     The cursor in a page's last row is all that is needed to ask for the next page, so the server works on that one
-    while the caller looks at this one. A cursor is opaque: it goes back in the binary form in which it came. A member
-    of a group gets `rejoin_pages` pages with events in them, and then the generator ends.
+    while the caller looks at this one. Unless this one is so large that the next one could be there before anybody has
+    time for it: then how long the server took could not be measured. A cursor is opaque: it goes back in the binary
+    form in which it came. A member of a group gets `rejoin_pages` pages with events in them, and then the generator
+    ends.
 
     Raises:
         Stuck: the cursor does not move on.
@@ -59,7 +64,8 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[Arrival]:
         taken += 1
         stuck = not source.advance()
         leaves = taken == job.rejoin_pages
-        if not stuck and not leaves:
+        ahead = not stuck and not leaves and source.size_bytes() <= MANY_BYTES
+        if ahead:
             sent = time.perf_counter()
             source.ask()
         # While the server works on the next page.
@@ -68,6 +74,9 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[Arrival]:
             raise Stuck
         if leaves:
             return
+        if not ahead:
+            sent = time.perf_counter()
+            source.ask()
 
 
 class Source(Protocol):
@@ -85,6 +94,9 @@ class Source(Protocol):
 
     def advance(self) -> bool:
         """Move the cursor to the page's last row; False when that is where it was."""
+
+    def size_bytes(self) -> int:
+        """About how large the page is, as far as that is known without looking at it."""
 
     def page(self) -> Page:
         """The page itself; it can be asked for till the next `wait`."""
@@ -139,6 +151,9 @@ class _Wire:
         self._cursor = parts(received, self._last_row(received, self._line.rows_end, ROWS), self._columns)
         return self._cursor != before
 
+    def size_bytes(self) -> int:
+        return self._line.rows_end
+
     def page(self) -> Page:
         received = memoryview(self._line.buffer)
         if self._depth > 1:
@@ -171,6 +186,9 @@ class _Libpq:
         before = self._cursor
         self._cursor = [self._result.get_value(self._result.ntuples - 1, column) for column in self._columns]
         return self._cursor != before or not before
+
+    def size_bytes(self) -> int:
+        return self._result.ntuples * len(self._result.get_value(0, _PAYLOAD) or b"")
 
     def page(self) -> Page:
         result = self._result

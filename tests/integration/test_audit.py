@@ -229,3 +229,16 @@ def test_the_size_of_a_log_is_that_of_the_tables_that_its_view_reads(log: Connec
     after = audit.log_bytes(log)
     assert after[0] - before[0] > 5000 * 24
     assert after[1] - before[1] > 5000 * 8
+
+
+def test_of_events_in_a_readers_jumps_it_is_known_which_were_committed_too_late(log: Connection) -> None:
+    for seq in range(6):
+        log.execute("INSERT INTO events_log (payload) VALUES (%s)", [f'{{"producer":0,"seq":{seq},"value":{seq}}}'])
+    log.execute("""INSERT INTO events_log (payload) VALUES ('"no event"')""")
+    query = "SELECT etag, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 FROM events_log"
+    committed: dict[int, float] = dict(log.execute(query).fetchall())
+    # Etags 2 and 3 were passed just when 2 was committed, 5 and 7 long before they were.
+    jumps = [(1, 4, committed[2]), (4, 6, 0.0), (6, 8, 0.0)]
+    assert audit.commits(log, BIGSERIAL, jumps) == ([(0, 2, 2), (0, 4, 4)], [(0, 1, 1)])
+    log.execute("ALTER TABLE events_log RENAME TO renamed")
+    assert audit.commits(log, BIGSERIAL, jumps) == ([], [])

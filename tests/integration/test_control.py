@@ -1,6 +1,7 @@
 """The orchestrator's own connection on a real Postgres."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -158,3 +159,39 @@ def test_a_server_that_goes_away_is_a_clear_error(connection: Connection) -> Non
 
     with pytest.raises(OutsideError, match="broke off"):
         use_a_connection_that_is_cut()
+
+
+def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(
+    log: Connection, another: Callable[[], Connection], server: str
+) -> None:
+    log.execute("CREATE VIEW events AS SELECT * FROM events_log")
+    writer, reader, worker = another(), another(), another()
+    writer.execute("SET application_name TO 'bench psql'")
+    reader.execute("SET application_name TO ''")
+    worker.execute("SET application_name TO 'bench producer-0'")
+    for session in (writer, reader, worker):
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    writer.execute("INSERT INTO events_log (payload) VALUES ('{}')")
+    reader.execute("SELECT count(*) FROM events_log")
+    worker.execute("SELECT pg_current_xact_id()")
+    with psycopg.connect(server, autocommit=True) as elsewhere:
+        name = f"held_{log.info.backend_pid}"
+        elsewhere.execute("BEGIN")
+        elsewhere.execute("SELECT pg_current_xact_id()")
+        elsewhere.execute(f"PREPARE TRANSACTION '{name}'".encode())
+        try:
+            found = control.holders(log, ["producer-0"], 0)
+            young = control.holders(log, ["producer-0"], 3600)
+        finally:
+            elsewhere.execute(f"ROLLBACK PREPARED '{name}'".encode())
+    assert found is not None
+    did = {holder.pid or holder.application: (holder.wrote, holder.wrote_here) for holder in found}
+    assert did[writer.info.backend_pid] == (True, True)
+    assert did[reader.info.backend_pid] == (False, False)
+    assert did[name] == (True, False)
+    assert worker.info.backend_pid not in did
+    assert found[0].pid == writer.info.backend_pid
+    assert young is not None
+    # It was prepared a moment ago, but nobody knows when it began.
+    assert [holder.application for holder in young if holder.application == name] == [name]
+    assert writer.info.backend_pid not in {holder.pid for holder in young}

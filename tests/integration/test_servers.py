@@ -27,7 +27,7 @@ from consumer.__main__ import consume
 from tests.conftest import Bench
 
 BIGSERIAL = logs.load("bigserial")
-TO_READ = ToRead(BIGSERIAL.table, 5)
+TO_READ = ToRead(5)
 SPEC = make({"scale": 2, "limit": 10, "insert_batch": 1}, None)
 
 
