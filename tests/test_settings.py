@@ -87,7 +87,7 @@ def test_two_values_are_not_alike(kind: str, unit: str | None, wanted: str, has:
 
 
 @pytest.mark.parametrize(
-    ("name", "units"), [("work_mem", BYTES), ("statement_timeout", TIMES), ("temp_buffers", BYTES)]
+    ("name", "units"), [("work_mem", BYTES), ("idle_in_transaction_session_timeout", TIMES), ("temp_buffers", BYTES)]
 )
 def test_what_a_server_makes_of_a_number_is_alike_and_its_double_is_not(
     connection: Connection, name: str, units: st.SearchStrategy[str]
