@@ -11,7 +11,7 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.records import ConsumerJob, Record, ledgers, passes
-from bench.worker import Clock, Meter, Statement, connect, fail, main, say, wait_at_gate
+from bench.worker import Clock, Lifeline, Meter, Statement, connect, fail, main, say, wait_at_gate
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import Arrival, Source, Stuck, pages, source
@@ -139,7 +139,9 @@ class _GaveUp(Exception):  # noqa: N818 - a finding, not an error
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
-    reading = _Reading(job, wait_at_gate(connection, job))
+    clock = wait_at_gate(connection, job)
+    Lifeline(connection, job)
+    reading = _Reading(job, clock)
     stopped = None
     try:
         done = reading.session(connection)

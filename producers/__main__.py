@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from bench.records import Fate, ProducerJob, Range, ledgers, undone
-from bench.worker import Meter, Statement, fail, main, say, wait_at_gate
+from bench.worker import Lifeline, Meter, Statement, fail, main, say, wait_at_gate
 from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
 
@@ -18,13 +18,16 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     account = _Account(producer)
-    meter = Meter(wait_at_gate(connection, job))
+    clock = wait_at_gate(connection, job)
+    lifeline = Lifeline(connection, job)
+    meter = Meter(clock)
     first = 0
     while first < job.limit:
         first = _append_until_progress(append, job, first, account, meter)
         if time.perf_counter() >= meter.next_progress:
             account.tell()
             meter.progress(first)
+            lifeline.look()
     account.close()
     report = meter.finish(account.events, account.checksum)
     account.tell()
