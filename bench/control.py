@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from bench.checker import Holder
@@ -173,20 +173,15 @@ def limited(connection: Connection, seconds: float) -> Iterator[None]:
 
 
 def refuse_lost(connection: Connection) -> None:
-    """Refuse to go on when this idle connection is gone. Asks nothing of the server, so it never waits.
+    """Refuse to go on when this idle connection is gone. The server is asked nothing as long as it says nothing.
 
     Raises:
-        OutsideError: it is gone; the message has the server's last words, if there were any.
+        psycopg.OperationalError: it is gone; the message has the server's last words, if there were any.
     """
     readable, _, _ = select.select([connection.fileno()], [], [], 0)
-    if not readable:
-        return
-    try:
-        connection.pgconn.consume_input()
-    except psycopg.OperationalError as error:
-        raise OutsideError(f"Postgres broke off: {str(error).strip()}") from error
-    if connection.pgconn.status == pq.ConnStatus.BAD:
-        raise OutsideError("Postgres broke off: the connection is lost")
+    if readable:
+        with limited(connection, LOCK_SECONDS):
+            connection.execute("SELECT 1")
 
 
 @contextmanager

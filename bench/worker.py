@@ -346,7 +346,8 @@ class Lifeline:
             if time.perf_counter() - self._looked_at > 2 * LOOK_SECONDS and self._is_gone():
                 with suppress(psycopg.Error):
                     self._connection.pgconn.get_cancel().cancel()
-                os.write(sys.stderr.fileno(), b"the orchestrator is gone\n")
+                with suppress(OSError):  # perhaps nobody reads it any more
+                    os.write(sys.stderr.fileno(), b"the orchestrator is gone\n")
                 os._exit(1)
 
     def _is_gone(self) -> bool:
