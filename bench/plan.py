@@ -17,6 +17,9 @@ GATE = 0x62656E6368
 STOP = GATE + 2
 """The advisory lock that is let go when consumers may stop."""
 
+END = GATE + 4
+"""The advisory lock that is let go when producers are to end before they have appended everything."""
+
 PASSES = 5000
 """A tailing consumer remembers so many jumps over etags, to tell the story of those that skipped an event."""
 
@@ -80,6 +83,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             transaction_ms=spec.transaction_ms,
             abort_rate=spec.abort_rate,
             seed=spec.seed,
+            stop=END,
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
         )
         for number in range(spec.scale)

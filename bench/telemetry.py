@@ -127,7 +127,7 @@ class Observer:
             sampler.join()
         seconds = time.perf_counter() - began
         usage = self._usage()
-        with suppress(psycopg.OperationalError):
+        with suppress(psycopg.Error):
             self._await_sessions()
             after = self._counters()
             self.seen = Observation(

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 from msgspec.structs import replace
 
-from bench.records import ConsumerJob, Record, ledgers, passes
+from bench.log_error import is_of_the_log, log_failed
+from bench.records import ConsumerJob, LogError, Record, ledgers, passes
 from bench.worker import Clock, Meter, Statement, connect, fail, main, say, wait_at_gate
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
@@ -21,6 +22,8 @@ REHEARSED = 10 * MANY
 """Events that a consumer looks at before the gate."""
 BYTES_A_STEP = 8000
 """For so many bytes that come, one step is made in looking at those that came before: enough to end in time."""
+CALL = "get_event"
+"""What a consumer calls, for people."""
 POLL_SECONDS = 0.001
 """A tailing reader that was given nothing asks again after this."""
 
@@ -140,7 +143,7 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
     reading = _Reading(job, wait_at_gate(connection, job))
-    stopped = None
+    stopped = error = None
     try:
         done = reading.session(connection)
         while not done:
@@ -151,7 +154,15 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
         stopped = str(reason)
         connection.close()  # there is a read under way that nobody wants any more
         reading.look()
-    _report(job, reading, stopped)
+    except MisshapenError as misshapen:
+        error = LogError(CALL, f"it gave {misshapen}")
+    except psycopg.Error as failed:
+        if not is_of_the_log(failed):
+            raise
+        error = log_failed(CALL, failed).error
+        connection.close()
+        reading.look()
+    _report(job, reading, stopped, error)
 
 
 def _rehearse() -> None:
@@ -181,10 +192,12 @@ def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     say(meter.finish(events, checksum=0))
 
 
-def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
+def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: LogError | None) -> None:
     ledger = reading.ledger
     report = reading.meter.finish(ledger.events, ledger.checksum)
     records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
+    if error:
+        records.append(error)
     for record in records:
         say(record)
     say(
