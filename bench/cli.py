@@ -1,7 +1,6 @@
 """The commands and their flags. No logic: each command calls what does it and turns its end into an exit code."""
 
 import sys
-import tempfile
 import traceback
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,11 +35,11 @@ from bench.cli_logs import CODES, RUNS
 from bench.environment import bench_version
 from bench.errors import BadInputError, BenchError, OutsideError
 from bench.flags import given
+from bench.output import STDOUT, lost_output, refuse_unusable, refuse_unwritable, secure_streams, write
 from bench.place import choose
 from bench.places import folder
 from bench.run import execute
 
-INTERRUPTED = 130
 PUBLISHED = Path("results/published")
 _PARSERS_OWN: type[Exception] = typer.BadParameter.__mro__[2]
 """What typer's parser raises, which has no name of its own there."""
@@ -67,9 +66,10 @@ class _Commands(TyperGroup):
             where = f"{Path(last.filename).name}:{last.lineno}"
             print(f"bench: a fault of bench itself: {type(error).__name__}: {error} ({where})", file=sys.stderr)
             sys.exit(OutsideError.exit_code)
-        except KeyboardInterrupt:
-            print("bench: interrupted; everything that was started is stopped", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+        except KeyboardInterrupt as interrupt:
+            where = f" {interrupt}" if str(interrupt) else ""
+            print(f"bench: interrupted{where}; everything that was started is stopped", file=sys.stderr)
+            sys.exit(interrupts.EXIT_CODE)
 
 
 app = typer.Typer(
@@ -225,28 +225,69 @@ def run(
     what = spec.make(flags, spec_file)
     which = logs.load(what.log)
     plan.refuse_misfits(what, which)
-    for file in (telling.export_json, telling.export_markdown):
-        _refuse_unwritable(file)
-    _refuse_unusable(telling.output)
+    refuse_unwritable("--export-json", telling.export_json)
+    refuse_unwritable("--export-markdown", telling.export_markdown)
+    refuse_unusable("--output", telling.output)
 
     where = choose(what)
     tell = display.news(where, quiet=telling.quiet)
+    keeper = _Keeper(telling)
     with folder.opened(results.new_run_id()) as run_folder:
-        result = execute(what, which, where, run_folder, display.watch(quiet=telling.quiet), tell)
+        result = execute(
+            what, which, where, run_folder, display.watch(quiet=telling.quiet), tell, keeper.keep, keeper.show
+        )
+    if not result.ok:
+        raise typer.Exit(1)
+    if keeper.complaints:
+        raise OutsideError("; ".join(keeper.complaints))
 
-    if not telling.quiet:
-        print()
-    print(table.terminal(result))
-    if not telling.quiet:
-        print(display.summary(result))
-    kept = results.store(result, telling.output)
-    if not telling.quiet:
-        print(f"result: {kept}")
-    if telling.export_json:
-        telling.export_json.write_text(results.json_text(result), encoding="utf-8")
-    if telling.export_markdown:
-        telling.export_markdown.write_text(table.published([result]) + "\n", encoding="utf-8")
-    raise typer.Exit(0 if result.ok else 1)
+
+class _Keeper:
+    """Keeps what a run has found as soon as it is found, and shows it. What cannot be kept is shown all the same."""
+
+    def __init__(self, telling: spec.Telling) -> None:
+        self._telling = telling
+        self._kept: Path | None = None
+        self.complaints: list[str] = []
+
+    def keep(self, result: results.Result) -> None:
+        """Store a result, in place of what is known of this run already."""
+        try:
+            self._kept = results.store(result, self._telling.output)
+        except OutsideError as error:
+            self._kept = None
+            self._complain(error)
+
+    def show(self, result: results.Result) -> None:
+        """Print a result, and write it where it was asked for."""
+        to_stdout = STDOUT in {self._telling.export_json, self._telling.export_markdown}
+        if not to_stdout:
+            if not self._telling.quiet:
+                print()
+            print(table.terminal(result))
+            if not self._telling.quiet:
+                print(display.summary(result))
+                if self._kept:
+                    print(f"result: {self._kept}")
+        for file, text in (
+            (self._telling.export_json, results.json_text),
+            (self._telling.export_markdown, lambda found: table.published([found]) + "\n"),
+        ):
+            if file == STDOUT:
+                print(text(result), end="")
+            elif file is not None:
+                self._export(file, text(result))
+        sys.stdout.flush()
+
+    def _export(self, file: Path, text: str) -> None:
+        try:
+            write(file, text)
+        except OutsideError as error:
+            self._complain(error)
+
+    def _complain(self, error: OutsideError) -> None:
+        if str(error) not in self.complaints:
+            self.complaints.append(str(error))
 
 
 @app.command("table", epilog=CODES)
@@ -362,23 +403,19 @@ app.command("export", epilog=CODES)(cli_results.export_)
 
 def main() -> None:
     """Run the command line. Ends the process with an exit code."""
+    secure_streams()
     interrupts.install()
-    app()
+    code: object = 0
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code
+    lost = lost_output()
+    if lost:
+        print(f"bench: standard output could not be written: {lost}", file=sys.stderr)
+        code = code or OutsideError.exit_code
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 def _file_asks_for_debug(context: Any) -> bool:
     return isinstance(context.obj, spec.Telling) and context.obj.debug
-
-
-def _refuse_unwritable(file: Path | None) -> None:
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-        raise BadInputError(f"{file} cannot be written: name a file in a folder that is there")
-
-
-def _refuse_unusable(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise BadInputError(f"--output {output}: {error.strerror}") from error

@@ -13,6 +13,7 @@ from bench.cli_logs import CODES, RUNS
 from bench.cli_results import to_summary
 from bench.compare import BASELINES, EXIT_CODES
 from bench.errors import BadInputError
+from bench.output import STDOUT, refuse_unusable, refuse_unwritable, write
 from bench.place import choose
 from bench.regression import MIN_TRIALS
 from bench.regression_table import MARKDOWN
@@ -75,6 +76,7 @@ def compare_(
     when there are too few trials or too much noise to tell; not comparable, when the two were not measured alike.
     A faster result never fails, a failed verdict always does.
     """
+    refuse_unwritable("--export-markdown", export_markdown)
     rules = compare.thresholds(threshold, flags.named("--per-metric", per_metric or []))
     before, after = compare.baseline(baseline, folder), _result(result)
     found = compare.compare(before, after, rules, allow or [])
@@ -115,6 +117,12 @@ def ab_(
     """
     rules = compare.thresholds(threshold, flags.named("--per-metric", per_metric or []))
     narrow = compare.share("--precision", precision)
+    refuse_unwritable("--export-markdown", export_markdown)
+    refuse_unusable("--output", output)
+    if not (aa or a or b or both or a_rev or b_rev):
+        raise BadInputError(
+            "both sides would be alike: give --b or --b-rev, or --aa to measure the noise of this machine"
+        )
     if aa and (b or b_rev):
         raise BadInputError("--aa runs a against itself: leave --b and --b-rev out")
     with tempfile.TemporaryDirectory(prefix="bench-rev-") as kept:
@@ -167,8 +175,10 @@ def _result(path: Path | None) -> results.Result:
 def _export(text: str, file: Path | None) -> None:
     commented = regression_table.commented(text)
     to_summary(commented)
-    if file is not None:
-        results.store_text(file, commented)
+    if file == STDOUT:
+        print(commented)
+    elif file is not None:
+        write(file, commented)
 
 
 def _command() -> str:

@@ -8,6 +8,7 @@ import typer
 from bench import display, limits, limits_table, spec
 from bench.cli_logs import RUNS
 from bench.errors import BadInputError
+from bench.output import refuse_unusable
 from bench.place import choose
 from bench.places import folder
 from bench.results import new_run_id, store_kept
@@ -36,6 +37,7 @@ def limits_(
     """
     if place == "swarm":
         raise BadInputError("--place swarm: programs are compared side by side on one machine: give local or docker")
+    refuse_unusable("--output", output)
     where = choose(spec.make({"place": place}, None))
     tell = display.news(where)
     with folder.opened(new_run_id()) as run_folder:

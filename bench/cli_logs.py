@@ -8,6 +8,7 @@ import typer
 from bench import comparison, comparison_table, display, log_check, logs, selftest, spec
 from bench.errors import BadInputError
 from bench.flags import numbers
+from bench.output import refuse_unusable
 from bench.place import choose
 from bench.places import folder
 from bench.results import new_run_id, store_kept
@@ -121,6 +122,7 @@ def compare_logs(
         },
     )
     where = choose(spec.make({"place": place, "transaction_ms": transaction_ms}, None))
+    refuse_unusable("--output", output)
     chosen = logs.shipped() if names == "all" else names.split(",")
     tell = display.news(where)
     for found in comparison.compare(chosen, workload, where, display.watch(quiet=True), tell):

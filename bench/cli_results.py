@@ -1,5 +1,6 @@
 """The commands about stored results, and their flags. No logic."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,9 @@ import typer
 
 from bench import export, results
 from bench.errors import BadInputError
+from bench.output import STDOUT, write
+
+_news = logging.getLogger("bench")
 
 
 def export_(
@@ -26,18 +30,18 @@ def export_(
     text = export.FORMATS[format_](results.load(result))
     if format_ == "markdown":
         to_summary(text)
-    if output is None:
+    if output in {None, STDOUT}:
         print(text, end="")
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInputError(f"--output {output}: {error.strerror}") from error
+    else:
+        write(output, text)
 
 
 def to_summary(markdown: str) -> None:
-    """Add a text to the page of a GitHub job, where there is one."""
+    """Add a text to the page of a GitHub job, where there is one. That it cannot be written changes no exit code."""
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
-        with Path(page).open("a", encoding="utf-8") as file:
-            file.write(markdown)
+        try:
+            with Path(page).open("a", encoding="utf-8") as file:
+                file.write(markdown)
+        except OSError as error:
+            _news.warning("GITHUB_STEP_SUMMARY %s cannot be written: %s", page, error.strerror)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from bench import metrics, regression, results
 from bench.errors import BadInputError, NotComparableError
+from bench.output import write
 from bench.regression import Change, Lack, Rules, Word
 from bench.results import Result
 
@@ -146,7 +147,7 @@ def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
         raise BadInputError(f"{name!r} is no name for a baseline: give letters, digits, dots and dashes")
     if not result.ok:
         raise BadInputError(f"{result.run_id}: its verdict failed, so it is no measure for others")
-    return results.store_text(folder / name / "result.json", results.json_text(result))
+    return write(folder / name / "result.json", results.json_text(result))
 
 
 def baseline(name: str, folder: Path = BASELINES) -> Result:

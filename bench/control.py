@@ -3,7 +3,12 @@
 Nothing that is timed goes through it.
 """
 
+import logging
+import os
+import select
+import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +24,7 @@ from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
 from bench.logs import Log
 from bench.plan import GATE, SCHEMA, cursor_columns, read_sql
-from bench.records import EXAMPLES, SESSION
+from bench.records import EXAMPLES, SESSION, TIMEOUTS
 from bench.settings import alike
 from bench.worker import server
 
@@ -31,7 +36,16 @@ BUSY = GATE + 1
 _OURS = "eventlog-bench: dropped after the run "
 _RESERVED_CONNECTIONS = 5
 FSYNCS = 20
-TERMINATE_MS = 10_000
+TERMINATE_MS = 5_000
+CONNECT_SECONDS = 30
+KEEPALIVE_SECONDS = 5
+LOCK_SECONDS = 5
+"""A lock in the way of a drop is waited for this long, and a log's uninstall_log too."""
+CLEAR_SECONDS = 30
+"""All clearing away of a database takes no longer than this, whatever the server does."""
+POOLER_LOOKS = 3
+
+_news = logging.getLogger("bench")
 
 _SETTINGS_THAT_DIFFER: LiteralString = """
     SELECT name, current_setting(name) FROM pg_settings
@@ -57,7 +71,7 @@ _HOLDERS: LiteralString = """
                coalesce(l.wrote, false) AS wrote, coalesce(l.wrote_here, false) AS wrote_here
         FROM pg_stat_activity a LEFT JOIN locks l USING (pid)
         WHERE a.pid <> pg_backend_pid()
-          AND NOT (a.datname = current_database() AND coalesce(a.application_name, '') = ANY (%(ours)s))
+          AND NOT (a.datname = current_database() AND starts_with(coalesce(a.application_name, '') || ' ', %(ours)s))
           AND (a.xact_start IS NOT NULL OR coalesce(l.wrote, false))
         UNION ALL
         SELECT NULL, p.database, p.gid, 'prepared', p.prepared, true, coalesce(l.wrote_here, false)
@@ -78,15 +92,96 @@ def connected(conninfo: str) -> Iterator[Connection]:
         OutsideError: the server does not let us in.
     """
     try:
-        connection = psycopg.connect(conninfo, autocommit=True, application_name="bench", connect_timeout=30)
-    except psycopg.OperationalError as error:
-        raise OutsideError(f"Postgres does not let us in: {str(error).strip()}") from error
+        connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        _keep_alive(connection)
+        own_timeouts(connection)
+        name_session(connection, our_name(connection))
+    except psycopg.Error as error:
+        raise OutsideError(f"Postgres does not let us in: {in_words(error)}") from error
     try:
         yield connection
-    except psycopg.OperationalError as error:
-        raise OutsideError(f"Postgres broke off: {str(error).strip()}") from error
+    except psycopg.Error as error:
+        what = "Postgres broke off" if connection.broken else "Postgres refused"
+        raise OutsideError(f"{what}: {in_words(error)}") from error
     finally:
         connection.close()
+
+
+def _keep_alive(connection: Connection) -> None:
+    """Have the system notice within seconds that the other end is gone, also while nothing is asked.
+
+    With libpq's own parameters a connection string of ours would no longer be the user's.
+    """
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        if line.family == socket.AF_UNIX:
+            return
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+            ("TCP_KEEPINTVL", KEEPALIVE_SECONDS),
+            ("TCP_KEEPCNT", 3),
+            ("TCP_USER_TIMEOUT", 4 * KEEPALIVE_SECONDS * 1000),
+        ):
+            if hasattr(socket, name):
+                line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def own_timeouts(connection: Connection) -> None:
+    """Take away from a session of ours what a role, a database or the server lets statements end by."""
+    connection.execute("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY (%s)", [list(TIMEOUTS)])
+
+
+def name_session(connection: Connection, name: str) -> None:
+    """Name a session in pg_stat_activity."""
+    connection.execute("SELECT set_config('application_name', %s, false)", [name])
+
+
+def our_name(connection: Connection, who: str = "") -> str:
+    """What a session of this run is called: by the number of the orchestrator's own session, so that no two runs on a
+    server share a name. Without `who` it is the orchestrator's."""
+    return " ".join(filter(None, ("bench", str(connection.info.backend_pid), who)))
+
+
+def in_words(error: psycopg.Error) -> str:
+    """What the server said; else what libpq did."""
+    told = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
+    return ". ".join(filter(None, told)) or str(error).strip()
+
+
+@contextmanager
+def limited(connection: Connection, seconds: float) -> Iterator[None]:
+    """Let nothing in the `with` wait longer than this for the server: the connection is broken off then."""
+    try:
+        line = socket.socket(fileno=os.dup(connection.fileno()))
+    except (psycopg.OperationalError, OSError):  # it is gone already
+        yield
+        return
+
+    def break_off() -> None:
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+    # libpq has no limit for a statement. That a socket is shut down wakes whoever waits on it.
+    with line:
+        timer = threading.Timer(seconds, break_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def refuse_lost(connection: Connection) -> None:
+    """Refuse to go on when this idle connection is gone. The server is asked nothing as long as it says nothing.
+
+    Raises:
+        psycopg.OperationalError: it is gone; the message has the server's last words, if there were any.
+    """
+    readable, _, _ = select.select([connection.fileno()], [], [], 0)
+    if readable:
+        with limited(connection, LOCK_SECONDS):
+            connection.execute("SELECT 1")
 
 
 @contextmanager
@@ -99,11 +194,12 @@ def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
         BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
         OutsideError: the schema is somebody else's, or another run is at work in this database.
     """
+    _refuse_pooler(connection)
+    _refuse_read_only(connection, log)
     _check_server(connection, log)
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [BUSY]).fetchone()
-    if not row or not row[0]:
-        raise OutsideError("another run is at work in this database: wait for its end, or name another database")
+    _take_database(connection)
     if comment_on_schema(connection, _OURS):
+        end_left_sessions(connection)
         drop(connection)
     try:
         make_schema(connection, _OURS + run_id)
@@ -113,8 +209,129 @@ def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
         install(connection, log)
         yield
     finally:
-        with held(), suppress(psycopg.OperationalError):  # a server that is gone has nothing left to drop
-            drop(connection)
+        with held():
+            _clear_away(connection)
+
+
+def _take_database(connection: Connection) -> None:
+    """Take the lock that a run holds on its database.
+
+    Raises:
+        OutsideError: another session holds it; the message says which.
+    """
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [BUSY]).fetchone()
+    if row and row[0]:
+        return
+    holder = connection.execute(
+        "SELECT a.pid, a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+        "WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database "
+        "WHERE datname = current_database()) AND (l.classid::bigint << 32) + l.objid::bigint = %s",
+        [BUSY],
+    ).fetchone()
+    who = (
+        f": its session has pid {holder[0]}, is called {holder[1]!r} and began at {holder[2]:%H:%M:%S}"
+        if holder
+        else ""
+    )
+    raise OutsideError(
+        f"another run is at work in this database{who}. Wait for its end, or name another database; if there is no "
+        "such run any more, SELECT pg_terminate_backend(pid) ends that session"
+    )
+
+
+def _refuse_pooler(connection: Connection) -> None:
+    """Refuse a pooler that has sessions share a connection to the server: locks, settings and prepared statements of
+    one would be another's.
+
+    Raises:
+        OutsideError: it does.
+    """
+    if _backend(connection) == connection.info.backend_pid:
+        return
+    # Something stands between. In transaction mode it gives an idle client's connection to the next one.
+    for _ in range(POOLER_LOOKS):
+        ours = _backend(connection)
+        with psycopg.connect(
+            connection.info.dsn, password=connection.info.password or None, connect_timeout=CONNECT_SECONDS
+        ) as other:  # in a transaction
+            if _backend(other) == ours or _backend(connection) != ours:
+                raise OutsideError(
+                    "between us and Postgres is a pooler that shares one connection among clients (pool_mode "
+                    "transaction or statement): name Postgres itself, or a pool in session mode"
+                )
+
+
+def _backend(connection: Connection) -> int:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _refuse_read_only(connection: Connection, log: Log) -> None:
+    """Refuse a server on which nothing can be written.
+
+    Raises:
+        OutsideError: it is a standby, or its sessions are read-only.
+        BadInputError: they are because the run or the log asks for it.
+    """
+    row = connection.execute(
+        "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool, source FROM pg_settings "
+        "WHERE name = 'default_transaction_read_only'"
+    ).fetchone()
+    standby, read_only, source = row or (False, False, "")
+    if standby:
+        raise OutsideError("this Postgres is a standby, which takes no writes: name its primary")
+    if not read_only:
+        return
+    if "default_transaction_read_only" in log.settings:
+        raise BadInputError(
+            f"the log {log.name}: log.toml: settings: nothing can be appended when sessions are read-only"
+        )
+    if source == "command line":
+        raise BadInputError("--set default_transaction_read_only: nothing can be appended when sessions are read-only")
+    raise OutsideError(
+        f"sessions of this Postgres are read-only: default_transaction_read_only is on (set by: {source}); "
+        "name a server, a role or a database that takes writes"
+    )
+
+
+def end_left_sessions(connection: Connection) -> None:
+    """End the sessions of workers that a dead run left in this database. Whoever calls this holds the database."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name ~ '^bench [0-9]+ ' AND NOT starts_with(application_name, %s)",
+        [TERMINATE_MS, f"{our_name(connection)} "],
+    )
+
+
+def _clear_away(connection: Connection) -> None:
+    """Drop the schema, whatever became of the run and of its connection. What cannot be dropped is told, not raised."""
+    try:
+        if connection.broken or connection.closed:
+            with connected(_way(connection)) as second:
+                _end_sessions(second, our_name(connection))
+                drop(second)
+        else:
+            with limited(connection, CLEAR_SECONDS):
+                _end_sessions(connection, our_name(connection))
+                drop(connection)
+    except (psycopg.Error, OutsideError) as error:
+        words = in_words(error) if isinstance(error, psycopg.Error) else str(error)
+        _news.warning("the schema %s is left in the database (%s); the next run there removes it", SCHEMA, words)
+
+
+def _way(connection: Connection) -> str:
+    """How to connect to where this connection leads, or led."""
+    password = connection.info.password
+    return make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
+
+
+def _end_sessions(connection: Connection, ours: str) -> None:
+    """End the workers' sessions of a run that is over: what they still have the server do would hold locks."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND starts_with(application_name, %s)",
+        [TERMINATE_MS, f"{ours} "],
+    )
 
 
 def make_schema(connection: Connection, comment: str) -> None:
@@ -196,7 +413,7 @@ def gate(connection: Connection, key: int = GATE) -> Iterator[Callable[[], None]
     try:
         yield open_gate
     finally:
-        with suppress(psycopg.OperationalError):
+        with suppress(psycopg.Error), limited(connection, CLEAR_SECONDS):
             open_gate()
 
 
@@ -206,7 +423,7 @@ def cancel(connection: Connection, workers: Sequence[str]) -> None:
     connection.execute(
         "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = ANY(%s) AND state = 'active'",
-        [[f"bench {worker}" for worker in workers]],
+        [[our_name(connection, worker) for worker in workers]],
     )
 
 
@@ -215,19 +432,19 @@ def terminate(connection: Connection, workers: Sequence[str]) -> None:
     connection.execute(
         "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = ANY(%s)",
-        [TERMINATE_MS, [f"bench {worker}" for worker in workers]],
+        [TERMINATE_MS, [our_name(connection, worker) for worker in workers]],
     )
 
 
-def holders(connection: Connection, workers: Sequence[str], seconds: float) -> list[Holder] | None:
-    """Transactions that have been open for `seconds` or longer, in any database, except for those of these workers and
-    of the orchestrator. Prepared ones are among them however old: it is not known when they began.
+def holders(connection: Connection, seconds: float) -> list[Holder] | None:
+    """Transactions that have been open for `seconds` or longer, in any database, except for those of this run.
+    Prepared ones are among them however old: it is not known when they began.
 
     A log may hold events back because of them: those that wrote to the log come first, then those that have a
     transaction id. Of another role's session the server may hide what it does; it is listed if its locks show that it
     has one. None where the server does not answer that.
     """
-    ours = ["bench", "bench telemetry", *(f"bench {worker}" for worker in workers)]
+    ours = f"{our_name(connection)} "
     try:
         rows = connection.execute(_HOLDERS, {"schema": SCHEMA, "ours": ours, "seconds": seconds, "most": EXAMPLES})
     except (psycopg.ProgrammingError, psycopg.NotSupportedError):
@@ -388,9 +605,49 @@ def _check_server(connection: Connection, log: Log) -> None:
 
 
 def drop(connection: Connection) -> None:
-    """Drop the schema, after the log in it has taken away what it has outside of it."""
+    """Drop the schema, after the log in it has taken away what it has outside of it. What stands in the way is waited
+    for some seconds.
+
+    Raises:
+        OutsideError: somebody else's session is in the way; the message says whose.
+        psycopg.Error: the server refused.
+    """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
+    try:
+        _uninstall(connection)
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
+    except psycopg.errors.LockNotAvailable as error:
+        raise OutsideError(f"{_in_the_way(connection)}: end it, or wait for its end") from error
+    finally:
+        if not connection.broken:
+            connection.execute("SET lock_timeout TO 0")
+
+
+def _uninstall(connection: Connection) -> None:
+    """Call the log's own uninstall_log, if there is one. That it fails is told, and keeps nothing from going on."""
     row = connection.execute("SELECT to_regprocedure('uninstall_log()') IS NOT NULL").fetchone()
-    if row and row[0]:
+    if not row or not row[0]:
+        return
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
+    try:
         connection.execute("SELECT uninstall_log()")
-    connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        _news.warning("the log's uninstall_log() failed: %s; what it has outside of its schema stays", in_words(error))
+    finally:
+        if not connection.broken:
+            connection.execute("SET statement_timeout TO 0")
+
+
+def _in_the_way(connection: Connection) -> str:
+    """Whose locks on the schema's relations keep it from being dropped, in words."""
+    rows = connection.execute(
+        "SELECT DISTINCT a.pid, a.application_name, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int "
+        "FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_class c ON c.oid = l.relation "
+        "WHERE c.relnamespace = to_regnamespace(%s) AND l.granted AND a.pid <> pg_backend_pid() LIMIT 3",
+        [SCHEMA],
+    ).fetchall()
+    told = [f"pid {pid} ({name or 'no application_name'}, {state}, open for {age} s)" for pid, name, state, age in rows]
+    return f"in the way is the session {' and '.join(told)}" if told else "a lock is in the way"

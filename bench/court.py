@@ -144,7 +144,7 @@ class Court:
         with ExitStack() as stack:
             observe: Callable[[], AbstractContextManager[None]] = nullcontext
             if sampled:
-                watching = stack.enter_context(observer(self._site.conninfo, self._site.usage))
+                watching = stack.enter_context(observer(self._site.conninfo, self._connection, self._site.usage))
                 observe = watching.observe
             phases = carry_out(
                 {track: jobs},

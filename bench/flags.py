@@ -30,6 +30,7 @@ def given(context: Parsed) -> tuple[dict[str, Any], Path | None]:
         BadInputError: one cannot be read.
     """
     found = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    _refuse_undecodable(found)
     if "read_batch" in found:
         found["read_batch"] = numbers("--read-batch", found["read_batch"])
     settings = found.pop("settings", None)
@@ -85,6 +86,17 @@ def named(flag: str, texts: list[str]) -> dict[str, str]:
         if not name or not equals:
             raise BadInputError(f"{flag} {text!r}: give name=value, like {_EXAMPLES[flag]}")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _refuse_undecodable(found: dict[str, Any]) -> None:
+    """Refuse what no result could hold: names with bytes that are no UTF-8."""
+    for name, value in found.items():
+        for text in map(str, value if isinstance(value, list) else [value]):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                flag = f"--{name.replace('_', '-')}"
+                raise BadInputError(f"{flag} {text!a}: it has bytes that are no UTF-8") from error
 
 
 def _is_given(context: Parsed, name: str) -> bool:

@@ -1,19 +1,31 @@
-"""Ctrl-C and SIGTERM: one interrupt, raised when everything that was started is known to whoever stops it."""
+"""Ctrl-C and its kin: one interrupt, raised when everything that was started is known to whoever stops it."""
 
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ONE_PRESS_SECONDS = 1.0
+"""Signals that come so soon after the first are the same wish: a closed terminal sends more than one."""
+EXIT_CODE = 130
+
 _depth = 0
-_pending = False
+_first_at: float | None = None
+"""When the first signal came (monotonic); None while none has."""
+_raised = False
+_at_once: dict[object, Callable[[], None]] = {}
 
 
 def install() -> None:
-    """Turn the first SIGINT or SIGTERM into a KeyboardInterrupt and ignore the rest, which would stop the stopping."""
+    """Turn the first SIGINT, SIGTERM, SIGHUP or SIGQUIT into a KeyboardInterrupt; a later one ends the process at once,
+    whatever it waits for. A signal that is ignored, as SIGHUP is under nohup, stays ignored."""
     for number in _SIGNALS:
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 @contextmanager
@@ -31,20 +43,55 @@ def held() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-        if _pending and not _depth:
-            _raise()
+        look()
 
 
-def _interrupt(*_: object) -> None:
-    global _pending  # noqa: PLW0603
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    _pending = True
-    if not _depth:
+def look() -> None:
+    """Raise an interrupt that was held back, or that got lost: Python drops one that is raised while it clears up an
+    object. Whoever waits in a loop calls this. While an exception is handled nothing is raised: the stopping goes on.
+
+    Raises:
+        KeyboardInterrupt: there was a signal, and it has not been raised or it got lost.
+    """
+    if _first_at is None or _depth or threading.current_thread() is not threading.main_thread():
+        return
+    if not _raised or sys.exc_info()[0] is None:
         _raise()
 
 
+@contextmanager
+def killed_at_once(kill: Callable[[], None]) -> Iterator[None]:
+    """Have something that was started killed when the process is ended at once, without waiting for it."""
+    key = object()
+    _at_once[key] = kill
+    try:
+        yield
+    finally:
+        del _at_once[key]
+
+
+def _interrupt(*_: object) -> None:
+    global _first_at  # noqa: PLW0603
+    now = time.monotonic()
+    if _first_at is None:
+        _first_at = now
+        _say("bench: stopping; once more ends it at once")
+        if not _depth:
+            _raise()
+    elif now - _first_at > ONE_PRESS_SECONDS:
+        for kill in list(_at_once.values()):
+            with suppress(Exception):
+                kill()
+        _say("bench: ended at once; `bench clean` removes what it may have left")
+        os._exit(EXIT_CODE)
+
+
+def _say(words: str) -> None:
+    with suppress(OSError):
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{words}\n".encode())
+
+
 def _raise() -> None:
-    global _pending  # noqa: PLW0603
-    _pending = False
+    global _raised  # noqa: PLW0603
+    _raised = True
     raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from bench.errors import BadInputError
 from bench.files import SQL
+from bench.output import write
 from bench.records import Way
 
 _Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=63)]
@@ -143,6 +144,7 @@ def write_new(folder: Path) -> None:
 
     Raises:
         BadInputError: the folder is there already, or cannot be made.
+        OutsideError: the files cannot be written.
     """
     lines = []
     fields = {**Log.model_fields, **Promises.model_fields}
@@ -155,8 +157,12 @@ def write_new(folder: Path) -> None:
         folder.mkdir(parents=True)
     except OSError as error:
         raise BadInputError(f"{folder}: {error.strerror}") from error
-    (folder / "log.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    shutil.copyfile(SQL / "bigserial" / "schema.sql", folder / "schema.sql")
+    try:
+        write(folder / "log.toml", "\n".join(lines) + "\n")
+        write(folder / "schema.sql", (SQL / "bigserial" / "schema.sql").read_bytes())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.errors import BadInputError
+from bench.output import write
 
 _SECTION = re.compile(r"(<!-- bench (?P<name>[a-z ]+): begin -->\n).*?(<!-- bench (?P=name): end -->)", re.DOTALL)
 
@@ -14,6 +15,7 @@ def rewrite(file: Path, sections: Mapping[str, str]) -> bool:
 
     Raises:
         BadInputError: the file cannot be read, has no markers, or has those of a section that is not there.
+        OutsideError: it cannot be written; it is as it was then.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -31,5 +33,5 @@ def rewrite(file: Path, sections: Mapping[str, str]) -> bool:
 
     changed = _SECTION.sub(filled, text)
     if changed != text:
-        file.write_text(changed, encoding="utf-8")
+        write(file, changed)
     return changed != text

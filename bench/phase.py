@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from msgspec.structs import asdict, replace
 
 from bench.checker import Holder
-from bench.control import Connection, cancel, gate, holders, session, terminate
+from bench.control import Connection, cancel, gate, holders, our_name, refuse_lost, session, terminate
 from bench.errors import OutsideError
+from bench.interrupts import look
 from bench.places.site import Ended, Messages, StartWorkers
-from bench.plan import END, STOP
+from bench.plan import ALIVE, END, STOP
 from bench.ranges import events_in
 from bench.records import (
     Anomaly,
@@ -162,18 +163,22 @@ def carry_out(
         NodeLostError: the node of a worker that cannot be done without is gone.
     """
     ours = session(connection)
-    tracks = {name: [replace(job, server=ours["server"]) for job in jobs] for name, jobs in tracks.items()}
+    tracks = {
+        name: [replace(job, server=ours["server"], session=our_name(connection, job.name), alive=ALIVE) for job in jobs]
+        for name, jobs in tracks.items()
+    }
     heard = {job.name: _Heard(job) for jobs in tracks.values() for job in jobs}
     here = {name: [heard[job.name] for job in jobs] for name, jobs in tracks.items()}
     series: dict[str, list[tuple[float, int]]] = {name: [] for name in tracks}
     with ExitStack() as stack:
+        stack.enter_context(gate(connection, ALIVE))
         open_gate = stack.enter_context(gate(connection))
         end_producers = stack.enter_context(gate(connection, END))
         readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), to_read)
         update = stack.enter_context(watch({name: (len(jobs), events * _times(jobs)) for name, jobs in tracks.items()}))
         messages = stack.enter_context(start_workers([each.job for each in heard.values()]))
         nodes = _Nodes(heard, connection, spare_producers=spare_producers)
-        for _ in _listen(messages, heard, nodes):
+        for _ in _listen(messages, heard, nodes, connection):
             if all(each.ready for each in heard.values()):
                 break
         _refuse_differences(heard.values(), ours)
@@ -184,7 +189,7 @@ def carry_out(
         for name in tracks:
             update(name, 0, 0)
         finished: set[str] = set()
-        for _ in _listen(messages, heard, nodes):
+        for _ in _listen(messages, heard, nodes, connection):
             readers.end_them_if_it_is_time()
             if any(each.error for each in heard.values()):
                 end_producers()
@@ -303,8 +308,7 @@ class _Readers:
                 # Before they stop: what they ask for afterwards they are given, if nobody holds it back any more.
                 # An event may have come after the last progress that was reported.
                 seconds = now - self._last[1] - PROGRESS_SECONDS
-                ours = [each.job.name for each in [*self._producers, *self._consumers]]
-                self.holders = holders(self._connection, ours, seconds)
+                self.holders = holders(self._connection, seconds)
             if idle or has_all:
                 self._let_go()
                 self._told_at = now
@@ -346,10 +350,12 @@ def _work(each: _Heard) -> Work:
     )
 
 
-def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes) -> Iterator[None]:
+def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connection: Connection) -> Iterator[None]:
     """Note what workers say; yields whenever one is ready or further, and when nobody says anything."""
     for message in messages:
+        look()
         if message is None:
+            refuse_lost(connection)
             yield
             continue
         worker = heard[message.worker]

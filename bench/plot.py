@@ -1,10 +1,12 @@
 """What people look at as a picture: how the rate of appending grows with the number of producers."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from bench import table
 from bench.errors import BadInputError, OutsideError
+from bench.output import write
 from bench.results import Result
 
 
@@ -12,7 +14,7 @@ def saturation(results: Sequence[Result], file: Path) -> None:
     """Draw events/s appended by number of producers, a line for each insert batch, into an SVG or PNG file.
 
     Raises:
-        BadInputError: no two results differ in their number of producers.
+        BadInputError: no two results differ in their number of producers, or no picture is called like the file.
         OutsideError: matplotlib is missing, or the file cannot be written.
     """
     try:
@@ -48,7 +50,11 @@ def saturation(results: Sequence[Result], file: Path) -> None:
     axes.set_title("How many producers saturate this Postgres")
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend()
+    drawn = BytesIO()
     try:
-        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
-    except (OSError, ValueError) as error:
-        raise OutsideError(f"{file} cannot be written: {error}") from error
+        figure.savefig(
+            drawn, format=file.suffix.lstrip("."), metadata={"Date": None} if file.suffix == ".svg" else None
+        )
+    except ValueError as error:
+        raise BadInputError(f"{file}: {error}") from error
+    write(file, drawn.getvalue())

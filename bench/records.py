@@ -61,6 +61,11 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """Yields the etags that the open transaction has drawn above $1, as texts: first and last of each run."""
     server: str = ""
     """What `SERVER` yields in the orchestrator's session: the worker works nowhere else. "" takes any server."""
+    session: str = ""
+    """What its session is called in pg_stat_activity; "" is `bench` and its name."""
+    alive: int | None = None
+    """The key of an advisory lock that the orchestrator holds for as long as it lives; the worker ends when it is free.
+    None of a worker that nobody waits for."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
@@ -100,6 +105,10 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """The events per page that `sql` asks for: a larger page is a fault of the log. 0 when nobody says."""
     server: str = ""
     """As in a producer's job; a member of a group that joins again joins there."""
+    session: str = ""
+    """As in a producer's job."""
+    alive: int | None = None
+    """As in a producer's job."""
 
 
 Job = ProducerJob | ConsumerJob
@@ -107,6 +116,15 @@ Job = ProducerJob | ConsumerJob
 
 SESSION = ("server_version", "synchronous_commit", "default_transaction_isolation", "plan_cache_mode", "jit")
 """Settings that all sessions of a run must agree on: a role, an environment or a pooler can change them for some."""
+
+TIMEOUTS = (
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+)
+"""By these a server ends statements, transactions and sessions; the last one came with PostgreSQL 17."""
 
 SERVER = """
     SELECT format('database %s (oid %s) of the server on port %s that was started at %s UTC%s', datname, oid,

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.checker import Verdict
-from bench.errors import BadInputError, OutsideError
+from bench.errors import BadInputError
+from bench.output import write
 from bench.worker import histogram
 
 M = TypeVar("M", bound=BaseModel)
@@ -352,23 +353,7 @@ def store(result: Result, folder: Path) -> Path:
     Raises:
         OutsideError: it cannot be written.
     """
-    return store_text(folder / result.run_id / "result.json", json_text(result))
-
-
-def store_text(file: Path, text: str) -> Path:
-    """Write a file, in a folder of its own; it is there whole or not at all.
-
-    Raises:
-        OutsideError: it cannot be written.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".part")
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
-    except OSError as error:
-        raise OutsideError(f"the result cannot be kept in {file}: {error.strerror}") from error
-    return file
+    return write(folder / result.run_id / "result.json", json_text(result))
 
 
 def load(path: Path) -> Result:
@@ -383,7 +368,20 @@ def load(path: Path) -> Result:
     except OSError as error:
         raise BadInputError(f"{file}: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
+        if _schema_of(file) > SCHEMA_NAME:
+            raise BadInputError(
+                f"{file} was made by a later bench: {_schema_of(file)}, this one reads {SCHEMA_NAME}"
+            ) from error
         raise BadInputError(f"{file} is no result of the schema {SCHEMA_NAME}{_first_problem(error)}") from error
+
+
+def _schema_of(file: Path) -> str:
+    """What a file says that it is, if it says so as a result does."""
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))["schema"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return named if isinstance(named, str) and named.startswith("bench.result/") else ""
 
 
 def _first_problem(error: ValidationError | UnicodeDecodeError) -> str:
@@ -406,7 +404,7 @@ def store_kept(record: Kept, file: Path) -> Path:
     Raises:
         OutsideError: it cannot be written.
     """
-    return store_text(file, record.model_dump_json(by_alias=True, indent=1) + "\n")
+    return write(file, record.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def load_kept(model: type[M], folder: Path, name: str) -> list[M]:

@@ -1,10 +1,11 @@
-"""A run told from top to bottom: refuse what cannot be run, carry out each trial, keep what came out."""
+"""A run told from top to bottom: refuse what cannot be run, carry out each trial, keep it, show what came out."""
 
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 
 from bench import trials
+from bench.errors import BenchError
 from bench.logs import Log
 from bench.phase import Watch
 from bench.place import Choice
@@ -16,21 +17,54 @@ from bench.trials import Done
 Tell = Callable[[str], None]
 """Tells a person what is done next."""
 
+Take = Callable[[Result], None]
+"""Takes what is known of a run."""
 
-def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, tell: Tell) -> Result:
+
+def execute(
+    spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, tell: Tell, keep: Take, show: Take
+) -> Result:
     """Run a spec at a place. Everything that it starts is gone when it returns or raises.
 
+    Each trial is given to `keep` with those before it as soon as it is judged. What is known is given to `show` before
+    anything is cleaned up, also when the run ends early because it was interrupted or something broke.
+
     Raises:
-        BenchError: it cannot be run, or something broke; there is no verdict then.
+        BenchError: it cannot be run, or something broke; there is no verdict then on the trial in which it did.
+        KeyboardInterrupt: it was interrupted; with several trials it says in which one.
     """
     trials.refuse(spec, log, choice, folder)
     started_at = datetime.now(UTC)
     kept: list[Done] = []
-    with closing(trials.carry_out(spec, log, choice, folder, watch)) as each_trial:
-        for number in range(1 - spec.warm_ups, spec.trials + 1):
-            if spec.trials > 1:
-                tell(f"trial {number} of {spec.trials}" if number > 0 else "trial to warm up")
-            done = next(each_trial)
-            if number > 0 or not done.trial.verdict.ok:
-                kept.append(done)
-    return trials.result_of(spec, log, folder.run_id, started_at, kept)
+    now = 0
+    shown = False
+
+    def known() -> Result:
+        return trials.result_of(spec, log, folder.run_id, started_at, kept)
+
+    def judged(done: Done) -> None:
+        nonlocal shown
+        if now > 0 or not done.trial.verdict.ok:
+            kept.append(done)
+            keep(known())
+        if now == spec.trials:
+            shown = True
+            show(known())
+
+    with closing(trials.carry_out(spec, log, choice, folder, watch, judged)) as each_trial:
+        try:
+            for now in range(1 - spec.warm_ups, spec.trials + 1):
+                if spec.trials > 1:
+                    tell(_name(now, spec))
+                next(each_trial)
+        except (KeyboardInterrupt, BenchError) as end:
+            if kept and not shown:
+                show(known())
+            if isinstance(end, KeyboardInterrupt) and spec.trials > 1:
+                raise KeyboardInterrupt(f"in {_name(now, spec)}") from end
+            raise
+    return known()
+
+
+def _name(number: int, spec: Spec) -> str:
+    return f"trial {number} of {spec.trials}" if number > 0 else "trial to warm up"

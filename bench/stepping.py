@@ -8,18 +8,21 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
-from bench.control import Connection, Cursor, read_page
+from bench.control import Connection, Cursor, own_timeouts, read_page
 from bench.logs import Log
 from bench.plan import SCHEMA
 
 PATIENCE_SECONDS = 1.0
 """A reader or writer that gets nowhere for so long is held up."""
+APPEND_SECONDS = 30
+"""An append by hand that takes longer would never end."""
 
 
 @contextmanager
 def session(conninfo: str) -> Iterator[Connection]:
     """Open a session in the log's schema, in which nothing waits longer than our patience for a lock."""
     with psycopg.connect(conninfo, autocommit=True, application_name="bench by hand") as opened:
+        own_timeouts(opened)
         opened.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
         opened.execute(f"SET lock_timeout = '{PATIENCE_SECONDS}s'".encode())
         yield opened
@@ -28,6 +31,7 @@ def session(conninfo: str) -> Iterator[Connection]:
 def append(writer: Connection, *seqs: int, producer: int = 0) -> int:
     """Append events of a producer as one array; returns how many rows the log says it has of them."""
     events = json.dumps([{"producer": producer, "seq": seq, "value": seq} for seq in seqs])
+    writer.execute(f"SET statement_timeout = '{APPEND_SECONDS}s'".encode())
     row = writer.execute("SELECT count(*) FROM log_event(%s)", [events]).fetchone()
     return int(row[0]) if row else 0
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import psycopg
 
+from bench.control import CONNECT_SECONDS, Connection, name_session, our_name, own_timeouts
 from bench.places.site import Usage
 from bench.plan import SCHEMA
 
 SAMPLE_SECONDS = 0.25
 USAGE_SECONDS = 2.0
 """Memory is looked at less often: adding up processes costs more than a query."""
+JOIN_SECONDS = 2.0
 LINGER_SECONDS = 2.0
 """A session counts what it did when it ends; that is waited for so long after its worker has ended."""
 
@@ -29,25 +31,27 @@ ON_CPU = "CPU"
 """What a backend does that waits for nothing: it runs, or would if there were a processor for it."""
 
 _WAITS = f"""
-    SELECT CASE WHEN application_name LIKE 'bench %' THEN '{WORKER}' ELSE backend_type END,
+    SELECT CASE WHEN starts_with(application_name, %(workers)s) THEN '{WORKER}' ELSE backend_type END,
            CASE WHEN wait_event IS NULL THEN '{ON_CPU}' ELSE wait_event_type || ':' || wait_event END,
            count(*)
     FROM pg_stat_activity
-    WHERE pid <> pg_backend_pid() AND application_name NOT IN ('bench', 'bench telemetry')
+    WHERE pid <> pg_backend_pid() AND application_name <> %(orchestrator)s
       AND coalesce(datname, current_database()) = current_database()
       AND backend_type IS NOT NULL AND coalesce(wait_event_type, '') <> 'Activity'
-      AND NOT (backend_type = 'client backend' AND application_name NOT LIKE 'bench %' AND state = 'idle')
+      AND NOT (backend_type = 'client backend' AND NOT starts_with(application_name, %(workers)s) AND state = 'idle')
     GROUP BY 1, 2"""
 """Sessions in our database, and the server's own processes, which are in none; other databases are not of this run."""
 
 _WORKERS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'bench %'"
-    " AND pid <> pg_backend_pid() AND application_name <> 'bench telemetry'"
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND starts_with(application_name, %(workers)s) AND pid <> pg_backend_pid()"
 )
 
 _VIEWS = {
     "wal": "SELECT to_json(v) FROM pg_stat_wal AS v",
     "database": "SELECT to_json(v) FROM pg_stat_database AS v WHERE datname = current_database()",
+    "others": "SELECT json_build_object('commits', coalesce(sum(xact_commit), 0)) FROM pg_stat_database "
+    "WHERE datname <> current_database()",
     "checkpointer": "SELECT to_json(v) FROM pg_stat_checkpointer AS v",
     "bgwriter": "SELECT to_json(v) FROM pg_stat_bgwriter AS v",
     "io": "SELECT json_agg(v) FROM pg_stat_io AS v",
@@ -80,8 +84,11 @@ class Observation:
 class Observer:
     """Observes phases, one after the other, on a connection of its own."""
 
-    def __init__(self, conninfo: str, usage: Callable[[], Usage | None]) -> None:
-        self._connection = psycopg.connect(conninfo, autocommit=True, application_name="bench telemetry")
+    def __init__(self, conninfo: str, orchestrator: Connection, usage: Callable[[], Usage | None]) -> None:
+        self._connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        own_timeouts(self._connection)
+        name_session(self._connection, our_name(orchestrator, "telemetry"))
+        self._who = {"orchestrator": our_name(orchestrator), "workers": f"{our_name(orchestrator)} "}
         self._usage = usage
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
         with suppress(psycopg.Error):
@@ -124,7 +131,7 @@ class Observer:
             yield
         finally:
             over.set()
-            sampler.join()
+            sampler.join(JOIN_SECONDS)  # a server that answers no more must not keep us
         seconds = time.perf_counter() - began
         usage = self._usage()
         with suppress(psycopg.Error):
@@ -140,7 +147,7 @@ class Observer:
             )
 
     def _look(self) -> list[tuple[str, str, int]]:
-        return self._connection.execute(_WAITS.encode(), prepare=True).fetchall()
+        return self._connection.execute(_WAITS.encode(), self._who, prepare=True).fetchall()
 
     def _can(self, query: str) -> bool:
         try:
@@ -158,14 +165,17 @@ class Observer:
 
     def _await_sessions(self) -> None:
         deadline = time.monotonic() + LINGER_SECONDS
-        while self._one(_WORKERS) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            row = self._connection.execute(_WORKERS.encode(), self._who).fetchone()
+            if not row or not row[0]:
+                return
             time.sleep(0.01)
 
 
 @contextmanager
-def observer(conninfo: str, usage: Callable[[], Usage | None]) -> Iterator[Observer]:
-    """An observer, closed in the end."""
-    watching = Observer(conninfo, usage)
+def observer(conninfo: str, orchestrator: Connection, usage: Callable[[], Usage | None]) -> Iterator[Observer]:
+    """An observer of the workers of this orchestrator, closed in the end."""
+    watching = Observer(conninfo, orchestrator, usage)
     try:
         yield watching
     finally:
@@ -189,6 +199,7 @@ def counters(views: Mapping[str, Any]) -> dict[str, int]:
         "wal_buffers_full": _get(wal, "wal_buffers_full"),
         "wal_fsyncs": _sum(logged, "fsyncs") if logged else _get(wal, "wal_sync"),
         "commits": _get(database, "xact_commit"),
+        "commits_elsewhere": _get(views.get("others"), "commits"),
         "blocks_hit": _get(database, "blks_hit"),
         "blocks_read": _get(database, "blks_read"),
         "temp_bytes": _get(database, "temp_bytes"),

@@ -40,7 +40,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
 
     def workers(tracks: Tracks, to_read: tuple[int, int] | None = None) -> dict[str, Phase]:
         name = " + ".join(tracks)
-        with _timed(seconds, name), observer(conninfo, site.usage) as server:
+        with _timed(seconds, name), observer(conninfo, connection, site.usage) as server:
             try:
                 phases = carry_out(
                     tracks,

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
 from itertools import count
 from typing import NamedTuple
@@ -39,8 +39,17 @@ def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
     refuse_full_disk(choice, spec, folder)
 
 
-def carry_out(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch) -> Generator[Done, None, None]:
+def carry_out(
+    spec: Spec,
+    log: Log,
+    choice: Choice,
+    folder: RunFolder,
+    watch: Watch,
+    judged: Callable[[Done], None] = lambda _: None,
+) -> Generator[Done, None, None]:
     """Carry out a trial whenever one is asked for; what was started is gone when the generator is closed.
+
+    `judged` is called with a trial before what it made is cleared away: so its outcome is safe, whatever that meets.
 
     Raises:
         BenchError: something broke; that trial has no verdict.
@@ -55,7 +64,9 @@ def carry_out(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Wa
                     control.check_connections(connection, spec.workers)
                     where = where or environment.of(choice.name, site.about, connection)
                     trial = carry_out_trial(spec, log, site, connection, watch, began_at)
-                yield Done(where, trial)
+                    done = Done(where, trial)
+                    judged(done)
+                yield done
                 began_at = time.time()
 
 

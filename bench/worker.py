@@ -8,9 +8,11 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from resource import RUSAGE_SELF, getrusage
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -20,13 +22,15 @@ import psycopg
 from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
-from bench.records import SERVER, SESSION, Job, Progress, Ready, Record, Report, decode_job, encode_record
+from bench.records import SERVER, SESSION, TIMEOUTS, Job, Progress, Ready, Record, Report, decode_job, encode_record
 from bench.wire import Call, Line, can_speak, copy_message, packed, transaction_changed
 
 J = TypeVar("J", bound=Job)
 
 PROGRESS_SECONDS = 0.5
 CONNECT_SECONDS = 30
+LOOK_SECONDS = 2.0
+"""A worker looks this often whether its orchestrator lives."""
 LONGEST_MICROSECONDS = 365 * 86_400 * 1_000_000
 """A year: no call of a run takes longer."""
 _RESOLUTION_SECONDS = 2e-6
@@ -80,7 +84,9 @@ def _keep_memory() -> None:
 def connect(job: Job) -> psycopg.Connection[Any]:
     """Open a session for a job, by libpq's variables. Ends the process when it leads to another server than the job's,
     where nobody holds the gate closed and the log, if there is one, is somebody else's."""
-    connection = psycopg.connect(autocommit=True, application_name=f"bench {job.name}", connect_timeout=CONNECT_SECONDS)
+    connection = psycopg.connect(
+        autocommit=True, application_name=job.session or f"bench {job.name}", connect_timeout=CONNECT_SECONDS
+    )
     if job.server and (reached := server(connection)) != job.server:
         fail(
             f"it reached another server than the orchestrator: through {connection.info.host} it reached {reached}, "
@@ -287,6 +293,9 @@ class Clock:
 def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
     """Say that this worker is ready and return when the orchestrator lets all of them go."""
     clock = Clock(connection)
+    timeouts = [name for name in TIMEOUTS if name != "transaction_timeout" or connection.info.server_version >= 170000]
+    # To wait here is ours; what the log does is under the user's own settings.
+    connection.execute("; ".join(f"SET {name} TO 0" for name in timeouts).encode())
     gate = Statement(
         connection,
         "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text",
@@ -300,7 +309,53 @@ def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
         )
     )
     gate.run(b"%d" % job.gate)
+    connection.execute("; ".join(f"RESET {name}" for name in timeouts).encode())
     return clock
+
+
+class Lifeline:
+    """Ends this worker when its orchestrator is gone, which holds an advisory lock for as long as it lives.
+
+    Nobody else may: a worker in a container, or one at somebody's database, would go on for ever.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], job: Job) -> None:
+        """Begin to watch; what `connection` does when the orchestrator is gone is cancelled."""
+        self._connection = connection
+        self._key = job.alive
+        self._looked_at = time.perf_counter()
+        if job.alive is None:
+            return
+        self._lock = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.alive})::text")
+        self.look()
+        threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
+
+    def look(self) -> None:
+        """Look whether the orchestrator lives, between two statements; how often does not matter."""
+        now = time.perf_counter()
+        if self._key is None or now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        if self._lock.run().get_value(0, 0) == b"true":
+            fail("the orchestrator is gone")
+
+    def _watch(self) -> None:
+        """Look for a worker that does not: it waits for a statement. Over a connection that is there for that only."""
+        while True:
+            time.sleep(LOOK_SECONDS)
+            if time.perf_counter() - self._looked_at > 2 * LOOK_SECONDS and self._is_gone():
+                with suppress(psycopg.Error):
+                    self._connection.pgconn.get_cancel().cancel()
+                with suppress(OSError):  # perhaps nobody reads it any more
+                    os.write(sys.stderr.fileno(), b"the orchestrator is gone\n")
+                os._exit(1)
+
+    def _is_gone(self) -> bool:
+        self._looked_at = time.perf_counter()
+        with suppress(psycopg.Error), psycopg.connect(autocommit=True, connect_timeout=CONNECT_SECONDS) as looking:
+            row = looking.execute(f"SELECT pg_try_advisory_lock_shared({self._key})".encode()).fetchone()
+            return bool(row and row[0])
+        return False
 
 
 def _session(connection: psycopg.Connection[Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bench.log_error import is_of_the_log, log_failed
 from bench.records import ConsumerJob, LogError, Record, ledgers, passes
-from bench.worker import Clock, Meter, Statement, connect, fail, main, say, wait_at_gate
+from bench.worker import Clock, Lifeline, Meter, Statement, connect, fail, main, say, wait_at_gate
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import Arrival, Source, Stuck, pages, source
@@ -24,6 +24,8 @@ BYTES_A_STEP = 8000
 """For so many bytes that come, one step is made in looking at those that came before: enough to end in time."""
 CALL = "get_event"
 """What a consumer calls, for people."""
+NEARLY = 0.9
+"""A read that took so much of a time-out was ended by it: the answer before it may have been looked at late."""
 POLL_SECONDS = 0.001
 """A tailing reader that was given nothing asks again after this."""
 
@@ -50,6 +52,9 @@ class _Reading:
         """A read of no more events need not be looked at: as large ones came, and it is not more than was asked for."""
         self._awake_seconds = 0.0
         """Of sessions that are over."""
+        self._statement_timeout_ms = 0
+        self._answered_at = 0.0
+        """When the last answer came (perf_counter)."""
 
     def session(self, connection: psycopg.Connection[Any]) -> bool:
         """Read in one session; True when there is no more to do, False when this member of a group left.
@@ -59,9 +64,12 @@ class _Reading:
         """
         job = self._job
         stop = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
+        self._statement_timeout_ms = _statement_timeout_ms(connection)
         reads = source(connection, job)
+        self._answered_at = time.perf_counter()
         try:
             for arrival in pages(reads, job):
+                self._answered_at = arrival.answered_at
                 if arrival.page.events:
                     self._take(arrival, reads)
                     continue
@@ -75,6 +83,9 @@ class _Reading:
         except Stuck:
             raise _GaveUp("its cursor does not move on, so reading would never end") from None
         except psycopg.errors.QueryCanceled:
+            limit = self._statement_timeout_ms
+            if limit and (time.perf_counter() - self._answered_at) * 1e3 >= limit * NEARLY:
+                raise _GaveUp(f"a read was ended by statement_timeout, which is {limit} ms in its session") from None
             raise _GaveUp("a read did not come back and was cancelled") from None
         finally:
             self._awake_seconds += reads.waited_awake_seconds
@@ -135,6 +146,12 @@ class _Reading:
         deque(self.ledger.look(), maxlen=0)
 
 
+def _statement_timeout_ms(connection: psycopg.Connection[Any]) -> int:
+    """What a statement of this session may take; 0 is no limit."""
+    asked = Statement(connection, "SELECT setting::text FROM pg_settings WHERE name = 'statement_timeout'")
+    return int(asked.run().get_value(0, 0) or 0)
+
+
 class _GaveUp(Exception):  # noqa: N818 - a finding, not an error
     """Why a log is not read any further."""
 
@@ -142,7 +159,9 @@ class _GaveUp(Exception):  # noqa: N818 - a finding, not an error
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
-    reading = _Reading(job, wait_at_gate(connection, job))
+    clock = wait_at_gate(connection, job)
+    Lifeline(connection, job)
+    reading = _Reading(job, clock)
     stopped = error = None
     try:
         done = reading.session(connection)

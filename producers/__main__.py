@@ -8,7 +8,7 @@ import psycopg
 
 from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
 from bench.records import Fate, LogError, ProducerJob, Range, Way, ledgers, undone
-from bench.worker import Meter, Statement, main, say, wait_at_gate
+from bench.worker import Lifeline, Meter, Statement, main, say, wait_at_gate
 from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
 
@@ -23,7 +23,9 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     account = _Account(producer)
     ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
-    meter = Meter(wait_at_gate(connection, job))
+    clock = wait_at_gate(connection, job)
+    lifeline = Lifeline(connection, job)
+    meter = Meter(clock)
     first = 0
     error = None
     try:
@@ -32,6 +34,7 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
             if time.perf_counter() >= meter.next_progress:
                 account.tell()
                 meter.progress(first)
+                lifeline.look()
                 if ended and ended.run().get_value(0, 0) == b"true":
                     break
     except LogFailedError as failed:

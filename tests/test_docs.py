@@ -76,7 +76,7 @@ def test_a_wheel_has_all_that_it_needs(bench: Bench, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
     assert (unpacked / "bench" / "compose" / "worker.Dockerfile").is_file()
-    assert "bench = bench.cli:main" in next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
+    assert "bench = bench.__main__:main" in next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     # -P and the path: nothing of the checkout may be found.
     ran = bench(
         "run", "--place", "local", "--limit", "10", "--scale", "1", PYTHONPATH=str(unpacked), PYTHONSAFEPATH="1"

@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import psutil
 from bench.errors import OutsideError
 from bench.interrupts import held
 
-STOP_SECONDS = 10
+STOP_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -120,11 +119,14 @@ def kill_postgres(data: Path) -> None:
     pid = running_postgres(data)
     if pid is None:
         return
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGQUIT)
-    deadline = time.monotonic() + STOP_SECONDS
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    with suppress(psutil.NoSuchProcess):
+        postmaster = psutil.Process(pid)
+        children = postmaster.children(recursive=True)
+        postmaster.send_signal(signal.SIGQUIT)
+        _, left = psutil.wait_procs([postmaster], STOP_SECONDS)
+        for process in [*left, *(children if left else [])]:  # they are stopped, for example
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @contextmanager

@@ -17,11 +17,13 @@ import psutil
 
 from bench.errors import OutsideError
 from bench.files import PACKAGES
-from bench.interrupts import held
-from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
+from bench.interrupts import held, killed_at_once
+from bench.places.site import MAX_LAST_WORDS_BYTES, Chunks, Ears, End, Messages, Program, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
+START_SECONDS = 60
+"""For the first worker, which comes when the nursery has loaded what workers load."""
 _LOOKS = 20
 """So often a tree of processes is looked at until nobody ends meanwhile; where clients never stay that is never."""
 
@@ -66,7 +68,11 @@ class Nursery:
         self._workers: dict[int, _Worker] = {}
         self._answers: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         """Each worker that was asked for; None when some were killed, or when the nursery is gone."""
+        self._complaint = b""
+        """The last of what it printed."""
         threading.Thread(target=self._listen, name="nursery", daemon=True).start()
+        self._drain = threading.Thread(target=self._read_complaint, name="nursery", daemon=True)
+        self._drain.start()
 
     def start(self, program: str, variables: Mapping[str, str]) -> _Worker:
         """Start a worker.
@@ -80,10 +86,11 @@ class Nursery:
             socket.send_fds(self._channel, [asked], [writes for _, writes in outputs])
         for _, writes in outputs:
             os.close(writes)
-        worker = self._answers.get()
+        worker = self._answer(START_SECONDS)
         if worker is None:
-            complaint = self._process.stderr.read().decode(errors="replace").strip() if self._process.stderr else ""
-            raise OutsideError(f"workers cannot be started: {complaint}")
+            self._drain.join(KILL_SECONDS)
+            complaint = self._complaint.decode(errors="replace").strip()
+            raise OutsideError(f"workers cannot be started: {complaint or f'nothing came in {START_SECONDS} s'}")
         (worker.stdout, _), (worker.stderr, _) = outputs
         return worker
 
@@ -94,9 +101,22 @@ class Nursery:
             return
         with suppress(OSError):
             self._channel.sendall(json.dumps([worker.process_id for worker in living]).encode() + b"\n")
-        self._answers.get()  # one question at a time, or two would be read as one
+        self._answer(KILL_SECONDS)  # one question at a time, or two would be read as one
         for worker in living:
             worker.ended.wait(KILL_SECONDS)
+
+    def _answer(self, seconds: float) -> _Worker | None:
+        with suppress(queue.Empty):
+            return self._answers.get(timeout=seconds)
+        return None
+
+    def _read_complaint(self) -> None:
+        """Read what it prints all the time: a pipe that is full would stop it."""
+        if self._process.stderr is None:
+            return
+        with self._process.stderr as printed, suppress(OSError, ValueError):
+            while chunk := os.read(printed.fileno(), 65536):
+                self._complaint = (self._complaint + chunk)[-MAX_LAST_WORDS_BYTES:]
 
     def _listen(self) -> None:
         with self._channel.makefile("r", encoding="utf-8") as lines, suppress(OSError):
@@ -133,11 +153,21 @@ def nursery() -> Iterator[Nursery]:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-            stack.callback(process.wait)
+            stack.callback(_end, process)
             stack.callback(ours.close)
             stack.callback(ours.shutdown, socket.SHUT_RDWR)
             theirs.close()
-        yield Nursery(ours, process)
+        with killed_at_once(process.kill):
+            yield Nursery(ours, process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a process that ends by itself, but not for ever."""
+    try:
+        process.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(KILL_SECONDS)
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(
     writer, reader, worker = another(), another(), another()
     writer.execute("SET application_name TO 'bench psql'")
     reader.execute("SET application_name TO ''")
-    worker.execute("SET application_name TO 'bench producer-0'")
+    control.name_session(worker, control.our_name(log, "producer-0"))
     for session in (writer, reader, worker):
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     writer.execute("INSERT INTO events_log (payload) VALUES ('{}')")
@@ -180,8 +180,8 @@ def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(
         elsewhere.execute("SELECT pg_current_xact_id()")
         elsewhere.execute(f"PREPARE TRANSACTION '{name}'".encode())
         try:
-            found = control.holders(log, ["producer-0"], 0)
-            young = control.holders(log, ["producer-0"], 3600)
+            found = control.holders(log, 0)
+            young = control.holders(log, 3600)
         finally:
             elsewhere.execute(f"ROLLBACK PREPARED '{name}'".encode())
     assert found is not None

@@ -116,13 +116,13 @@ def test_an_older_postgres(engine: docker.DockerClient, bench: Bench) -> None:
 
 
 def test_limits_beside_programs_in_containers(engine: docker.DockerClient, bench: Bench) -> None:
-    carry_out_and_look(bench, "docker")
+    carry_out_and_look(bench, "docker", 1)
     nothing_is_left(engine, bench)
 
 
 def test_a_failed_verdict(engine: docker.DockerClient, bench: Bench) -> None:
     log = broken_log(bench.folder / "lossy", (REPOSITORY / "tests" / "logs" / "lossy.sql").read_text())
-    ran = bench(*SMALL, "--log", str(log))
+    ran = bench(*SMALL, "--log", str(log), "--idle-timeout", "1")
     assert ran.returncode == 1, ran.stderr
     assert stored(bench).trials[0].verdict.lost == 2
     nothing_is_left(engine, bench)

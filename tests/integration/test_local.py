@@ -92,7 +92,7 @@ def test_trials_are_whole_and_each_on_a_fresh_log(bench: Bench, words: tuple[str
 
 def test_a_warm_up_that_fails_is_told(bench: Bench) -> None:
     broken = broken_log(bench.folder / "broken", (LOGS / "lossy.sql").read_text())
-    ran = bench(*SMALL, "--trials", "1", "--warm-up", "1", "--log", str(broken))
+    ran = bench(*SMALL, "--trials", "1", "--warm-up", "1", "--log", str(broken), "--idle-timeout", "1")
     assert ran.returncode == 1
     assert [trial.verdict.ok for trial in stored(bench).trials] == [False, False]
 
@@ -184,7 +184,7 @@ def test_a_spec_file(bench: Bench) -> None:
 )
 def test_a_broken_log_fails_under_the_right_name(bench: Bench, log: str, faults: dict[str, int]) -> None:
     folder = broken_log(bench.folder / log, (LOGS / f"{log}.sql").read_text())
-    ran = bench(*SMALL, "--log", str(folder), "--read-batch", "100,7")
+    ran = bench(*SMALL, "--log", str(folder), "--read-batch", "100,7", "--idle-timeout", "1")
     assert ran.returncode == 1, ran.stderr
     trial = stored(bench).trials[0]
     counts = {kind: getattr(trial.verdict, kind) for kind in ("skipped", "lost", "duplicated", "reordered", "phantom")}

@@ -161,24 +161,26 @@ def test_only_workers_of_the_own_database_are_ended(
     log: Connection, neighbour: Connection, end: Callable[[Connection, Sequence[str]], None]
 ) -> None:
     with (
-        asleep(log.info.dsn, "bench consumer-1000") as ours,
-        asleep(log.info.dsn, "bench consumer-10") as another,
-        asleep(neighbour.info.dsn, "bench consumer-1000") as theirs,
+        asleep(log.info.dsn, control.our_name(log, "consumer-1000")) as ours,
+        asleep(log.info.dsn, control.our_name(log, "consumer-10")) as another,
+        asleep(log.info.dsn, "bench consumer-1000") as somebody,
+        asleep(neighbour.info.dsn, control.our_name(log, "consumer-1000")) as theirs,
     ):
         end(log, ["consumer-1000"])
         assert ours.wait(10)
         assert neighbour.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'bench consumer%' AND state = 'active'"
-        ).fetchone() == (2,)
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'bench%consumer%' AND state = 'active'"
+        ).fetchone() == (3,)
         assert not another.is_set()
+        assert not somebody.is_set()
         assert not theirs.is_set()
 
 
 def test_what_a_neighbour_waits_for_is_not_ours(log: Connection, neighbour: Connection) -> None:
     with (
-        asleep(neighbour.info.dsn, "bench consumer-1000"),
+        asleep(neighbour.info.dsn, control.our_name(log, "consumer-1000")),
         asleep(neighbour.info.dsn, "psql"),
-        observer(log.info.dsn, lambda: None) as watching,
+        observer(log.info.dsn, log, lambda: None) as watching,
         watching.observe(),
     ):
         while watching.samples < 2:
@@ -195,8 +197,8 @@ def test_a_neighbours_workers_are_not_waited_for(
 
     monkeypatch.setattr("bench.telemetry.time.sleep", wait)
     with (
-        asleep(neighbour.info.dsn, "bench consumer-1000"),
-        observer(log.info.dsn, lambda: None) as watching,
+        asleep(neighbour.info.dsn, control.our_name(log, "consumer-1000")),
+        observer(log.info.dsn, log, lambda: None) as watching,
         watching.observe(),
     ):
         pass

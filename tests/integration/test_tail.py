@@ -17,6 +17,8 @@ OVERLAPPING = (
     "0..10",
     "--abort-rate",
     "0.2",
+    "--idle-timeout",
+    "2",
 )
 BIGSERIAL = logs.load("bigserial")
 SAFE = [name for name in logs.shipped() if logs.load(name).promises.tail]

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from bench import bottleneck
-from bench.control import Connection
+from bench.control import Connection, our_name
 from bench.places import embedded, process
 from bench.places.site import Usage
 from bench.plan import SCHEMA
@@ -25,8 +25,8 @@ def usage(server: str, short_folder: Path) -> Callable[[], Usage | None]:
 def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Callable[[], Usage | None]) -> None:
     held = psycopg.connect(log.info.dsn, application_name="bench blocker")
     held.execute("SELECT pg_advisory_xact_lock(99)")
-    with observer(log.info.dsn, usage) as watching:
-        with psycopg.connect(log.info.dsn, autocommit=True, application_name="bench producer-0") as worker:
+    with observer(log.info.dsn, log, usage) as watching:
+        with psycopg.connect(log.info.dsn, autocommit=True, application_name=our_name(log, "producer-0")) as worker:
             waiting = threading.Thread(target=worker.execute, args=["SELECT pg_advisory_lock(99)"])
             with watching.observe():
                 worker.execute(f"SET search_path TO {SCHEMA}".encode())
@@ -53,8 +53,11 @@ def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Calla
 
 
 def test_a_server_that_dies_meanwhile_does_not_take_the_observer_with_it(log: Connection) -> None:
-    with observer(log.info.dsn, lambda: None) as watching, watching.observe():
-        log.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bench telemetry'")
+    with observer(log.info.dsn, log, lambda: None) as watching, watching.observe():
+        log.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+            [our_name(log, "telemetry")],
+        )
     assert watching.seen is None or watching.seen.postgres_cpu_seconds is None
 
 

@@ -1,0 +1,159 @@
+"""What a user gets: files that are written whole or not at all, and two streams that never end a run.
+
+A disk may be full, a reader may be gone, a terminal may know no letter but those of ASCII. None of it may cost a
+result that was measured.
+"""
+
+import errno
+import io
+import os
+import stat
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from bench.errors import BadInputError, OutsideError
+
+STDOUT = Path("-")
+"""The name of a file that stands for standard output."""
+
+
+def write(file: Path, content: str | bytes) -> Path:
+    """Write a file, in a folder that is made if it is not there. It is there whole or as it was before.
+
+    What is no ordinary file, such as a pipe, is written to as it is.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
+    try:
+        target = file.resolve()
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _replace(target, data)
+    except OSError as error:
+        raise OutsideError(f"{file} cannot be written: {error.strerror or error}") from error
+    return file
+
+
+def _replace(target: Path, data: bytes) -> None:
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            unfinished.chmod(stat.S_IMODE(target.stat().st_mode))
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def refuse_unwritable(flag: str, file: Path | None) -> None:
+    """Refuse a file that could not be written later, before there is anything to write.
+
+    Raises:
+        BadInputError: its folder is not there, or takes no files; or it is a folder itself.
+    """
+    if file is None or file == STDOUT:
+        return
+    if file.is_dir():
+        raise BadInputError(f"{flag} {file}: that is a folder, name a file")
+    if file.exists() and not os.access(file, os.W_OK):
+        raise BadInputError(f"{flag} {file}: you may not write it")
+    if file.exists() and not file.is_file():
+        return
+    if not file.absolute().parent.is_dir():
+        raise BadInputError(f"{flag} {file}: name a file in a folder that is there")
+    _try(flag, file.resolve().parent)
+
+
+def refuse_unusable(flag: str, folder: Path) -> None:
+    """Make a folder for results if it is not there, and refuse one that takes no files.
+
+    Raises:
+        BadInputError: it cannot be made, or not be written into.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"{flag} {folder}: {error.strerror}") from error
+    _try(flag, folder)
+
+
+def _try(flag: str, folder: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        raise BadInputError(f"{flag}: {folder} takes no files: {error.strerror}") from error
+
+
+class _Sink(io.RawIOBase):
+    """A descriptor that takes everything, whether it can be written or not."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.failed: OSError | None = None
+        """Why something that was written is lost."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+        with memoryview(data) as view:
+            if self.failed is None:
+                try:
+                    return os.write(self._number, view)
+                except OSError as error:
+                    self.failed = error
+            return len(view)
+
+
+_sinks: dict[str, _Sink] = {}
+
+
+def secure_streams() -> None:
+    """Have stdout and stderr take everything: a letter that they do not know is written as its number, and what cannot
+    be written, because a disk is full or a reader is gone, is lost without ending the command.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: it would become the next file that is opened
+            os.open(os.devnull, os.O_RDWR)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        sink = _sinks[name] = _Sink(number)
+        setattr(
+            sys,
+            name,
+            io.TextIOWrapper(
+                io.BufferedWriter(sink),
+                encoding=stream.encoding if stream else "utf-8",
+                errors="backslashreplace",
+                line_buffering=name == "stderr" or os.isatty(number),
+            ),
+        )
+
+
+def lost_output() -> str | None:
+    """Why standard output did not get everything; None when it did, or when its reader went away by itself."""
+    sys.stdout.flush()
+    failed = _sinks["stdout"].failed if "stdout" in _sinks else None
+    if failed is None or failed.errno == errno.EPIPE:
+        return None
+    return failed.strerror or str(failed)
