@@ -132,22 +132,24 @@ class Story(NamedTuple):
 def stories(
     connection: Connection, log: Log, table: Table, events: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], Story]:
-    """Look up events, given as (producer, seq), in the log's table. Those that it does not have are left out, and all
-    when it cannot be read: what only explains a verdict must not cost it.
+    """Look up events, given as (producer, seq), in the log's table. Those that it does not have are left out.
+
+    Raises:
+        psycopg.Error: it cannot be read.
     """
-    wanted = set(events)
-    try:
-        etags = _etags(connection, log, wanted)
-        kept = connection.execute("SELECT current_setting('track_commit_timestamp')::bool").fetchone() == (True,)
-        rows = connection.execute(stories_sql(log, table, commits=kept).encode(), [list(etags.values())]).fetchall()
-    except psycopg.Error:
-        return {}
+    etags = _etags(connection, log, set(events))
+    kept = _keeps_commit_times(connection)
+    rows = connection.execute(stories_sql(log, table, commits=kept).encode(), [list(etags.values())]).fetchall()
     told = {}
     for etag, payload, logged_at, visible_at in rows:
         event = _event(payload)
         if event is not None and etags.get((event.producer, event.seq)) == etag:
             told[event.producer, event.seq] = Story(etag, _calendar(logged_at), _calendar(visible_at))
     return told
+
+
+def _keeps_commit_times(connection: Connection) -> bool:
+    return connection.execute("SELECT current_setting('track_commit_timestamp')::bool").fetchone() == (True,)
 
 
 def _etags(connection: Connection, log: Log, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], int]:
@@ -259,19 +261,21 @@ def commits(
     """The events that lie in a reader's jumps over etags, given as (etag before, etag after, when the reader asked):
     those that were committed after it had asked, and those whose commit began before. Nothing where the server does not
     keep when that was.
+
+    Raises:
+        psycopg.Error: the log's table cannot be read, or has no column xmin.
     """
+    if not _keeps_commit_times(connection):
+        return [], []
     late, early = _Runs(), _Runs()
     befores, afters, times = ([jump[part] for jump in jumps] for part in range(3))
-    try:
-        with connection.transaction(), connection.cursor("commits", binary=True) as cursor:
-            cursor.execute(commits_sql(log).encode(), [befores, afters, times])
-            while rows := cursor.fetchmany(_ROWS):
-                for payload, is_late in rows:
-                    event = _event(payload)
-                    if event is not None and is_late is not None:
-                        (late if is_late else early).add(event.producer, event.seq)
-    except psycopg.Error:  # no commit times, or no xmin
-        return [], []
+    with connection.transaction(), connection.cursor("commits", binary=True) as cursor:
+        cursor.execute(commits_sql(log).encode(), [befores, afters, times])
+        while rows := cursor.fetchmany(_ROWS):
+            for payload, is_late in rows:
+                event = _event(payload)
+                if event is not None and is_late is not None:
+                    (late if is_late else early).add(event.producer, event.seq)
     return late.ranges(), early.ranges()
 
 

@@ -35,6 +35,26 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class Stranded:
+    """An error of the log's own SQL, or an answer that no log may give, that let a worker go no further."""
+
+    worker: str
+    call: str
+    """What it called: log_event, INSERT, COPY or get_event."""
+    message: str
+    sqlstate: str | None = None
+    """None when it is no error of the server's."""
+    detail: str = ""
+    hint: str = ""
+    context: str = ""
+    """Where the server met it, function by function, innermost first."""
+    line: int | None = None
+    """The line of schema.sql; None when it is not known."""
+    events: tuple[int, int] | None = None
+    """A producer's: the first seq and the last of the batch that it was met with."""
+
+
+@dataclass(frozen=True)
 class Written:
     """What producers know of their events."""
 
@@ -45,6 +65,8 @@ class Written:
     """Rolled back: nobody may see them."""
     undone: Etags | None = ()
     """The etags that rolled back transactions had drawn; None when the log's table does not show which."""
+    unattempted: Ranges = ()
+    """Not appended, because the log failed before it was their turn."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,8 @@ class Delivered:
     """Events that came after one with a higher etag."""
     stopped: Sequence[str] = ()
     """Why the reader gave up before the end of the log."""
+    stranded: bool = False
+    """Whether the log failed before the reader was at its end."""
     highest_etag: int | None = None
     """The highest etag that it was given."""
     below: Ranges = ()
@@ -97,6 +121,7 @@ class Delivered:
             anomalies,
             sum(member.falling_etags for member in members),
             [reason for member in members for reason in member.stopped],
+            any(member.stranded for member in members),
             max((member.highest_etag for member in members if member.highest_etag is not None), default=None),
             holders=members[0].holders,
             page_events=members[0].page_events,
@@ -228,6 +253,10 @@ class Verdict:
     gaps: Gaps = field(default_factory=Gaps)
     excused: list[str] = field(default_factory=list)
     """Kinds that were met and that the log does not promise to avoid."""
+    stranded: list[Stranded] = field(default_factory=list)
+    """Why workers went no further, where that is the log's own doing."""
+    unattempted: int = 0
+    """Events that were not appended, because the log failed before it was their turn: no fault."""
     stopped: list[str] = field(default_factory=list)
     """Readings that were given up because the log would not come to an end, in words."""
     oversized: list[str] = field(default_factory=list)
@@ -241,9 +270,9 @@ class Verdict:
 KINDS = ("skipped", "withheld", "lost", "duplicated", "reordered", "phantom", "corrupt")
 
 
-def attempted(written: Written) -> int:
+def accounted_for(written: Written) -> int:
     """How many events producers account for."""
-    return events_in(normal([*written.acknowledged, *written.indeterminate, *written.aborted]))
+    return events_in(normal([*written.acknowledged, *written.indeterminate, *written.aborted, *written.unattempted]))
 
 
 def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int) -> bool:
@@ -266,8 +295,16 @@ def undelivered(written: Written, reads: Sequence[Delivered]) -> bool:
     return any(subtract(acknowledged, normal(read.ranges)) for read in reads)
 
 
-def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise: Promise | None = None) -> Verdict:
-    """Compare what was written, delivered and stored. Each reader is held to the same promise."""
+def judge(
+    written: Written,
+    reads: Sequence[Delivered],
+    stored: Stored,
+    promise: Promise | None = None,
+    stranded: Sequence[Stranded] = (),
+) -> Verdict:
+    """Compare what was written, delivered and stored. Each reader is held to the same promise; a log that strands a
+    worker fails.
+    """
     promise = promise or Promise()
     acknowledged = normal(written.acknowledged)
     possible = normal([*written.acknowledged, *written.indeterminate])
@@ -298,6 +335,8 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
             by_reader[read.reader]["oversized pages"] = read.oversized_pages
         if read.stopped:
             by_reader[read.reader]["given up"] = len(read.stopped)
+        if read.stranded:
+            by_reader[read.reader]["stranded"] = 1
     wrong_checksums = sum(
         normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
         for read in reads
@@ -321,6 +360,7 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
     return Verdict(
         ok=not any(counts[kind] for kind in KINDS if kind not in excused)
         and not wrong_checksums
+        and not stranded
         and not stopped
         and not oversized
         and not broken_numbering,
@@ -336,6 +376,8 @@ def judge(written: Written, reads: Sequence[Delivered], stored: Stored, promise:
         wrong_checksums=wrong_checksums,
         gaps=gaps,
         excused=excused,
+        stranded=list(stranded),
+        unattempted=events_in(normal(written.unattempted)),
         stopped=stopped,
         oversized=oversized,
         by_reader=by_reader,
@@ -392,7 +434,7 @@ def _skipped(read: Delivered, acknowledged: Ranges, in_table: Ranges, promise: P
     where reading takes events away, because those that are left may be given when they are due.
     """
     delivered = normal(read.ranges)
-    in_vain = not read.stopped and read.holders is not None and not read.holders
+    in_vain = not read.stopped and not read.stranded and read.holders is not None and not read.holders
     later: list[Range] = []
     if promise.by_etag or (promise.producer_order and promise.replay and in_vain):
         later += read.below

@@ -211,7 +211,7 @@ def _speed(trial: Trial) -> Speed:
     return Speed(
         appended_per_second=append.events_per_second,
         read_per_second=read.events_per_second,
-        bytes_an_event=_per_event(trial.telemetry.table_bytes + trial.telemetry.index_bytes, append.events),
+        bytes_an_event=_per_event(trial.telemetry.stored_bytes, append.events),
         wal_bytes_an_event=_per_event(append.wal_bytes, append.events),
     )
 

@@ -155,6 +155,9 @@ class Court:
                 self._watch,
                 observe,
             )
+        for work in phases[track].works:
+            if work.error:
+                raise OutsideError(f"there is nothing to compare: {work.name}: {work.error.call}: {work.error.message}")
         return phases[track]
 
 

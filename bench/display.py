@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from bench import stats, table
-from bench.checker import KINDS, Fault, Holder, Verdict
+from bench.checker import KINDS, Fault, Holder, Stranded, Verdict
 from bench.phase import Update, Watch
 from bench.place import Choice
 from bench.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
@@ -24,6 +24,7 @@ SECONDS_A_LINE = 5.0
 NAME_WIDTH = 10
 INDENT = 23
 LINE_WIDTH = 110
+SHOWN_NAMES = 3
 MANY_PAGES = 3
 """Events for so many pages per reader, of which none was full, are no chance."""
 
@@ -136,7 +137,8 @@ def summary(result: Result) -> str:
     for number, trial in enumerate(result.trials, 1):
         heading = [f"trial {number} of {len(result.trials)}"] if len(result.trials) > 1 else []
         nodes = ["", table.nodes(trial)] if trial.nodes else []
-        lines += ["", *heading, *_phases(trial, result.spec), *nodes, "", verdict(trial)]
+        notes = [fill(f"Note: {note}.", LINE_WIDTH) for note in trial.notes]
+        lines += ["", *heading, *_phases(trial, result.spec), *nodes, "", verdict(trial), *notes]
     if len(result.trials) > 1:
         lines += ["", *_medians(result.trials)]
     return "\n".join(lines)
@@ -165,7 +167,8 @@ def verdict(trial: Trial) -> str:
     """The verdict in words; when it failed, with the examples."""
     found = trial.verdict
     if not found.ok:
-        lines = [f"verdict: FAILED. {_faults(found)}."]
+        lines = [f"verdict: FAILED. {_faults(found)}."] if _has_faults(found) else ["verdict: FAILED."]
+        lines += [fill(sentence, LINE_WIDTH) for sentence in _stranded(found)]
         if len(found.by_reader) > 1:
             lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
         return "\n".join(
@@ -195,6 +198,49 @@ def verdict(trial: Trial) -> str:
             *_losses(trial),
         ]
     )
+
+
+def _has_faults(found: Verdict) -> bool:
+    """Whether anything is wrong with events, or with readings, beyond what stranded workers."""
+    counted = any(getattr(found, kind) for kind in KINDS)
+    return bool(counted or found.wrong_checksums or found.stopped or found.oversized or not found.stranded)
+
+
+def _stranded(found: Verdict) -> Iterator[str]:
+    """What of the log's own doing let workers go no further, and what became of the events until then."""
+    if not found.stranded:
+        return
+    for _, group in groupby(found.stranded, lambda each: (each.call, each.message, each.context)):
+        alike = list(group)
+        yield f"The log stranded: {_some([each.worker for each in alike])}: {_error(alike[0])}."
+    told = f"{found.expected_events:,} events were acknowledged"
+    if found.expected_events:
+        told += f", and {found.lost:,} of them are lost" if found.lost else ", and none of them is lost"
+    if found.indeterminate:
+        told += f"; {found.indeterminate:,} may be stored or not"
+    if found.aborted:
+        told += f"; {found.aborted:,} were rolled back"
+    if found.unattempted:
+        told += f"; {found.unattempted:,} were not attempted"
+    yield f"{told}."
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    shown = names if len(names) <= SHOWN_NAMES else names[: SHOWN_NAMES - 1]
+    others = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {others} others" if others else "")
+
+
+def _error(met: Stranded) -> str:
+    """An error of the log's own in the server's words, with its place in schema.sql as far as that is known."""
+    place = [
+        *([] if met.line is None else [f"schema.sql line {met.line}"]),
+        *met.context.splitlines()[:1],
+    ]
+    said = [met.message, *filter(None, (met.detail, met.hint))]
+    told = "; ".join(" ".join(words.split()).removesuffix(".") for words in said)
+    return f"{met.call}: {told}" + (f" ({', '.join(place)})" if place else "")
 
 
 def _losses(trial: Trial) -> Iterator[str]:
@@ -336,9 +382,12 @@ def _space(trial: Trial) -> str:
     events, wal_bytes = trial.append.events, trial.append.wal_bytes
     if not events:
         return ""
-    stored_bytes = trial.telemetry.table_bytes + trial.telemetry.index_bytes
-    wal = "" if wal_bytes is None else f", {wal_bytes / events:.0f} of WAL"
-    return f"an event takes {stored_bytes / events:.0f} bytes on disk{wal}"
+    stored_bytes = trial.telemetry.stored_bytes
+    told = [
+        *([] if stored_bytes is None else [f"{stored_bytes / events:.0f} bytes on disk"]),
+        *([] if wal_bytes is None else [f"{wal_bytes / events:.0f} of WAL"]),
+    ]
+    return f"an event takes {', '.join(told)}" if told else ""
 
 
 def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:

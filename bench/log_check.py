@@ -15,6 +15,7 @@ from bench.contract import table_of
 from bench.control import Connection, connected, installed, pinned
 from bench.errors import OutsideError
 from bench.logs import Log
+from bench.padding import padding
 from bench.place import Choice, open_site
 from bench.places.folder import RunFolder
 from bench.plan import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
@@ -162,6 +163,7 @@ def _ways(log: Log, conninfo: str) -> Iterator[str]:
 
 def _append_by(writer: Connection, log: Log, way: Way, producer: int, seq: int, payload_bytes: int) -> None:
     """Append one event as a producer does, but for its padding where a producer would write that itself."""
+    pad = [padding(payload_bytes).decode()] if payload_bytes else []
     statement = append_sql(Spec.model_validate({"append": way, "payload_bytes": payload_bytes}), log).encode()
     event = f'{{"producer":{producer},"seq":{seq},"value":{seq}}}'
     with psycopg.RawCursor(writer) as cursor:
@@ -169,7 +171,7 @@ def _append_by(writer: Connection, log: Log, way: Way, producer: int, seq: int, 
             with cursor.copy(statement) as copying:
                 copying.write(event + "\n")
         else:
-            cursor.execute(statement, [f"[{event}]"] if way == "log_event" else [producer, seq, seq])
+            cursor.execute(statement, [f"[{event}]"] if way == "log_event" else [producer, seq, seq, *pad])
 
 
 def _not_there(log: Log) -> str:

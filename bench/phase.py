@@ -14,7 +14,7 @@ from bench.control import Connection, cancel, gate, holders, our_name, refuse_lo
 from bench.errors import OutsideError
 from bench.interrupts import look
 from bench.places.site import Ended, Messages, StartWorkers
-from bench.plan import ALIVE, STOP
+from bench.plan import ALIVE, END, STOP
 from bench.ranges import events_in
 from bench.records import (
     Anomaly,
@@ -22,6 +22,7 @@ from bench.records import (
     Fate,
     Job,
     Ledger,
+    LogError,
     Passes,
     ProducerJob,
     Progress,
@@ -63,6 +64,8 @@ class Work:
     anomalies: list[Anomaly]
     node: str | None
     """Where it ran, in a place of several nodes."""
+    error: LogError | None = None
+    """Why it went no further, where that is the log's own doing."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class _Heard:
     jumps: list[tuple[int, int, float]] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     node: str | None = None
+    error: LogError | None = None
     lost_after: float | None = None
     """Seconds after the gate was opened; None unless its node was lost."""
 
@@ -150,7 +154,8 @@ def carry_out(
     `observe` is entered before they go and left when they have ended.
 
     Readers go on after an empty page until they have everything or nothing new comes. When the node of producers is
-    lost, the others go on if those can be spared; consumers never can.
+    lost, the others go on if those can be spared; consumers never can. When the log fails a worker, the verdict is
+    known, and all producers end within a second or with their next batch.
 
     Raises:
         OutsideError: a worker ended without having done its job, say because it reached another server than
@@ -168,6 +173,7 @@ def carry_out(
     with ExitStack() as stack:
         stack.enter_context(gate(connection, ALIVE))
         open_gate = stack.enter_context(gate(connection))
+        end_producers = stack.enter_context(gate(connection, END))
         readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), to_read)
         update = stack.enter_context(watch({name: (len(jobs), events * _times(jobs)) for name, jobs in tracks.items()}))
         messages = stack.enter_context(start_workers([each.job for each in heard.values()]))
@@ -185,6 +191,8 @@ def carry_out(
         finished: set[str] = set()
         for _ in _listen(messages, heard, nodes, connection):
             readers.end_them_if_it_is_time()
+            if any(each.error for each in heard.values()):
+                end_producers()
             seconds = time.perf_counter() - began
             for name in tracks.keys() - finished:
                 total = sum(each.events for each in here[name])
@@ -310,7 +318,7 @@ class _Readers:
     def _have_all(self) -> bool:
         expected, checksum = self._to_read.events or _totals(self._producers)
         if _times([each.job for each in self._consumers]) == len(self._consumers):
-            return min(each.events for each in self._consumers) >= expected
+            return min(each.events for each in self._consumers if not each.done) >= expected
         # Two members may have been given one event, and nobody another one: then the sum of the values differs.
         return _totals(self._consumers) == (expected, checksum)
 
@@ -329,7 +337,17 @@ def _times(jobs: Sequence[Job]) -> int:
 def _work(each: _Heard) -> Work:
     if each.ready is None or each.report is None:
         raise OutsideError(f"{each.job.name} reported without having been ready")
-    return Work(each.job.name, each.ready, each.report, each.ranges, each.undone, each.jumps, each.anomalies, each.node)
+    return Work(
+        each.job.name,
+        each.ready,
+        each.report,
+        each.ranges,
+        each.undone,
+        each.jumps,
+        each.anomalies,
+        each.node,
+        each.error,
+    )
 
 
 def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connection: Connection) -> Iterator[None]:
@@ -363,12 +381,8 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connect
                 yield
             case Ledger(fate=fate, ranges=ranges):
                 _put_together(worker.ranges[fate], ranges)
-            case Undone(etags=etags):
-                worker.undone.extend(etags)
-            case Passes(jumps=jumps):
-                worker.jumps.extend(jumps)
-            case Anomaly() as anomaly:
-                worker.anomalies.append(anomaly)
+            case Undone() | Passes() | Anomaly() | LogError() as record:
+                _note(worker, record)
             case Report() as report:
                 worker.report = report
                 worker.checksum = report.checksum
@@ -376,6 +390,18 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connect
                 delivered = worker.ranges["delivered"]
                 worker.events = events_in(delivered) if isinstance(worker.job, ConsumerJob) else report.events
                 yield
+
+
+def _note(worker: _Heard, record: Undone | Passes | Anomaly | LogError) -> None:
+    match record:
+        case Undone(etags=etags):
+            worker.undone.extend(etags)
+        case Passes(jumps=jumps):
+            worker.jumps.extend(jumps)
+        case Anomaly() as anomaly:
+            worker.anomalies.append(anomaly)
+        case LogError() as error:
+            worker.error = error
 
 
 def _put_together(kept: list[Range], more: list[Range]) -> None:

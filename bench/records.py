@@ -54,6 +54,9 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """The probability that a transaction is rolled back; its events are then not appended again."""
     seed: int = 0
     """Of the random times and aborts; each producer adds its number to it."""
+    stop: int | None = None
+    """The key of an advisory lock that is let go when this worker is to end before it has appended everything, because
+    the verdict is known; it looks whenever it reports its progress. None never ends early."""
     drawn: str | None = None
     """Yields the etags that the open transaction has drawn above $1, as texts: first and last of each run."""
     server: str = ""
@@ -208,8 +211,26 @@ class ImpossibleCtimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The most that it was over by then."""
 
 
+class LogError(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="log error"):
+    """Why a worker went no further, when that is the log's own doing: an error of its SQL, or an answer that no log may
+    give. It comes before the report of what was done until then."""
+
+    call: str
+    """What the worker called: log_event, INSERT, COPY or get_event."""
+    message: str
+    sqlstate: str | None = None
+    """None when it is no error of the server's."""
+    detail: str = ""
+    hint: str = ""
+    context: str = ""
+    """Where the server met it, function by function, innermost first."""
+    events: tuple[int, int] | None = None
+    """Producers: the first seq and the last of the batch that it was met with."""
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="report"):
-    """The last record of a worker that did all of its job. A stream that ends without one proves nothing."""
+    """The last record of a worker that did its job, as far as the log let it. A stream that ends without one proves
+    nothing."""
 
     events: int
     checksum: int
@@ -247,7 +268,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Why a reader gave up before the end of the log; None when it did not."""
 
 
-Record = Ready | Progress | Ledger | Undone | Passes | Anomaly | Report
+Record = Ready | Progress | Ledger | Undone | Passes | Anomaly | LogError | Report
 
 encode_record = msgspec.json.Encoder().encode
 decode_record = msgspec.json.Decoder(Record).decode

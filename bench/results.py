@@ -216,8 +216,14 @@ class Observed(Kept):
 class Telemetry(Kept):
     """What the log cost."""
 
-    table_bytes: int
-    index_bytes: int
+    @property
+    def stored_bytes(self) -> int | None:
+        """What the log takes on disk, with its indexes; None when that could not be found out."""
+        return None if self.table_bytes is None or self.index_bytes is None else self.table_bytes + self.index_bytes
+
+    table_bytes: int | None
+    """None when that could not be found out, as the size of its indexes."""
+    index_bytes: int | None
     phases: dict[str, Observed] = {}
     """By the names of `phase_seconds`."""
 
@@ -242,6 +248,8 @@ class Trial(Kept):
     losses: list[NodeLoss] = []
     verdict: Verdict
     telemetry: Telemetry
+    notes: list[str] = []
+    """What could not be found out, with the reason: none of it is needed for the verdict."""
     series: dict[str, list[Sample]]
     """Progress of the phases `append` and `read N`."""
 

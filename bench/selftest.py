@@ -178,7 +178,7 @@ class _Tested:
     def _judged(self) -> Verdict:
         phase = self._phase("read")
         reader = Reader("consumer", READ_BATCH, phase.works, phase.holders)
-        return judged(self._spec, self._log, self._written, [reader], self._connection)
+        return judged(self._spec, self._log, self._written, [reader], self._connection, []).verdict
 
     def _phase(self, name: str) -> Phase:
         jobs = (

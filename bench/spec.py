@@ -57,7 +57,7 @@ class Spec(BaseModel):
     append: Way = "log_event"
     """How producers append."""
     payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
-    """Pad each payload to this many bytes; 0 pads nothing."""
+    """Pad each payload to this many bytes, with a text that does not compress; 0 pads nothing."""
     mode: Literal["drain", "tail"] = "drain"
     """Read when the producers are done, or while they append."""
     consumers: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1

@@ -89,6 +89,7 @@ class Reader:
                     work.anomalies,
                     work.report.falling_etags or 0,
                     [work.report.stopped] if work.report.stopped else [],
+                    work.error is not None,
                     work.report.highest_etag,
                     holders=self.holders,
                     page_events=self.read_batch,
@@ -205,8 +206,10 @@ def losses(lost: Sequence[Lost]) -> list[NodeLoss]:
 
 
 def seconds_of(works: Sequence[Work]) -> float:
-    """From the first one's start to the last one's end, on the database's clock."""
+    """From the first one's start to the last one's end, on the database's clock; 0 when none reported."""
     reports = [work.report for work in works]
+    if not reports:
+        return 0.0
     return max(report.started_at + report.seconds for report in reports) - min(r.started_at for r in reports)
 
 

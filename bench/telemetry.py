@@ -134,7 +134,7 @@ class Observer:
             sampler.join(JOIN_SECONDS)  # a server that answers no more must not keep us
         seconds = time.perf_counter() - began
         usage = self._usage()
-        with suppress(psycopg.OperationalError):
+        with suppress(psycopg.Error):
             self._await_sessions()
             after = self._counters()
             self.seen = Observation(

@@ -1,24 +1,28 @@
 """A trial told from top to bottom: append, settle, read, audit, verdict. The log is installed, the place is open."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import NamedTuple
+
+import psycopg
 
 from bench import audit, checker, control, plan, summary
 from bench.audit import Story
-from bench.checker import Delivered, Fault, Promise, Stored, Verdict, Written
+from bench.checker import Delivered, Fault, Promise, Stored, Stranded, Verdict, Written
 from bench.contract import table_of
 from bench.control import Connection
-from bench.errors import OutsideError
+from bench.errors import BenchError, OutsideError
 from bench.logs import Log
 from bench.phase import Lost, NodeLostError, Phase, ToRead, Tracks, Watch, Work, carry_out
 from bench.places.site import Site
 from bench.plan import Table
 from bench.ranges import checksum, events_in, first_events, intersect, normal, subtract
-from bench.records import EXAMPLES, Fate, Range
+from bench.records import EXAMPLES, Fate, ProducerJob, Range
 from bench.results import Observed, Telemetry, Trial
 from bench.spec import Spec
+from bench.stranded import stranded
 from bench.summary import Reader
 from bench.telemetry import observer
 
@@ -30,6 +34,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         BenchError: something broke; there is no verdict then.
     """
     seconds = {"start": time.time() - began_at}
+    notes: list[str] = []
     conninfo = control.pinned(connection, site.conninfo)
     observed: dict[str, Observed] = {}
 
@@ -60,7 +65,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     wal_before = control.wal_position(connection)
     phases |= workers({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = control.wal_position(connection)
-    with _timed(seconds, "settle"):
+    with _timed(seconds, "settle"), _noted(notes, "the log was not settled before it was read"):
         control.settle(connection)
     if spec.mode == "drain":
         acknowledged = normal(written_by(phases["append"]).acknowledged)
@@ -68,10 +73,15 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         for name, jobs in reading.items():
             phases |= workers({name: jobs}, to_read)
     readers = _readers(spec, phases)
+    works = [work for phase in phases.values() for work in phase.works]
+    failures = stranded(works, log, connection)
     with _timed(seconds, "check"):
-        verdict = judged(spec, log, written_by(phases["append"]), readers, connection)
-
-    table_bytes, index_bytes = audit.log_bytes(connection)
+        written = written_by(phases["append"], cut_short=bool(failures))
+        found = judged(spec, log, written, readers, connection, notes, failures)
+        verdict = _explained(found, spec, log, readers, connection, notes)
+    sizes: tuple[int, int] | None = None
+    with _noted(notes, "the size of the log on disk is not known"):
+        sizes = audit.log_bytes(connection)
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         phase_seconds=seconds,
@@ -80,8 +90,13 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         nodes=summary.nodes(phases, readers, ok=verdict.ok),
         losses=summary.losses(phases["append"].lost),
         verdict=verdict,
-        telemetry=Telemetry(table_bytes=table_bytes, index_bytes=index_bytes, phases=observed),
+        telemetry=Telemetry(
+            table_bytes=sizes and sizes[0],
+            index_bytes=sizes and sizes[1],
+            phases=observed,
+        ),
         series=summary.series(phases),
+        notes=notes,
     )
 
 
@@ -97,8 +112,10 @@ def _readers(spec: Spec, phases: dict[str, Phase]) -> list[Reader]:
     return readers
 
 
-def written_by(appended: Phase) -> Written:
-    """What producers know of their events, those on lost nodes as far as they reported."""
+def written_by(appended: Phase, *, cut_short: bool = False) -> Written:
+    """What producers know of their events, those on lost nodes as far as they reported. When the log failed a worker,
+    which cuts the phase short, they have not appended all of them.
+    """
     told: list[Work | Lost] = [*appended.works, *appended.lost]
 
     def all_of(fate: Fate) -> list[Range]:
@@ -107,29 +124,56 @@ def written_by(appended: Phase) -> Written:
     return Written(
         acknowledged=all_of("acknowledged"),
         # What a lost producer did not report any more may have been committed or not.
-        indeterminate=[*all_of("indeterminate"), *(part for each in appended.lost for part in _untold(each))],
+        indeterminate=[
+            *all_of("indeterminate"),
+            *(part for each in appended.lost for part in _untold(each.job, each.ranges)),
+        ],
         aborted=all_of("aborted"),
         undone=[part for each in told for part in each.undone],
+        unattempted=[
+            part
+            for each in appended.works
+            if cut_short and isinstance(each.ready.job, ProducerJob)
+            for part in _untold(each.ready.job, each.ranges)
+        ],
     )
 
 
-def judged(spec: Spec, log: Log, written: Written, readers: list[Reader], connection: Connection) -> Verdict:
-    """Judge what was written and what readers were given, by what the log's table holds now.
+class Judged(NamedTuple):
+    """A verdict, and what it takes to explain it."""
+
+    verdict: Verdict
+    skipped: list[list[Range]]
+    """The events that each reader skipped."""
+
+
+def judged(
+    spec: Spec,
+    log: Log,
+    written: Written,
+    readers: list[Reader],
+    connection: Connection,
+    notes: list[str],
+    failures: Sequence[Stranded] = (),
+) -> Judged:
+    """Judge what was written and what readers were given, by what the log's table holds now. `failures` are what let
+    workers go no further; what cannot be found out and is not needed for the verdict is added to `notes`.
 
     Raises:
-        OutsideError: producers do not account for all of their events.
+        OutsideError: producers do not account for all of their events, or the log's table cannot be read.
     """
-    if checker.attempted(written) != spec.events:
+    if checker.accounted_for(written) != spec.events:
         raise OutsideError(
-            f"there is no verdict: producers account for {checker.attempted(written):,} of {spec.events:,} events"
+            f"there is no verdict: producers account for {checker.accounted_for(written):,} of {spec.events:,} events"
         )
     delivered = [reader.delivered() for reader in readers]
     table = table_of(connection, log)
     if spec.abort_rate and not table.xmin:
         written = replace(written, undone=None)
-    stored = _stored(log, table, written, delivered, connection)
+    stored = _stored(log, table, written, delivered, connection, notes)
     if checker.undelivered(written, delivered):
-        delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
+        with _noted(notes, "which of the events that were not delivered were skipped is not known"):
+            delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
     promised = log.promises
     promise = Promise(
         etag_order=promised.order == "etag" and not spec.group,
@@ -141,11 +185,22 @@ def judged(spec: Spec, log: Log, written: Written, readers: list[Reader], connec
         redelivers=promised.once and not promised.replay and not log.cursor,
         replay=promised.replay,
     )
-    verdict = checker.judge(written, delivered, stored, promise)
-    if verdict.skipped and spec.mode == "tail":
-        passed_over = [checker.skipped(written, read, stored, promise) for read in delivered]
-        verdict = _with_commits(verdict, log, readers, passed_over, connection)
-    return _with_stories(verdict, log, table, readers, connection)
+    verdict = checker.judge(written, delivered, stored, promise, failures)
+    return Judged(verdict, [checker.skipped(written, read, stored, promise) for read in delivered])
+
+
+def _explained(
+    found: Judged, spec: Spec, log: Log, readers: list[Reader], connection: Connection, notes: list[str]
+) -> Verdict:
+    """Add to a verdict how skipped events came about, as far as the log and the server know it."""
+    verdict = found.verdict
+    with _noted(notes, "how events came to be skipped is not known"):
+        table = table_of(connection, log)
+        if verdict.skipped and spec.mode == "tail" and table.xmin:
+            verdict = _with_commits(verdict, log, readers, found.skipped, connection)
+        if verdict.skipped:
+            verdict = _with_stories(verdict, log, table, readers, connection)
+    return verdict
 
 
 def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
@@ -170,20 +225,23 @@ def _with_commits(
     return checker.with_commits(verdict, events_in(late), events_in(subtract(normal(early), late)))
 
 
-def _untold(lost: Lost) -> list[Range]:
-    """The events of a lost producer that it did not speak of."""
-    told = [part for ranges in lost.ranges.values() for part in ranges]
+def _untold(job: ProducerJob, ranges: Mapping[Fate, list[Range]]) -> list[Range]:
+    """The events of a producer that it did not speak of."""
+    told = [part for of_fate in ranges.values() for part in of_fate]
     numbers = {producer for producer, _, _ in told}
-    if isinstance(lost.job.producer, int):
-        numbers.add(lost.job.producer)
-    return [part for number in numbers for part in subtract([(number, 0, lost.job.limit - 1)], normal(told))]
+    if isinstance(job.producer, int):
+        numbers.add(job.producer)
+    return [part for number in numbers for part in subtract([(number, 0, job.limit - 1)], normal(told))]
 
 
 def _what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -> str:
     """In words, whether the table holds what was acknowledged; nothing when nothing was, or it need not stay."""
     if not acknowledged or not log.promises.replay:
         return ""
-    stored, _ = audit.stored_ranges(connection, log)
+    try:
+        stored, _ = audit.stored_ranges(connection, log)
+    except (psycopg.Error, BenchError) as error:
+        return f"; whether what was acknowledged until then is stored is not known: {_reason(error)}"
     promised = normal(acknowledged)
     lost = subtract(promised, normal(stored))
     told = f"{events_in(promised):,} events that were acknowledged until then"
@@ -193,7 +251,9 @@ def _what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -
     return f"; of the {told}, {events_in(lost):,} are not stored: {examples}"
 
 
-def _stored(log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection) -> Stored:
+def _stored(
+    log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection, notes: list[str]
+) -> Stored:
     """What the table holds; looked through only when its number of rows does not prove it already."""
     events, numbered = audit.stored_events(connection, log)
     stored = Stored(written.acknowledged)
@@ -201,8 +261,10 @@ def _stored(log: Log, table: Table, written: Written, delivered: list[Delivered]
         stored = Stored(*audit.look_through(connection, log))
     if not log.promises.replay:  # its events were taken away with their etags
         return replace(stored, removed=[part for read in delivered for part in read.ranges])
-    missing, doubled, doubled_etags = audit.numbering(connection, log, table, numbered)
-    return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
+    with nullcontext() if log.promises.gap_free else _noted(notes, "whether etags are missing or doubled is not known"):
+        missing, doubled, doubled_etags = audit.numbering(connection, log, table, numbered)
+        return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
+    return stored
 
 
 def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader], connection: Connection) -> Verdict:
@@ -241,3 +303,18 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - began
+
+
+@contextmanager
+def _noted(notes: list[str], what: str) -> Iterator[None]:
+    """Have what fails here cost an explanation and not the verdict: it becomes a note that begins with `what`."""
+    try:
+        yield
+    except (psycopg.Error, BenchError) as error:
+        notes.append(f"{what}: {_reason(error)}")
+
+
+def _reason(error: psycopg.Error | BenchError) -> str:
+    """Why something failed, in the first of its words."""
+    words = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return (words or str(error)).strip().splitlines()[0]

@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
+from bench.log_error import TransactionChangedError
 from bench.wire_grammar import ROWS, Answer, Result, last_words, messages, misunderstood
 
 SHORT_BYTES = 256
@@ -307,11 +308,11 @@ class Line:
         )
 
 
-def transaction_changed(before: int) -> psycopg.OperationalError:
+def transaction_changed(before: int) -> TransactionChangedError:
     """The error for a call that began a transaction and left it open, or that ended one that was not its own."""
     idle = before == pq.TransactionStatus.IDLE
     did = "left a transaction open" if idle else "ended the transaction that it was called in"
-    return psycopg.OperationalError(f"cannot go on after a call of the log: it {did}; a log leaves that to its callers")
+    return TransactionChangedError(f"it {did}; a log leaves that to its callers")
 
 
 def copy_message(statement: bytes, rows: bytes) -> bytes:

@@ -216,13 +216,14 @@ def last_words(received: bytes, encoding: str) -> psycopg.Error | None:
 
 def error_of(body: bytes, encoding: str) -> psycopg.Error:
     """The body of an ErrorResponse or NoticeResponse as psycopg's exception for its state."""
-    fields = {key: value.decode(encoding, "replace") for key, value in _fields(body).items()}
-    words = "\n".join(fields[key] for key in (b"M", b"D", b"H") if key in fields)
-    state = fields.get(b"C", "")
+    fields = _fields(body)
+    words = b"\n".join(fields[key] for key in (b"M", b"D", b"H") if key in fields).decode(encoding, "replace")
+    state = fields.get(b"C", b"").decode("ascii", "replace")
     try:
-        return psycopg.errors.lookup(state)(words)
+        kind = psycopg.errors.lookup(state)
     except KeyError:
-        return psycopg.errors.get_base_exception(state)(words)
+        kind = psycopg.errors.get_base_exception(state)
+    return kind(words, info={ord(key): value for key, value in fields.items()}, encoding=encoding)
 
 
 def _fields(body: bytes) -> dict[bytes, bytes]:

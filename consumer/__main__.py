@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 from msgspec.structs import replace
 
-from bench.records import ConsumerJob, Record, ledgers, passes
+from bench.log_error import is_of_the_log, log_failed
+from bench.records import ConsumerJob, LogError, Record, ledgers, passes
 from bench.worker import Clock, Lifeline, Meter, Statement, connect, fail, main, say, wait_at_gate
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
@@ -21,6 +22,8 @@ REHEARSED = 10 * MANY
 """Events that a consumer looks at before the gate."""
 BYTES_A_STEP = 8000
 """For so many bytes that come, one step is made in looking at those that came before: enough to end in time."""
+CALL = "get_event"
+"""What a consumer calls, for people."""
 NEARLY = 0.9
 """A read that took so much of a time-out was ended by it: the answer before it may have been looked at late."""
 POLL_SECONDS = 0.001
@@ -159,7 +162,7 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     clock = wait_at_gate(connection, job)
     Lifeline(connection, job)
     reading = _Reading(job, clock)
-    stopped = None
+    stopped = error = None
     try:
         done = reading.session(connection)
         while not done:
@@ -170,7 +173,15 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
         stopped = str(reason)
         connection.close()  # there is a read under way that nobody wants any more
         reading.look()
-    _report(job, reading, stopped)
+    except MisshapenError as misshapen:
+        error = LogError(CALL, f"it gave {misshapen}")
+    except psycopg.Error as failed:
+        if not is_of_the_log(failed):
+            raise
+        error = log_failed(CALL, failed).error
+        connection.close()
+        reading.look()
+    _report(job, reading, stopped, error)
 
 
 def _rehearse() -> None:
@@ -200,10 +211,12 @@ def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     say(meter.finish(events, checksum=0))
 
 
-def _report(job: ConsumerJob, reading: _Reading, stopped: str | None) -> None:
+def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: LogError | None) -> None:
     ledger = reading.ledger
     report = reading.meter.finish(ledger.events, ledger.checksum)
     records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
+    if error:
+        records.append(error)
     for record in records:
         say(record)
     say(

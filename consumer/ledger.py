@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from bench.padding import padding
 from bench.records import EXAMPLES, Anomaly, Example, Fault, Range
 from consumer.forms import Forms
 from consumer.rows import Columns, Numbers, Page, columns
@@ -57,6 +58,7 @@ class Ledger:
     def __init__(self, limit: int, payload_bytes: int = 0, passes: int = 0) -> None:
         self._limit = limit
         self._payload_bytes = payload_bytes
+        self._padding = padding(payload_bytes).decode()
         event = PaddedEvent if payload_bytes else Event
         self._parse_event = msgspec.json.Decoder(event).decode
         self._parse_events = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
@@ -230,7 +232,7 @@ class Ledger:
         if event.value != event.seq or not isinstance(event, PaddedEvent):
             return event.value == event.seq
         bare = len(f'{{"producer":{event.producer},"seq":{event.seq},"value":{event.value},"pad":""}}')
-        return len(event.pad) == self._payload_bytes - bare and not event.pad.strip("x")
+        return event.pad == self._padding[: max(0, self._payload_bytes - bare)]
 
     def _out_of_line(self, producer: int, seq: int, etag: int) -> None:
         """Note an event that is not the next one of its producer."""

@@ -6,10 +6,14 @@ from typing import Any
 
 import psycopg
 
-from bench.records import Fate, ProducerJob, Range, ledgers, undone
-from bench.worker import Lifeline, Meter, Statement, fail, main, say, wait_at_gate
+from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
+from bench.records import Fate, LogError, ProducerJob, Range, Way, ledgers, undone
+from bench.worker import Lifeline, Meter, Statement, main, say, wait_at_gate
 from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
+
+CALLS: dict[Way, str] = {"generate": "INSERT", "log_event": "log_event", "copy": "COPY"}
+"""What each way to append calls, for people."""
 
 
 def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
@@ -18,19 +22,28 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     account = _Account(producer)
+    ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
     clock = wait_at_gate(connection, job)
     lifeline = Lifeline(connection, job)
     meter = Meter(clock)
     first = 0
-    while first < job.limit:
-        first = _append_until_progress(append, job, first, account, meter)
-        if time.perf_counter() >= meter.next_progress:
-            account.tell()
-            meter.progress(first)
-            lifeline.look()
+    error = None
+    try:
+        while first < job.limit:
+            first = _append_until_progress(append, job, first, account, meter)
+            if time.perf_counter() >= meter.next_progress:
+                account.tell()
+                meter.progress(first)
+                lifeline.look()
+                if ended and ended.run().get_value(0, 0) == b"true":
+                    break
+    except LogFailedError as failed:
+        error = failed.error
     account.close()
     report = meter.finish(account.events, account.checksum)
     account.tell()
+    if error:
+        say(error)
     say(report)
 
 
@@ -40,6 +53,10 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
     Of each batch nothing but its time is noted, and of one that is rolled back not even that, because it says nothing
     about a commit. With one event per transaction, on processors that are all busy, anything more would be measured
     with the transaction.
+
+    Raises:
+        LogFailedError: the log failed.
+        psycopg.Error: something around the log did.
     """
     start, batch, limit = first, job.insert_batch, job.limit
     now, note, until = time.perf_counter, meter.calls.append, meter.next_progress
@@ -52,7 +69,7 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
             answered = now()
             note(answered - sent)
             if appended != last - first + 1:
-                fail(f"the log took {appended} of the {last - first + 1} events of a batch and reported no error")
+                raise _took(appended, job, first, last)
             first = last + 1
             if answered >= until:
                 break
@@ -61,13 +78,28 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
         account.note("aborted", first, last)
         account.undone += rolled.etags
         return last + 1
-    except psycopg.OperationalError:
+    except LogFailedError:
         account.note("acknowledged", start, first - 1)
+        account.note("indeterminate", first, last)
+        raise
+    except psycopg.Error as error:
+        account.note("acknowledged", start, first - 1)
+        if is_of_the_log(error):
+            # After an error of the server's the transaction is rolled back; one that the log ended may be committed.
+            changed = isinstance(error, TransactionChangedError)
+            account.note("indeterminate" if changed else "aborted", first, last)
+            raise log_failed(CALLS[job.append], error, (first, last)) from error
         account.note("indeterminate", first, last)
         account.tell()
         raise
     account.note("acknowledged", start, first - 1)
     return first
+
+
+def _took(events: int, job: ProducerJob, first: int, last: int) -> LogFailedError:
+    """What is wrong with a log that says it has more or fewer events than it was given."""
+    words = f"it took {events} of the {last - first + 1} events of a batch and reported no error"
+    return LogFailedError(LogError(CALLS[job.append], words, events=(first, last)))
 
 
 class _Account:

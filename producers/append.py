@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from bench.padding import padding
 from bench.records import ProducerJob, Way
 from bench.worker import Outlet, caller, copier, text_caller
 from producers.payloads import ARRAY, LINES, Batches, Frame
@@ -15,9 +16,13 @@ Append = Callable[[int, int], int]
 
 
 def generate(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
-    """The server builds the payloads: $1 is the producer, $2 the first seq and $3 the last."""
+    """The server builds the payloads: $1 is the producer, $2 the first seq, $3 the last. $4 is the text that pads them;
+    a statement without padding does not have it."""
+    name, pad = b"%d" % producer, padding(job.payload_bytes)
+    if pad:
+        insert = caller(connection, job.sql, 4)
+        return lambda first, last: insert(name, b"%d" % first, b"%d" % last, pad)
     insert = caller(connection, job.sql, 3)
-    name = b"%d" % producer
     return lambda first, last: insert(name, b"%d" % first, b"%d" % last)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from bench.padding import padding
+
 FEW = 24
 """So few events are quicker written by a format than digit by digit."""
 
@@ -33,7 +35,7 @@ def payload_format(producer: int, digits: int, payload_bytes: int) -> bytes:
     if not payload_bytes:
         return bare
     rest = payload_bytes - (len(bare) - 2 * len("%d") + 2 * digits) - len(',"pad":""')
-    return bare[:-1] + b',"pad":"' + b"x" * rest + b'"}'
+    return bare[:-1] + b',"pad":"' + padding(rest) + b'"}'
 
 
 def batch(producer: int, first: int, last: int, payload_bytes: int, frame: Frame) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.padding import padding
 from bench.spec import MAX_LIMIT, MAX_SCALE, SMALLEST_PAYLOAD_BYTES
 from producers.payloads import ARRAY, FEW, LINES, Batches, Frame, batch, column
 
@@ -70,3 +71,21 @@ def test_a_column_holds_one_digit_of_each_number(first: int, events: int, expone
 def test_the_smallest_padding_holds_the_largest_event() -> None:
     longest = batch(MAX_SCALE, MAX_LIMIT - 1, MAX_LIMIT - 1, 0, Frame(b"", b"", b""))
     assert len(longest) + len(',"pad":""') <= SMALLEST_PAYLOAD_BYTES
+
+
+@pytest.mark.parametrize("window", [4 << 10, 64 << 10])
+def test_padding_repeats_nothing_within_the_windows_of_pglz_and_lz4(window: int) -> None:
+    text = padding(1 << 20)
+    long_enough = 8
+    last: dict[bytes, int] = {}
+    for place in range(len(text) - long_enough):
+        found = text[place : place + long_enough]
+        assert place - last.get(found, -len(text)) > window
+        last[found] = place
+
+
+def test_padding_needs_no_escaping_and_a_shorter_one_is_the_start_of_a_longer_one() -> None:
+    text = padding(1 << 18)
+    assert json.dumps(text.decode()) == f'"{text.decode()}"'
+    assert b"\\" not in text
+    assert padding(1000) == text[:1000]

@@ -36,7 +36,16 @@ class File:
 def sources() -> dict[str, Path]:
     """The build context: each file's path in it and where it is here."""
     files = {f"compose/{name}": COMPOSE / name for name in ("worker.Dockerfile", "worker-requirements.txt")}
-    for name in ("__init__.py", "quota.py", "records.py", "wire.py", "wire_grammar.py", "worker.py"):
+    for name in (
+        "__init__.py",
+        "log_error.py",
+        "padding.py",
+        "quota.py",
+        "records.py",
+        "wire.py",
+        "wire_grammar.py",
+        "worker.py",
+    ):
         files[f"bench/{name}"] = PACKAGES / "bench" / name
     for package in ("producers", "consumer"):
         files.update({f"{package}/{file.name}": file for file in (PACKAGES / package).glob("*.py")})

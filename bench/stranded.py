@@ -1,0 +1,55 @@
+"""The errors of a log's own SQL, as workers met them, with their place in schema.sql."""
+
+import re
+from collections.abc import Iterable
+
+import psycopg
+
+from bench.checker import Stranded
+from bench.control import Connection
+from bench.logs import Log
+from bench.phase import Work
+from bench.plan import SCHEMA
+from bench.records import LogError
+
+_PLPGSQL = re.compile(r"PL/pgSQL\D*?(?P<function>[\w.\"$]+\([^)]*\))\D*(?P<line>\d+)")
+"""A line of CONTEXT in any language of the server: the function, and the line in its body."""
+
+
+def stranded(works: Iterable[Work], log: Log, connection: Connection) -> list[Stranded]:
+    """What ended the workers that the log let go no further."""
+    met = [(work.name, work.error) for work in works if work.error]
+    bodies = _bodies(connection) if met else {}
+    return [
+        Stranded(
+            worker=worker,
+            call=error.call,
+            message=error.message,
+            sqlstate=error.sqlstate,
+            detail=error.detail,
+            hint=error.hint,
+            context=error.context,
+            line=_line(error, bodies, log.schema_sql),
+            events=error.events,
+        )
+        for worker, error in met
+    ]
+
+
+def _bodies(connection: Connection) -> dict[str, str]:
+    """The bodies of the log's functions, by their names as CONTEXT has them; none where they cannot be asked for."""
+    query = "SELECT oid::regprocedure::text, prosrc FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
+    try:
+        return {name.removeprefix(f"{SCHEMA}."): body for name, body in connection.execute(query, [SCHEMA])}
+    except psycopg.Error:
+        return {}
+
+
+def _line(error: LogError, bodies: dict[str, str], schema_sql: str) -> int | None:
+    """The line of schema.sql that the innermost of the log's functions was at; None unless its body is there once."""
+    for place in _PLPGSQL.finditer(error.context):
+        body = bodies.get(place["function"].removeprefix(f"{SCHEMA}."))
+        if body is not None:
+            once = schema_sql.count(body) == 1
+            return schema_sql.count("\n", 0, schema_sql.index(body)) + int(place["line"]) if once else None
+    return None
