@@ -18,12 +18,16 @@ CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
 POWER = 0.9
 _SIMULATIONS = 400
+SMALLEST_SAMPLE = 6
+"""Fewer values than this have a range and no 95 % interval. The widest interval that does not assume a distribution, from
+the smallest value to the largest, has the median in it with probability 1 - 2^(1 - n): 93.75 % of five values, 96.9 % of
+six (David and Nagaraja, Order Statistics, 3rd edition, 2003, section 7.1). A bootstrap cannot know more."""
 LARGEST_SLOWDOWN = 0.9
 """The largest slowdown of which it is tried whether it would be seen."""
 
 
 class Estimate(NamedTuple):
-    """A value with the ends of its 95 % interval."""
+    """A value with the ends of its 95 % interval, or of its range where there are fewer values than `SMALLEST_SAMPLE`."""
 
     value: float
     low: float
@@ -35,8 +39,15 @@ def middle(values: Sample) -> float:
     return statistics.median(values)
 
 
+def interval_name(values: int) -> str:
+    """What the ends of an estimate from that number of values are called."""
+    return "range" if values < SMALLEST_SAMPLE else f"{CONFIDENCE:.0%} interval".replace("%", " %")
+
+
 def median(values: Sample, seed: int = 0) -> Estimate:
-    """The median, with the percentile bootstrap's interval (Efron, 1979)."""
+    """The median, with the percentile bootstrap's interval (Efron, 1979); of few values with the least and the most."""
+    if len(values) < SMALLEST_SAMPLE:
+        return Estimate(middle(values), min(values), max(values))
     import numpy as np  # noqa: PLC0415
 
     low, high = np.quantile(_medians(values, seed), _ENDS)
@@ -44,7 +55,12 @@ def median(values: Sample, seed: int = 0) -> Estimate:
 
 
 def ratio(values: Sample, base: Sample, seed: int = 0) -> Estimate:
-    """Median of `values` over median of `base`, with the percentile bootstrap's interval: both are resampled."""
+    """Median of `values` over median of `base`, with the percentile bootstrap's interval: both are resampled.
+
+    Of few values it comes with the least and the greatest ratio of one of `values` to one of `base`.
+    """
+    if min(len(values), len(base)) < SMALLEST_SAMPLE:
+        return Estimate(middle(values) / middle(base), min(values) / max(base), max(values) / min(base))
     import numpy as np  # noqa: PLC0415
 
     ratios = _medians(values, seed) / _medians(base, seed + 1)
