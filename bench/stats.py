@@ -19,15 +19,16 @@ ALPHA = 1 - CONFIDENCE
 POWER = 0.9
 _SIMULATIONS = 400
 SMALLEST_SAMPLE = 6
-"""Fewer values than this have a range and no 95 % interval. The widest interval that does not assume a distribution, from
-the smallest value to the largest, has the median in it with probability 1 - 2^(1 - n): 93.75 % of five values, 96.9 % of
+"""Fewer values than this have a range and no 95 % interval. The widest interval that assumes no distribution, from the
+smallest value to the largest, has the median in it with probability 1 - 2^(1 - n): 93.75 % for five values, 96.9 % for
 six (David and Nagaraja, Order Statistics, 3rd edition, 2003, section 7.1). A bootstrap cannot know more."""
+OUTLIER_SCORE = 3.5
 LARGEST_SLOWDOWN = 0.9
 """The largest slowdown of which it is tried whether it would be seen."""
 
 
 class Estimate(NamedTuple):
-    """A value with the ends of its 95 % interval, or of its range where there are fewer values than `SMALLEST_SAMPLE`."""
+    """A value with the ends of its 95 % interval, or of its range if from fewer values than `SMALLEST_SAMPLE`."""
 
     value: float
     low: float
@@ -52,6 +53,18 @@ def median(values: Sample, seed: int = 0) -> Estimate:
 
     low, high = np.quantile(_medians(values, seed), _ENDS)
     return Estimate(middle(values), float(low), float(high))
+
+
+def outliers(values: Sample) -> list[int]:
+    """The places of values unlike the others: their modified z-score is above 3.5 (Iglewicz and Hoaglin, 1993).
+
+    Nothing is said of fewer than `SMALLEST_SAMPLE`, nor when more than half of the values are the same.
+    """
+    half = middle(values)
+    deviation = middle([abs(value - half) for value in values])
+    if len(values) < SMALLEST_SAMPLE or not deviation:
+        return []
+    return [place for place, value in enumerate(values) if 0.6745 * abs(value - half) / deviation > OUTLIER_SCORE]
 
 
 def ratio(values: Sample, base: Sample, seed: int = 0) -> Estimate:

@@ -60,7 +60,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     wal_before = control.wal_position(connection)
     phases |= workers({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = control.wal_position(connection)
-    with _timed(seconds, "settle"):
+    with _timed(seconds, "settle"), watch.step("settling the log: vacuum, analyze, checkpoint"):
         control.settle(connection)
     if spec.mode == "drain":
         acknowledged = normal(written_by(phases["append"]).acknowledged)
@@ -68,7 +68,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         for name, jobs in reading.items():
             phases |= workers({name: jobs}, to_read)
     readers = _readers(spec, phases)
-    with _timed(seconds, "check"):
+    with _timed(seconds, "check"), watch.step("checking what was stored and delivered"):
         verdict = judged(spec, log, written_by(phases["append"]), readers, connection)
 
     table_bytes, index_bytes = audit.log_bytes(connection)
