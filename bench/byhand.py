@@ -31,7 +31,7 @@ def start(port: int | None, log: Log) -> str:
     """
     folder = by_hand()
     if running_postgres(folder / "data"):
-        raise BadInputError("the server runs already: `make psql` opens it, `make stop` stops it")
+        raise BadInputError("the server runs already: `bench psql` opens it, `bench stop` stops it")
     port = _free_port(port)
     programs = embedded.binaries(None)
     make(folder)
@@ -82,7 +82,7 @@ def psql(arguments: list[str]) -> int:
     """
     program = embedded.binaries(None).folder / "psql"
     if not program.is_file():
-        raise OutsideError(f"{program} is not there: any psql can open the address that `make start` showed")
+        raise OutsideError(f"{program} is not there: any psql can open the address that `bench start` showed")
     return subprocess.run([program, _address(), *arguments], check=False).returncode
 
 
@@ -107,6 +107,8 @@ def stop() -> str:
 
 def drop() -> str:
     """Stop the server and remove its data."""
+    if not by_hand().exists():
+        return "there is no server by hand, and no data of one"
     stop()
     shutil.rmtree(by_hand(), ignore_errors=True)
     return "stopped, and its data is gone"
@@ -139,7 +141,7 @@ def _prepare(folder: Path, log: Log) -> str:
 def _address() -> str:
     folder = by_hand()
     if not running_postgres(folder / "data"):
-        raise BadInputError("the server does not run: `make start` starts it")
+        raise BadInputError("the server does not run: `bench start` starts it")
     port = int((folder / "port").read_text(encoding="ascii"))
     return embedded.conninfo(folder, port)
 

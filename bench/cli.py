@@ -361,13 +361,19 @@ def clean(
     place: Annotated[
         str, typer.Option(metavar="auto|swarm", help="swarm: in a swarm too, and on its nodes that contexts lead to")
     ] = "auto",
+    dsn: Annotated[
+        str | None, typer.Option(metavar="URL", help="In this database too: a schema `bench` that a dead run left")
+    ] = None,
 ) -> None:
-    """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay."""
+    """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay.
+
+    Nobody else's folders are looked at, no other database than that of --dsn, and no swarm without --place swarm.
+    """
     from bench import doctor  # noqa: PLC0415
 
     if place not in {"auto", "swarm"}:
         raise BadInputError(f"--place {place!r}: give swarm, or leave it out")
-    print("\n".join(doctor.clean(swarm=place == "swarm")))
+    print("\n".join(doctor.clean(swarm=place == "swarm", dsn=dsn)))
 
 
 @app.command(epilog=CODES)

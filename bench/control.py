@@ -41,7 +41,7 @@ CONNECT_SECONDS = 30
 KEEPALIVE_SECONDS = 5
 LOCK_SECONDS = 5
 """A lock in the way of a drop is waited for this long, and a log's uninstall_log too."""
-CLEAR_SECONDS = 30
+CLEAR_SECONDS = 60
 """All clearing away of a database takes no longer than this, whatever the server does."""
 POOLER_LOOKS = 3
 
@@ -93,6 +93,7 @@ def connected(conninfo: str) -> Iterator[Connection]:
     """
     try:
         connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        _refuse_pooler(connection)
         _keep_alive(connection)
         own_timeouts(connection)
         name_session(connection, our_name(connection))
@@ -185,21 +186,21 @@ def refuse_lost(connection: Connection) -> None:
 
 
 @contextmanager
-def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
+def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = True) -> Iterator[None]:
     """Install a log into a schema of its own, which is dropped in the end.
 
-    A schema of that name that an earlier run of ours left is replaced.
+    A schema of that name that an earlier run of ours left is replaced. `stays` is whether the server is there after the
+    run: of one that goes with it nothing is cleared away over a second connection.
 
     Raises:
         BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
         OutsideError: the schema is somebody else's, or another run is at work in this database.
     """
-    _refuse_pooler(connection)
     _refuse_read_only(connection, log)
     _check_server(connection, log)
     _take_database(connection)
+    end_left_sessions(connection)
     if comment_on_schema(connection, _OURS):
-        end_left_sessions(connection)
         drop(connection)
     try:
         make_schema(connection, _OURS + run_id)
@@ -210,7 +211,22 @@ def installed(connection: Connection, log: Log, run_id: str) -> Iterator[None]:
         yield
     finally:
         with held():
-            _clear_away(connection)
+            if stays or not (connection.broken or connection.closed):
+                _clear_away(connection)
+
+
+def clear_left(connection: Connection) -> bool:
+    """Drop the schema that a dead run left in a database; False when there is none.
+
+    Raises:
+        OutsideError: it is not ours, a run is at work there, or something is in the way.
+    """
+    if comment_on_schema(connection, _OURS) is None:
+        return False
+    _take_database(connection)
+    end_left_sessions(connection)
+    drop(connection)
+    return True
 
 
 def _take_database(connection: Connection) -> None:
@@ -251,14 +267,22 @@ def _refuse_pooler(connection: Connection) -> None:
     # Something stands between. In transaction mode it gives an idle client's connection to the next one.
     for _ in range(POOLER_LOOKS):
         ours = _backend(connection)
-        with psycopg.connect(
-            connection.info.dsn, password=connection.info.password or None, connect_timeout=CONNECT_SECONDS
-        ) as other:  # in a transaction
-            if _backend(other) == ours or _backend(connection) != ours:
-                raise OutsideError(
-                    "between us and Postgres is a pooler that shares one connection among clients (pool_mode "
-                    "transaction or statement): name Postgres itself, or a pool in session mode"
-                )
+        try:
+            with (
+                psycopg.connect(_way(connection), autocommit=True, connect_timeout=CONNECT_SECONDS) as other,
+                limited(other, LOCK_SECONDS),
+            ):
+                shared = _backend(other) == ours or _backend(connection) != ours
+        except psycopg.OperationalError as error:
+            raise OutsideError(
+                "between us and Postgres is a pooler that gives no second connection: "
+                f"a run needs one for each worker and three more ({in_words(error)})"
+            ) from error
+        if shared:
+            raise OutsideError(
+                "between us and Postgres is a pooler that shares one connection among clients (pool_mode "
+                "transaction or statement): name Postgres itself, or a pool in session mode"
+            )
 
 
 def _backend(connection: Connection) -> int:
@@ -286,8 +310,6 @@ def _refuse_read_only(connection: Connection, log: Log) -> None:
         raise BadInputError(
             f"the log {log.name}: log.toml: settings: nothing can be appended when sessions are read-only"
         )
-    if source == "command line":
-        raise BadInputError("--set default_transaction_read_only: nothing can be appended when sessions are read-only")
     raise OutsideError(
         f"sessions of this Postgres are read-only: default_transaction_read_only is on (set by: {source}); "
         "name a server, a role or a database that takes writes"
@@ -307,8 +329,10 @@ def _clear_away(connection: Connection) -> None:
     """Drop the schema, whatever became of the run and of its connection. What cannot be dropped is told, not raised."""
     try:
         if connection.broken or connection.closed:
-            with connected(_way(connection)) as second:
-                _end_sessions(second, our_name(connection))
+            ours = our_name(connection)
+            with connected(_way(connection)) as second, limited(second, CLEAR_SECONDS):
+                _take_database(second)
+                _end_sessions(second, ours)
                 drop(second)
         else:
             with limited(connection, CLEAR_SECONDS):
@@ -316,7 +340,11 @@ def _clear_away(connection: Connection) -> None:
                 drop(connection)
     except (psycopg.Error, OutsideError) as error:
         words = in_words(error) if isinstance(error, psycopg.Error) else str(error)
-        _news.warning("the schema %s is left in the database (%s); the next run there removes it", SCHEMA, words)
+        _news.warning(
+            "the schema %s is left in the database (%s); `bench clean --dsn URL` or the next run there removes it",
+            SCHEMA,
+            words,
+        )
 
 
 def _way(connection: Connection) -> str:

@@ -3,19 +3,25 @@
 import os
 import resource
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench import environment, logs
+from bench import control, environment, logs
 from bench.errors import BenchError
 from bench.place import FILES_A_WORKER, SPARE_FILES
 from bench.places import address, cluster, container, embedded, engine, folder, image, registry
 from bench.places import swarm as places_swarm
+from bench.plan import SCHEMA
 from bench.quota import processors
 from bench.results import machine
 from bench.spec import MAX_SCALE
+
+LEAST_BYTES = 1 << 20
+ROOM_BYTES = 1 << 30
+"""With less free than this even a small run may not fit: a new data folder alone takes 40 MB, its WAL more."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,13 @@ def some_place_works(findings: Sequence[Finding]) -> bool:
     return any(finding.state == "ok" and finding.place for finding in findings)
 
 
-def clean(*, swarm: bool) -> list[str]:
+def clean(*, swarm: bool, dsn: str | None) -> list[str]:
     """Remove what dead runs left on this machine and in its Docker engine; say what was done, a line each.
 
-    In a swarm too, if one is meant.
+    In a swarm and in a database too, if one is meant.
 
     Raises:
-        OutsideError: the engine is no manager of a swarm, and one is meant.
+        OutsideError: the engine is no manager of a swarm, and one is meant; or the database cannot be cleaned.
     """
     done = [f"removed what run {run_id} left on this machine" for run_id in folder.sweep()]
     try:
@@ -74,11 +80,19 @@ def clean(*, swarm: bool) -> list[str]:
             done += [f"removed {tag}, a worker image of other sources" for tag in image.remove_old(client)]
     except BenchError as error:
         done.append(f"Docker was not looked at: {error}")
+    if dsn is not None:
+        with control.connected(dsn) as connection:
+            if control.clear_left(connection):
+                done.append(f"removed the schema {SCHEMA} that a run left in that database")
     if swarm:
         done += [f"removed what run {run_id} left in the swarm" for run_id in places_swarm.clean()]
-    for copies in folder.root().glob("binaries-*"):
-        shutil.rmtree(copies, ignore_errors=True)
-        done.append(f"removed {copies}, a copy of Postgres' programs")
+    copies = sorted(folder.root().glob("binaries-*"))
+    if copies and folder.somebody_lives():
+        done.append("copies of Postgres' programs stay, because a run or the server of `bench start` may use them")
+    else:
+        for copy in copies:
+            shutil.rmtree(copy, ignore_errors=True)
+            done.append(f"removed {copy}, a copy of Postgres' programs")
     return done or ["there was nothing to remove"]
 
 
@@ -139,7 +153,15 @@ def _images() -> list[Finding]:
 
 
 def _disk(about: str, path: Path) -> Finding:
-    return Finding(about, "ok", f"{shutil.disk_usage(path).free / 2**30:.0f} GiB free in {path}; TMPDIR names another")
+    free = shutil.disk_usage(path).free
+    text = f"{free / 2**30:.1f} GiB free in {path}; TMPDIR names another"
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(LEAST_BYTES))
+            file.flush()
+    except OSError as error:
+        return Finding(about, "missing", f"{path} takes no files ({error.strerror}); TMPDIR names another folder")
+    return Finding(about, "ok" if free > ROOM_BYTES else "note", text)
 
 
 def _open_files() -> Finding:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from bench.errors import BadInputError
 from bench.logs import Log, load, shipped
 from bench.records import ConsumerJob, ProducerJob
+from bench.settings import alike
 from bench.spec import Spec
 
 SCHEMA = "bench"
@@ -53,6 +54,9 @@ def refuse_misfits(spec: Spec, log: Log) -> None:
     Raises:
         BadInputError: the message names the flag and what the log allows.
     """
+    for name, value in spec.set.items():
+        if name.lower() == "default_transaction_read_only" and alike(value, "on", "bool", None):
+            raise BadInputError(f"--set {name}={value}: nothing can be appended when sessions are read-only")
     if spec.append not in log.append:
         raise BadInputError(f"--append {spec.append}: the log {log.name} supports {', '.join(log.append)}")
     if spec.group and log.group == "no":

@@ -66,7 +66,7 @@ def carry_out(
                 connection = stack.enter_context(control.connected(site.conninfo))
             control.refuse_without_effect(connection, spec.set)
             for _ in range(1) if spec.fresh else count():
-                with control.installed(connection, log, folder.run_id):
+                with control.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
                     control.check_connections(connection, spec.workers)
                     if where is None:
                         where = environment.of(choice.name, site.about, connection)

@@ -6,6 +6,7 @@ that it needs, and anything more would be measured with it.
 
 import ctypes
 import gc
+import math
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ J = TypeVar("J", bound=Job)
 
 PROGRESS_SECONDS = 0.5
 CONNECT_SECONDS = 30
+GONE = "the orchestrator is gone"
+RECONNECT_SECONDS = 5
 LOOK_SECONDS = 2.0
 """A worker looks this often whether its orchestrator lives."""
 LONGEST_MICROSECONDS = 365 * 86_400 * 1_000_000
@@ -70,7 +73,7 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
     except BrokenPipeError:
         # Nobody reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        fail("the orchestrator is gone")
+        fail(GONE)
     sys.exit(0)
 
 
@@ -298,7 +301,9 @@ def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
     connection.execute("; ".join(f"SET {name} TO 0" for name in timeouts).encode())
     gate = Statement(
         connection,
-        "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text",
+        "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text, "
+        # An orchestrator that dies lets go of the gate, too.
+        + ("'false'" if job.alive is None else f"pg_try_advisory_lock_shared({job.alive})::text"),
     )
     say(
         Ready(
@@ -308,7 +313,8 @@ def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
             session=_session(connection),
         )
     )
-    gate.run(b"%d" % job.gate)
+    if gate.run(b"%d" % job.gate).get_value(0, 2) == b"true":
+        fail(GONE)
     connection.execute("; ".join(f"RESET {name}" for name in timeouts).encode())
     return clock
 
@@ -320,40 +326,43 @@ class Lifeline:
     """
 
     def __init__(self, connection: psycopg.Connection[Any], job: Job) -> None:
-        """Begin to watch; what `connection` does when the orchestrator is gone is cancelled."""
-        self._connection = connection
+        """Begin to watch, once in a process."""
         self._key = job.alive
-        self._looked_at = time.perf_counter()
-        if job.alive is None:
-            return
-        self._lock = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.alive})::text")
-        self.look()
-        # A thread would cost a reader a tenth of its rate: the C library is slower in a process that has two.
-        signal.signal(signal.SIGALRM, self._look_meanwhile)
-        signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+        self.due = math.inf if job.alive is None else 0.0
+        """When it is time to `look` again (perf_counter)."""
+        self.follow(connection)
+        if job.alive is not None:
+            # A thread would cost a reader a tenth of its rate: the C library is slower in a process that has two.
+            signal.signal(signal.SIGALRM, self._look_meanwhile)
+            signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+
+    def follow(self, connection: psycopg.Connection[Any]) -> None:
+        """Look over this connection from now on; what it does when the orchestrator is gone is cancelled."""
+        self._connection = connection
+        if self._key is not None:
+            self._lock = Statement(connection, f"SELECT pg_try_advisory_lock_shared({self._key})::text")
+            self.due = time.perf_counter() + LOOK_SECONDS
 
     def look(self) -> None:
-        """Look whether the orchestrator lives, between two statements; how often does not matter."""
-        now = time.perf_counter()
-        if self._key is None or now - self._looked_at < LOOK_SECONDS:
+        """Look whether the orchestrator lives, between two statements, when it is time to."""
+        if time.perf_counter() < self.due:
             return
-        self._looked_at = now
         if self._lock.run().get_value(0, 0) == b"true":
-            fail("the orchestrator is gone")
+            fail(GONE)
+        self.due = time.perf_counter() + LOOK_SECONDS
 
     def _look_meanwhile(self, *_: object) -> None:
-        """Look for a worker that has not looked for some time, because it waits for a statement or has one under way
-        all the time: over a connection that is there for that only."""
-        if time.perf_counter() - self._looked_at > 2 * LOOK_SECONDS and self._is_gone():
+        """Look for a worker that has not looked for some time, because it waits for a statement: over a connection that
+        is there for that only."""
+        if time.perf_counter() > self.due + LOOK_SECONDS and self._is_gone():
             with suppress(psycopg.Error):
                 self._connection.pgconn.get_cancel().cancel()
             with suppress(OSError):  # perhaps nobody reads it any more
-                os.write(sys.stderr.fileno(), b"the orchestrator is gone\n")
+                os.write(sys.stderr.fileno(), f"{GONE}\n".encode())
             os._exit(1)
 
     def _is_gone(self) -> bool:
-        self._looked_at = time.perf_counter()
-        with suppress(psycopg.Error), psycopg.connect(autocommit=True, connect_timeout=CONNECT_SECONDS) as looking:
+        with suppress(psycopg.Error), psycopg.connect(autocommit=True, connect_timeout=RECONNECT_SECONDS) as looking:
             row = looking.execute(f"SELECT pg_try_advisory_lock_shared({self._key})".encode()).fetchone()
             return bool(row and row[0])
         return False

@@ -33,8 +33,9 @@ POLL_SECONDS = 0.001
 class _Reading:
     """Reads pages and looks at them until there is a reason to stop."""
 
-    def __init__(self, job: ConsumerJob, clock: Clock) -> None:
+    def __init__(self, job: ConsumerJob, clock: Clock, lifeline: Lifeline) -> None:
         self._job = job
+        self._lifeline = lifeline
         self._clock = clock
         self._ending = False
         self._at_end = False
@@ -68,7 +69,7 @@ class _Reading:
         reads = source(connection, job)
         self._answered_at = time.perf_counter()
         try:
-            for arrival in pages(reads, job):
+            for arrival in pages(reads, job, self._lifeline):
                 self._answered_at = arrival.answered_at
                 if arrival.page.events:
                     self._take(arrival, reads)
@@ -160,14 +161,15 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
     clock = wait_at_gate(connection, job)
-    Lifeline(connection, job)
-    reading = _Reading(job, clock)
+    lifeline = Lifeline(connection, job)
+    reading = _Reading(job, clock, lifeline)
     stopped = error = None
     try:
         done = reading.session(connection)
         while not done:
             connection.close()
             connection = connect(job)
+            lifeline.follow(connection)
             done = reading.session(connection)
     except _GaveUp as reason:
         stopped = str(reason)
@@ -198,10 +200,12 @@ def _rehearse() -> None:
 
 def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Read the log to its first end and look at nothing."""
-    meter = Meter(wait_at_gate(connection, job))
+    clock = wait_at_gate(connection, job)
+    lifeline = Lifeline(connection, job)
+    meter = Meter(clock)
     events = 0
     reads = source(connection, job)
-    for arrival in pages(reads, job):
+    for arrival in pages(reads, job, lifeline):
         events += arrival.page.events
         if meter.count(arrival.asked_at, arrival.answered_at):
             meter.progress(events)

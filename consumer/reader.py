@@ -11,7 +11,7 @@ from bench.quota import usable_processors
 from bench.records import ConsumerJob
 from bench.wire import PLAIN_TYPES, Call, Line, can_speak, packed
 from bench.wire_grammar import ROWS, misunderstood
-from bench.worker import Statement
+from bench.worker import Lifeline, Statement
 from consumer.ledger import MANY_BYTES
 from consumer.rows import Page, last_row, last_row_exactly, parts, row
 
@@ -38,7 +38,7 @@ class Arrival(NamedTuple):
     page: Page
 
 
-def pages(source: "Source", job: ConsumerJob) -> Iterator[Arrival]:
+def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[Arrival]:
     """Yield each page. Goes on after an empty page, for ever.
 
     The cursor in a page's last row is all that is needed to ask for the next page, so the server works on that one
@@ -56,6 +56,8 @@ def pages(source: "Source", job: ConsumerJob) -> Iterator[Arrival]:
     while True:
         events = source.wait()
         asked_at, answered_at = sent, time.perf_counter()
+        if answered_at >= lifeline.due:
+            lifeline.look()
         if not events:
             yield Arrival(asked_at, answered_at, EMPTY)
             sent = time.perf_counter()

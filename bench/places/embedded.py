@@ -51,6 +51,7 @@ class Binaries:
             group=_group(self.user),
             extra_groups=None if self.user is None else [],
             cwd="/",
+            env=_in_english(),
             start_new_session=True,
             capture_output=True,
             text=True,
@@ -121,7 +122,10 @@ def init(programs: Binaries, folder: Path) -> None:
         "--no-instructions",
     )
     if made.returncode:
-        raise OutsideError(f"initdb failed: {made.stderr.strip()}")
+        hint = ""
+        if programs.user and "Permission denied" in made.stderr:
+            hint = f". As root Postgres is run by the user {programs.user}, who must be let through TMPDIR: set another"
+        raise OutsideError(f"initdb failed: {made.stderr.strip()}{hint}")
 
 
 def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: int = PORT) -> "subprocess.Popen[bytes]":
@@ -147,11 +151,17 @@ def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: i
             group=_group(programs.user),
             extra_groups=None if programs.user is None else [],
             cwd="/",
+            env=_in_english(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
+
+
+def _in_english() -> dict[str, str]:
+    """The environment of Postgres's programs: what they say is read by us, too."""
+    return {**os.environ, "LC_ALL": "C", "LANGUAGE": ""}
 
 
 def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PORT) -> None:
@@ -248,9 +258,17 @@ def _copied(folder: Path) -> Path:
     if not copies.exists():
         make(root())
         unfinished = copies.with_name(f"{copies.name}-{os.getpid()}")
-        shutil.copytree(package / "pginstall", unfinished / package.name / "pginstall", symlinks=True)
-        if libraries.is_dir():
-            shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+        try:
+            shutil.copytree(package / "pginstall", unfinished / package.name / "pginstall", symlinks=True)
+            if libraries.is_dir():
+                shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+        except OSError as error:  # shutil.Error lists each file that could not be copied
+            shutil.rmtree(unfinished, ignore_errors=True)
+            first = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+            raise OutsideError(
+                f"Postgres's programs cannot be copied to {unfinished.parent}, where the user that runs them reaches "
+                f"them: {first}. TMPDIR names another folder"
+            ) from error
         for path in [unfinished, *unfinished.rglob("*")]:
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))

@@ -35,8 +35,22 @@ class RunFolder:
 
 
 def root() -> Path:
-    """The folder of all runs of this user: below TMPDIR, or below /var/tmp, which is on a disk."""
-    return Path(os.environ.get("TMPDIR") or "/var/tmp") / f"bench-{os.getuid()}"  # noqa: S108
+    """The folder of all runs of this user: below TMPDIR, or below /var/tmp, which is on a disk.
+
+    Raises:
+        OutsideError: the name of it cannot be given to Postgres.
+    """
+    # What is started with another working folder must find it, too.
+    path = Path(os.environ.get("TMPDIR") or "/var/tmp").absolute() / f"bench-{os.getuid()}"  # noqa: S108
+    if "," in str(path):
+        raise OutsideError(
+            f"TMPDIR {path.parent}: Postgres takes no socket folder with a comma in its name: set another"
+        )
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OutsideError(f"TMPDIR {str(path.parent)!a}: it has bytes that are no UTF-8: set another") from error
+    return path
 
 
 def by_hand() -> Path:
@@ -90,6 +104,12 @@ def is_held(lock: Path) -> bool:
     except OSError:  # held, or another user's and none of our business
         return True
     return False
+
+
+def somebody_lives() -> bool:
+    """Whether a run of this user is at work on this machine, or the server of `bench start` runs."""
+    runs = any(is_held(lock) for lock in root().glob("*/lock"))
+    return runs or running_postgres(by_hand() / "data") is not None
 
 
 def sweep() -> list[str]:

@@ -15,7 +15,7 @@ from bench.files import SQL
 from bench.plan import SCHEMA
 from bench.records import ConsumerJob
 from bench.spec import make
-from bench.worker import caller, copier
+from bench.worker import Lifeline, caller, copier
 from consumer.reader import pages, source
 from consumer.rows import columns
 from producers.append import WAYS, Append
@@ -139,7 +139,7 @@ def test_each_event_is_read_whatever_else_the_server_says(
     log.execute("""INSERT INTO events_log (payload) SELECT '{"seq":1}' FROM generate_series(1, 20)""")
     log.execute(NOISE_SQL)
     log.execute(READ_NOISE_SQL)
-    given = pages(source(session, reader(way)), reader(way))
+    given = pages(source(session, reader(way)), reader(way), Lifeline(session, reader(way)))
     read: list[int] = []
 
     def step() -> None:
@@ -217,7 +217,7 @@ def test_an_error_at_the_end_of_the_transaction_is_one(session: Connection, log:
         CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE ON events_client DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION late()""")
     log.execute("INSERT INTO events_log (payload) VALUES ('{}')")
-    given = pages(source(session, reader("client")), reader("client"))
+    given = pages(source(session, reader("client")), reader("client"), Lifeline(session, reader("client")))
     with pytest.raises(psycopg.errors.RaiseException, match="too late"):
         next(given)
 
@@ -235,7 +235,7 @@ def test_a_cursor_that_looks_like_a_row_moves_on(session: Connection, log: Conne
         $$""")
     job = ConsumerJob("consumer", SCHEMA, 0, "SELECT * FROM looking($1)", [3], 1, 1000, 0, 1000)
     read: list[int] = []
-    for _, _, page in islice(pages(source(session, job), job), 6):
+    for _, _, page in islice(pages(source(session, job), job, Lifeline(session, job)), 6):
         read += columns([page]).etags.tolist()
     assert read == list(range(1, 31))
 
