@@ -175,10 +175,10 @@ def _notes(comparisons: Sequence[Comparison]) -> str:
     load = comparisons[0].workload
     explained = (
         f"- Numbers are medians of {plural(load.rounds, 'round')}; in parentheses, and in the short form alone, the "
-        f"median of the ratios to {CONTROL} in the same round. Speed is measured without open "
-        f"transactions. Tailing, they stay open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; "
-        "the delay is from an event's ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % "
-        "confidence."
+        f"median of the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, "
+        f"they stay open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an "
+        "event's ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with "
+        "95 % confidence."
     )
     return "\n".join([*(_note(each) for each in comparisons), explained])
 
