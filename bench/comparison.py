@@ -159,10 +159,13 @@ def compare(
         ],
         blocked=[],
     )
-    for number in range(max(workload.rounds, workload.tails)):
+    rounds = max(workload.rounds, workload.tails)
+    began = time.perf_counter()
+    for number in range(rounds):
         blocked: dict[str, list[Blocked]] = {}
-        for log in [*logs[number % len(logs) :], *logs[: number % len(logs)]]:
-            tell(f"round {number + 1}: {log.name}")
+        for turn, log in enumerate([*logs[number % len(logs) :], *logs[: number % len(logs)]]):
+            before = number * len(logs) + turn
+            tell(f"round {number + 1} of {rounds}: {log.name}{_time_left(began, before, rounds * len(logs))}")
             with _opened(workload, log, choice) as (site, connection, run_id):
                 for own in (each for each in known.measured if each.log == log.name):
                     batch = own.insert_batch
@@ -182,6 +185,14 @@ def compare(
             }
         )
         yield known
+
+
+def _time_left(began: float, done: int, turns: int) -> str:
+    """About how long the turns that are left take; empty before the first one is over."""
+    if not done:
+        return ""
+    seconds = (time.perf_counter() - began) / done * (turns - done)
+    return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 
 def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:

@@ -10,6 +10,7 @@ from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
 from bench.display import wrong_ctimes
 from bench.logs import Promises, shipped
+from bench.screen import plural
 
 RULE_OF_THREE = 3
 """Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
@@ -84,12 +85,14 @@ def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) 
     bad = sum(not tail.ok for tail in tails)
     if bad:
         told = ", ".join(f"{count:,} {kind}" for kind, count in faults.items())
-        return f"**{told}** of {acknowledged:,}, in {bad} of {len(tails)} runs"
+        return f"**{told}** of {acknowledged:,}, in {bad} of {plural(len(tails), 'run')}"
     provoked = any(tail.faults.get("skipped") for tail in control)
     if not provoked:
         return f"0 of {acknowledged:,}, which proves nothing: {CONTROL} skipped none either"
     excused = f", {' and '.join(faults)} as it may" if faults else ""
-    told = f"0 of {acknowledged:,} in {len(tails)} runs (< {100 * RULE_OF_THREE / acknowledged:.2g} %){excused}"
+    told = (
+        f"0 of {acknowledged:,} in {plural(len(tails), 'run')} (< {100 * RULE_OF_THREE / acknowledged:.2g} %){excused}"
+    )
     return f"safe: {told}" if promises.tail else f"{told}, by luck: it does not promise that"
 
 
@@ -171,11 +174,11 @@ def _notes(comparisons: Sequence[Comparison]) -> str:
     """What a reader must know: the commands, the machine, and what the numbers are."""
     load = comparisons[0].workload
     explained = (
-        f"- Numbers are medians of {load.rounds} rounds; in parentheses, and in the short form alone, the median of "
-        f"the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, they stay "
-        f"open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's "
-        "ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % "
-        "confidence."
+        f"- Numbers are medians of {plural(load.rounds, 'round')}; in parentheses, and in the short form alone, the "
+        f"median of the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, "
+        f"they stay open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an "
+        "event's ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with "
+        "95 % confidence."
     )
     return "\n".join([*(_note(each) for each in comparisons), explained])
 

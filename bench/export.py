@@ -118,7 +118,7 @@ def _github(result: Result, chosen: list[Metric]) -> str:
                 "unit": metric.unit,
                 "value": middle.value,
                 "range": f"{middle.low:.6g} to {middle.high:.6g}",
-                "extra": f"{len(metric.values)} trials, {table.command(result)}",
+                "extra": f"{screen.plural(len(metric.values), 'trial')}, {table.command(result)}",
             }
         )
     return json.dumps(found, indent=1) + "\n"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from tabulate import tabulate
 
-from bench import metrics, regression, stats
+from bench import metrics, regression, screen, stats
 from bench.ab import Ab
 from bench.calibration import Calibration
 from bench.compare import Compared
@@ -201,7 +201,7 @@ def _sees(found: Compared) -> str:
 
 def _who(result: Result) -> str:
     return (
-        f"{result.run_id}, {len(result.trials)} trials, PostgreSQL {result.environment.postgres}, "
+        f"{result.run_id}, {screen.plural(len(result.trials), 'trial')}, PostgreSQL {result.environment.postgres}, "
         f"bench {result.environment.git_revision or result.environment.bench}"
     )
 

@@ -66,13 +66,14 @@ def terminal(result: Result) -> str:
     a line for each value where those do not fit, and one row for all trials: their medians.
     """
     found = rows([result])
-    found["Throughput"] += "!" if not_durable(result.environment) else ""
+    if not_durable(result.environment):
+        found["Throughput"] = [rate if rate.isalpha() else f"{rate}!" for rate in found["Throughput"]]
     found = found[[*SEED, "verdict"]]
     on_pipe = not sys.stdout.isatty()
     shown = _texts(found) if on_pipe else _of_all_trials(found)
     parts = [_markdown(shown) if on_pipe else _narrow(shown, screen.width())]
     if not_durable(result.environment):
-        parts.append(f"! not durable: {', '.join(not_durable(result.environment))}")
+        parts.append(screen.fit(f"! not durable: {', '.join(not_durable(result.environment))}", screen.width()))
     if _measured_nothing(result):
         parts.append(NOTHING)
     return "\n\n".join(parts)

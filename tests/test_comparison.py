@@ -104,7 +104,7 @@ def test_one_bad_run_is_told() -> None:
 
 def test_what_a_log_may_do_is_told_and_excused() -> None:
     text = comparison_table.whole(compared(1, [tail({"reordered": 3}, ok=True)], "skip-locked"))
-    assert "safe: 0 of 1,000 in 1 runs (< 0.3 %), reordered as it may" in text
+    assert "safe: 0 of 1,000 in 1 run (< 0.3 %), reordered as it may" in text
 
 
 def test_a_trial_that_failed_has_no_speed() -> None:
