@@ -154,9 +154,8 @@ def test_an_error_of_a_read_leaves_the_rest_withheld(bench: Bench, address: str,
     words = "RAISE 'can no longer access replication slot' USING ERRCODE = 'object_not_in_prerequisite_state';"
     folder = broken_log(bench.folder / "unread", READ.format(words))
     trial, printed = run(bench, address, folder, "--mode", mode)
-    place = (
-        f"(schema.sql line {line_of(folder, "RAISE 'can")}, PL/pgSQL function get_event(bigint,bigint) line 4 at RAISE)"
-    )
+    line = line_of(folder, "RAISE 'can")
+    place = f"(schema.sql line {line}, PL/pgSQL function get_event(bigint,bigint) line 4 at RAISE)"
     assert f"The log stranded: consumer-20: get_event: can no longer access replication slot {place}" in printed
     assert trial.verdict.withheld == trial.verdict.expected_events - trial.reads[0].events > 0
     assert not trial.verdict.skipped
