@@ -11,42 +11,92 @@ SMALL_SHARE = 0.03
 
 _WORDS = {
     ON_CPU: "Postgres's CPU",
-    "IO:WALSync": "WAL flush",
-    "IO:WalSync": "WAL flush",
-    "IO:WALWrite": "WAL flush",
-    "IO:WalWrite": "WAL flush",
-    "LWLock:WALWrite": "WAL flush",
-    "LWLock:WALWriteLock": "WAL flush",
-    "LWLock:WALInsert": "WAL insertion",
-    "LWLock:WALBufMapping": "WAL buffers",
-    "IO:WALInitWrite": "new WAL files",
-    "IO:WalInitWrite": "new WAL files",
-    "IO:WALInitSync": "new WAL files",
-    "IO:WalInitSync": "new WAL files",
-    "IO:DataFileRead": "reading the table from disk",
-    "IO:DataFilePrefetch": "reading the table from disk",
-    "IO:AioIoCompletion": "reading the table from disk",
-    "IO:DataFileWrite": "writing the table to disk",
-    "IO:DataFileExtend": "extending the table",
-    "Lock:extend": "extending the table",
-    "LWLock:BufferContent": "several sessions on one page",
-    "LWLock:BufferMapping": "the buffer cache",
     "Client:ClientRead": "the clients' next statement",
     "Client:ClientWrite": "clients that take their rows slowly",
-    "Timeout:PgSleep": "pg_sleep",
+    "IO:AioIoCompletion": "reading the table from disk",
+    "IO:AioIoUring*": "reading the table from disk",
+    "IO:Buffile*": "temporary files",
+    "IO:ControlFile*": "the control file",
+    "IO:DataFileExtend": "extending the table",
+    "IO:DataFilePrefetch": "reading the table from disk",
+    "IO:DataFileRead": "reading the table from disk",
+    "IO:DataFile*": "writing the table to disk",
+    "IO:Slru*": "files of transaction states",
+    "IO:Twophase*": "files of prepared transactions",
+    "IO:WalInit*": "new WAL files",
+    "IO:WalSync": "WAL flush",
+    "IO:WalWrite": "WAL flush",
+    "IO:WalRead": "reading WAL",
+    "IO:*": "reading or writing other files",
+    "IPC:BtreePage": "another session that splits an index page",
+    "IPC:BufferIo": "another session that reads or writes the same page",
+    "IPC:CheckpointDelay*": "a checkpoint",
+    "IPC:CheckpointDone": "a checkpoint",
+    "IPC:CheckpointStart": "a checkpoint",
+    "IPC:ProcarrayGroupUpdate": "the list of running transactions",
+    "IPC:SyncRep": "a standby's acknowledgement",
+    "IPC:XactGroupUpdate": "the states of transactions",
+    "IPC:*": "another process of Postgres",
+    "LWLock:AioUring*": "reading the table from disk",
+    "LWLock:AioWorker*": "the queue of reads from disk",
+    "LWLock:BufferContent": "several sessions on one page",
+    "LWLock:BufferMapping": "the buffer cache",
+    "LWLock:CommitTs*": "the times of commits",
+    "LWLock:LockFastPath": "the table of locks",
+    "LWLock:LockManager": "the table of locks",
+    "LWLock:MultiXact*": "rows that several transactions lock",
+    "LWLock:Notify*": "the queue of NOTIFY",
+    "LWLock:OidGen": "new object numbers",
+    "LWLock:PgStats*": "Postgres's own statistics",
+    "LWLock:Predicate*": "checks of serializable transactions",
+    "LWLock:PerXactPredicateList": "checks of serializable transactions",
+    "LWLock:ProcArray": "the list of running transactions",
+    "LWLock:ReplicationSlot*": "replication slots",
+    "LWLock:Serial*": "checks of serializable transactions",
+    "LWLock:SInval*": "news of changed tables",
+    "LWLock:Subtrans*": "the states of transactions",
+    "LWLock:SyncRep": "a standby's acknowledgement",
+    "LWLock:TwoPhaseState": "prepared transactions",
+    "LWLock:WALBufMapping": "WAL buffers",
+    "LWLock:WALInsert": "WAL insertion",
+    "LWLock:WALWrite*": "WAL flush",
+    "LWLock:Xact*": "the states of transactions",
+    "LWLock:XidGen": "new transaction numbers",
+    "LWLock:*": "another lock inside Postgres",
     "Lock:advisory": "an advisory lock",
-    "Lock:relation": "a table lock",
+    "Lock:extend": "extending the table",
     "Lock:object": "a lock on an object, such as the queue of NOTIFY",
-    "Lock:tuple": "a row lock",
+    "Lock:page": "a lock on an index page",
+    "Lock:relation": "a table lock",
+    "Lock:spectoken": "another session that inserts the same key",
     "Lock:transactionid": "another transaction's end",
+    "Lock:tuple": "a row lock",
     "Lock:virtualxid": "another transaction's end",
+    "Lock:*": "another lock",
+    "Timeout:PgSleep": "pg_sleep",
+    "Timeout:SpinDelay": "a spinlock inside Postgres",
+    "Timeout:Vacuum*": "vacuum's own pauses",
+    "Timeout:*": "a pause of Postgres's own",
+    "BufferPin:*": "a page that another session uses",
+    "Extension:*": "an extension",
+    "Client:*": "another program or server",
+    "Activity:*": "idle processes of Postgres",
 }
-"""PostgreSQL's names of wait events in people's words; some names changed their spelling in 17."""
+"""The wait events of PostgreSQL 14 to 18 (pg_wait_events) in people's words; a star is for all that begin so, and the
+first that fits counts. Case does not matter: some names changed theirs in 17."""
+_ALONE = {key.lower(): words for key, words in _WORDS.items() if not key.endswith("*")}
+_BEGINNINGS = [(key[:-1].lower(), words) for key, words in _WORDS.items() if key.endswith("*")]
 
 
 def in_words(event: str) -> str:
-    """A wait event as people say it."""
-    return _WORDS.get(event, event)
+    """A wait event as people say it; with its own name where the words are for all others of its type."""
+    name = event.lower()
+    if name in _ALONE:
+        return _ALONE[name]
+    for beginning, words in _BEGINNINGS:
+        if name.startswith(beginning):
+            return f"{words} ({event.partition(':')[2]})" if beginning.endswith(":") else words
+    return event
 
 
 def shares(waits: Mapping[tuple[str, str], int], cpu_share: float | None) -> list[tuple[str, float]]:

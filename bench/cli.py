@@ -26,8 +26,10 @@ from bench import (
     pages,
     plan,
     plot,
+    progress,
     regression_table,
     results,
+    screen,
     spec,
     table,
 )
@@ -230,11 +232,18 @@ def run(
     refuse_unusable("--output", telling.output)
 
     where = choose(what)
-    tell = display.news(where, quiet=telling.quiet)
+    tell = progress.news(where, quiet=telling.quiet)
     keeper = _Keeper(telling)
     with folder.opened(results.new_run_id()) as run_folder:
         result = execute(
-            what, which, where, run_folder, display.watch(quiet=telling.quiet), tell, keeper.keep, keeper.show
+            what,
+            which,
+            where,
+            run_folder,
+            progress.watch(quiet=telling.quiet, brief=what.trials > 1),
+            tell,
+            keeper.keep,
+            keeper.show,
         )
     if not result.ok:
         raise typer.Exit(1)
@@ -264,9 +273,9 @@ class _Keeper:
         if not to_stdout:
             if not self._telling.quiet:
                 print()
-            print(table.terminal(result))
+            print(screen.coloured(f"{table.heading(result.spec, result.environment)}\n\n{table.terminal(result)}"))
             if not self._telling.quiet:
-                print(display.summary(result))
+                print(screen.coloured(display.summary(result)))
                 if self._kept:
                     print(f"result: {self._kept}")
         for file, text in (

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from bench import ab, calibration, compare, display, flags, logs, metrics, regression_table, results, spec
+from bench import (
+    ab,
+    calibration,
+    compare,
+    display,
+    flags,
+    logs,
+    metrics,
+    progress,
+    regression_table,
+    results,
+    screen,
+    spec,
+)
 from bench.cli_logs import CODES, RUNS
 from bench.cli_results import to_summary
 from bench.compare import BASELINES, EXIT_CODES
@@ -133,15 +146,22 @@ def ab_(
         where, other = (choose(arm.spec) for arm in arms)
         if where.name != other.name:
             raise BadInputError(f"a would run in the {where.name} place and b in the {other.name} place: give --place")
-        tell = display.news(where)
+        tell = progress.news(where)
         for found in ab.alternate(
-            arms, where, rules, 0 if aa else narrow, max_trials, _command(), display.watch(quiet=True), tell
+            arms,
+            where,
+            rules,
+            0 if aa else narrow,
+            max_trials,
+            _command(),
+            progress.watch(quiet=False, brief=True),
+            tell,
         ):
             kept_at = results.store_kept(found, output / found.run_id / ab.FILE)
             tell(regression_table.so_far(found, rules, max_trials))
     failed = [trial for side in (found.a, found.b) for trial in side.trials if not trial.verdict.ok]
     if failed:
-        print(display.verdict(failed[0]))
+        print(screen.coloured(display.verdict(failed[0])))
         print(f"\nfailed verdict\nrecord: {kept_at}")
         raise typer.Exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))

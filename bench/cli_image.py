@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bench import display
+from bench import progress
 from bench.cli_logs import CODES
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ def build() -> None:
     """Build the worker image in the engine that docker uses, unless it is there; print its name and id."""
     from bench.places import address, engine, image  # noqa: PLC0415 - Docker's client takes its time to load
 
-    display.listen()
+    progress.listen()
     with engine.failures():
         print(image.described(image.built(address.connect())))
 
@@ -33,7 +33,7 @@ def push(
     """Push the worker image to a registry, and print what to give as --worker-image: its name with its digest."""
     from bench.places import address, engine, image, registry  # noqa: PLC0415
 
-    display.listen()
+    progress.listen()
     with engine.failures():
         client = address.connect()
         print(registry.push(client, image.built(client), name))
@@ -47,7 +47,7 @@ def load() -> None:
     """
     from bench.places import address, cluster, engine, registry  # noqa: PLC0415
 
-    display.listen()
+    progress.listen()
     with engine.failures():
         manager = address.connect()
         cluster.refuse_worker(manager)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench import display, limits, limits_table, spec
+from bench import limits, limits_table, progress, spec
 from bench.cli_logs import RUNS
 from bench.errors import BadInputError
 from bench.output import refuse_unusable
@@ -39,9 +39,11 @@ def limits_(
         raise BadInputError("--place swarm: programs are compared side by side on one machine: give local or docker")
     refuse_unusable("--output", output)
     where = choose(spec.make({"place": place}, None))
-    tell = display.news(where)
+    tell = progress.news(where)
     with folder.opened(new_run_id()) as run_folder:
-        for found in limits.measure(events, grown, rounds, where, run_folder, display.watch(quiet=True), tell):
+        for found in limits.measure(
+            events, grown, rounds, where, run_folder, progress.watch(quiet=False, brief=True), tell
+        ):
             kept = store_kept(found, output / found.run_id / limits.FILE)
     print(limits_table.whole(found))
     print(f"limits: {kept}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench import comparison, comparison_table, display, log_check, logs, selftest, spec
+from bench import comparison, comparison_table, log_check, logs, progress, selftest, spec
 from bench.errors import BadInputError
 from bench.flags import numbers
 from bench.output import refuse_unusable
@@ -124,8 +124,8 @@ def compare_logs(
     where = choose(spec.make({"place": place, "transaction_ms": transaction_ms}, None))
     refuse_unusable("--output", output)
     chosen = logs.shipped() if names == "all" else names.split(",")
-    tell = display.news(where)
-    for found in comparison.compare(chosen, workload, where, display.watch(quiet=True), tell):
+    tell = progress.news(where)
+    for found in comparison.compare(chosen, workload, where, progress.watch(quiet=False, brief=True), tell):
         kept = store_kept(found, output / found.run_id / comparison.FILE)
     print(comparison_table.short([found]) if short else comparison_table.whole(found))
     print(f"comparison: {kept}")

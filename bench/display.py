@@ -1,174 +1,115 @@
-"""What a person sees of a run: live progress, the lines that tell how it went, the verdict in words."""
+"""What a person sees of a run when it is over: the lines that say how it went, the verdict in words."""
 
-import logging
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from textwrap import fill
-from typing import Any
+from statistics import stdev
+from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
-from rich.text import Text
-
-from bench import stats, table
+from bench import screen, stats, table
 from bench.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in_function
-from bench.phase import Update, Watch
-from bench.place import Choice
 from bench.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
 
-SECONDS_A_LINE = 5.0
 NAME_WIDTH = 10
-INDENT = 23
-LINE_WIDTH = 110
 SHOWN_NAMES = 3
+SECONDS_WIDTH = 8
+FULL_VERDICTS = 3
+"""Of several trials that failed, so many are shown in full; of all others a line."""
 MANY_PAGES = 3
 """Events for so many pages per reader, of which none was full, are no chance."""
 
 
-def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
-    """Say on stderr which place was taken; returns what says there what is done next."""
-    told = listen(quiet=quiet)
-    told.info("place: %s, because %s", choice.name, choice.why)
-    return told.info
-
-
-def listen(*, quiet: bool = False) -> logging.Logger:
-    """Have on stderr what is done: all of it, or only what is a warning. Returns where more can be said."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    told = logging.getLogger("bench")
-    told.setLevel(logging.WARNING if quiet else logging.INFO)
-    return told
-
-
-def watch(*, quiet: bool) -> Watch:
-    """How progress is shown on stderr: as a live display, as a line now and then on a pipe, or not at all."""
-    if quiet:
-        return _silent
-    return _live if sys.stderr.isatty() else _lines
-
-
-@contextmanager
-def _silent(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:  # noqa: ARG001
-    yield lambda _name, _events, _done: None
-
-
-@contextmanager
-def _lines(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:
-    who = {name: _who(name, workers) for name, (workers, _) in tracks.items()}
-    for name in tracks:
-        print(f"{name}: starting {who[name]}", file=sys.stderr, flush=True)
-    began: dict[str, float] = {}
-    last: dict[str, tuple[float, int]] = {}
-
-    def update(name: str, so_far: int, done: int) -> None:
-        workers, events = tracks[name]
-        now = time.perf_counter()
-        if name not in began:
-            began[name] = now
-            last[name] = now, 0
-            print(f"{name}: {who[name]} started", file=sys.stderr, flush=True)
-        elif now - last[name][0] >= SECONDS_A_LINE or done == workers > last[name][1]:
-            last[name] = now, done
-            print(
-                f"{name}: {so_far:,} of {events:,} events, {so_far / (now - began[name]):,.0f} events/s, "
-                f"{done} of {who[name]} done",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    yield update
-
-
-@contextmanager
-def _live(tracks: Mapping[str, tuple[int, int]]) -> Iterator[Update]:
-    who = {name: _who(name, workers) for name, (workers, _) in tracks.items()}
-    with Progress(
-        TextColumn(f"{{task.description:<{NAME_WIDTH}}}"),
-        BarColumn(),
-        _Count(),
-        _Rate(),
-        TextColumn("{task.fields[workers]}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        tasks = {
-            name: progress.add_task(name, total=events, workers=f"starting {who[name]}", began=None, seen=None)
-            for name, (_, events) in tracks.items()
-        }
-
-        def update(name: str, so_far: int, done: int) -> None:
-            task = progress.tasks[list(tasks).index(name)]
-            now = time.perf_counter()
-            began = task.fields["began"] or now
-            progress.update(task.id, completed=so_far, workers=f"{done} of {who[name]} done", began=began, seen=now)
-
-        yield update
-
-
-def _who(track: str, workers: int) -> str:
-    kind = "producer" if track == "append" else "consumer"
-    return f"{workers} {kind}{'s' if workers > 1 else ''}"
-
-
-class _Count(ProgressColumn):
-    """Events so far and in all."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{int(task.completed):>{len(f'{int(task.total or 0):,}')},}/{int(task.total or 0):,} events")
-
-
-class _Rate(ProgressColumn):
-    """Events a second since the gate opened."""
-
-    def render(self, task: Task) -> Text:
-        began, seen = task.fields["began"], task.fields["seen"]
-        if began is None or seen <= began:
-            return Text(f"{'':>18}")
-        return Text(f"{task.completed / (seen - began):>9,.0f} events/s", style="green")
-
-
 def summary(result: Result) -> str:
-    """What a person reads under the table."""
-    lines: list[str] = []
-    for number, trial in enumerate(result.trials, 1):
-        heading = [f"trial {number} of {len(result.trials)}"] if len(result.trials) > 1 else []
-        nodes = ["", table.nodes(trial)] if trial.nodes else []
-        notes = [fill(f"Note: {note}.", LINE_WIDTH) for note in trial.notes]
-        lines += ["", *heading, *_phases(trial, result.spec), *nodes, "", verdict(trial), *notes]
-    if len(result.trials) > 1:
-        lines += ["", *_medians(result.trials)]
-    return "\n".join(lines)
+    """What a person reads under the table, in as many columns as standard output has."""
+    lines = _one(result) if len(result.trials) == 1 else _several(result)
+    return screen.fit("\n".join(lines), screen.width())
 
 
-def _medians(trials: Sequence[Trial]) -> Iterator[str]:
-    """What the trials come to together; nothing of trials that failed."""
-    if not all(trial.verdict.ok for trial in trials):
-        return
+def _one(result: Result) -> Iterator[str]:
+    (trial,) = result.trials
+    yield ""
+    yield from _phases(trial, result.spec)
+    if trial.nodes:
+        yield from ("", table.nodes(trial))
+    yield from ("", _verdict(trial))
+    yield from (f"Note: {note}." for note in trial.notes)
+
+
+def _several(result: Result) -> Iterator[str]:
+    """Trials that failed first, each in full as long as they are few; then what all of them come to together."""
+    names = trial_names(result)
+    failed = [(name, trial) for name, trial in zip(names, result.trials, strict=True) if not trial.verdict.ok]
+    for place, (name, trial) in enumerate(failed):
+        yield from (("", name, _verdict(trial)) if place < FULL_VERDICTS else (trial_line(name, trial),))
+    measured = [trial for trial in result.trials if not trial.warm_up]
+    yield ""
+    if not failed:
+        yield from _rates(measured, names[-len(measured) :])
+    if any(trial.measured_nothing for trial in measured):
+        yield table.NOTHING
+    right = [trial for trial in measured if trial.verdict.ok]
+    if right:
+        yield f"verdict: ok in {len(right)} of {screen.plural(len(measured), 'trial')}; of the last of them:"
+        yield f"  {_verdict(right[-1])}"
+
+
+def trial_names(result: Result) -> list[str]:
+    """What each trial of a result is called. Of those to warm up only the ones that failed are kept."""
+    of = max(result.spec.get("trials", 1), sum(not trial.warm_up for trial in result.trials))
+    names: list[str] = []
+    number = 0
+    for trial in result.trials:
+        number += not trial.warm_up
+        names.append("warm-up trial" if trial.warm_up else f"trial {number} of {of}")
+    return names
+
+
+def trial_line(name: str, trial: Trial) -> str:
+    """A trial in one line: its verdict and its rates, or its faults."""
+    if not trial.verdict.ok:
+        return f"{name}: FAILED, {_faults(trial.verdict)}"
+    rates = {"append": trial.append.events_per_second}
+    rates |= {_reading(read): read.events_per_second for read in trial.reads}
+    told = [f"{what} {rate:,.0f}/s" for what, rate in rates.items() if rate is not None]
+    return f"{name}: {', '.join(['ok', *told])}"
+
+
+def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
+    """What the rates of trials come to together; a line for each rate, and one for what is unlike the others."""
     rates = {"append": [trial.append.events_per_second for trial in trials]}
     for place, read in enumerate(trials[0].reads):
         rates[_reading(read)] = [trial.reads[place].events_per_second for trial in trials]
+    wide = max(NAME_WIDTH, *map(len, rates))
     for name, found in rates.items():
         values = [rate for rate in found if rate is not None]
         if len(values) < len(found):
-            yield f"{name:<{NAME_WIDTH}}  no median: {len(found) - len(values)} of {len(found)} trials have no rate"
+            lacking = f"{len(found) - len(values)} of {len(found)} trials have no rate"
+            yield f"{name:<{wide}}  {screen.HANG}no median: {lacking}"
             continue
         middle = stats.median(values)
-        yield (
-            f"{name:<{NAME_WIDTH}}  {middle.value:>11,.0f} events/s, the median of {len(values)} trials; "
-            f"95% interval {middle.low:,.0f} to {middle.high:,.0f}"
-        )
+        told = [f"{middle.value:,.0f} events/s, the median of {screen.plural(len(values), 'trial')}"]
+        if len(values) >= stats.SMALLEST_SAMPLE:
+            told.append(f"{stats.interval_name(len(values))} {middle.low:,.0f} to {middle.high:,.0f}")
+        if len(values) > 1:
+            told.append(f"range {min(values):,.0f} to {max(values):,.0f}, sigma {stdev(values) / middle.value:.1%}")
+        yield f"{name:<{wide}}  {screen.HANG}{'; '.join(told)}"
+        odd = [f"{names[place].partition(' of ')[0]} ({values[place]:,.0f})" for place in stats.outliers(values)]
+        if odd:
+            odd_ones = f"unlike the others: {', '.join(odd)}; was the machine busy with something else?"
+            yield f"{'':<{wide}}  {screen.HANG}{odd_ones}"
 
 
 def verdict(trial: Trial) -> str:
-    """The verdict in words; when it failed, with the examples."""
+    """The verdict in words, in as many columns as standard output has; when it failed, with the examples."""
+    return screen.fit(_verdict(trial), screen.width())
+
+
+def _verdict(trial: Trial) -> str:
     found = trial.verdict
     if not found.ok:
         lines = [f"verdict: FAILED. {_faults(found)}."] if _has_faults(found) else ["verdict: FAILED."]
-        lines += [fill(sentence, LINE_WIDTH) for sentence in _stranded(found)]
+        lines += _stranded(found)
         if len(found.by_reader) > 1:
             lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
         return "\n".join(
@@ -188,7 +129,7 @@ def verdict(trial: Trial) -> str:
     gap = max(read.max_etag_gap for read in trial.reads)
     excused = _counts({kind: getattr(found, kind) for kind in found.excused})
     once = "at least once" if "duplicated" in found.excused else "once"
-    order = f";\n{excused}, which the log may do" if excused else " and\nin order"
+    order = f"; {excused}, which the log may do" if excused else " and in order"
     return "\n".join(
         [
             f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them {once}"
@@ -248,11 +189,10 @@ def _error(met: Stranded) -> str:
 def _losses(trial: Trial) -> Iterator[str]:
     """What became of the producers on nodes that were lost."""
     for loss in trial.losses:
-        yield fill(
+        yield (
             f"The node {loss.node} was lost {loss.seconds:.0f} s after the start, with {', '.join(loss.producers)}. "
             f"{loss.acknowledged:,} events that they had reported as acknowledged are among those that were checked; "
-            "what they did not report may be there or not.",
-            LINE_WIDTH,
+            "what they did not report may be there or not."
         )
 
 
@@ -264,11 +204,10 @@ def _held(found: Verdict) -> Iterator[str]:
         yield "Open when readers stopped waiting for the withheld events, and long enough to hold them back:"
         yield from (f"  {_holder(holder)}" for holder in found.holders)
     elif found.holders is not None and not found.stopped:
-        yield fill(
+        yield (
             "The withheld events are in the table, readers asked for them until --idle-timeout was over, and no "
             "transaction was seen that could hold them back. They are due later (raise --idle-timeout), or the log "
-            "never delivers them.",
-            LINE_WIDTH,
+            "never delivers them."
         )
 
 
@@ -291,20 +230,18 @@ def _lost(found: Verdict) -> Iterator[str]:
     if found.lost_after_delivery:
         yield f"Of the lost events, {found.lost_after_delivery:,} were delivered: they were stored, and removed later."
     if found.lost_and_passed:
-        yield fill(
+        yield (
             f"Of the lost events, {found.lost_and_passed:,} were not delivered to a reader that was given a later "
-            "event of their producer: they were never stored, or skipped and then removed.",
-            LINE_WIDTH,
+            "event of their producer: they were never stored, or skipped and then removed."
         )
 
 
 def _untested(found: Verdict) -> Iterator[str]:
     """What this run could not see of a promise."""
     if found.kept_after_delivery:
-        yield fill(
+        yield (
             f"Untested: {found.kept_after_delivery:,} events that were delivered are still in the table. Whether they "
-            "will be delivered a second time, when a lease runs out, was not tried.",
-            LINE_WIDTH,
+            "will be delivered a second time, when a lease runs out, was not tried."
         )
 
 
@@ -326,43 +263,58 @@ def _gaps(found: Verdict) -> Iterator[str]:
     ]
     if told:
         examples = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in gaps.examples)
-        yield fill(f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}.", LINE_WIDTH)
+        yield f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}."
     if gaps.doubled:
         examples = ", ".join(str(etag) for etag in gaps.doubled_etags)
-        doubled = f"Etags that are there more than once: {gaps.doubled:,} rows have the etag of another ({examples})."
-        yield fill(doubled, LINE_WIDTH)
+        yield f"Etags that are there more than once: {gaps.doubled:,} rows have the etag of another ({examples})."
+
+
+class _Line(NamedTuple):
+    """A phase and how it went; or what else there is to say of the phase before."""
+
+    name: str = ""
+    seconds: float | None = None
+    text: str = ""
 
 
 def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:
-    append, observed = trial.append, trial.telemetry.phases
-    first = (
-        "" if append.first_event_seconds is None else f"first batch appended after {append.first_event_seconds:.1f} s"
-    )
-    tails = trial.reads[0].mode == "tail"
-    yield _phase("start", trial.phase_seconds["start"], first)
-    rate = _rate(append.events_per_second, trial.instead_of_append_rate)
-    yield _phase("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
-    yield from _said_of_batches(append, spec)
-    if tails:
-        yield from _readings(trial.reads, trial.instead_of_read_rate)
-        yield from _costs("together", observed.get(f"append + read {trial.reads[0].read_batch}"), append.events)
-    else:
-        yield from _costs("", observed.get("append"), append.events)
-    yield _phase("settle", trial.phase_seconds["settle"], _space(trial))
-    if not tails:
-        for size, reads in groupby(trial.reads, key=lambda read: read.read_batch):
-            read = list(reads)
-            yield from _readings(read, trial.instead_of_read_rate)
-            yield from _costs("", observed.get(f"read {size}"), sum(each.events for each in read))
-    yield _phase("check", trial.phase_seconds["check"])
+    lines = [line for line in _phase_lines(trial, spec) if line.name or line.text]
+    wide = max(NAME_WIDTH, *(len(line.name) for line in lines))
+    for name, seconds, text in lines:
+        took = f"{seconds:>{SECONDS_WIDTH}.1f} s" if seconds is not None else f"{'':>{SECONDS_WIDTH + 2}}"
+        yield f"{name:<{wide}} {took}  {screen.HANG}{text}"
     bound = [_reading(read) for read in trial.reads if read.client_bound]
-    if append.client_bound:
+    if trial.append.client_bound:
         bound.insert(0, "append")
     if bound:
         yield f"* client-bound: a worker, and not Postgres, set the pace of {', '.join(bound)}"
 
 
-def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> Iterator[str]:
+def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
+    append, observed = trial.append, trial.telemetry.phases
+    first = (
+        "" if append.first_event_seconds is None else f"first batch appended after {append.first_event_seconds:.1f} s"
+    )
+    tails = trial.reads[0].mode == "tail"
+    yield _Line("start", trial.phase_seconds["start"], first)
+    rate = _rate(append.events_per_second, trial.instead_of_append_rate)
+    yield _Line("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
+    yield _Line(text=_said_of_batches(append, spec))
+    if tails:
+        yield from _readings(trial.reads, trial.instead_of_read_rate)
+        yield from _costs("  together", observed.get(f"append + read {trial.reads[0].read_batch}"), append.events)
+    else:
+        yield from _costs("", observed.get("append"), append.events)
+    yield _Line("settle", trial.phase_seconds["settle"], _space(trial))
+    if not tails:
+        for size, reads in groupby(trial.reads, key=lambda read: read.read_batch):
+            read = list(reads)
+            yield from _readings(read, trial.instead_of_read_rate)
+            yield from _costs("", observed.get(f"read {size}"), sum(each.events for each in read))
+    yield _Line("check", trial.phase_seconds["check"])
+
+
+def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
     """What a reader must know of the batches to understand their latency and their costs."""
     told = []
     if not append.events:
@@ -375,8 +327,7 @@ def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> Iterator[str]:
             f"{append.rolled_back:,} events were rolled back; their batches are in no latency, and what they cost is "
             "in CPU, WAL and disk per event"
         )
-    if told:
-        yield _under("", "; ".join(told))
+    return "; ".join(told)
 
 
 def _space(trial: Trial) -> str:
@@ -392,12 +343,12 @@ def _space(trial: Trial) -> str:
     return f"an event takes {', '.join(told)}" if told else ""
 
 
-def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:
+def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]:
     """What a phase waited for, and what it cost."""
     if observed is None or not events:
         return
     if observed.bottleneck:
-        yield _under(name, observed.bottleneck)
+        yield _Line(name, text=observed.bottleneck)
     cost = f"{observed.workers_cpu_seconds / events * 1e6:.2f} CPU s of workers"
     if observed.postgres_cpu_seconds is not None:
         cost += f" and {observed.postgres_cpu_seconds / events * 1e6:.2f} of Postgres"
@@ -407,28 +358,23 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[str]:
         told.append(f"{counted['wal_bytes'] / events:.0f} bytes of WAL an event")
     checkpoints = counted.get("checkpoints_timed", 0) + counted.get("checkpoints_requested", 0)
     if checkpoints:
-        told.append(f"{checkpoints} checkpoint{'s' * (checkpoints > 1)}")
+        told.append(screen.plural(checkpoints, "checkpoint"))
     looked_up = counted.get("blocks_hit", 0) + counted.get("blocks_read", 0)
     if looked_up:
         told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
-    yield _under("", "; ".join(told))
+    yield _Line(text="; ".join(told))
 
 
-def _under(name: str, words: str) -> str:
-    """Words under a phase, on as many lines as they need."""
-    return fill(words, LINE_WIDTH, initial_indent=f"  {name:<{INDENT - 2}}", subsequent_indent=" " * INDENT)
-
-
-def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[str]:
+def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:
     for read in reads:
         rate = _rate(read.events_per_second, otherwise)
-        yield _phase(_reading(read), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
+        yield _Line(_reading(read), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
         if read.redelivered:
-            yield _under("", f"{read.redelivered:,} deliveries more, of events delivered before: not in the rate")
+            yield _Line(text=f"{read.redelivered:,} deliveries more, of events delivered before: not in the rate")
         if read.mode == "tail":
-            yield _under("", f"{_delay(read)}; longest wait {read.longest_wait_seconds:.2f} s")
+            yield _Line(text=f"{_delay(read)}; longest wait {read.longest_wait_seconds:.2f} s")
         if _is_read_in_small_pages(read):
-            yield _under("", f"no page held more than {read.largest_page:,} events")
+            yield _Line(text=f"no page held more than {read.largest_page:,} events")
 
 
 def _is_read_in_small_pages(read: Read) -> bool:
@@ -474,29 +420,32 @@ def _reading(read: Read) -> str:
     return f"read {read.read_batch}{several}" if who == "consumer" else f"{who} {read.read_batch}"
 
 
-def _phase(name: str, seconds: float, more: str = "") -> str:
-    return f"{name:<{NAME_WIDTH}} {seconds:>8.1f} s  {more}".rstrip()
-
-
 def _latency(latency: Latency | None) -> str:
     if latency is None:
         return "p50, p99, max: none"
-    return f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms, max {latency.max:.1f} ms"
+    parts = f"p50 {latency.p50:.2f},", f"p99 {latency.p99:.2f},", f"max {latency.max:.1f} ms"
+    return " ".join(part.replace(" ", screen.TIED) for part in parts)
 
 
 def _rate(events_per_second: float | None, otherwise: str) -> str:
-    return f"{otherwise:>18}" if events_per_second is None else f"{events_per_second:>9,.0f} events/s"
+    return f"{otherwise:>11}" if events_per_second is None else f"{events_per_second:>9,.0f}/s"
 
 
 def _faults(found: Verdict) -> str:
-    allowed = f" (it may have {' and '.join(found.excused)})" if found.excused else ""
-    told = [_counts({kind: getattr(found, kind) for kind in KINDS}) + allowed]
+    counts = {kind: getattr(found, kind) for kind in KINDS}
+    faults = _counts({kind: count for kind, count in counts.items() if kind not in found.excused})
+    told = [faults]
     if found.wrong_checksums:
-        told.append(f"the right events with a wrong checksum in {found.wrong_checksums} readings")
-    told += [*found.stopped, *found.oversized]
-    counted = any(getattr(found, kind) for kind in KINDS if kind not in found.excused)
-    if not (counted or found.wrong_checksums or found.stopped or found.oversized):  # what is left is the only fault
+        readings = screen.plural(found.wrong_checksums, "reading")
+        told.append(f"the right events with a wrong checksum in {readings}")
+    # Members of a group are stopped one by one, and go by the name of the group.
+    told += [words if count == 1 else f"{words} ({count} times)" for words, count in Counter(found.stopped).items()]
+    told += found.oversized
+    if not any(told):  # what is left is the only fault
         told.append(_numbering(found))
+    allowed = _counts({kind: counts[kind] for kind in found.excused})
+    if allowed:
+        told.append(f"besides {allowed}, which the log may do")
     return f"Of {found.expected_events:,} acknowledged events: {', '.join(filter(None, told))}"
 
 

@@ -14,6 +14,9 @@ from bench.quota import cpu_quota, memory_limit, processors
 from bench.results import Environment
 
 DISTRIBUTION = "eventlog-bench"
+BUSY_SHARE = 0.25
+"""Of all cores: what others may use before a person is warned."""
+BUSY_LOOK_SECONDS = 0.1
 
 
 def of(place: str, about: dict[str, str], connection: Connection) -> Environment:
@@ -34,6 +37,12 @@ def of(place: str, about: dict[str, str], connection: Connection) -> Environment
         limits=control_group_limits(),
         about=about,
     )
+
+
+def busy_cores() -> float | None:
+    """The cores that other programs use at this moment; None when it is too little to disturb a measurement."""
+    used = psutil.cpu_percent(interval=BUSY_LOOK_SECONDS) / 100
+    return used * (psutil.cpu_count() or 1) if used >= BUSY_SHARE else None
 
 
 def cpu() -> str:

@@ -3,11 +3,12 @@
 import json
 import platform
 import re
+from collections import Counter
 from collections.abc import Callable
 from itertools import zip_longest
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from bench import display, metrics, stats, table
+from bench import display, metrics, screen, stats, table
 from bench.metrics import Metric
 from bench.results import Result
 
@@ -99,8 +100,11 @@ def csv(result: Result) -> str:
 
 def markdown(result: Result) -> str:
     """The table and the verdict for a pull request, between markers."""
-    words = [display.verdict(trial) for trial in result.trials]
-    verdicts = "\n\n".join(f"```\n{each}\n```" for each in words)
+    counts = Counter(display.verdict(trial) for trial in result.trials)
+    blocks = {words: f"```\n{words}\n```" for words in counts}
+    if len(blocks) > 1:
+        blocks = {words: f"Of {screen.plural(counts[words], 'trial')}:\n\n{block}" for words, block in blocks.items()}
+    verdicts = "\n\n".join(blocks.values())
     return f"{BEGIN}\n\n{table.published([result])}\n\n{verdicts}\n\n{END}\n"
 
 

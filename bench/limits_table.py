@@ -5,10 +5,13 @@ from tabulate import tabulate
 from bench import stats
 from bench.limits import Contest, Limits
 
+ENOUGH_ROUNDS = 2
+"""One round says nothing of how much the next one would differ, so no target is judged by it."""
+
 
 def whole(limits: Limits) -> str:
     """A line a contest, then where and how it was measured."""
-    rows = [_row(contest) for contest in limits.contests]
+    rows = [_row(contest, limits) for contest in limits.contests]
     first = stats.median(limits.first_event_seconds)
     rows.append(
         {
@@ -18,26 +21,33 @@ def whole(limits: Limits) -> str:
             "ours, median": f"{first.value:.2f} s",
             "theirs, median": "",
             "ratio": "",
-            "95 % interval": f"{first.low:.2f} to {first.high:.2f} s",
+            stats.interval_name(limits.rounds): f"{first.low:.2f} to {first.high:.2f} s",
             "at least": f"under {limits.first_event_target:g} s",
-            "": "ok" if first.value < limits.first_event_target else "MISSED",
+            "": _judged(first.value < limits.first_event_target, limits),
         }
     )
     return f"{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n\n{_note(limits)}"
 
 
 def met(limits: Limits) -> bool:
-    """Whether all targets are."""
-    return all(_met(contest) for contest in limits.contests) and (
-        stats.median(limits.first_event_seconds).value < limits.first_event_target
+    """Whether all targets are met, as far as there were enough rounds to judge."""
+    return limits.rounds < ENOUGH_ROUNDS or (
+        all(_met(contest) for contest in limits.contests)
+        and (stats.median(limits.first_event_seconds).value < limits.first_event_target)
     )
+
+
+def _judged(met: bool, limits: Limits) -> str:  # noqa: FBT001
+    if limits.rounds < ENOUGH_ROUNDS:
+        return f"{limits.rounds} round: no judgement"
+    return "ok" if met else "MISSED"
 
 
 def _met(contest: Contest) -> bool:
     return stats.median(contest.ratios()).value >= contest.target
 
 
-def _row(contest: Contest) -> dict[str, str]:
+def _row(contest: Contest, limits: Limits) -> dict[str, str]:
     ratio = stats.median(contest.ratios())
     ours, theirs = (stats.median(side).value for side in zip(*contest.pairs, strict=True))
     return {
@@ -47,9 +57,9 @@ def _row(contest: Contest) -> dict[str, str]:
         "ours, median": _value(ours, contest),
         "theirs, median": _value(theirs, contest),
         "ratio": f"{ratio.value:.2f}",
-        "95 % interval": f"{ratio.low:.2f} to {ratio.high:.2f}",
+        stats.interval_name(limits.rounds): f"{ratio.low:.2f} to {ratio.high:.2f}",
         "at least": f"{contest.target:.2f}",
-        "": "ok" if _met(contest) else "MISSED",
+        "": _judged(_met(contest), limits),
     }
 
 
@@ -66,6 +76,12 @@ def _note(limits: Limits) -> str:
         f"PostgreSQL {where.postgres}, {where.cpu}, {where.machine}, "
         f"{where.kernel}; {settings}. Run {limits.run_id}.\n"
         "- Ours and theirs take turns on one server, and change who goes first each round. A ratio is the median of "
-        "the rounds' ratios, 1 being as good as theirs and more being better; its interval is a bootstrap's. What ours "
+        f"the rounds' ratios, 1 being as good as theirs and more being better; {_ends(limits.rounds)}. What ours "
         "appended and read was checked like in a run."
     )
+
+
+def _ends(rounds: int) -> str:
+    if rounds < stats.SMALLEST_SAMPLE:
+        return f"of fewer than {stats.SMALLEST_SAMPLE} rounds its range is shown"
+    return "its interval is a bootstrap's"

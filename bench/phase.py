@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from msgspec.structs import asdict, replace
 
@@ -46,8 +47,19 @@ Update = Callable[[str, int, int], None]
 Tracks = Mapping[str, Sequence[Job]]
 """The jobs of a phase by what people call them: appending, and reading at the same time when tailing."""
 
-Watch = Callable[[Mapping[str, tuple[int, int]]], AbstractContextManager[Update]]
-"""Shows a phase to a person: takes the workers and the events of each track; yields what to call as it goes on."""
+
+class Watch(Protocol):
+    """Shows a person what goes on."""
+
+    def __call__(self, tracks: Mapping[str, tuple[int, int]], idle_seconds: float) -> AbstractContextManager[Update]:
+        """Show a phase. Takes the workers and the events of each track, and after how many seconds without an event
+        readers are stopped; yields what to call as the phase goes on.
+        """
+        ...
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Show for as long as it lasts what has no events to count."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,9 @@ def carry_out(
         open_gate = stack.enter_context(gate(connection))
         end_producers = stack.enter_context(gate(connection, END))
         readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), to_read)
-        update = stack.enter_context(watch({name: (len(jobs), events * _times(jobs)) for name, jobs in tracks.items()}))
+        each_time = to_read.events[0] if to_read.events else events
+        to_show = {name: (len(jobs), each_time * _times(jobs)) for name, jobs in tracks.items()}
+        update = stack.enter_context(watch(to_show, to_read.idle_seconds))
         messages = stack.enter_context(start_workers([each.job for each in heard.values()]))
         nodes = _Nodes(heard, connection, spare_producers=spare_producers)
         for _ in _listen(messages, heard, nodes, connection):

@@ -1,6 +1,6 @@
 """Comparisons in the words that people read: metric by metric, and what it comes to."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from tabulate import tabulate
 
@@ -8,7 +8,7 @@ from bench import metrics, regression, stats
 from bench.ab import Ab
 from bench.calibration import Calibration
 from bench.compare import Compared
-from bench.regression import Change, Lack, Rules
+from bench.regression import Lack, Rules
 from bench.results import Result
 
 BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
@@ -33,7 +33,7 @@ def comparison(found: Compared, before: Result, after: Result, form: str = TERMI
 def _metrics(found: Compared, names: tuple[str, str], form: str) -> Iterator[str]:
     """What became of each metric, and which ones cannot be compared."""
     if found.changes:
-        yield _changes(found.changes, found.visible, names, form)
+        yield _changes(found, names, form)
     sides: dict[Lack, str] = {
         "before": f"missing in {names[0]}",
         "after": f"missing in {names[1]}",
@@ -108,14 +108,15 @@ def calibration(ab: Ab, found: Calibration) -> str:
     )
 
 
-def _changes(changes: Sequence[Change], visible: Mapping[str, float], names: tuple[str, str], form: str) -> str:
+def _changes(found: Compared, names: tuple[str, str], form: str) -> str:
+    changes, visible = found.changes, found.visible
     rows = [
         {
             "metric": change.metric,
             names[0]: _value(change.before, change.unit),
             names[1]: _value(change.after, change.unit),
             "speed": f"{change.speed.value:.3f}",
-            "95 % interval": f"{change.speed.low:.3f} to {change.speed.high:.3f}",
+            stats.interval_name(found.trials): f"{change.speed.low:.3f} to {change.speed.high:.3f}",
             "p": f"{change.p_value:.3f}" if change.p_value >= 0.001 else "< 0.001",
             "effect": f"{change.effect:+.2f}",
             "threshold": _percent(change.threshold),

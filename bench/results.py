@@ -239,6 +239,8 @@ class Sample(Kept):
 class Trial(Kept):
     """One execution."""
 
+    warm_up: bool = False
+    """It was to warm up, and is kept because it failed. It is in no statistic."""
     phase_seconds: dict[str, float]
     """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check."""
     append: Append

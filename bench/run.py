@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 
-from bench import trials
+from bench import display, table, trials
 from bench.errors import BenchError
 from bench.logs import Log
 from bench.phase import Watch
 from bench.place import Choice
 from bench.places.folder import RunFolder
-from bench.results import Result
+from bench.results import Environment, Result
 from bench.spec import Spec
 from bench.trials import Done
 
@@ -44,18 +44,23 @@ def execute(
 
     def judged(done: Done) -> None:
         nonlocal shown
+        if now <= 0:
+            done = done._replace(trial=done.trial.model_copy(update={"warm_up": True}))
         if now > 0 or not done.trial.verdict.ok:
             kept.append(done)
             keep(known())
+        if spec.trials > 1:
+            tell(display.trial_line(_name(now, spec), done.trial))
         if now == spec.trials:
             shown = True
             show(known())
 
-    with closing(trials.carry_out(spec, log, choice, folder, watch, judged)) as each_trial:
+    def opened(where: Environment) -> None:
+        tell(table.heading(trials.stored_spec(spec), where))
+
+    with closing(trials.carry_out(spec, log, choice, folder, watch, judged, opened)) as each_trial:
         try:
-            for now in range(1 - spec.warm_ups, spec.trials + 1):
-                if spec.trials > 1:
-                    tell(_name(now, spec))
+            for now in range(1 - spec.warm_ups, spec.trials + 1):  # noqa: B007 - it says which trial is judged
                 next(each_trial)
         except (KeyboardInterrupt, BenchError) as end:
             if kept and not shown:
@@ -67,4 +72,4 @@ def execute(
 
 
 def _name(number: int, spec: Spec) -> str:
-    return f"trial {number} of {spec.trials}" if number > 0 else "trial to warm up"
+    return f"trial {number} of {spec.trials}" if number > 0 else "warm-up trial"

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from bench import control, plan
 from bench.checker import KINDS, Verdict
 from bench.control import Connection
-from bench.display import watch
 from bench.logs import Log, load
 from bench.phase import Phase, ToRead, carry_out
 from bench.place import Choice, open_site
 from bench.places.folder import RunFolder
 from bench.places.site import Site
+from bench.progress import watch
 from bench.spec import Spec
 from bench.summary import Reader
 from bench.trial import carry_out_trial, judged, written_by

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
 
+from bench import screen
 from bench.places.dsn import without_password
 from bench.results import Append, Environment, Read, Result, Trial
 from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
+DURABLE = ("fsync", "synchronous_commit")
+OFF = {"off", "false", "no", "0"}
 NOTHING = "no event was acknowledged: nothing was measured"
 WORDS = {"place", "log", "append", "mode", "verdict", "node", "bounded by"}
 
@@ -36,10 +40,74 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
     )
 
 
+def heading(spec: Mapping[str, Any], where: Environment) -> str:
+    """What is measured, of a stored spec and the place: PostgreSQL, machine, log, settings, and the command with each
+    flag that is not at its default. As wide as standard output is.
+    """
+    payload = f"padded to {spec['payload_bytes']:,} bytes" if spec["payload_bytes"] else "not padded"
+    lines = [
+        _machines(spec, where),
+        f"log {spec['log']}, append by {spec['append']}, payloads {payload}, mode {spec.get('mode', 'drain')}",
+        _settings(spec, where).replace("`", ""),
+        _command(spec, where.place),
+    ]
+    return screen.fit("\n".join(lines), screen.width())
+
+
+def not_durable(where: Environment) -> list[str]:
+    """The settings with which an acknowledged event may be gone after a crash."""
+    return [f"{name}={where.settings[name]}" for name in DURABLE if where.settings.get(name) in OFF]
+
+
 def terminal(result: Result) -> str:
-    """The seed's columns and the verdict of one run, narrow enough for a terminal, and whether it measured nothing."""
-    table = _markdown(rows([result])[[*SEED, "verdict"]].to_dict(orient="records"))
-    return f"{table}\n\n{NOTHING}" if _measured_nothing(result) else table
+    """The seed's columns and the verdict of one run, and what they must not be read without.
+
+    A pipe gets markdown with a row for each reading of each trial. A terminal gets columns as narrow as they can be, or
+    a line for each value where those do not fit, and one row for all trials: their medians.
+    """
+    found = rows([result])
+    found["Throughput"] += "!" if not_durable(result.environment) else ""
+    found = found[[*SEED, "verdict"]]
+    on_pipe = not sys.stdout.isatty()
+    shown = _texts(found) if on_pipe else _of_all_trials(found)
+    parts = [_markdown(shown) if on_pipe else _narrow(shown, screen.width())]
+    if not_durable(result.environment):
+        parts.append(f"! not durable: {', '.join(not_durable(result.environment))}")
+    if _measured_nothing(result):
+        parts.append(NOTHING)
+    return "\n\n".join(parts)
+
+
+def _texts(found: pd.DataFrame) -> list[dict[str, str]]:
+    return [{str(name): str(text) for name, text in row.items()} for row in found.to_dict(orient="records")]
+
+
+def _of_all_trials(found: pd.DataFrame) -> list[dict[str, str]]:
+    """One row for the readings of a size: the middle one, or FAILED when one failed."""
+    shown = []
+    for size in dict.fromkeys(found["read_batch"]):
+        alike = _texts(found[found["read_batch"] == size])
+        failed = [row for row in alike if row["verdict"] != "ok"]
+        of_speed = sorted(alike, key=lambda row: int(row["lapsed_time"]))
+        middle = of_speed[(len(alike) - 1) // 2]
+        several = {"verdict": f"FAILED {len(failed)} of {len(alike)}"} if len(alike) > 1 else {}
+        shown.append({**failed[0], **several} if failed else middle)
+    return shown
+
+
+def _narrow(rows: Sequence[Mapping[str, str]], columns: int) -> str:
+    """A table with two spaces between its columns; a list of names and values where that is too wide."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for names in (list(widths), [name for name in widths if name != "verdict"]):
+        for gap in ("  ", " "):
+            lines = [
+                gap.join(f"{row[name]:>{widths[name]}}" for name in names) for row in ({n: n for n in names}, *rows)
+            ]
+            # The verdict is said below, too, and Throughput has FAILED in it.
+            if max(map(len, lines)) <= columns:
+                return "\n".join(lines)
+    wide = max(map(len, widths))
+    return "\n\n".join("\n".join(f"{name:<{wide}}  {text}" for name, text in row.items()) for row in rows)
 
 
 def published(results: Sequence[Result]) -> str:
@@ -188,17 +256,17 @@ def _note(result: Result) -> str:
     where = result.environment
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     return (
-        f"- `{command(result)}`: {_machines(result)}; {_nodes_note(where)}{_settings(result)}"
+        f"- `{command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
+        f"{_settings(result.spec, where)}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
         f"{f'; {NOTHING}' if _measured_nothing(result) else ''}. Run {result.run_id}."
     )
 
 
-def _machines(result: Result) -> str:
+def _machines(spec: Mapping[str, Any], where: Environment) -> str:
     """What Postgres and the workers ran on; of a Postgres that was given nothing is known but its version."""
-    where = result.environment
     machine = f"{where.cpu}, {where.machine}, {where.kernel}"
-    if result.spec.get("dsn"):
+    if spec.get("dsn"):
         return (
             f"PostgreSQL {where.postgres} as given by --dsn, on a machine that was not looked at; "
             f"workers in place {where.place}, {machine}"
@@ -206,11 +274,11 @@ def _machines(result: Result) -> str:
     return f"PostgreSQL {where.postgres}, place {where.place}, {machine}"
 
 
-def _settings(result: Result) -> str:
-    settings = ", ".join(f"`{name}={value}`" for name, value in result.environment.settings.items())
+def _settings(spec: Mapping[str, Any], where: Environment) -> str:
+    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
     if settings:
         return f"settings that differ from the default: {settings}"
-    limited = result.environment.limits or any(result.spec.get(name) for name in ("dsn", *LIMITS))
+    limited = where.limits or any(spec.get(name) for name in ("dsn", *LIMITS))
     return f"all {'PostgreSQL ' if limited else ''}settings at their default"
 
 
@@ -254,8 +322,12 @@ def command(result: Result) -> str:
     """The command that makes such a result again, to be pasted into a shell: each field of the spec that is not at its
     default is in it, but for a password.
     """
-    given = {name: result.spec[name] for name in Spec.model_fields if name in result.spec}
-    given["place"] = result.environment.place
+    return _command(result.spec, result.environment.place)
+
+
+def _command(spec: Mapping[str, Any], place: str) -> str:
+    given = {name: spec[name] for name in Spec.model_fields if name in spec}
+    given["place"] = place
     if given.get("dsn"):
         given["dsn"] = without_password(given["dsn"])
     if given["limit"] == given["insert_batch"] * (given["insert_loops"] or DEFAULT_LOOPS):

@@ -65,7 +65,11 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     wal_before = control.wal_position(connection)
     phases |= workers({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = control.wal_position(connection)
-    with _timed(seconds, "settle"), _noted(notes, "the log was not settled before it was read"):
+    with (
+        _timed(seconds, "settle"),
+        watch.step("settling the log: vacuum, analyze, checkpoint"),
+        _noted(notes, "the log was not settled before it was read"),
+    ):
         control.settle(connection)
     if spec.mode == "drain":
         acknowledged = normal(written_by(phases["append"]).acknowledged)
@@ -75,7 +79,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     readers = _readers(spec, phases)
     works = [work for phase in phases.values() for work in phase.works]
     failures = stranded(works, log, connection)
-    with _timed(seconds, "check"):
+    with _timed(seconds, "check"), watch.step("checking what was stored and delivered"):
         written = written_by(phases["append"], cut_short=bool(failures))
         found = judged(spec, log, written, readers, connection, notes, failures)
         verdict = _explained(found, spec, log, readers, connection, notes)

@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -46,10 +47,12 @@ def carry_out(
     folder: RunFolder,
     watch: Watch,
     judged: Callable[[Done], None] = lambda _: None,
+    opened: Callable[[Environment], None] = lambda _: None,
 ) -> Generator[Done, None, None]:
     """Carry out a trial whenever one is asked for; what was started is gone when the generator is closed.
 
-    `judged` is called with a trial before what it made is cleared away: so its outcome is safe, whatever that meets.
+    `opened` is called with where they take place, before the first one. `judged` is called with a trial before what it
+    made is cleared away: so its outcome is safe, whatever that meets.
 
     Raises:
         BenchError: something broke; that trial has no verdict.
@@ -57,12 +60,17 @@ def carry_out(
     began_at = process_began_at()
     where: Environment | None = None
     while True:
-        with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
+        with ExitStack() as stack:
+            with watch.step("starting PostgreSQL" if spec.dsn is None else "connecting to PostgreSQL"):
+                site = stack.enter_context(open_site(choice, spec, log, folder))
+                connection = stack.enter_context(control.connected(site.conninfo))
             control.refuse_without_effect(connection, spec.set)
             for _ in range(1) if spec.fresh else count():
                 with control.installed(connection, log, folder.run_id):
                     control.check_connections(connection, spec.workers)
-                    where = where or environment.of(choice.name, site.about, connection)
+                    if where is None:
+                        where = environment.of(choice.name, site.about, connection)
+                        opened(where)
                     trial = carry_out_trial(spec, log, site, connection, watch, began_at)
                     done = Done(where, trial)
                     judged(done)
@@ -79,13 +87,18 @@ def process_began_at() -> float:
     return began_at
 
 
+def stored_spec(spec: Spec) -> dict[str, Any]:
+    """A spec as a result has it: every value that is in force, and no password."""
+    shown = {} if spec.dsn is None else {"dsn": without_password(spec.dsn)}
+    return {**spec.model_dump(mode="json"), "limit": spec.events_per_producer, **shown}
+
+
 def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done]) -> Result:
     """The record of some trials of a spec."""
-    shown = {} if spec.dsn is None else {"dsn": without_password(spec.dsn)}
     return Result(
         run_id=run_id,
         started_at=started_at,
-        spec={**spec.model_dump(mode="json"), "limit": spec.events_per_producer, **shown},
+        spec=stored_spec(spec),
         sql={
             "append": plan.append_sql(spec, log),
             **{f"read {size}": plan.consumers(spec, log, size)[0].sql for size in spec.read_batch},

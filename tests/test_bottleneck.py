@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from bench.bottleneck import sentence, shares
+from bench.bottleneck import in_words, sentence, shares
+from bench.control import Connection
 from bench.telemetry import ON_CPU, WORKER
 
 WAITS = Counter({
@@ -29,7 +30,7 @@ def test_accounted_cpu_time_is_believed_when_samples_saw_less() -> None:
     )
     assert dict(shares(WAITS, cpu_share=0.1))["Postgres's CPU"] == 0.25
     assert dict(shares(WAITS, cpu_share=7.0)) == pytest.approx(
-        {"Postgres's CPU": 1, "WAL flush": 0, "the clients' next statement": 0, "LWLock:Odd": 0}
+        {"Postgres's CPU": 1, "WAL flush": 0, "the clients' next statement": 0, "another lock inside Postgres (Odd)": 0}
     )
 
 
@@ -43,3 +44,19 @@ def test_only_cpu_and_nothing_at_all() -> None:
     assert sentence({}, 5, 0.1, None) is None
     assert sentence({("checkpointer", ON_CPU): 3}, 3, 0.1, None) is None
     assert sentence({}, 0, None, None) is None
+
+
+def test_each_wait_event_of_the_server_has_words(connection: Connection) -> None:
+    if connection.info.server_version < 170000:
+        pytest.skip("pg_wait_events came with PostgreSQL 17")
+    events = [f"{kind}:{name}" for kind, name in connection.execute("SELECT type, name FROM pg_wait_events")]
+    assert len(events) > 200
+    assert not [event for event in events if in_words(event) == event]
+
+
+def test_names_of_wait_events_are_known_in_the_spelling_of_each_version() -> None:
+    assert in_words("IO:WALSync") == in_words("IO:WalSync") == "WAL flush"
+    assert in_words("IPC:BufferIO") == in_words("IPC:BufferIo")
+    assert in_words("Lock:object") == "a lock on an object, such as the queue of NOTIFY"
+    assert in_words("LWLock:XactSLRU") == "the states of transactions"
+    assert in_words("Lock:userlock") == "another lock (userlock)"

@@ -258,7 +258,7 @@ def test_what_batches_hold_besides_their_commit_is_printed() -> None:
 
 def test_why_there_is_no_delay_is_printed() -> None:
     late = ImpossibleCtimes(ahead=7, ahead_seconds=32_400)
-    text = display.summary(changed(result(), read={"mode": "tail", "impossible_ctimes": late}))
+    text = " ".join(display.summary(changed(result(), read={"mode": "tail", "impossible_ctimes": late})).split())
     assert "no delay can be given: ctimes are up to 9.0 h ahead of the database's clock (7" in text
     assert "no delay can be given: no event came" in display.summary(changed(result(), read={"mode": "tail"}))
 

@@ -55,9 +55,12 @@ def test_psqls_time_is_of_all_rows() -> None:
 
 def test_the_median_and_its_interval() -> None:
     assert stats.median([2.0]) == (2.0, 2.0, 2.0)
-    value, low, high = stats.median([1.0, 2.0, 3.0, 4.0, 100.0])
-    assert value == 3.0
+    assert stats.median([1.0, 2.0, 3.0, 4.0, 100.0]) == (3.0, 1.0, 100.0)
+    assert stats.interval_name(5) == "range"
+    value, low, high = stats.median([1.0, 2.0, 3.0, 4.0, 5.0, 100.0])
+    assert value == 3.5
     assert 1.0 <= low <= value <= high <= 100.0
+    assert stats.interval_name(6) == "95 % interval"
 
 
 def test_the_table() -> None:
@@ -78,3 +81,7 @@ def test_the_table() -> None:
     golden("limits.md", limits_table.whole(limits) + "\n")
     assert not limits_table.met(limits)
     assert limits_table.met(limits.model_copy(update={"contests": contests[::2]}))
+    once = limits.model_copy(update={"rounds": 1})
+    assert limits_table.met(once)
+    assert "MISSED" not in limits_table.whole(once)
+    assert "1 round: no judgement" in limits_table.whole(once)

@@ -82,10 +82,12 @@ def test_trials_are_whole_and_each_on_a_fresh_log(bench: Bench, words: tuple[str
     assert ran.returncode == 0, ran.stderr
     result = stored(bench)
     assert [trial.verdict.expected_events for trial in result.trials] == [600, 600]
-    assert [word for word in ran.stderr.splitlines() if word.startswith("trial")] == [
-        "trial to warm up", "trial 1 of 2", "trial 2 of 2",
+    assert [line.partition(",")[0] for line in ran.stderr.splitlines() if line.startswith("trial")] == [
+        "trial 1 of 2: ok", "trial 2 of 2: ok",
     ]  # fmt: skip
-    assert ran.stdout.count("events/s, the median of 2 trials; 95% interval") == 2
+    assert "warm-up trial: ok, append" in ran.stderr
+    assert ran.stdout.count("events/s, the median of 2 trials; range") == 2
+    assert "interval" not in ran.stdout
     assert f"--trials 2{' --fresh' if words else ''}" in table.command(result)
     nothing_is_left(bench)
 
@@ -95,6 +97,8 @@ def test_a_warm_up_that_fails_is_told(bench: Bench) -> None:
     ran = bench(*SMALL, "--trials", "1", "--warm-up", "1", "--log", str(broken), "--idle-timeout", "1")
     assert ran.returncode == 1
     assert [trial.verdict.ok for trial in stored(bench).trials] == [False, False]
+    assert [trial.warm_up for trial in stored(bench).trials] == [True, False]
+    assert ran.stdout.index("\nwarm-up trial\n") < ran.stdout.index("\ntrial 1 of 1\n")
 
 
 @pytest.mark.parametrize("depth", ["1", "7"])

@@ -13,12 +13,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench import control, logs, plan
 from bench.control import Connection
-from bench.display import watch
 from bench.errors import OutsideError
 from bench.phase import ToRead, carry_out
 from bench.places import embedded, process
 from bench.places.dsn import variables
 from bench.places.site import Messages, StartWorkers
+from bench.progress import watch
 from bench.records import Job
 from bench.spec import make
 from bench.telemetry import observer
