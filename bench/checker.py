@@ -5,6 +5,7 @@ stored from an audit of the table. All three are runs of consecutive seqs a prod
 constant time and memory, whatever its size.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -52,6 +53,15 @@ class Stranded:
     """The line of schema.sql; None when it is not known."""
     events: tuple[int, int] | None = None
     """A producer's: the first seq and the last of the batch that it was met with."""
+
+
+_PLPGSQL = re.compile(r"PL/pgSQL\D*?([\w.\"$]+\([^)]*\))\D*([0-9]+)")
+
+
+def line_in_function(context: str) -> tuple[str, int] | None:
+    """The function of PL/pgSQL that a line of CONTEXT speaks of, in whatever language, and the line in its body."""
+    found = _PLPGSQL.search(context)
+    return (found[1], int(found[2])) if found else None
 
 
 @dataclass(frozen=True)

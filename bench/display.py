@@ -8,7 +8,7 @@ from statistics import stdev
 from typing import Any, NamedTuple
 
 from bench import screen, stats, table
-from bench.checker import KINDS, Fault, Holder, Stranded, Verdict
+from bench.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in_function
 from bench.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
 
 NAME_WIDTH = 10
@@ -175,9 +175,11 @@ def _some(names: Sequence[str]) -> str:
 
 def _error(met: Stranded) -> str:
     """An error of the log's own in the server's words, with its place in schema.sql as far as that is known."""
+    context = met.context.splitlines()
+    functions = [line for line in context if line_in_function(line)]
     place = [
         *([] if met.line is None else [f"schema.sql line {met.line}"]),
-        *met.context.splitlines()[:1],
+        *(functions or context)[:1],
     ]
     said = [met.message, *filter(None, (met.detail, met.hint))]
     told = "; ".join(" ".join(words.split()).removesuffix(".") for words in said)

@@ -176,7 +176,7 @@ def carry_out(
     """
     ours = session(connection)
     tracks = {
-        name: [replace(job, server=ours["server"], session=our_name(connection, job.name), alive=ALIVE) for job in jobs]
+        name: [_here(job, ours["server"], our_name(connection, job.name)) for job in jobs]
         for name, jobs in tracks.items()
     }
     heard = {job.name: _Heard(job) for jobs in tracks.values() for job in jobs}
@@ -230,6 +230,12 @@ def carry_out(
         )
         for name, workers in here.items()
     }
+
+
+def _here(job: Job, server: str, session: str) -> Job:
+    """A job with what this server and this orchestrator add to it."""
+    here = replace(job, server=server, session=session, alive=ALIVE)
+    return replace(here, stop=END) if isinstance(here, ProducerJob) else here
 
 
 class _Nodes:

@@ -90,7 +90,6 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             transaction_ms=spec.transaction_ms,
             abort_rate=spec.abort_rate,
             seed=spec.seed,
-            stop=END,
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
         )
         for number in range(spec.scale)

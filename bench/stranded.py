@@ -1,19 +1,15 @@
 """The errors of a log's own SQL, as workers met them, with their place in schema.sql."""
 
-import re
 from collections.abc import Iterable
 
 import psycopg
 
-from bench.checker import Stranded
+from bench.checker import Stranded, line_in_function
 from bench.control import Connection
 from bench.logs import Log
 from bench.phase import Work
 from bench.plan import SCHEMA
 from bench.records import LogError
-
-_PLPGSQL = re.compile(r"PL/pgSQL\D*?(?P<function>[\w.\"$]+\([^)]*\))\D*(?P<line>\d+)")
-"""A line of CONTEXT in any language of the server: the function, and the line in its body."""
 
 
 def stranded(works: Iterable[Work], log: Log, connection: Connection) -> list[Stranded]:
@@ -47,9 +43,10 @@ def _bodies(connection: Connection) -> dict[str, str]:
 
 def _line(error: LogError, bodies: dict[str, str], schema_sql: str) -> int | None:
     """The line of schema.sql that the innermost of the log's functions was at; None unless its body is there once."""
-    for place in _PLPGSQL.finditer(error.context):
-        body = bodies.get(place["function"].removeprefix(f"{SCHEMA}."))
+    for words in error.context.splitlines():
+        function, line = line_in_function(words) or ("", 0)
+        body = bodies.get(function.removeprefix(f"{SCHEMA}."))
         if body is not None:
             once = schema_sql.count(body) == 1
-            return schema_sql.count("\n", 0, schema_sql.index(body)) + int(place["line"]) if once else None
+            return schema_sql.count("\n", 0, schema_sql.index(body)) + line if once else None
     return None

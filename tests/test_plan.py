@@ -46,7 +46,7 @@ def test_the_jobs_by_hand_are_those_of_bench_run(file: str) -> None:
     assert isinstance(producer, ProducerJob)
     assert isinstance(consumer, ConsumerJob)
     expected = plan.producers(spec, BIGSERIAL)[0]
-    assert producer == msgspec.structs.replace(expected, name="producer", producer=producer.producer, stop=None)
+    assert producer == msgspec.structs.replace(expected, name="producer", producer=producer.producer)
     assert consumer == msgspec.structs.replace(
         plan.consumers(spec, BIGSERIAL, 1000)[0], name="consumer", most_events=consumer.most_events, stop=None
     )

@@ -12,7 +12,7 @@ from bench import logs, plan
 from bench.control import Connection
 from bench.places.dsn import variables
 from bench.ranges import normal
-from bench.records import Fate, Job, Ledger, Range, Record, Report, decode_record, encode_job
+from bench.records import Fate, Job, Ledger, LogError, Range, Record, Report, decode_record, encode_job
 from bench.spec import make
 from bench.worker import histogram
 
@@ -106,9 +106,14 @@ def test_a_log_that_takes_less_than_it_is_given_ends_the_producer(log: Connectio
            CREATE TRIGGER skip BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION skip()"""
     )
     for append in ("generate", "log_event", "copy"):
-        code, _, stderr = work("producers", log, producer(append=append))
-        assert code == 1
-        assert "the log took 29 of the 30 events of a batch and reported no error" in stderr
+        code, records, stderr = work("producers", log, producer(append=append))
+        assert (code, stderr) == (0, "")
+        error, report = records[-2:]
+        assert isinstance(error, LogError)
+        assert error.message == "it took 29 of the 30 events of a batch and reported no error"
+        assert error.events == (0, 29)
+        assert isinstance(report, Report)
+        assert told(records, "indeterminate") == [(0, 0, 29)]
 
 
 def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
