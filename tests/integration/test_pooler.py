@@ -18,7 +18,7 @@ Pooler = Callable[[str, int], str]
 
 @pytest.fixture
 def pooler(server: str, short_folder: Path) -> Iterator[Pooler]:
-    """Starts a pgbouncer before the tests' server, by its mode and how many connections it has; yields how to reach it."""
+    """Starts a pgbouncer before the tests' server, by its mode and how many connections it has; returns its address."""
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     if not Path(program).exists():
         pytest.skip("no pgbouncer: apt-get install pgbouncer")
@@ -37,7 +37,7 @@ def pooler(server: str, short_folder: Path) -> Iterator[Pooler]:
         )
         user = []
         if os.getuid() == 0:
-            owner = Path(here["host"]).stat().st_uid
+            owner = Path(str(here["host"])).stat().st_uid
             for path in (folder, folder / "users", folder / "ini"):
                 os.chown(path, owner, owner)
             user = ["setpriv", f"--reuid={owner}", "--clear-groups"]
