@@ -273,7 +273,8 @@ class _Keeper:
         if not to_stdout:
             if not self._telling.quiet:
                 print()
-            print(screen.coloured(f"{table.heading(result.spec, result.environment)}\n\n{table.terminal(result)}"))
+                print(screen.coloured(f"{table.heading(result.spec, result.environment)}\n"))
+            print(screen.coloured(table.terminal(result)))
             if not self._telling.quiet:
                 print(screen.coloured(display.summary(result)))
                 if self._kept:

@@ -131,7 +131,6 @@ def ab_(
     rules = compare.thresholds(threshold, flags.named("--per-metric", per_metric or []))
     narrow = compare.share("--precision", precision)
     refuse_unwritable("--export-markdown", export_markdown)
-    refuse_unusable("--output", output)
     if not (aa or a or b or both or a_rev or b_rev):
         raise BadInputError(
             "both sides would be alike: give --b or --b-rev, or --aa to measure the noise of this machine"
@@ -146,6 +145,7 @@ def ab_(
         where, other = (choose(arm.spec) for arm in arms)
         if where.name != other.name:
             raise BadInputError(f"a would run in the {where.name} place and b in the {other.name} place: give --place")
+        refuse_unusable("--output", output)
         tell = progress.news(where)
         for found in ab.alternate(
             arms,

@@ -441,7 +441,7 @@ def gate(connection: Connection, key: int = GATE) -> Iterator[Callable[[], None]
     try:
         yield open_gate
     finally:
-        with suppress(psycopg.Error), limited(connection, CLEAR_SECONDS):
+        with suppress(psycopg.Error), limited(connection, LOCK_SECONDS):
             open_gate()
 
 

@@ -22,9 +22,9 @@ _at_once: dict[object, Callable[[], None]] = {}
 
 def install() -> None:
     """Turn the first SIGINT, SIGTERM, SIGHUP or SIGQUIT into a KeyboardInterrupt; a later one ends the process at once,
-    whatever it waits for. A signal that is ignored, as SIGHUP is under nohup, stays ignored."""
+    whatever it waits for. A SIGHUP that is ignored, as it is under nohup, stays ignored."""
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 

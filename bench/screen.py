@@ -7,7 +7,8 @@ import sys
 from textwrap import wrap
 from typing import TextIO
 
-PIPE_WIDTH = 80
+USUAL = 80
+UNLIMITED = 1_000_000
 WIDEST = 100
 NARROW = 60
 """Below this many columns text hangs by a few columns only, and tables become lists."""
@@ -30,10 +31,11 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def width(stream: TextIO | None = None) -> int:
-    """The columns that text on a stream, standard output if none is given, may take."""
+    """The columns that text on a stream, standard output if none is given, may take. On a pipe a sentence is a line:
+    programs look for it."""
     if not (stream or sys.stdout).isatty():
-        return PIPE_WIDTH
-    return min(shutil.get_terminal_size((PIPE_WIDTH, 24)).columns, WIDEST)
+        return UNLIMITED
+    return min(shutil.get_terminal_size((USUAL, 24)).columns, WIDEST)
 
 
 def fit(text: str, columns: int) -> str:
