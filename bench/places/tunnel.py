@@ -5,23 +5,20 @@ passes on what the engine's own `exec` brings to its standard input, one exec a 
 this way.
 """
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Any
 
 import docker
-from docker.errors import DockerException
-from docker.utils.socket import frames_iter
-from requests.exceptions import RequestException
+
+from bench.places.stream import STDOUT, Stream
 
 PATIENCE_SECONDS = 10
 _BYTES = 65536
-_STDOUT = 1
 
-IDLE = ["python", "-c", "import signal; signal.pause()"]
-"""What the container does by itself."""
+_news = logging.getLogger("bench")
 
 _RELAY = """
 import os, socket, sys, threading, time
@@ -50,12 +47,12 @@ class Tunnel:
     """A port of 127.0.0.1 that leads through a container to a port that the container reaches."""
 
     def __init__(self, client: docker.DockerClient, container_id: str, host: str, port: int) -> None:
-        self._api = client.api
+        self._client = client
         self._container_id = container_id
         self._words = ["python", "-c", _RELAY, host, str(port), str(PATIENCE_SECONDS)]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        self._lines: set[socket.socket] = set()
+        self._lines: set[Stream] = set()
         self._closed = False
         threading.Thread(target=self._accept, name="tunnel", daemon=True).start()
 
@@ -67,8 +64,7 @@ class Tunnel:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for each in list(self._lines):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            each.break_off()
 
     def _accept(self) -> None:
         while True:
@@ -79,35 +75,43 @@ class Tunnel:
             threading.Thread(target=self._pass_on, args=(ours,), name="tunnel", daemon=True).start()
 
     def _pass_on(self, ours: socket.socket) -> None:
-        with ours, suppress(OSError, DockerException, RequestException):
-            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            running = self._api.exec_create(self._container_id, self._words, stdin=True)["Id"]
-            hijacked: Any = self._api.exec_start(running, socket=True)
-            theirs: socket.socket = getattr(hijacked, "_sock", hijacked)
-            theirs.settimeout(None)
-            with closing(hijacked), self._noted(theirs):
-                threading.Thread(target=_pump, args=(ours, theirs), name="tunnel", daemon=True).start()
-                for stream, data in frames_iter(hijacked, tty=False):  # type: ignore[no-untyped-call]
-                    if stream == _STDOUT:
-                        ours.sendall(data)
+        with ours:
+            try:
+                self._through_exec(ours)
+            except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this connection has ended
+                _news.debug("a connection to Postgres ended: %s", error)
+            finally:
+                # close() alone would not end it: the kernel keeps it open for the thread that waits in recv().
+                with suppress(OSError):
+                    ours.shutdown(socket.SHUT_RDWR)
+
+    def _through_exec(self, ours: socket.socket) -> None:
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        running = self._client.api.exec_create(self._container_id, self._words, stdin=True)["Id"]
+        theirs = Stream(self._client, f"/exec/{running}/start", {}, {"Tty": False, "Detach": False})
+        with closing(theirs), self._noted(theirs):
+            threading.Thread(target=_pump, args=(ours, theirs), name="tunnel", daemon=True).start()
+            for stream, data in theirs.frames():
+                if stream == STDOUT:
+                    ours.sendall(data)
 
     @contextmanager
-    def _noted(self, line: socket.socket) -> Iterator[None]:
+    def _noted(self, line: Stream) -> Iterator[None]:
         """A line that `close` breaks off while the `with` lasts."""
         self._lines.add(line)
         try:
             if self._closed:
-                raise OSError
+                raise OSError("the tunnel is closed")
             yield
         finally:
             self._lines.discard(line)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: Stream) -> None:
     with suppress(OSError):
         while data := source.recv(_BYTES):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+            sink.send(data)
+        sink.end_input()
 
 
 @contextmanager

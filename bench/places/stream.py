@@ -1,0 +1,97 @@
+"""A connection that the engine hands over: what an exec or a container reads and prints.
+
+docker-py gives the socket of such a connection away and forgets the response around it, whose end then complains about
+a closed file (its issue 3345). Here both are held, and closed in order.
+"""
+
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import docker
+from docker.errors import create_api_error_from_http_exception
+from requests.exceptions import HTTPError
+
+STDOUT, STDERR = 1, 2
+_HEADER = struct.Struct(">BxxxL")
+_KEEPALIVE_SECONDS = 15
+"""Between two probes of a connection through a network on which nothing is said."""
+_KEEPALIVE_PROBES = 4
+
+
+class Stream:
+    """One connection to the standard streams of what runs in a container; it ends with `close`, or with this process."""
+
+    def __init__(
+        self, client: docker.DockerClient, path: str, params: Mapping[str, str], json: Mapping[str, Any] | None = None
+    ) -> None:
+        """POST to a path of the Engine API that hands over its connection.
+
+        Raises:
+            APIError: the engine refuses.
+            RequestException: it cannot be asked.
+        """
+        api = client.api
+        self._response = api.post(
+            f"{api.base_url}/v{api.api_version}{path}",
+            params=dict(params),
+            json=json,
+            headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+            stream=True,
+        )
+        try:
+            self._response.raise_for_status()
+        except HTTPError as error:
+            create_api_error_from_http_exception(error)
+        # The reader may hold what came together with the headers.
+        self._reader: Any = self._response.raw._fp.fp
+        raw = self._reader.raw
+        self._socket: socket.socket = getattr(raw, "_sock", raw)
+        self._socket.settimeout(None)
+        _notice_a_dead_network(self._socket)
+
+    def send(self, data: bytes) -> None:
+        """Send to the standard input."""
+        self._socket.sendall(data)
+
+    def end_input(self) -> None:
+        """Send nothing more: the standard input ends."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """What is printed, as (stream, bytes), to its end. From a thread of its own, `close` ends it."""
+        with suppress(OSError, ValueError):  # broken off, here or there
+            while len(header := self._reader.read(_HEADER.size)) == _HEADER.size:
+                stream, size = _HEADER.unpack(header)
+                yield stream, self._reader.read(size)
+
+    def chunks(self) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """What is printed, as (stdout, stderr), to its end; the connection is closed after it."""
+        try:
+            for stream, data in self.frames():
+                yield (data if stream == STDOUT else None, data if stream == STDERR else None)
+        finally:
+            self.close()
+
+    def break_off(self) -> None:
+        """End both directions, which wakes whoever waits for one of them. May be called from any thread, and again."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connection. May be called more than once."""
+        self.break_off()
+        self._response.close()
+
+
+def _notice_a_dead_network(line: socket.socket) -> None:
+    if line.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # Linux, macOS
+    if idle is not None:
+        line.setsockopt(socket.IPPROTO_TCP, idle, _KEEPALIVE_SECONDS)
