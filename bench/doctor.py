@@ -5,6 +5,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,8 +13,7 @@ from typing import Literal
 from bench import control, environment, logs
 from bench.errors import BenchError
 from bench.place import FILES_A_WORKER, SPARE_FILES
-from bench.places import address, cluster, container, embedded, engine, folder, image, registry
-from bench.places import swarm as places_swarm
+from bench.places import address, cluster, container, embedded, engine, folder, image, leftovers, registry
 from bench.plan import SCHEMA
 from bench.quota import processors
 from bench.results import machine
@@ -72,20 +72,24 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
     Raises:
         OutsideError: the engine is no manager of a swarm, and one is meant; or the database cannot be cleaned.
     """
-    done = [f"removed what run {run_id} left on this machine" for run_id in folder.sweep()]
+    dead = folder.sweep()
+    done = [f"removed what run {run_id} left on this machine" for run_id in dead]
     try:
         with engine.failures():
             client = address.connect()
-            done += [f"removed what run {run_id} left in Docker" for run_id in engine.sweep(client)]
+            if swarm:
+                cluster.refuse_worker(client)
+            engines = list(registry.engines(client, address.contexts()).values()) if swarm else [client]
+            done += _swept(leftovers.sweep(engines, dead))
             done += [f"removed {tag}, a worker image of other sources" for tag in image.remove_old(client)]
     except BenchError as error:
+        if swarm:
+            raise
         done.append(f"Docker was not looked at: {error}")
     if dsn is not None:
         with control.connected(dsn) as connection:
             if control.clear_left(connection):
                 done.append(f"removed the schema {SCHEMA} that a run left in that database")
-    if swarm:
-        done += [f"removed what run {run_id} left in the swarm" for run_id in places_swarm.clean()]
     copies = sorted(folder.root().glob("binaries-*"))
     if copies and folder.somebody_lives():
         done.append("copies of Postgres' programs stay, because a run or the server of `bench start` may use them")
@@ -94,6 +98,19 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
             shutil.rmtree(copy, ignore_errors=True)
             done.append(f"removed {copy}, a copy of Postgres' programs")
     return done or ["there was nothing to remove"]
+
+
+def _swept(found: leftovers.Found) -> list[str]:
+    removed = sorted({(each.run_id, each.where) for each in found.dead})
+    return [
+        *(f"removed what run {run_id} left in {where}" for run_id, where in removed),
+        *(
+            f"left alone what run {each.run_id} has here: it was started by {each.origin} through another engine of this "
+            f"swarm, and only that can say whether it lives; `bench clean` there, or with --place swarm where a Docker "
+            "context leads to it"
+            for each in found.unseen
+        ),
+    ]
 
 
 def _attempt(about: str, look: Callable[[], str], place: str) -> Finding:
@@ -148,7 +165,7 @@ def _images() -> list[Finding]:
         Finding("image", "ok", name)
         if name in present
         else Finding("image", "note", f"{name} is not here yet; the first run pulls it, or: docker pull {name}")
-        for name in (container.POSTGRES_IMAGE, "python:3.13-slim")
+        for name in (container.POSTGRES_IMAGE, image.BASE)
     ]
 
 
@@ -175,10 +192,16 @@ def _open_files() -> Finding:
 
 
 def _leftovers() -> Finding:
-    dead = [path.name for path in folder.root().glob("*/lock") if not folder.is_held(path)]
-    if dead:
-        return Finding("left by runs", "note", f"{len(dead)} dead runs left something here; `bench clean` removes it")
-    return Finding("left by runs", "ok", "nothing on this machine")
+    here = {path.parent.name for path in folder.root().glob("*/lock") if not folder.is_held(path)}
+    looked_at = "on this machine"
+    in_docker: set[str] = set()
+    with suppress(BenchError), engine.failures():
+        in_docker = {each.run_id for each in leftovers.find([address.connect()], sorted(here)).dead}
+        looked_at = "on this machine and in its Docker engine"
+    if dead := here | in_docker:
+        runs = "1 dead run" if len(dead) == 1 else f"{len(dead)} dead runs"
+        return Finding("left by runs", "note", f"{runs} left something {looked_at}; `bench clean` removes it")
+    return Finding("left by runs", "ok", f"nothing {looked_at}")
 
 
 def _by_hand() -> Finding:

@@ -1,5 +1,6 @@
 """Chooses the place that a spec asks for and opens it. Where a place's own words and a spec's meet."""
 
+import logging
 import os
 import resource
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from bench.places.folder import RunFolder
 from bench.places.site import Site
 from bench.plan import disk_bytes
 from bench.spec import Spec
+
+_news = logging.getLogger("bench")
 
 SPARE_CONNECTIONS = 20
 """For the orchestrator, a person who looks, and Postgres' own reserve."""
@@ -48,10 +51,13 @@ def choose(spec: Spec) -> Choice:
     try:
         client = address.connect()
         version = client.version()["Version"]
-    except OutsideError:
+    except address.NoEngineError as error:
         if spec.place != "auto":
             raise
-        return Choice("local", "no Docker engine answers")
+        if error.is_named:
+            # Also when nothing else is said: another place was meant.
+            _news.warning("not in Docker: %s", error)
+        return Choice("local", error.reason)
     if spec.place == "swarm":
         from bench.places import cluster  # noqa: PLC0415
 

@@ -16,6 +16,9 @@ FOR_WORKERS = tuple(name[:-3].replace("/", ".") for name in sources() if re.full
 """What a worker's image has of `bench`."""
 DOCKER_PLACES = {
     "bench/places/address.py",
+    "bench/places/credentials.py",
+    "bench/places/leftovers.py",
+    "bench/places/stream.py",
     "bench/places/container.py",
     "bench/places/docker.py",
     "bench/places/engine.py",

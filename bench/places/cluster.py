@@ -1,23 +1,18 @@
 """A Docker Swarm and what a run makes in it: services, secrets, configs, a network, labelled, and gone in the end."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import docker
 from docker.models.images import Image
-from docker.models.services import Service
 from docker.types import ConfigReference, EndpointSpec, RestartPolicy, SecretReference
 
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
-from bench.places.engine import LABEL, Engine, gone, is_dead
-
-LEAVE_SECONDS = 15
-"""So long a node may take to remove a container."""
+from bench.places.engine import Engine
+from bench.places.leftovers import LABEL, gone, service_gone
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ class Cluster:
                 cap_drop=["ALL"],
                 **arguments,
             )
-            stack.callback(_gone_everywhere, self.client, service)
+            stack.callback(service_gone, self.client, str(service.id))
         return str(service.id)
 
     def _new_name(self, name: str) -> str:
@@ -142,36 +137,6 @@ def refuse_worker(client: docker.DockerClient) -> str:
             "this Docker engine is a worker of its swarm: name a manager with DOCKER_HOST or `docker context use`"
         )
     return str(swarm["NodeID"])
-
-
-def sweep(client: docker.DockerClient) -> list[str]:
-    """Remove what dead runs of this machine left in the swarm; return their ids."""
-    swept: set[str] = set()
-
-    def remove(things: Iterable[Any], take_away: Callable[[Any], None]) -> None:
-        for thing in things:
-            labels = thing.attrs["Spec"].get("Labels") or {}
-            if is_dead(labels):
-                swept.add(labels[LABEL])
-                take_away(thing)
-
-    only = {"label": LABEL}
-    remove(client.services.list(filters=only), partial(_gone_everywhere, client))
-    for kept in (client.secrets.list(filters=only), client.configs.list(filters=only)):
-        remove(kept, lambda thing: gone(thing.remove))
-    return sorted(swept)
-
-
-def _gone_everywhere(client: docker.DockerClient, service: Service) -> None:
-    """Remove a service and wait until no node that is up has a container of it any more."""
-    gone(service.remove)
-    deadline = time.monotonic() + LEAVE_SECONDS
-    with held():
-        while time.monotonic() < deadline:
-            up = {node.id for node in nodes(client).values() if node.is_up}
-            if not any(task.get("NodeID") in up for task in tasks_of(client, str(service.id))):
-                return
-            time.sleep(0.1)
 
 
 def digest(image: Image) -> str | None:

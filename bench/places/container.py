@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,24 +27,27 @@ from bench.errors import OutsideError
 from bench.interrupts import held
 from bench.places.dsn import pgpass
 from bench.places.embedded import refusal
-from bench.places.engine import SECRETS, Engine
+from bench.places.engine import SECRETS, WORKER, WORKER_USER, Engine
 from bench.places.image import File, had
+from bench.places.leftovers import moment
 from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
-from bench.places.tunnel import IDLE, Tunnel, through
+from bench.places.stream import Stream
+from bench.places.tunnel import Tunnel, through
 from bench.records import Job, ProducerJob, encode_job
 
 POSTGRES_IMAGE = "postgres:18"
 POSTGRES_HOME = "/var/lib/postgresql"
 """Owned by the user postgres in every official image; a new volume mounted here is, too."""
-WORKER_USER = 10001
-WORKER = f"{WORKER_USER}:{WORKER_USER}"
-"""User and group of the programs beside Postgres."""
 SHARED_MEMORY_BYTES = 1 << 30
 NANO = 1_000_000_000
 DEFAULT_PERIOD_US = 100_000
 """Of a CPU quota, in Linux."""
 
 START_SECONDS = 120
+END_SECONDS = 5
+"""An engine takes a moment to note that a container has ended."""
+ANSWER_SECONDS = 3
+LAST_LINES = 5
 THREADS = 4
 """Two a core of a small machine: more containers at once start no sooner."""
 
@@ -106,13 +109,16 @@ class Database:
     variables: Mapping[str, str]
     network: str
     usage: Callable[[], Usage | None]
+    trouble: Callable[[], str]
+    """What became of Postgres when it crashed or ended in the middle of a run, with the end of its log; else nothing."""
 
 
 def postgres(
     engine: Engine,
     stack: ExitStack,
     image: Image,
-    worker_image: Image,
+    keeper: Container,
+    network: str,
     settings: Mapping[str, str],
     limits: Limits,
     secret: Mount,
@@ -120,10 +126,9 @@ def postgres(
 ) -> Database:
     """Start Postgres with a volume of its own, all of which goes with the stack, and wait until it answers.
 
-    `secret` holds the password in a file named password. The way to Postgres leads through a container of the worker
-    image.
+    `secret` holds the password in a file named password. The way to Postgres leads through the keeper, which is in the
+    same network.
     """
-    network = engine.network(stack, "bridge")
     container = engine.create(
         stack,
         image,
@@ -143,12 +148,25 @@ def postgres(
 
     def refuse_if_ended() -> None:
         container.reload()
-        if container.status in {"exited", "dead"}:
-            raise refusal(container.logs(tail=50).decode(errors="replace"))
+        if container.status not in {"exited", "dead"}:
+            return
+        printed = container.logs(tail=50).decode(errors="replace")
+        if not printed.strip():
+            raise OutsideError(
+                f"the Postgres container ended at once with exit code {container.attrs['State']['ExitCode']} and printed "
+                "nothing: does the entrypoint of its image start postgres?"
+            )
+        raise refusal(printed)
 
-    way = way_to_postgres(engine, stack, worker_image, network)
+    way = way_to_postgres(engine, stack, keeper)
     conninfo = await_answer(way, password, refuse_if_ended)
-    return Database(conninfo, VARIABLES, network, partial(usage, engine.client, str(container.id)))
+    return Database(
+        conninfo,
+        VARIABLES,
+        network,
+        partial(usage, engine.client, str(container.id)),
+        partial(trouble, container, conninfo),
+    )
 
 
 def postgres_command(settings: Mapping[str, str]) -> list[str]:
@@ -160,16 +178,17 @@ def postgres_environment(secrets: str) -> dict[str, str]:
     """What a Postgres image is told; the folder of secrets has a file named password."""
     return {
         "POSTGRES_PASSWORD_FILE": f"{secrets}/password",
+        # An image may name others.
+        "POSTGRES_USER": VARIABLES["PGUSER"],
+        "POSTGRES_DB": VARIABLES["PGDATABASE"],
         # Images from 18 on have another PGDATA than those before; this one is inside our volume in both.
         "PGDATA": f"{POSTGRES_HOME}/bench/pgdata",
     }
 
 
-def way_to_postgres(engine: Engine, stack: ExitStack, image: Image | str, network: str) -> Tunnel:
-    """A tunnel to our Postgres in a network, through a container of the worker image in it; gone with the stack."""
-    container = engine.create(stack, image, "tunnel", entrypoint=IDLE, user=WORKER, network=network)
-    container.start()
-    return stack.enter_context(through(engine.client, str(container.id), VARIABLES["PGHOST"], int(VARIABLES["PGPORT"])))
+def way_to_postgres(engine: Engine, stack: ExitStack, keeper: Container) -> Tunnel:
+    """A tunnel to our Postgres through the keeper, which is in its network; gone with the stack."""
+    return stack.enter_context(through(engine.client, str(keeper.id), VARIABLES["PGHOST"], int(VARIABLES["PGPORT"])))
 
 
 @contextmanager
@@ -196,9 +215,11 @@ def start_workers(
             **limits.arguments(),
         )
         limits.refuse_others(container.attrs["HostConfig"])
-        chunks = container.attach(stdout=True, stderr=True, stream=True, logs=True, demux=True)
+        everything = {"logs": "1", "stream": "1", "stdout": "1", "stderr": "1"}
+        printed = Stream(engine.client, f"/containers/{container.id}/attach", everything)
+        stack.callback(printed.break_off)
         container.start()
-        return job.name, chunks, _waiter(container)
+        return job.name, printed.chunks(), _waiter(container)
 
     stacks = [ExitStack() for _ in jobs]
     pool = ThreadPoolExecutor(THREADS)
@@ -286,6 +307,53 @@ def usage(client: docker.DockerClient, container_id: str) -> Usage | None:
         return None
 
 
+def trouble(container: Container, conninfo: str) -> str:
+    """What became of a Postgres container that was running: that it ended or crashed, and how its log ends."""
+    with suppress(DockerException, RequestException):
+        if not answers(conninfo):
+            with suppress(RequestException):  # it goes on
+                container.wait(timeout=END_SECONDS)
+        container.reload()
+        state = container.attrs["State"]
+        log = container.logs(tail=LAST_LINES).decode(errors="replace").strip()
+        if _went_out_of_memory(container):
+            what = "Postgres went over the memory limit of its container, and processes of it were killed"
+        elif not state["Running"]:
+            what = f"Postgres ended with exit code {state['ExitCode']}"
+        elif any(words in log for words in ("terminated by signal", "PANIC:", "in recovery mode")):
+            what = "Postgres crashed"
+        else:
+            return ""
+        return f"{what}; {end_of_log(log)}"
+    return ""
+
+
+def end_of_log(log: str) -> str:
+    """The last lines of what Postgres printed, in a sentence."""
+    lines = log.strip().splitlines()[-LAST_LINES:]
+    return "the last lines of its log:\n" + "\n".join(lines) if lines else "its log is empty"
+
+
+def answers(conninfo: str) -> bool:
+    """Whether Postgres takes a connection."""
+    try:
+        psycopg.connect(conninfo, connect_timeout=ANSWER_SECONDS).close()
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _went_out_of_memory(container: Container) -> bool:
+    """Whether the kernel killed something in a container for memory, also if the container outlived that."""
+    if container.attrs["State"]["OOMKilled"]:
+        return True
+    client = container.client
+    now = moment(client.info()["SystemTime"]) if client else None
+    began = moment(container.attrs["State"]["StartedAt"])
+    wanted = {"container": str(container.id), "event": "oom"}
+    return bool(client and list(client.events(since=began, until=now, filters=wanted, decode=True)))
+
+
 def await_answer(way: Tunnel, password: str, refuse_if_ended: Callable[[], None]) -> str:
     """Wait until our Postgres answers over TCP: the one that only sets the data up listens on a socket alone.
 
@@ -298,6 +366,9 @@ def await_answer(way: Tunnel, password: str, refuse_if_ended: Callable[[], None]
         try:
             psycopg.connect(conninfo, connect_timeout=2).close()
         except psycopg.OperationalError as error:
+            # A server that is still starting refuses before it asks for a password.
+            if error.pgconn and error.pgconn.used_password:
+                raise OutsideError(f"Postgres does not let its superuser in: {error}") from error
             if time.monotonic() > deadline:
                 raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
         else:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from bench.places import address, container, dsn, engine, image
+from bench.errors import OutsideError
+from bench.places import address, container, dsn, engine, image, leftovers
 from bench.places.container import Database, Wishes
 from bench.places.engine import Engine
 from bench.places.folder import RunFolder
@@ -19,11 +20,13 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
         here = _engine(folder)
         postgres_image = image.had(here.client, wishes.postgres_image or container.POSTGRES_IMAGE)
         worker_image = image.wished(here.client, wishes.worker_image)
+        network = here.network(stack, "bridge")
+        keeper = here.keeper(stack, worker_image, network)
         secret = here.secrets(stack, worker_image, container.password_files(password))
         database = container.postgres(
-            here, stack, postgres_image, worker_image, settings, wishes.postgres_limits, secret, password
+            here, stack, postgres_image, keeper, network, settings, wishes.postgres_limits, secret, password
         )
-        yield Site(
+        ours = Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
             run_program=partial(
@@ -36,6 +39,12 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
                 "disk": engine.disk(here.client),
             },
         )
+        try:
+            yield ours
+        except OutsideError as error:
+            if seen := database.trouble():
+                raise OutsideError(f"{error}\n{seen}") from error
+            raise
 
 
 @contextmanager
@@ -46,8 +55,11 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
     with engine.failures(), ExitStack() as stack:
         here = _engine(folder)
         worker_image = image.wished(here.client, wishes.worker_image)
+        here.keeper(stack, worker_image, "none")
         secret = here.secrets(stack, worker_image, container.password_files(password or ""))
-        database = Database(dsn.with_password(address, password), variables, network="host", usage=lambda: None)
+        database = Database(
+            dsn.with_password(address, password), variables, network="host", usage=lambda: None, trouble=lambda: ""
+        )
         yield Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
@@ -60,5 +72,5 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
 def _engine(folder: RunFolder) -> Engine:
     """The engine, rid of what dead runs left in it."""
     client = address.connect()
-    engine.sweep(client)
+    leftovers.sweep([client], folder.swept)
     return Engine(client, folder)

@@ -2,31 +2,32 @@
 
 import shutil
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException
 from docker.models.containers import Container
 from docker.models.images import Image
-from docker.models.networks import Network
 from docker.types import Mount
 from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
 
 from bench.errors import OutsideError
 from bench.interrupts import held
-from bench.places.address import is_here
-from bench.places.folder import RunFolder, is_held
+from bench.places.address import is_here, words
+from bench.places.folder import RunFolder
 from bench.places.image import File, tarred
+from bench.places.leftovers import ENGINE_LABEL, KEEPER_LABEL, LABEL, ORIGIN_LABEL, gone, network_gone
+from bench.places.stream import Stream
 
-LABEL = "bench.run"
-LOCK_LABEL = "bench.lock"
 SECRETS = "/run/bench-secrets"
-REMOVE_SECONDS = 10
+WORKER_USER = 10001
+WORKER = f"{WORKER_USER}:{WORKER_USER}"
+"""User and group of the programs beside Postgres."""
+UNTIL_INPUT_ENDS = ["python", "-c", "import sys; sys.stdin.read()"]
 
 
 class Engine:
@@ -35,15 +36,49 @@ class Engine:
     def __init__(self, client: docker.DockerClient, folder: RunFolder) -> None:
         self.client = client
         self.name = f"bench-{folder.run_id}"
-        self.labels = {LABEL: folder.run_id, LOCK_LABEL: f"{socket.gethostname()}:{folder.lock}"}
+        self.labels = {
+            LABEL: folder.run_id,
+            ENGINE_LABEL: str(client.info()["ID"]),
+            ORIGIN_LABEL: f"{socket.gethostname()}:{folder.path}",
+        }
 
-    def create(self, stack: ExitStack, image: Image | str, name: str, **arguments: Any) -> Container:
+    def keeper(self, stack: ExitStack, image: Image | str, network: str) -> Container:
+        """Start the container by whose life everybody sees that this run lives; it goes with the stack.
+
+        It runs until its standard input ends, and that is a connection of this process. Start it before anything that
+        takes its time: without it, the run is only believed to be alive for as long as a start may take.
+        """
+        with held():
+            keeper = self.create(
+                stack,
+                image,
+                "keeper",
+                entrypoint=UNTIL_INPUT_ENDS,
+                user=WORKER,
+                network=network,
+                stdin_open=True,
+                more_labels={KEEPER_LABEL: "yes"},
+            )
+            line = Stream(self.client, f"/containers/{keeper.id}/attach", {"stream": "1", "stdin": "1"})
+            stack.callback(line.close)
+            keeper.start()
+        return keeper
+
+    def create(
+        self,
+        stack: ExitStack,
+        image: Image | str,
+        name: str,
+        *,
+        more_labels: Mapping[str, str] | None = None,
+        **arguments: Any,
+    ) -> Container:
         """Create a container that may do nothing that it does not need to, and that goes with the stack."""
         with held():
             container = self.client.containers.create(
                 image,
                 name=f"{self.name}-{name}",
-                labels=self.labels,
+                labels={**self.labels, **(more_labels or {})},
                 read_only=True,
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
@@ -76,7 +111,7 @@ class Engine:
             # On a bridge they always can.
             attachable = driver == "overlay"
             network = self.client.networks.create(self.name, driver=driver, attachable=attachable, labels=self.labels)
-            stack.callback(_network_gone, self.client, network)
+            stack.callback(network_gone, self.client, str(network.id))
         return str(network.name)
 
 
@@ -102,64 +137,8 @@ def failures() -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        raise OutsideError(f"Docker refused: {error.explanation or error}") from error
-    except (DockerException, RequestException) as error:
+        raise OutsideError(f"Docker refused: {words(error)}") from error
+    except (DockerException, RequestException, HTTPError) as error:
         raise OutsideError(
-            f"the Docker engine broke off ({error}); when it is back, `bench clean` removes what is left"
+            f"the connection to the Docker engine broke ({words(error)}); when it is back, `bench clean` removes what is left"
         ) from error
-
-
-def sweep(client: docker.DockerClient) -> list[str]:
-    """Remove what dead runs of this machine left in the engine; return their ids.
-
-    A run of another machine that uses the same engine cannot be told dead from alive: its things stay.
-    """
-    swept: set[str] = set()
-    only: dict[str, str | list[str] | bool] = {"label": LABEL}
-    for container in client.containers.list(all=True, filters=only, ignore_removed=True):
-        if is_dead(container.labels):
-            swept.add(container.labels[LABEL])
-            gone(partial(container.remove, force=True, v=True))
-    for network in client.networks.list(filters={"label": LABEL}):
-        labels = network.attrs.get("Labels") or {}
-        if is_dead(labels):
-            swept.add(labels[LABEL])
-            _network_gone(client, network)
-    for volume in client.volumes.list(filters={"label": LABEL}):
-        labels = volume.attrs.get("Labels") or {}
-        if is_dead(labels):
-            swept.add(labels[LABEL])
-            gone(volume.remove)
-    return sorted(swept)
-
-
-def is_dead(labels: Mapping[str, str]) -> bool:
-    """Whether what has these labels was left by a run of this machine whose orchestrator is dead."""
-    host, _, path = labels.get(LOCK_LABEL, "").partition(":")
-    return host == socket.gethostname() and not is_held(Path(path))
-
-
-def gone(remove: Callable[[], object]) -> None:
-    """Remove something that may be gone already, or that the engine says is in use while it lets go of it."""
-    deadline = time.monotonic() + REMOVE_SECONDS
-    with held():
-        while True:
-            try:
-                remove()
-            except NotFound:
-                return
-            except APIError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
-
-
-def _network_gone(client: docker.DockerClient, network: Network) -> None:
-    """Remove a network and wait until it is not listed any more: a swarm's nodes let go of their ends of it later."""
-    gone(network.remove)
-    deadline = time.monotonic() + REMOVE_SECONDS
-    with held():
-        while client.networks.list(ids=[str(network.id)]) and time.monotonic() < deadline:
-            time.sleep(0.1)

@@ -1,14 +1,14 @@
 """The folder of a run on this machine, and the lock in it that tells a living run from what a dead one left.
 
-Everything that a run starts names this lock: processes by living in the folder, containers by a label. The kernel
-lets go of the lock when the orchestrator dies, however it dies.
+The processes that a run starts here live in the folder. The kernel lets go of the lock when the orchestrator dies,
+however it dies.
 """
 
 import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ class RunFolder:
 
     run_id: str
     path: Path
+    swept: Sequence[str] = ()
+    """Ids of dead runs whose folders were removed before this one was made."""
 
     @property
     def lock(self) -> Path:
@@ -64,8 +66,7 @@ def opened(run_id: str) -> Iterator[RunFolder]:
 
     What earlier runs left on this machine goes first.
     """
-    sweep()
-    folder = RunFolder(run_id, root() / run_id)
+    folder = RunFolder(run_id, root() / run_id, sweep())
     with ExitStack() as stack:
         with held(), _alone():
             make(folder.path)

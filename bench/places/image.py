@@ -15,12 +15,15 @@ from docker.models.images import Image
 
 from bench.errors import OutsideError
 from bench.files import COMPOSE, PACKAGES
+from bench.places.address import credentials_complaint, words
 
 REPOSITORY = "eventlog-bench-worker"
 COMPOSE_TAG = f"{REPOSITORY}:compose"
 """What compose.yml calls the image that it builds."""
 
 _news = logging.getLogger("bench")
+BASE = "python:3.13-slim"
+"""What the worker image is made from."""
 _DOCKERFILE = "compose/worker.Dockerfile"
 
 
@@ -62,6 +65,7 @@ def built(client: docker.DockerClient) -> Image:
     if found:
         return found
     contents = _contents()
+    had(client, BASE)
     _news.info("building the worker image, because its sources are new to this engine")
     try:
         image, _ = client.images.build(
@@ -75,8 +79,8 @@ def built(client: docker.DockerClient) -> Image:
     except BuildError as error:
         printed = "".join(str(line.get("stream", "")) for line in error.build_log)
         raise OutsideError(f"the worker image could not be built: {error.msg}\n{printed[-800:].strip()}") from error
-    except APIError as error:
-        raise OutsideError(f"the worker image could not be built: {error.explanation}") from error
+    except Exception as error:
+        raise OutsideError(f"the worker image could not be built: {words(error)}") from error
     return image
 
 
@@ -105,8 +109,9 @@ def had(client: docker.DockerClient, name: str) -> Image:
     _news.info("pulling the image %s", name)
     try:
         return client.images.pull(name)
-    except APIError as error:
-        raise OutsideError(f"the image {name} is not here and cannot be pulled: {error.explanation}") from error
+    except Exception as error:
+        complaint = credentials_complaint(client)
+        raise OutsideError(f"the image {name} is not here and cannot be pulled: {words(error)}{complaint}") from error
 
 
 def described(image: Image) -> str:
@@ -115,12 +120,15 @@ def described(image: Image) -> str:
 
 
 def remove_old(client: docker.DockerClient) -> list[str]:
-    """Remove the worker images of other sources than these, unless a container uses them; return their tags."""
+    """Remove the worker images of other sources than these, unless a container uses them; return their tags.
+
+    Only names that are ours are removed: a user may have given any of these images another one.
+    """
     kept = {_tag(_contents()), COMPOSE_TAG}
     removed = []
     for image in client.images.list(name=REPOSITORY):
         for tag in image.tags:
-            if tag not in kept:
+            if tag.startswith(f"{REPOSITORY}:") and tag not in kept:
                 with suppress(APIError):
                     client.images.remove(tag)
                     removed.append(tag)

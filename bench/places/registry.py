@@ -8,7 +8,7 @@ from docker.errors import APIError, ImageNotFound
 from docker.models.images import Image
 
 from bench.errors import OutsideError
-from bench.places import cluster, image
+from bench.places import address, cluster, image
 
 _news = logging.getLogger("bench")
 
@@ -62,9 +62,14 @@ def push(client: docker.DockerClient, which: Image, reference: str) -> str:
     if not colon or "/" in tag:
         repository, tag = reference, str(which.id).partition(":")[2][:12]
     which.tag(repository, tag)
-    for line in client.api.push(repository, tag=tag, stream=True, decode=True):
-        if "error" in line:
-            raise OutsideError(f"{repository}:{tag} cannot be pushed: {line['error']}")
+    try:
+        said = list(client.api.push(repository, tag=tag, stream=True, decode=True))
+    except Exception as error:  # noqa: BLE001 - whatever Docker's client raises
+        said = [{"error": address.words(error)}]
+    refused = next((line["error"] for line in said if "error" in line), None)
+    if refused is not None:
+        complaint = address.credentials_complaint(client)
+        raise OutsideError(f"{repository}:{tag} cannot be pushed: {refused}{complaint}")
     which.reload()
     digests = [str(digest) for digest in which.attrs["RepoDigests"] if str(digest).startswith(f"{repository}@")]
     if not digests:

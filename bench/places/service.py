@@ -16,12 +16,13 @@ from bench.places.container import (
     POSTGRES_HOME,
     SHARED_MEMORY_BYTES,
     VARIABLES,
-    WORKER,
     Limits,
+    end_of_log,
     postgres_command,
     postgres_environment,
 )
 from bench.places.embedded import refusal
+from bench.places.engine import WORKER
 from bench.places.site import Ears, Messages, Program
 from bench.places.tasks import LOOK_SECONDS, OVER, Lookout, Task
 from bench.records import Job, ProducerJob, encode_job
@@ -136,10 +137,21 @@ def refuse_if_ended(task: Task) -> None:
     """Raise what is to be said of a Postgres that has ended while it was being started."""
     if task.end is None:
         return
-    printed = b"".join((stdout or b"") + (stderr or b"") for stdout, stderr in task.chunks()).decode(errors="replace")
+    printed = _printed(task)
     if "FATAL" in printed:
         raise refusal(printed)
     raise OutsideError(f"Postgres does not start in the swarm: {task.end.words}")
+
+
+def last_words(task: Task) -> str:
+    """How the log of a Postgres ends that has ended, to be put behind a sentence; nothing where its node is lost."""
+    if task.end is None or task.end.lost_with:
+        return ""
+    return f"; {end_of_log(_printed(task))}"
+
+
+def _printed(task: Task) -> str:
+    return b"".join((stdout or b"") + (stderr or b"") for stdout, stderr in task.chunks()).decode(errors="replace")
 
 
 def run_program(program: Program) -> str:

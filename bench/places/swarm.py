@@ -1,20 +1,17 @@
 """The swarm place: workers are services of a Docker Swarm, beside a Postgres service or a Postgres that is there."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import docker
-import psycopg
 from docker.models.images import Image
-from requests.exceptions import RequestException
 
 from bench.errors import OutsideError
-from bench.places import address, cluster, container, dsn, engine, image, registry, service
+from bench.places import address, cluster, container, dsn, engine, image, leftovers, registry, service
 from bench.places.cluster import Cluster, Node
-from bench.places.container import VARIABLES, WORKER_USER, Wishes
-from bench.places.engine import Engine
+from bench.places.container import VARIABLES, Wishes
+from bench.places.engine import WORKER_USER, Engine
 from bench.places.folder import RunFolder
 from bench.places.service import Placement, Post
 from bench.places.site import End, Site, Usage
@@ -22,7 +19,6 @@ from bench.places.tasks import Lookout
 
 LOSS_SECONDS = 30
 """A swarm calls a node down when it was silent three times as long as it may be; by default that is 15 s."""
-ANSWER_SECONDS = 3
 
 
 @contextmanager
@@ -39,6 +35,7 @@ def site(
         postgres_name, postgres_image = _bring(wanted, on_its_node)
         worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
         network = here.engine.network(stack, "overlay")
+        keeper = here.engine.keeper(stack, worker_image, network)
         secret = here.secret(stack, "password", password, WORKER_USER, 0o444)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
         broken: list[str] = []
@@ -46,7 +43,7 @@ def site(
             here, stack, lookout, postgres_name, node, network, settings, wishes.postgres_limits, secret
         )
         nodes = service.try_nodes(here, worker_name, placement)
-        way = container.way_to_postgres(here.engine, stack, worker_image, network)
+        way = container.way_to_postgres(here.engine, stack, keeper)
         conninfo = container.await_answer(way, password, partial(service.refuse_if_ended, postgres))
 
         def break_off(end: End) -> None:
@@ -72,10 +69,10 @@ def site(
             )
         except OutsideError as error:
             # Whoever was connected notices that Postgres is gone before the swarm says that its node is.
-            if not broken and not _answers(conninfo):
+            if not broken and not container.answers(conninfo):
                 postgres.over.wait(LOSS_SECONDS)
             if broken:
-                raise OutsideError(broken[0]) from error
+                raise OutsideError(f"{broken[0]}{service.last_words(postgres)}") from error
             raise
         finally:
             postgres.call_when_over(lambda _: None)
@@ -92,6 +89,7 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
     with engine.failures(), ExitStack() as stack:
         here, lookout, reached, engines = _open(folder, stack)
         worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
+        here.engine.keeper(stack, worker_image, "none")
         nodes = service.try_nodes(here, worker_name, placement)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password or ""), WORKER_USER, 0o400)
         post = Post(here, lookout, worker_name, "host", variables, pgpass, wishes.worker_limits, placement)
@@ -104,38 +102,6 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
         )
 
 
-def _answers(conninfo: str) -> bool:
-    try:
-        psycopg.connect(conninfo, connect_timeout=ANSWER_SECONDS).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def clean() -> list[str]:
-    """Remove what dead runs of this machine left in the swarm, and on the nodes that are reached; return their ids."""
-    with engine.failures():
-        client = address.connect()
-        cluster.refuse_worker(client)
-        swept = set(cluster.sweep(client))
-        for each in registry.engines(client, address.contexts()).values():
-            swept |= set(engine.sweep(each))
-        return sorted(swept)
-
-
-def _left_everywhere(run_id: str, engines: Mapping[str, docker.DockerClient]) -> None:
-    """Wait until no node that is reached has anything of a run any more; to remove it takes a node a moment."""
-    deadline = time.monotonic() + cluster.LEAVE_SECONDS
-    label = f"{engine.LABEL}={run_id}"
-    for client in engines.values():
-        with suppress(RequestException):  # a node that is lost
-            while time.monotonic() < deadline and (
-                client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
-                or client.volumes.list(filters={"label": label})
-            ):
-                time.sleep(0.1)
-
-
 def _open(
     folder: RunFolder, stack: ExitStack
 ) -> tuple[Cluster, Lookout, dict[str, docker.DockerClient], dict[str, docker.DockerClient]]:
@@ -145,13 +111,12 @@ def _open(
     """
     client = address.connect()
     here = Cluster(Engine(client, folder))
-    cluster.sweep(client)
-    engine.sweep(client)
-    lookout = Lookout(client)
-    stack.callback(lookout.close)
     reached = address.contexts()
     engines = registry.engines(client, reached)
-    stack.callback(_left_everywhere, folder.run_id, engines)
+    leftovers.sweep(list(engines.values()), folder.swept)
+    lookout = Lookout(client)
+    stack.callback(lookout.close)
+    stack.callback(leftovers.wait_until_left, folder.run_id, list(engines.values()))
     return here, lookout, reached, engines
 
 

@@ -1,0 +1,249 @@
+"""What runs left in Docker engines and their swarm: whose run is dead, and the removal of what it left.
+
+A run's life is seen in the engine, from whichever machine one looks: its keeper, a container that runs exactly as long
+as the orchestrator's connection to it lives. Host names, files and clocks of machines prove nothing: machines are renamed
+and cloned, and several use one engine.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from requests.exceptions import RequestException
+
+from bench.interrupts import held
+
+LABEL = "bench.run"
+"""The id of the run that made it."""
+ENGINE_LABEL = "bench.engine"
+"""The id of the engine that holds the run's keeper."""
+ORIGIN_LABEL = "bench.origin"
+"""The host and the folder of the orchestrator, for people."""
+KEEPER_LABEL = "bench.keeper"
+
+GRACE = timedelta(minutes=2)
+"""What is younger than this, and whose run has no keeper yet, may belong to a run that is being started."""
+REMOVE_SECONDS = 10
+LEAVE_SECONDS = 15
+"""A node may take this long to remove a container."""
+
+_ONLY_OURS = {"label": LABEL}
+_STARTING = "created"
+_RUNNING = {"running", "paused", "restarting"}
+
+_news = logging.getLogger("bench")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One thing of a dead run."""
+
+    run_id: str
+    where: str
+    what: str
+    remove: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A run whose things are here and whose keeper is on an engine that was not looked at."""
+
+    run_id: str
+    engine: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is left by dead runs, in the order in which it can be removed, and what cannot be judged from here."""
+
+    dead: Sequence[Leftover]
+    unseen: Sequence[Unseen]
+
+
+@dataclass(frozen=True)
+class _Keepers:
+    """The keepers that an engine holds, by the ids of their runs."""
+
+    running: frozenset[str]
+    ended: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """Something that carries a run's labels."""
+
+    rank: int
+    """What holds on to something else goes first, and a keeper after all that is judged by it."""
+    where: str
+    what: str
+    labels: Mapping[str, str]
+    age: timedelta
+    remove: Callable[[], object]
+
+
+def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()) -> Found:
+    """What dead runs left in these engines, and in the swarms that they manage.
+
+    `known_dead` are ids of runs that are known to be dead even when they had no time to start a keeper.
+    """
+    keepers: dict[str, _Keepers] = {}
+    things: list[_Thing] = []
+    for client in clients:
+        info = client.info()
+        keepers[str(info["ID"])] = _keepers(client)
+        things += _things(client, info)
+    dead: list[_Thing] = []
+    unseen: dict[str, Unseen] = {}
+    for thing in things:
+        run_id, engine = thing.labels[LABEL], thing.labels.get(ENGINE_LABEL, "")
+        if engine not in keepers:
+            if engine:
+                unseen[run_id] = Unseen(run_id, engine, thing.labels.get(ORIGIN_LABEL, ""))
+        elif _is_dead(keepers[engine], run_id, thing.age, known_dead):
+            dead.append(thing)
+    dead.sort(key=lambda thing: thing.rank)
+    return Found(
+        [Leftover(thing.labels[LABEL], thing.where, thing.what, thing.remove) for thing in dead],
+        [unseen[run_id] for run_id in sorted(unseen)],
+    )
+
+
+def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()) -> Found:
+    """Remove what dead runs left; return what was found.
+
+    What an engine does not remove is said, and in nobody's way: another run can start.
+    """
+    found = find(clients, known_dead)
+    for leftover in found.dead:
+        try:
+            gone(leftover.remove)
+        except APIError as error:
+            _news.warning(
+                "%s, which the dead run %s left, could not be removed (%s): try `bench clean` later",
+                leftover.what,
+                leftover.run_id,
+                error.explanation or error,
+            )
+    return found
+
+
+def gone(remove: Callable[[], object]) -> None:
+    """Remove something that may be gone already, or that the engine says is in use while it lets go of it.
+
+    Raises:
+        APIError: it is still there after some seconds.
+    """
+    deadline = time.monotonic() + REMOVE_SECONDS
+    with held():
+        while True:
+            try:
+                remove()
+            except NotFound:
+                return
+            except APIError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+
+def network_gone(client: docker.DockerClient, network_id: str) -> None:
+    """Remove a network and wait until it is not listed any more: a swarm's nodes let go of their ends of it later."""
+    gone(partial(client.api.remove_network, network_id))
+    deadline = time.monotonic() + REMOVE_SECONDS
+    with held():
+        while client.networks.list(ids=[network_id]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def service_gone(client: docker.DockerClient, service_id: str) -> None:
+    """Remove a service and wait until no node that is up has a container of it any more."""
+    gone(partial(client.api.remove_service, service_id))
+    deadline = time.monotonic() + LEAVE_SECONDS
+    with held():
+        while time.monotonic() < deadline:
+            up = {node["ID"] for node in client.api.nodes() if node["Status"]["State"] == "ready"}
+            tasks = client.api.tasks(filters=_ONLY_OURS)  # type: ignore[no-untyped-call]
+            if not any(task["ServiceID"] == service_id and task.get("NodeID") in up for task in tasks):
+                return
+            time.sleep(0.1)
+
+
+def wait_until_left(run_id: str, clients: Sequence[docker.DockerClient]) -> None:
+    """Wait until no engine has a container or volume of a run any more; to remove them takes a node a moment."""
+    deadline = time.monotonic() + LEAVE_SECONDS
+    only = {"label": f"{LABEL}={run_id}"}
+    for client in clients:
+        with suppress(RequestException):  # a node that is lost
+            while time.monotonic() < deadline and (
+                client.api.containers(all=True, filters=only) or client.api.volumes(filters=only)["Volumes"]
+            ):
+                time.sleep(0.1)
+
+
+def _is_dead(keepers: _Keepers, run_id: str, age: timedelta, known_dead: Sequence[str]) -> bool:
+    if run_id in keepers.running:
+        return False
+    return run_id in keepers.ended or run_id in known_dead or age > GRACE
+
+
+def _keepers(client: docker.DockerClient) -> _Keepers:
+    states = {
+        each["Labels"][LABEL]: each["State"]
+        for each in client.api.containers(all=True, filters={"label": [LABEL, KEEPER_LABEL]})
+    }
+    return _Keepers(
+        frozenset(run_id for run_id, state in states.items() if state in _RUNNING),
+        frozenset(run_id for run_id, state in states.items() if state not in {*_RUNNING, _STARTING}),
+    )
+
+
+def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_Thing]:
+    """Everything of any run in an engine, and in the swarm that it manages."""
+    api, now = client.api, moment(info["SystemTime"])
+    manages = bool(info.get("Swarm", {}).get("ControlAvailable"))
+    if manages:
+        for each in client.api.services(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
+            remove = partial(service_gone, client, each["ID"])
+            yield _in_swarm(0, "service", each, now, remove)
+        for each in api.secrets(filters=_ONLY_OURS):
+            yield _in_swarm(5, "secret", each, now, partial(api.remove_secret, each["ID"]))
+        for each in api.configs(filters=_ONLY_OURS):
+            yield _in_swarm(5, "config", each, now, partial(api.remove_config, each["ID"]))
+    for each in api.containers(all=True, filters=_ONLY_OURS):
+        age = now - datetime.fromtimestamp(each["Created"], now.tzinfo)
+        name = f"the container {each['Names'][0].lstrip('/')}" if each["Names"] else f"the container {each['Id'][:12]}"
+        remove = partial(api.remove_container, each["Id"], force=True, v=True)
+        yield _Thing(3 if KEEPER_LABEL in each["Labels"] else 1, "Docker", name, each["Labels"], age, remove)
+    for each in api.volumes(filters=_ONLY_OURS)["Volumes"] or ():
+        age = now - moment(each["CreatedAt"])
+        remove = partial(api.remove_volume, each["Name"])
+        yield _Thing(2, "Docker", f"the volume {each['Name']}", each["Labels"], age, remove)
+    for each in api.networks(filters=_ONLY_OURS):
+        # Nodes list the networks of their swarm, and only a manager can remove them.
+        if manages or each["Scope"] != "swarm":
+            where = "the swarm" if each["Scope"] == "swarm" else "Docker"
+            age = now - moment(each["Created"])
+            remove = partial(network_gone, client, each["Id"])
+            yield _Thing(4, where, f"the network {each['Name']}", each["Labels"], age, remove)
+
+
+def _in_swarm(rank: int, kind: str, each: Mapping[str, Any], now: datetime, remove: Callable[[], object]) -> _Thing:
+    spec = each["Spec"]
+    return _Thing(
+        rank, "the swarm", f"the {kind} {spec['Name']}", spec["Labels"], now - moment(each["CreatedAt"]), remove
+    )
+
+
+def moment(text: str) -> datetime:
+    """A moment as engines write it, with up to nine digits of a second."""
+    return datetime.fromisoformat(text)
