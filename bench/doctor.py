@@ -105,9 +105,9 @@ def _swept(found: leftovers.Found) -> list[str]:
     return [
         *(f"removed what run {run_id} left in {where}" for run_id, where in removed),
         *(
-            f"left alone what run {each.run_id} has here: it was started by {each.origin} through another engine of this "
-            f"swarm, and only that can say whether it lives; `bench clean` there, or with --place swarm where a Docker "
-            "context leads to it"
+            f"left alone what run {each.run_id} has here: {each.origin} started it through another engine of this "
+            "swarm, which alone knows whether it lives; run `bench clean` there, or `bench clean --place swarm` where a "
+            "Docker context leads to it"
             for each in found.unseen
         ),
     ]

@@ -78,8 +78,8 @@ def words(error: BaseException) -> str:
 
 
 def credentials_complaint(client: docker.DockerClient) -> str:
-    """Why the credentials that this client looked for last could not be had, to be put behind a sentence; else nothing."""
-    known = client.api._auth_configs
+    """Why the credentials that this client last looked for could not be had, to go behind a sentence; else nothing."""
+    known = client.api._auth_configs  # type: ignore[attr-defined]
     return known.complaint if isinstance(known, Credentials) else ""
 
 
@@ -185,7 +185,7 @@ def _client(parameters: dict[str, Any], where: str, *, is_named: bool) -> docker
         client.ping()
     except Exception as error:
         raise _no_answer(error, url, where, config, is_named=is_named) from error
-    client.api._auth_configs = credentials
+    client.api._auth_configs = credentials  # type: ignore[attr-defined]
     if is_far:
         _far.add(client)
     return client

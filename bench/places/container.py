@@ -110,7 +110,7 @@ class Database:
     network: str
     usage: Callable[[], Usage | None]
     trouble: Callable[[], str]
-    """What became of Postgres when it crashed or ended in the middle of a run, with the end of its log; else nothing."""
+    """What became of a Postgres that crashed or ended in the middle of a run, with the end of its log; else nothing."""
 
 
 def postgres(
@@ -153,7 +153,7 @@ def postgres(
         printed = container.logs(tail=50).decode(errors="replace")
         if not printed.strip():
             raise OutsideError(
-                f"the Postgres container ended at once with exit code {container.attrs['State']['ExitCode']} and printed "
+                f"the Postgres container ended at once with exit code {container.attrs['State']['ExitCode']} and said "
                 "nothing: does the entrypoint of its image start postgres?"
             )
         raise refusal(printed)

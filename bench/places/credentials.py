@@ -1,8 +1,8 @@
 """The user's credentials for registries, as the docker command keeps them in its config.json.
 
-Docker's client asks every helper when it builds, waits for one without end, and raises what it likes when something is
-malformed. Here credentials are looked up for the registry that is asked, when it is asked, and what cannot be had is gone
-without: most images are public or here already.
+Docker's client asks every helper when it builds, waits for one without end, and raises errors of any kind. Here
+credentials are looked up for the one registry that is asked, at that moment. When they cannot be had, the registry is
+asked without: most images are public, or here already.
 """
 
 import json
@@ -47,7 +47,7 @@ class Credentials(AuthConfig):
         return {}
 
     def resolve_authconfig(self, registry: str | None = None) -> dict[str, Any] | None:
-        """The credentials for a registry; None when there are none or they cannot be had, which `complaint` explains."""
+        """The credentials for a registry; None when there are none or they cannot be had (`complaint`)."""
         self.complaint = ""
         try:
             return self._resolved(registry)
@@ -64,7 +64,8 @@ class Credentials(AuthConfig):
         if not kept or not isinstance(kept, dict):
             return None
         name = next(key for key, value in wanted.auths.items() if value is kept)
-        return AuthConfig.parse_auth({name: kept}, raise_on_error=True)[name]
+        parsed: dict[str, Any] = AuthConfig.parse_auth({name: kept}, raise_on_error=True)[name]
+        return parsed
 
 
 def _from_helper(name: str, registry: str) -> dict[str, Any] | None:

@@ -140,5 +140,6 @@ def failures() -> Iterator[None]:
         raise OutsideError(f"Docker refused: {words(error)}") from error
     except (DockerException, RequestException, HTTPError) as error:
         raise OutsideError(
-            f"the connection to the Docker engine broke ({words(error)}); when it is back, `bench clean` removes what is left"
+            f"the connection to the Docker engine broke ({words(error)}): "
+            "when the engine is back, `bench clean` removes what is left"
         ) from error

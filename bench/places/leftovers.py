@@ -1,8 +1,8 @@
 """What runs left in Docker engines and their swarm: whose run is dead, and the removal of what it left.
 
 A run's life is seen in the engine, from whichever machine one looks: its keeper, a container that runs exactly as long
-as the orchestrator's connection to it lives. Host names, files and clocks of machines prove nothing: machines are renamed
-and cloned, and several use one engine.
+as the orchestrator's connection to it lives. Host names, files and clocks of machines prove nothing: machines are
+renamed and cloned, and several use one engine.
 """
 
 import logging
@@ -217,7 +217,7 @@ def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_T
             yield _in_swarm(0, "service", each, now, remove)
         for each in api.secrets(filters=_ONLY_OURS):
             yield _in_swarm(5, "secret", each, now, partial(api.remove_secret, each["ID"]))
-        for each in api.configs(filters=_ONLY_OURS):
+        for each in api.configs(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
             yield _in_swarm(5, "config", each, now, partial(api.remove_config, each["ID"]))
     for each in api.containers(all=True, filters=_ONLY_OURS):
         age = now - datetime.fromtimestamp(each["Created"], now.tzinfo)

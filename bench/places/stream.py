@@ -22,7 +22,7 @@ _KEEPALIVE_PROBES = 4
 
 
 class Stream:
-    """One connection to the standard streams of what runs in a container; it ends with `close`, or with this process."""
+    """One connection to the standard streams of what runs in a container; ends with `close`, or with this process."""
 
     def __init__(
         self, client: docker.DockerClient, path: str, params: Mapping[str, str], json: Mapping[str, Any] | None = None
@@ -46,7 +46,8 @@ class Stream:
         except HTTPError as error:
             create_api_error_from_http_exception(error)
         # The reader may hold what came together with the headers.
-        self._reader: Any = self._response.raw._fp.fp
+        raw_response: Any = self._response.raw
+        self._reader: Any = raw_response._fp.fp
         raw = self._reader.raw
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._socket.settimeout(None)

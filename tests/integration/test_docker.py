@@ -17,7 +17,8 @@ from docker.models.containers import Container
 
 from bench import logs, results
 from bench.places import image
-from bench.places.engine import LABEL, SECRETS, sweep
+from bench.places.engine import SECRETS
+from bench.places.leftovers import LABEL, sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import sshd
 from tests.integration.test_limits import carry_out_and_look
@@ -59,7 +60,7 @@ def nothing_is_left(engine: docker.DockerClient, bench: Bench) -> None:
 @pytest.fixture(autouse=True)
 def clean_engine(engine: docker.DockerClient, bench: Bench) -> Iterator[None]:
     yield
-    sweep(engine)
+    sweep([engine])
 
 
 @pytest.mark.parametrize("append", ["generate", "log_event", "copy"])

@@ -24,7 +24,7 @@ from requests.exceptions import RequestException
 
 from bench import results
 from bench.places import cluster, image
-from bench.places.engine import LABEL
+from bench.places.leftovers import LABEL
 from tests.conftest import REPOSITORY, Bench, read_until
 
 pytestmark = pytest.mark.swarm
