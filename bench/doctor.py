@@ -106,8 +106,8 @@ def _swept(found: leftovers.Found) -> list[str]:
         *(f"removed what run {run_id} left in {where}" for run_id, where in removed),
         *(
             f"left alone what run {each.run_id} has here: {each.origin} started it through another engine of this "
-            "swarm, which alone knows whether it lives; run `bench clean` there, or `bench clean --place swarm` where a "
-            "Docker context leads to it"
+            "swarm, which alone knows whether it lives: run `bench clean` there, or `bench clean --place swarm` where "
+            "a Docker context leads to it"
             for each in found.unseen
         ),
     ]

@@ -18,9 +18,9 @@ from docker.models.containers import Container
 from bench import logs, results
 from bench.places import image
 from bench.places.engine import SECRETS
-from bench.places.leftovers import LABEL, sweep
+from bench.places.leftovers import sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
-from tests.integration import sshd
+from tests.integration import ours, sshd
 from tests.integration.test_limits import carry_out_and_look
 
 pytestmark = pytest.mark.docker
@@ -40,19 +40,13 @@ def output(container: Container, *command: str, user: str = "") -> str | None:
     return ran.output.decode() if ran.exit_code == 0 else None
 
 
-def kill(engine: docker.DockerClient, name: str) -> None:
-    """Kill the one container of a run whose name ends like this."""
-    (victim,) = [
-        each for each in engine.containers.list(filters={"label": LABEL}) if str(each.name).endswith(f"-{name}")
-    ]
-    victim.kill()
+def kill(engine: docker.DockerClient, bench: Bench, name: str) -> None:
+    """Kill the one container of this test's run whose name ends like this."""
+    ours.container(engine, bench, name).kill()
 
 
 def nothing_is_left(engine: docker.DockerClient, bench: Bench) -> None:
-    label = {"label": LABEL}
-    assert engine.containers.list(all=True, filters={"label": LABEL}) == []
-    assert engine.networks.list(filters=label) == []
-    assert engine.volumes.list(filters=label) == []
+    assert ours.left(engine, bench) == []
     assert bench.runs() == []
     assert bench.processes() == []
 
@@ -133,10 +127,9 @@ def test_containers_may_do_little_and_the_password_is_nowhere(engine: docker.Doc
     limits = ("--worker-memory", "200m", "--worker-cpus", "0.5", "--postgres-memory", "1g", "--postgres-cpus", "1.5")
     process = bench.start(*SMALL[:-1], "20000", *limits)
     read_until(process, "append: 2 producers started")
-    containers = engine.containers.list(filters={"label": LABEL})
+    containers = ours.containers(engine, bench)
     assert len(containers) == 4
-    secret = engine.containers.get(next(c.id or "" for c in containers if "postgres" in str(c.name)))
-    password = output(secret, "cat", f"{SECRETS}/password") or ""
+    password = output(ours.container(engine, bench, "postgres"), "cat", f"{SECRETS}/password") or ""
     assert len(password) >= 20
     for each in containers:
         each.reload()
@@ -144,7 +137,7 @@ def test_containers_may_do_little_and_the_password_is_nowhere(engine: docker.Doc
         who = str(each.name).rpartition("-")[2]
         assert host["ReadonlyRootfs"] is True
         assert host["CapDrop"] == ["ALL"]
-        allowed = {"postgres": (2**30, 1_500_000_000), "tunnel": (0, 0)}
+        allowed = {"postgres": (2**30, 1_500_000_000), "keeper": (0, 0)}
         assert (host["Memory"], host["NanoCpus"]) == allowed.get(who, (200 * 2**20, 500_000_000))
         assert (output(each, "id", "-u") or "0").strip() != "0"
         assert password not in json.dumps(each.attrs)
@@ -174,7 +167,7 @@ def test_an_interrupt_leaves_nothing(engine: docker.DockerClient, bench: Bench, 
 def test_a_producer_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
     process = bench.start(*SMALL[:-1], "20000")
     read_until(process, "append: 2 producers started")
-    kill(engine, "producer-1")
+    kill(engine, bench, "producer-1")
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "producer-1 ended before its job was done, with exit code 137" in stderr
@@ -192,7 +185,7 @@ def test_a_producer_that_is_killed_for_memory_says_so(engine: docker.DockerClien
 def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: Bench) -> None:
     process = bench.start(*SMALL[:-1], "20000")
     read_until(process, "append: 2 producers started")
-    kill(engine, "postgres")
+    kill(engine, bench, "postgres")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "before its job was done" in stderr
@@ -204,9 +197,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(engine: docker.DockerClie
     read_until(process, "append: 2 producers started")
     process.kill()
     process.communicate()
-    assert len(engine.containers.list(filters={"label": LABEL})) >= 1
-    cleaned = bench("clean")
-    assert "left in Docker" in cleaned.stdout
+    assert bench("clean").returncode == 0
     nothing_is_left(engine, bench)
 
 
@@ -284,7 +275,6 @@ def test_the_pgtap_tests_pass(engine: docker.DockerClient) -> None:
         detach=True,
         environment={"POSTGRES_PASSWORD": os.urandom(8).hex()},
         volumes={str(REPOSITORY / "sql"): {"bind": "/sql", "mode": "ro"}},
-        labels={LABEL: "pgtap"},
         command=["-c", "wal_level=logical", "-c", "track_commit_timestamp=on"],
     )
     try:
@@ -336,7 +326,7 @@ def test_workers_start_together(engine: docker.DockerClient, bench: Bench) -> No
     reader.start()
     query = ["psql", "-Atc", "SELECT count(*) FROM bench.events_log"]
     while reader.is_alive():
-        for each in engine.containers.list(filters={"label": LABEL}, ignore_removed=True):
+        for each in ours.containers(engine, bench):
             if str(each.name).endswith("postgres"):
                 answer = output(each, *query)
                 if reader.is_alive() and answer:

@@ -24,8 +24,8 @@ from requests.exceptions import RequestException
 
 from bench import results
 from bench.places import cluster, image
-from bench.places.leftovers import LABEL
 from tests.conftest import REPOSITORY, Bench, read_until
+from tests.integration import ours
 
 pytestmark = pytest.mark.swarm
 
@@ -77,16 +77,14 @@ class Swarm:
         until(lambda: all(node.is_up for node in cluster.nodes(self.manager).values()))
 
     def left(self) -> list[str]:
-        """What is still there of any run, on all nodes that run."""
-        only = {"label": LABEL}
-        found = [f"service {each.name}" for each in self.manager.services.list(filters=only)]
-        found += [f"secret {each.name}" for each in self.manager.secrets.list(filters=only)]
-        found += [f"config {each.name}" for each in self.manager.configs.list(filters=only)]
-        found += [f"network {each.name}" for each in self.manager.networks.list(filters=only)]
+        """What is still there of this test's runs, on all nodes that run."""
+        api = self.manager.api
+        listed = [*api.services(filters=ours.ONLY), *api.secrets(filters=ours.ONLY), *api.configs(filters=ours.ONLY)]
+        found = [str(each["Spec"]["Name"]) for each in listed if ours.is_ours(self.bench, each["Spec"]["Labels"])]
         for name, node in zip(self.names, self.nodes, strict=True):
             try:
-                containers = node.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-                found += [f"container {each.name} on {name}" for each in containers]
+                found += [f"{each} on {name}" for each in ours.left(node, self.bench)]
+                # Also those that nobody labelled; nothing else may use this swarm.
                 found += [f"volume {each.name} on {name}" for each in node.volumes.list()]
             except RequestException:
                 pass  # it is down
@@ -161,7 +159,7 @@ def test_services_may_do_little_and_the_password_is_nowhere(swarm: Swarm) -> Non
     read_until(process, "append: 9 producers started")
     services = {re.sub(r"^bench-[0-9a-f-]*?-([a-z]+)-\d+$", r"\1", str(each.name)): each for each in of_runs(swarm)}
     assert set(services) == {"postgres", "producers"}
-    on_manager = swarm.manager.containers.list(filters={"label": LABEL}, ignore_removed=True)
+    on_manager = ours.containers(swarm.manager, swarm.bench)
     (postgres,) = [each for each in on_manager if "postgres" in str(each.name)]
     ran = postgres.exec_run(["cat", "/run/secrets/password"])
     password = ran.output.decode() if isinstance(ran.output, bytes) else ""
@@ -177,11 +175,11 @@ def test_services_may_do_little_and_the_password_is_nowhere(swarm: Swarm) -> Non
         assert limits == ({"NanoCPUs": 1_500_000_000} if name == "postgres" else {"MemoryBytes": 200 << 20})
         assert password not in json.dumps(service.attrs)
         assert "Ports" not in service.attrs["Spec"].get("EndpointSpec", {})
-    for config in swarm.manager.configs.list(filters={"label": LABEL}):
+    for config in swarm.manager.configs.list(filters=ours.ONLY):
         config.reload()
         assert password not in json.dumps(config.attrs)
     for node in swarm.nodes:
-        for each in node.containers.list(filters={"label": LABEL}, ignore_removed=True):
+        for each in ours.containers(node, swarm.bench):
             assert password not in json.dumps(each.attrs)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -190,8 +188,10 @@ def test_services_may_do_little_and_the_password_is_nowhere(swarm: Swarm) -> Non
     assert swarm.left() == []
 
 
-def of_runs(swarm: Swarm, **only: str) -> list[Any]:
-    return list(swarm.manager.services.list(filters=only or {"label": LABEL}))
+def of_runs(swarm: Swarm) -> list[Any]:
+    """The services of this test's runs."""
+    listed = swarm.manager.services.list(filters=ours.ONLY)
+    return [each for each in listed if ours.is_ours(swarm.bench, each.attrs["Spec"]["Labels"])]
 
 
 def test_a_node_that_dies_and_the_others_go_on(swarm: Swarm) -> None:
@@ -326,7 +326,7 @@ def test_a_postgres_by_its_address_needs_no_network_of_ours(swarm: Swarm) -> Non
     if os.geteuid():
         pytest.skip("only root can enter a node's network")
     server = swarm.manager.containers.run(
-        "postgres:18", detach=True, network="host", environment={"POSTGRES_PASSWORD": "secret"}, labels={LABEL: "test"}
+        "postgres:18", detach=True, network="host", environment={"POSTGRES_PASSWORD": "secret"}
     )
     try:
         host = next(
@@ -373,12 +373,12 @@ def test_by_hand_as_a_stack(swarm: Swarm) -> None:
         return ran.stdout
 
     def states(service: str) -> list[str]:
-        (found,) = of_runs(swarm, name=f"by-hand_{service}")
+        (found,) = swarm.manager.services.list(filters={"name": f"by-hand_{service}"})
         return [task["Status"]["State"] for task in found.tasks()]
 
     def answers() -> bool:
-        ours = swarm.manager.containers.list(filters={"name": "by-hand_postgres"}, ignore_removed=True)
-        return bool(ours) and ours[0].exec_run(["pg_isready", "-h", "127.0.0.1"]).exit_code == 0
+        found = swarm.manager.containers.list(filters={"name": "by-hand_postgres"}, ignore_removed=True)
+        return bool(found) and found[0].exec_run(["pg_isready", "-h", "127.0.0.1"]).exit_code == 0
 
     run("secret", "create", "bench_password", "-", given="not for the world")
     try:
