@@ -79,7 +79,8 @@ class Swarm:
     def left(self) -> list[str]:
         """What is still there of this test's runs, on all nodes that run."""
         api = self.manager.api
-        listed = [*api.services(filters=ours.ONLY), *api.secrets(filters=ours.ONLY), *api.configs(filters=ours.ONLY)]
+        asked = (api.services, api.secrets, api.configs)
+        listed = [each for ask in asked for each in ask(filters=ours.ONLY)]
         found = [str(each["Spec"]["Name"]) for each in listed if ours.is_ours(self.bench, each["Spec"]["Labels"])]
         for name, node in zip(self.names, self.nodes, strict=True):
             try:
@@ -374,7 +375,7 @@ def test_by_hand_as_a_stack(swarm: Swarm) -> None:
 
     def states(service: str) -> list[str]:
         (found,) = swarm.manager.services.list(filters={"name": f"by-hand_{service}"})
-        return [task["Status"]["State"] for task in found.tasks()]
+        return [task["Status"]["State"] for task in found.tasks()]  # type: ignore[no-untyped-call]
 
     def answers() -> bool:
         found = swarm.manager.containers.list(filters={"name": "by-hand_postgres"}, ignore_removed=True)
