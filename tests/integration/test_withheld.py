@@ -164,7 +164,8 @@ def test_a_reader_waits_for_what_comes_late_and_then_all_is_well(
         running = bench.start("run", "--place", "local", "--dsn", address, "--mode", mode, *words, *result)
         if mode == "tail":
             read_until(running, "append: 200 of 200")
-        while not consumers(address, f"query LIKE '%pg_try_advisory_lock_shared({STOP})%'"):
+        asks = f"query LIKE '%pg_try_advisory_lock_shared({STOP})%' AND query_start > backend_start + interval '1 s'"
+        while not consumers(address, asks):
             assert running.poll() is None
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 0, stdout + stderr
