@@ -188,7 +188,8 @@ def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: 
     kill(engine, bench, "postgres")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "before its job was done" in stderr
+    # Whoever notices first says so: a worker, or the orchestrator whose own session broke off.
+    assert "before its job was done" in stderr or "Postgres broke off" in stderr
     nothing_is_left(engine, bench)
 
 
