@@ -11,7 +11,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
@@ -22,6 +22,7 @@ from bench.checker import Holder
 from bench.contract import check_contract
 from bench.errors import BadInputError, OutsideError
 from bench.interrupts import held
+from bench.keepalive import keep_alive
 from bench.logs import Log
 from bench.plan import GATE, SCHEMA, cursor_columns, read_sql
 from bench.records import EXAMPLES, SESSION, TIMEOUTS
@@ -39,6 +40,7 @@ FSYNCS = 20
 TERMINATE_MS = 5_000
 CONNECT_SECONDS = 30
 KEEPALIVE_SECONDS = 5
+KEEPALIVE_PROBES = 3
 LOCK_SECONDS = 5
 """A lock in the way of a drop is waited for this long, and a log's uninstall_log too."""
 CLEAR_SECONDS = 60
@@ -91,21 +93,21 @@ def connected(conninfo: str) -> Iterator[Connection]:
     Raises:
         OutsideError: the server does not let us in.
     """
-    try:
-        connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
-        _refuse_pooler(connection)
-        _keep_alive(connection)
-        own_timeouts(connection)
-        name_session(connection, our_name(connection))
-    except psycopg.Error as error:
-        raise OutsideError(f"Postgres does not let us in: {in_words(error)}") from error
-    try:
-        yield connection
-    except psycopg.Error as error:
-        what = "Postgres broke off" if connection.broken else "Postgres refused"
-        raise OutsideError(f"{what}: {in_words(error)}") from error
-    finally:
-        connection.close()
+    with ExitStack() as stack:
+        try:
+            connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+            stack.callback(connection.close)
+            _refuse_pooler(connection)
+            _keep_alive(connection)
+            own_timeouts(connection)
+            name_session(connection, our_name(connection))
+        except psycopg.Error as error:
+            raise OutsideError(f"Postgres does not let us in: {in_words(error)}") from error
+        try:
+            yield connection
+        except psycopg.Error as error:
+            what = "Postgres broke off" if connection.broken else "Postgres refused"
+            raise OutsideError(f"{what}: {in_words(error)}") from error
 
 
 def _keep_alive(connection: Connection) -> None:
@@ -114,17 +116,9 @@ def _keep_alive(connection: Connection) -> None:
     With libpq's own parameters a connection string of ours would no longer be the user's.
     """
     with socket.socket(fileno=os.dup(connection.fileno())) as line:
-        if line.family == socket.AF_UNIX:
-            return
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (
-            ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
-            ("TCP_KEEPINTVL", KEEPALIVE_SECONDS),
-            ("TCP_KEEPCNT", 3),
-            ("TCP_USER_TIMEOUT", 4 * KEEPALIVE_SECONDS * 1000),
-        ):
-            if hasattr(socket, name):
-                line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if keep_alive(line, KEEPALIVE_SECONDS, KEEPALIVE_PROBES) and hasattr(socket, "TCP_USER_TIMEOUT"):
+            milliseconds = (KEEPALIVE_PROBES + 1) * KEEPALIVE_SECONDS * 1000
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def own_timeouts(connection: Connection) -> None:
@@ -173,14 +167,19 @@ def limited(connection: Connection, seconds: float) -> Iterator[None]:
             timer.cancel()
 
 
+def has_been_spoken_to(connection: Connection) -> bool:
+    """Whether the server said something on this idle connection, which it does at its end, or seldom before it."""
+    readable, _, _ = select.select([connection.fileno()], [], [], 0)
+    return bool(readable)
+
+
 def refuse_lost(connection: Connection) -> None:
     """Refuse to go on when this idle connection is gone. The server is asked nothing as long as it says nothing.
 
     Raises:
         psycopg.OperationalError: it is gone; the message has the server's last words, if there were any.
     """
-    readable, _, _ = select.select([connection.fileno()], [], [], 0)
-    if readable:
+    if has_been_spoken_to(connection):
         with limited(connection, LOCK_SECONDS):
             connection.execute("SELECT 1")
 
@@ -318,11 +317,8 @@ def _refuse_read_only(connection: Connection, log: Log) -> None:
 
 def end_left_sessions(connection: Connection) -> None:
     """End the sessions of workers that a dead run left in this database. Whoever calls this holds the database."""
-    connection.execute(
-        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND application_name ~ '^bench [0-9]+ ' AND NOT starts_with(application_name, %s)",
-        [TERMINATE_MS, f"{our_name(connection)} "],
-    )
+    which: LiteralString = "application_name ~ '^bench [0-9]+ ' AND NOT starts_with(application_name, %s)"
+    _terminate(connection, which, f"{our_name(connection)} ")
 
 
 def _clear_away(connection: Connection) -> None:
@@ -355,11 +351,7 @@ def _way(connection: Connection) -> str:
 
 def _end_sessions(connection: Connection, ours: str) -> None:
     """End the workers' sessions of a run that is over: what they still have the server do would hold locks."""
-    connection.execute(
-        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND pid <> pg_backend_pid() AND starts_with(application_name, %s)",
-        [TERMINATE_MS, f"{ours} "],
-    )
+    _terminate(connection, "starts_with(application_name, %s)", f"{ours} ")
 
 
 def make_schema(connection: Connection, comment: str) -> None:
@@ -457,10 +449,15 @@ def cancel(connection: Connection, workers: Sequence[str]) -> None:
 
 def terminate(connection: Connection, workers: Sequence[str]) -> None:
     """End the sessions of these workers of this database; when it returns, none of them commits anything any more."""
+    _terminate(connection, "application_name = ANY(%s)", [our_name(connection, worker) for worker in workers])
+
+
+def _terminate(connection: Connection, which: LiteralString, value: object) -> None:
+    """End those other sessions of this database of which a condition with one parameter holds."""
     connection.execute(
         "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND application_name = ANY(%s)",
-        [TERMINATE_MS, [our_name(connection, worker) for worker in workers]],
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND " + which,
+        [TERMINATE_MS, value],
     )
 
 

@@ -64,13 +64,13 @@ def refuse_unwritable(flag: str, file: Path | None) -> None:
     if file is None or file == STDOUT:
         return
     if file.is_dir():
-        raise BadInputError(f"{flag} {file}: that is a folder, name a file")
+        raise BadInputError(f"{flag} {file} cannot be written: that is a folder, name a file")
     if file.exists() and not os.access(file, os.W_OK):
-        raise BadInputError(f"{flag} {file}: you may not write it")
+        raise BadInputError(f"{flag} {file} cannot be written: you have no permission to")
     if file.exists() and not file.is_file():
         return
     if not file.absolute().parent.is_dir():
-        raise BadInputError(f"{flag} {file}: name a file in a folder that is there")
+        raise BadInputError(f"{flag} {file} cannot be written: name a file in a folder that is there")
     _try(flag, file.resolve().parent)
 
 

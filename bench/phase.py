@@ -11,7 +11,17 @@ from typing import Protocol
 from msgspec.structs import asdict, replace
 
 from bench.checker import Holder
-from bench.control import Connection, cancel, gate, holders, our_name, refuse_lost, session, terminate
+from bench.control import (
+    Connection,
+    cancel,
+    gate,
+    has_been_spoken_to,
+    holders,
+    our_name,
+    refuse_lost,
+    session,
+    terminate,
+)
 from bench.errors import OutsideError
 from bench.interrupts import look
 from bench.places.site import Ended, Messages, StartWorkers
@@ -36,6 +46,8 @@ from bench.worker import PROGRESS_SECONDS
 
 SAMPLE_SECONDS = 0.5
 """Progress is kept this often, however many workers tell of theirs."""
+LAST_WORDS_SECONDS = 3
+"""When our own session is gone, so are the workers', mostly: they have so long to say why, and which of them it was."""
 CANCEL_SECONDS = 2
 """A reader that may stop and does not is cancelled after this: its read does not come back."""
 
@@ -370,12 +382,35 @@ def _work(each: _Heard) -> Work:
     )
 
 
+class _OwnSession:
+    """The orchestrator's session, which is idle and may be lost while workers work."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._spoken_to_at: float | None = None
+        """When the server was found to have said something on it."""
+
+    def refuse_lost(self) -> None:
+        """Refuse to go on without it, unless a worker comes first with why.
+
+        Raises:
+            psycopg.OperationalError: it is gone.
+        """
+        if not has_been_spoken_to(self._connection):
+            self._spoken_to_at = None
+        elif self._spoken_to_at is None:
+            self._spoken_to_at = time.perf_counter()
+        elif time.perf_counter() - self._spoken_to_at > LAST_WORDS_SECONDS:
+            refuse_lost(self._connection)
+
+
 def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connection: Connection) -> Iterator[None]:
     """Note what workers say; yields whenever one is ready or further, and when nobody says anything."""
+    own = _OwnSession(connection)
     for message in messages:
         look()
+        own.refuse_lost()
         if message is None:
-            refuse_lost(connection)
             yield
             continue
         worker = heard[message.worker]

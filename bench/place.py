@@ -1,6 +1,5 @@
 """Chooses the place that a spec asks for and opens it. Where a place's own words and a spec's meet."""
 
-import logging
 import os
 import resource
 from collections.abc import Iterator
@@ -16,8 +15,6 @@ from bench.places.site import Site
 from bench.plan import disk_bytes
 from bench.spec import Spec
 
-_news = logging.getLogger("bench")
-
 SPARE_CONNECTIONS = 20
 """For the orchestrator, a person who looks, and Postgres' own reserve."""
 DEFAULT_MAX_CONNECTIONS = 100
@@ -32,6 +29,8 @@ class Choice:
 
     name: Literal["local", "docker", "swarm"]
     why: str
+    instead_of: str = ""
+    """Where somebody meant to run and cannot, why, and what to do: to be said even when nothing else is."""
 
 
 def choose(spec: Spec) -> Choice:
@@ -54,10 +53,7 @@ def choose(spec: Spec) -> Choice:
     except address.NoEngineError as error:
         if spec.place != "auto":
             raise
-        if error.is_named:
-            # Also when nothing else is said: another place was meant.
-            _news.warning("not in Docker: %s", error)
-        return Choice("local", error.reason)
+        return Choice("local", error.reason, f"not in Docker: {error}" if error.is_named else "")
     if spec.place == "swarm":
         from bench.places import cluster  # noqa: PLC0415
 

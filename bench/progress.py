@@ -36,6 +36,8 @@ def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
     """
     said = listen(quiet=quiet)
     said.info("place: %s, because %s", choice.name, choice.why)
+    if choice.instead_of:
+        said.warning("%s", choice.instead_of)
     busy = None if quiet else environment.busy_cores()
     if busy is not None:
         said.info("This machine is busy: other programs use %.1f of its %s. Numbers will be worse than they could be.",

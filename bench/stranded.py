@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import psycopg
+from msgspec.structs import asdict
 
 from bench.checker import Stranded, line_in_function
 from bench.control import Connection
@@ -17,18 +18,7 @@ def stranded(works: Iterable[Work], log: Log, connection: Connection) -> list[St
     met = [(work.name, work.error) for work in works if work.error]
     bodies = _bodies(connection) if met else {}
     return [
-        Stranded(
-            worker=worker,
-            call=error.call,
-            message=error.message,
-            sqlstate=error.sqlstate,
-            detail=error.detail,
-            hint=error.hint,
-            context=error.context,
-            line=_line(error, bodies, log.schema_sql),
-            events=error.events,
-        )
-        for worker, error in met
+        Stranded(worker=worker, line=_line(error, bodies, log.schema_sql), **asdict(error)) for worker, error in met
     ]
 
 

@@ -53,7 +53,6 @@ class _Reading:
         """A read of no more events need not be looked at: as large ones came, and it is not more than was asked for."""
         self._awake_seconds = 0.0
         """Of sessions that are over."""
-        self._statement_timeout_ms = 0
         self._answered_at = 0.0
         """When the last answer came (perf_counter)."""
 
@@ -65,7 +64,6 @@ class _Reading:
         """
         job = self._job
         stop = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
-        self._statement_timeout_ms = _statement_timeout_ms(connection)
         reads = source(connection, job)
         self._answered_at = time.perf_counter()
         try:
@@ -84,7 +82,7 @@ class _Reading:
         except Stuck:
             raise _GaveUp("its cursor does not move on, so reading would never end") from None
         except psycopg.errors.QueryCanceled:
-            limit = self._statement_timeout_ms
+            limit = _statement_timeout_ms(connection)
             if limit and (time.perf_counter() - self._answered_at) * 1e3 >= limit * NEARLY:
                 raise _GaveUp(f"a read was ended by statement_timeout, which is {limit} ms in its session") from None
             raise _GaveUp("a read did not come back and was cancelled") from None

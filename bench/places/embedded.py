@@ -11,22 +11,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import psycopg
 
 from bench.errors import BadInputError, OutsideError, SettingRefusedError
 from bench.interrupts import held, killed_at_once
-from bench.places.folder import make, root
+from bench.places.folder import STOP_SECONDS, kill_tree, make, root
 
 PORT = 5432
 START_SECONDS = 60
-STOP_SECONDS = 5
 MAX_SOCKET_PATH_BYTES = 103
 """macOS takes 104 with the final NUL, Linux 108."""
 
@@ -96,7 +94,7 @@ def postgres(programs: Binaries, folder: Path, settings: Mapping[str, str]) -> I
         with held():
             server = start(programs, folder, settings)
             stack.callback(_kill, server)
-            stack.enter_context(killed_at_once(partial(_kill_tree, server.pid)))
+            stack.enter_context(killed_at_once(partial(kill_tree, server.pid)))
         await_answer(server, folder)
         yield conninfo(folder)
 
@@ -221,17 +219,8 @@ def _kill(server: "subprocess.Popen[bytes]") -> None:
         try:
             server.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:  # it is stopped, for example
-            _kill_tree(server.pid)
+            kill_tree(server.pid)
             server.wait(STOP_SECONDS)
-
-
-def _kill_tree(server: int) -> None:
-    """Kill a server and all of its processes, which may be unable to notice that it is gone."""
-    with suppress(psutil.NoSuchProcess):
-        postmaster = psutil.Process(server)
-        for process in [postmaster, *postmaster.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
 
 
 def _wheel() -> Path:

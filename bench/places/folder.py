@@ -142,10 +142,17 @@ def kill_postgres(data: Path) -> None:
         return
     with suppress(psutil.NoSuchProcess):
         postmaster = psutil.Process(pid)
-        children = postmaster.children(recursive=True)
         postmaster.send_signal(signal.SIGQUIT)
         _, left = psutil.wait_procs([postmaster], STOP_SECONDS)
-        for process in [*left, *(children if left else [])]:  # they are stopped, for example
+        if left:  # it is stopped, for example
+            kill_tree(pid)
+
+
+def kill_tree(server: int) -> None:
+    """Kill a server and all of its processes, which may be unable to notice that it is gone."""
+    with suppress(psutil.NoSuchProcess):
+        postmaster = psutil.Process(server)
+        for process in [postmaster, *postmaster.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 

@@ -14,6 +14,8 @@ import docker
 from docker.errors import create_api_error_from_http_exception
 from requests.exceptions import HTTPError
 
+from bench.keepalive import keep_alive
+
 STDOUT, STDERR = 1, 2
 _HEADER = struct.Struct(">BxxxL")
 _KEEPALIVE_SECONDS = 15
@@ -51,7 +53,7 @@ class Stream:
         raw = self._reader.raw
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._socket.settimeout(None)
-        _notice_a_dead_network(self._socket)
+        keep_alive(self._socket, _KEEPALIVE_SECONDS, _KEEPALIVE_PROBES)
 
     def send(self, data: bytes) -> None:
         """Send to the standard input."""
@@ -85,14 +87,3 @@ class Stream:
         """End the connection. May be called more than once."""
         self.break_off()
         self._response.close()
-
-
-def _notice_a_dead_network(line: socket.socket) -> None:
-    if line.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS)
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
-    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # Linux, macOS
-    if idle is not None:
-        line.setsockopt(socket.IPPROTO_TCP, idle, _KEEPALIVE_SECONDS)

@@ -1,0 +1,19 @@
+"""Noticing that the other end of a connection is gone, or the network to it, while nothing is said on it."""
+
+import socket
+
+
+def keep_alive(line: socket.socket, seconds: int, probes: int) -> bool:
+    """Have the system look after so many seconds of silence, and again, until so many looks went unanswered.
+
+    Returns whether it can: on a connection through a network.
+    """
+    if line.family not in {socket.AF_INET, socket.AF_INET6}:
+        return False
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # Linux, macOS
+    if idle is not None:
+        line.setsockopt(socket.IPPROTO_TCP, idle, seconds)
+    return True
