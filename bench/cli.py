@@ -68,6 +68,10 @@ class _Commands(TyperGroup):
             where = f"{Path(last.filename).name}:{last.lineno}"
             print(f"bench: a fault of bench itself: {type(error).__name__}: {error} ({where})", file=sys.stderr)
             sys.exit(OutsideError.exit_code)
+        except interrupts.TimeIsUp as end:
+            where = f" {end}" if str(end) else ""
+            print(f"bench: the time limit is over{where}; everything that was started is stopped", file=sys.stderr)
+            sys.exit(end.exit_code)
         except KeyboardInterrupt as interrupt:
             where = f" {interrupt}" if str(interrupt) else ""
             print(f"bench: interrupted{where}; everything that was started is stopped", file=sys.stderr)
@@ -214,6 +218,10 @@ def run(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept, a folder each")] = RUNS,
     export_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write result.json here too")] = None,
     export_markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table here too")] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End the run when it takes longer than this, like 90s, 10m or 2h"),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the table")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors")] = False,
 ) -> None:
@@ -234,7 +242,7 @@ def run(
     where = choose(what)
     tell = progress.news(where, quiet=telling.quiet)
     keeper = _Keeper(telling)
-    with folder.opened(results.new_run_id()) as run_folder:
+    with interrupts.time_limit(telling.time_limit), folder.opened(results.new_run_id()) as run_folder:
         result = execute(
             what,
             which,

@@ -674,5 +674,11 @@ def _in_the_way(connection: Connection) -> str:
         "WHERE c.relnamespace = to_regnamespace(%s) AND l.granted AND a.pid <> pg_backend_pid() LIMIT 3",
         [SCHEMA],
     ).fetchall()
-    told = [f"pid {pid} ({name or 'no application_name'}, {state}, open for {age} s)" for pid, name, state, age in rows]
+    told = [session_in_words(*row) for row in rows]
     return f"in the way is the session {' and '.join(told)}" if told else "a lock is in the way"
+
+
+def session_in_words(pid: int, name: str | None, state: str | None, age: int | None) -> str:
+    """Which session it is: its pid, what it calls itself, what it does, and the seconds since its transaction began."""
+    parts = [name or "no application_name", state, None if age is None else f"open for {age} s"]
+    return f"pid {pid} ({', '.join(filter(None, parts))})"

@@ -1,7 +1,7 @@
 """Where ours and theirs meet: one Postgres with logs to read and one to append to. What ours do is judged."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 
 from msgspec.structs import replace
 
@@ -10,12 +10,13 @@ from bench.checker import Stored, Written
 from bench.control import Connection
 from bench.errors import OutsideError
 from bench.logs import Log
-from bench.phase import Phase, ToRead, Watch, carry_out
+from bench.phase import Phase, ToRead, Watch, carry_out, unobserved
 from bench.places.site import Program, Site
 from bench.records import ConsumerJob, Job, Range, Report, Way
 from bench.spec import Spec
 from bench.summary import Reader, seconds_of
 from bench.telemetry import observer
+from bench.waiting import Unanswered
 
 READ, GROWN = "bench_read", "bench_grown"
 """The schemas of the logs that are read; the one that is appended to is in plan.SCHEMA."""
@@ -142,7 +143,7 @@ class Court:
 
     def _workers(self, spec: Spec, track: str, jobs: Sequence[Job], *, sampled: bool = False) -> Phase:
         with ExitStack() as stack:
-            observe: Callable[[], AbstractContextManager[None]] = nullcontext
+            observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved
             if sampled:
                 watching = stack.enter_context(observer(self._site.conninfo, self._connection, self._site.usage))
                 observe = watching.observe

@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: one interrupt, raised when everything that was started is known to whoever stops it."""
+"""Ctrl-C, its kin and a time limit: one interrupt, raised when all that was started is known to whoever stops it."""
 
 import os
 import signal
@@ -7,16 +7,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 ONE_PRESS_SECONDS = 1.0
 """Signals that come so soon after the first are the same wish: a closed terminal sends more than one."""
 EXIT_CODE = 130
+ENDING_SECONDS = 30.0
+"""What does not end in so long when a time limit is over is ended at once: nobody may be there to press Ctrl-C."""
+
+
+class TimeIsUp(KeyboardInterrupt):
+    """It has taken as long as it may."""
+
+    exit_code = 3
+
 
 _depth = 0
 _first_at: float | None = None
 """When the first signal came (monotonic); None while none has."""
 _raised = False
+_interrupts: type[KeyboardInterrupt] = KeyboardInterrupt
+"""What is raised."""
 _at_once: dict[object, Callable[[], None]] = {}
 
 
@@ -79,11 +91,40 @@ def _interrupt(*_: object) -> None:
         if not _depth:
             _raise()
     elif now - _first_at > ONE_PRESS_SECONDS:
-        for kill in list(_at_once.values()):
-            with suppress(Exception):
-                kill()
-        _say("bench: ended at once; `bench clean` removes what it may have left")
-        os._exit(EXIT_CODE)
+        _end_at_once(EXIT_CODE)
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise TimeIsUp in the `with` when it takes longer than this; None is for ever. What has not ended
+    ENDING_SECONDS later is ended at once."""
+    if seconds is None:
+        yield
+        return
+    signal.signal(signal.SIGALRM, _time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds, ENDING_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _time_is_up(*_: object) -> None:
+    global _first_at, _interrupts
+    if _first_at is not None:
+        _end_at_once(TimeIsUp.exit_code)
+    _first_at, _interrupts = time.monotonic(), TimeIsUp
+    _say("bench: the time limit is over: stopping")
+    if not _depth:
+        _raise()
+
+
+def _end_at_once(code: int) -> NoReturn:
+    for kill in list(_at_once.values()):
+        with suppress(Exception):
+            kill()
+    _say("bench: ended at once; `bench clean` removes what it may have left")
+    os._exit(code)
 
 
 def _say(words: str) -> None:
@@ -94,4 +135,4 @@ def _say(words: str) -> None:
 def _raise() -> None:
     global _raised  # noqa: PLW0603
     _raised = True
-    raise KeyboardInterrupt
+    raise _interrupts

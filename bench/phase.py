@@ -4,10 +4,11 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import psycopg
 from msgspec.structs import asdict, replace
 
 from bench.checker import Holder
@@ -23,7 +24,7 @@ from bench.control import (
     terminate,
 )
 from bench.errors import OutsideError
-from bench.interrupts import look
+from bench.interrupts import TimeIsUp, look
 from bench.places.site import Ended, Messages, StartWorkers
 from bench.plan import ALIVE, END, STOP
 from bench.ranges import events_in
@@ -42,6 +43,8 @@ from bench.records import (
     Report,
     Undone,
 )
+from bench.screen import plural
+from bench.waiting import Stillness, Unanswered
 from bench.worker import PROGRESS_SECONDS
 
 SAMPLE_SECONDS = 0.5
@@ -162,6 +165,12 @@ class ToRead:
     decide it."""
 
 
+@contextmanager
+def unobserved() -> Iterator[Unanswered]:
+    """Nobody observes the server: it is taken to answer."""
+    yield lambda: 0.0
+
+
 def carry_out(
     tracks: Tracks,
     start_workers: StartWorkers,
@@ -169,13 +178,14 @@ def carry_out(
     events: int,
     to_read: ToRead,
     watch: Watch,
-    observe: Callable[[], AbstractContextManager[None]] = nullcontext,
+    observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved,
     *,
     spare_producers: bool = False,
 ) -> dict[str, Phase]:
     """Start workers, let them go together when all are ready, and listen until each has ended.
 
-    `observe` is entered before they go and left when they have ended.
+    `observe` is entered before they go and left when they have ended; it yields for how long the server has not
+    answered.
 
     Readers go on after an empty page until they have everything or nothing new comes. When the node of producers is
     lost, the others go on if those can be spared; consumers never can. When the log fails a worker, the verdict is
@@ -185,6 +195,7 @@ def carry_out(
         OutsideError: a worker ended without having done its job, say because it reached another server than
             `connection`; the message ends with its last words.
         NodeLostError: the node of a worker that cannot be done without is gone.
+        TimeIsUp: the time limit is over; the message says how far the phase is and what it waits for.
     """
     ours = session(connection)
     tracks = {
@@ -204,11 +215,14 @@ def carry_out(
         update = stack.enter_context(watch(to_show, to_read.idle_seconds))
         messages = stack.enter_context(start_workers([each.job for each in heard.values()]))
         nodes = _Nodes(heard, connection, spare_producers=spare_producers)
+        still = Stillness(connection, lambda: 0.0)
         for _ in _listen(messages, heard, nodes, connection):
             if all(each.ready for each in heard.values()):
                 break
+            _say_what_is_waited_for(still, [each for each in heard.values() if not each.ready])
         _refuse_differences(heard.values(), ours)
-        stack.enter_context(observe())
+        still = Stillness(connection, stack.enter_context(observe()))
+        stack.enter_context(_telling_how_far(here, still))
         opened_at = time.time()
         open_gate()
         began = nodes.began = time.perf_counter()
@@ -228,6 +242,7 @@ def carry_out(
                 if name in finished or not series[name] or seconds - series[name][-1][0] >= SAMPLE_SECONDS:
                     series[name].append((seconds, total))
                 update(name, total, done)
+            _say_what_is_waited_for(still, [each for each in heard.values() if not each.done])
     return {
         name: Phase(
             [_work(each) for each in workers if each.report],
@@ -242,6 +257,29 @@ def carry_out(
         )
         for name, workers in here.items()
     }
+
+
+def _say_what_is_waited_for(still: Stillness, left: list[_Heard]) -> None:
+    progress = [(each.job.name, each.events) for each in left]
+    news = still.news(progress, [each.job.name for each in left]) if left else ""
+    if news:
+        _news.info(news)
+
+
+@contextmanager
+def _telling_how_far(here: Mapping[str, list[_Heard]], still: Stillness) -> Iterator[None]:
+    """Add to the end by a time limit how far the tracks are, and what they wait for."""
+    try:
+        yield
+    except TimeIsUp as end:
+        far = [
+            f"{name}: {sum(each.events for each in workers):,} events, "
+            f"{sum(each.done for each in workers)} of {plural(len(workers), 'worker')} done"
+            for name, workers in here.items()
+        ]
+        with suppress(psycopg.Error):
+            far.append(still.words([each.job.name for workers in here.values() for each in workers if not each.done]))
+        raise TimeIsUp(f"({'; '.join(far)})") from end
 
 
 def _here(job: Job, server: str, session: str) -> Job:

@@ -66,7 +66,7 @@ def execute(
             if kept and not shown:
                 show(known())
             if isinstance(end, KeyboardInterrupt) and spec.trials > 1:
-                raise KeyboardInterrupt(f"in {_name(now, spec)}") from end
+                raise type(end)(" ".join(filter(None, (f"in {_name(now, spec)}", str(end))))) from end
             raise
     return known()
 

@@ -29,6 +29,9 @@ DEFAULT_LOOPS = 100
 """Append transactions per producer, when neither `insert_loops` nor `limit` is given."""
 MAX_LIMIT = 10**12
 MAX_SCALE = 1000
+LONGEST_SECONDS = 10.0**7
+"""Some months: a time limit beyond it is none."""
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
 _SIZE = r"^[1-9][0-9]*[kmg]?$"
@@ -279,10 +282,22 @@ class Telling(BaseModel):
     """Write result.json here too."""
     export_markdown: Path | None = None
     """Write the table here too."""
+    time_limit: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)] = None
+    """Seconds after which the run is ended, or a time like 90s, 10m or 2h; None is never."""
     quiet: bool = False
     """Print nothing but the table."""
     debug: bool = False
     """Show tracebacks of errors."""
+
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _a_time_has_a_unit(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", value)
+        if not found:
+            raise ValueError("give a time like 90s, 10m or 2h")
+        return float(found[1]) * _UNIT_SECONDS[found[2] or "s"]
 
 
 def make(flags: dict[str, Any], file: Path | None) -> Spec:

@@ -104,21 +104,25 @@ class Observer:
         self._connection.close()
 
     @contextmanager
-    def observe(self) -> Iterator[None]:
-        """Observe from here to the end of the `with`; what was seen is in `seen` then."""
+    def observe(self) -> Iterator[Callable[[], float]]:
+        """Observe from here to the end of the `with`; what was seen is in `seen` then. Yields what says for how many
+        seconds the server has not answered.
+        """
         waits: Counter[tuple[str, str]] = Counter()
         over = threading.Event()
         memory = 0
+        answered = time.monotonic()
         self.seen, self.samples = None, 0
 
         def sample() -> None:
-            nonlocal memory
+            nonlocal memory, answered
             looked = time.monotonic()
             while not over.wait(SAMPLE_SECONDS):
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
                     for kind, what, count in self._look():
                         waits[kind, what] += count
                     self.samples += 1
+                    answered = time.monotonic()
                 if time.monotonic() - looked > USAGE_SECONDS:
                     looked = time.monotonic()
                     usage = self._usage()
@@ -128,7 +132,7 @@ class Observer:
         sampler = threading.Thread(target=sample, name="telemetry", daemon=True)
         sampler.start()
         try:
-            yield
+            yield lambda: time.monotonic() - answered
         finally:
             over.set()
             sampler.join(JOIN_SECONDS)  # a server that answers no more must not keep us
