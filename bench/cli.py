@@ -213,7 +213,7 @@ def run(
     ] = None,
     spec_file: Annotated[
         Path | None,
-        typer.Option("--spec", metavar="FILE", help="A TOML file with the same keys; flags overrule it"),
+        typer.Option("--spec", metavar="FILE", help="A TOML file with the same keys; its paths are relative to it"),
     ] = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept, a folder each")] = RUNS,
     export_json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write result.json here too")] = None,

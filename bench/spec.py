@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import BadInputError
+from bench.output import STDOUT
 from bench.records import Way
 
 PlaceName = Literal["auto", "local", "docker", "swarm"]
@@ -31,6 +32,7 @@ MAX_LIMIT = 10**12
 MAX_SCALE = 1000
 LONGEST_SECONDS = 10.0**7
 """Some months: a time limit beyond it is none."""
+_PATHS = {"pg_bin", "output", "export_json", "export_markdown"}
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
@@ -121,6 +123,8 @@ class Spec(BaseModel):
     @field_validator("read_batch", mode="before")
     @classmethod
     def _one_size_is_a_list_of_one(cls, value: object) -> object:
+        if isinstance(value, str):
+            return value.split(",")
         return [value] if isinstance(value, int) else value
 
     @field_validator("transaction_ms", mode="before")
@@ -343,7 +347,13 @@ def _read(file: Path | None) -> dict[str, Any]:
         raise BadInputError(f"--spec {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInputError(f"--spec {file}: {error}") from error
-    return {key.replace("-", "_"): value for key, value in values.items()}
+    return {key.replace("-", "_"): _relative_to(file, key.replace("-", "_"), value) for key, value in values.items()}
+
+
+def _relative_to(file: Path, key: str, value: object) -> object:
+    """A value of a spec file: paths in it are relative to its folder. A log's name is no path."""
+    is_path = (key in _PATHS and value != str(STDOUT)) or (key == "log" and "/" in str(value))
+    return str(file.parent / value) if is_path and isinstance(value, str) else value
 
 
 def _sentence(problem: dict[str, Any]) -> str:
