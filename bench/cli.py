@@ -108,7 +108,7 @@ def _bench(
         raise typer.Exit
 
 
-@app.command(epilog=_RUN_CODES)
+@app.command(epilog=_RUN_CODES, short_help="Append, read, check: one run, or several trials of it.")
 def run(
     context: typer.Context,
     *,
@@ -308,7 +308,7 @@ class _Keeper:
             self.complaints.append(str(error))
 
 
-@app.command("table", epilog=CODES)
+@app.command("table", epilog=CODES, short_help="Rebuild the published tables from stored results.")
 def table_(
     files: Annotated[
         list[Path] | None,
@@ -341,7 +341,7 @@ def table_(
         print(f"{file}: {'rewritten' if changed else 'is up to date'}, {found}")
 
 
-@app.command("plot", epilog=CODES)
+@app.command("plot", epilog=CODES, short_help="Draw how appending grows with the number of producers.")
 def plot_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The picture to write, .svg or .png")],
     source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the results are")] = PUBLISHED,
@@ -354,7 +354,11 @@ def plot_(
     print(f"{file}: {len(stored)} runs")
 
 
-@app.command("doctor", epilog="Exit codes: 0 at least one place works; 3 none does.")
+@app.command(
+    "doctor",
+    epilog="Exit codes: 0 at least one place works; 3 none does.",
+    short_help="Show what is here and what is missing.",
+)
 def doctor_() -> None:
     """Show what is here: Docker, Postgres, disk, limits; what is missing and how to get it."""
     from bench import doctor  # noqa: PLC0415 - it loads Docker's client, which other commands need not wait for
@@ -365,7 +369,7 @@ def doctor_() -> None:
     raise typer.Exit(0 if doctor.some_place_works(findings) else OutsideError.exit_code)
 
 
-@app.command(epilog=CODES)
+@app.command(epilog=CODES, short_help="Remove what killed runs left.")
 def clean(
     place: Annotated[
         str, typer.Option(metavar="auto|swarm", help="swarm: in a swarm too, and on its nodes that contexts lead to")
@@ -385,7 +389,7 @@ def clean(
     print("\n".join(doctor.clean(swarm=place == "swarm", dsn=dsn)))
 
 
-@app.command(epilog=CODES)
+@app.command(epilog=CODES, short_help="Start a Postgres with a log, to play with.")
 def start(port: _Port = None, log: _LogFlag = "bigserial") -> None:
     """Start a Postgres of your own to play with, with a log installed. Its data outlives `bench stop`."""
     print(byhand.start(port, logs.load(log)))
@@ -416,10 +420,16 @@ def stop(
 
 app.add_typer(cli_logs.app)
 app.add_typer(cli_image.app)
-app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
-app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
-app.command("limits", epilog=cli_limits.CODES)(cli_limits.limits_)
-app.command("ab", epilog=cli_gate.GATE_CODES)(cli_gate.ab_)
+app.command("selftest", epilog=cli_logs.SELFTEST_CODES, short_help="Prove the checker with planted faults.")(
+    cli_logs.selftest_
+)
+app.command("compare-logs", epilog=CODES, short_help="Run logs side by side, in turns.")(cli_logs.compare_logs)
+app.command("limits", epilog=cli_limits.CODES, short_help="Measure the harness itself beside pgbench and psql.")(
+    cli_limits.limits_
+)
+app.command("ab", epilog=cli_gate.GATE_CODES, short_help="Compare two specs in turns: which one is slower?")(
+    cli_gate.ab_
+)
 app.add_typer(cli_gate.baselines)
 app.command("compare", epilog=cli_gate.GATE_CODES)(cli_gate.compare_)
 app.command("export", epilog=CODES)(cli_results.export_)

@@ -25,6 +25,7 @@ SELFTEST_CODES = (
 app = typer.Typer(
     name="logs",
     help="List the logs that ship with what they promise; write a new one; check one of your own.",
+    short_help="List the logs that ship; write a new one; check your own.",
     rich_markup_mode=None,
     epilog=CODES,
 )
