@@ -46,6 +46,15 @@ _KEPT_BYTES = 256 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """From glibc's malloc.h."""
 
+_ENDED_BY = {
+    "57014": "statement_timeout",
+    "55P03": "lock_timeout",
+    "25P03": "idle_in_transaction_session_timeout",
+    "25P04": "transaction_timeout",
+    "57P05": "idle_session_timeout",
+}
+"""What a statement or a session may have been ended by, by its SQLSTATE (PostgreSQL's manual, appendix A)."""
+
 _numbers = count()
 _SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_IN)
 
@@ -69,12 +78,28 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
             work(connection, job)
     except psycopg.Error as error:
         told = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
-        fail("\n".join(filter(None, told)) or str(error).strip())
+        words = "\n".join(filter(None, told)) or str(error).strip()
+        limit = time_out(job, error)
+        fail(f"{words} ({limit}: a setting of the role, the database or the server)" if limit else words)
     except BrokenPipeError:
         # Nobody reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail(GONE)
     sys.exit(0)
+
+
+def time_out(job: Job, error: psycopg.Error) -> str:
+    """Which time-out of the user's may have ended a statement or a session of this job, with its value, as in
+    'lock_timeout is 200ms'; empty when it is no such error, or there is no such time-out."""
+    name = _ENDED_BY.get(error.sqlstate or "")
+    if name is None:
+        return ""
+    try:
+        with connect(job) as another:
+            row = another.execute("SELECT current_setting(%s)", [name]).fetchone()
+    except psycopg.Error:
+        return ""
+    return f"{name} is {row[0]}" if row and row[0] != "0" else ""
 
 
 def _keep_memory() -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bench.log_error import is_of_the_log, log_failed
 from bench.records import ConsumerJob, LogError, Record, ledgers, passes
-from bench.worker import Clock, Lifeline, Meter, Statement, connect, fail, main, say, wait_at_gate
+from bench.worker import Clock, Lifeline, Meter, Statement, connect, fail, main, say, time_out, wait_at_gate
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import Arrival, Source, Stuck, pages, source
@@ -176,7 +176,7 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     except MisshapenError as misshapen:
         error = LogError(CALL, f"it gave {misshapen}")
     except psycopg.Error as failed:
-        if not is_of_the_log(failed):
+        if not is_of_the_log(failed) or time_out(job, failed):
             raise
         error = log_failed(CALL, failed).error
         connection.close()

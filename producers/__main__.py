@@ -8,7 +8,7 @@ import psycopg
 
 from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
 from bench.records import Fate, LogError, ProducerJob, Range, Way, ledgers, undone
-from bench.worker import Lifeline, Meter, Statement, main, say, wait_at_gate
+from bench.worker import Lifeline, Meter, Statement, main, say, time_out, wait_at_gate
 from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
 
@@ -84,7 +84,7 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
         raise
     except psycopg.Error as error:
         account.note("acknowledged", start, first - 1)
-        if is_of_the_log(error):
+        if is_of_the_log(error) and not time_out(job, error):
             # After an error of the server's the transaction is rolled back; one that the log ended may be committed.
             changed = isinstance(error, TransactionChangedError)
             account.note("indeterminate" if changed else "aborted", first, last)

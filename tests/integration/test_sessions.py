@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from bench import control, logs, results
 from bench.control import Connection
 from bench.errors import BadInputError, OutsideError
-from bench.places import dsn
+from bench.places import dsn, embedded
 from bench.plan import ALIVE, SCHEMA, producers
 from bench.records import encode_job
 from bench.spec import Spec
@@ -176,6 +177,26 @@ def test_a_timeout_of_the_role_that_ends_a_read_is_told_as_such(bench: Bench, ow
     assert "a read was ended by statement_timeout, which is 700 ms in its session" in " ".join(ran.stdout.split())
 
 
+@pytest.mark.parametrize(
+    ("setting", "flags", "body"),
+    [
+        ("statement_timeout=700ms", (), "PERFORM pg_sleep(30)"),
+        ("lock_timeout=300ms", ("--scale", "2"), "PERFORM pg_advisory_xact_lock(42), pg_sleep(30)"),
+        ("idle_in_transaction_session_timeout=300ms", ("--transaction-ms", "900"), "NULL"),
+    ],
+)
+def test_a_timeout_of_the_role_that_ends_an_append_is_told_as_such(
+    bench: Bench, own: str, setting: str, flags: tuple[str, ...], body: str
+) -> None:
+    log = f"""ALTER FUNCTION log_event(json) RENAME TO original; CREATE FUNCTION log_event(event json)
+        RETURNS SETOF events_log LANGUAGE plpgsql AS
+        $$ BEGIN {body}; RETURN QUERY SELECT * FROM original(event); END $$"""
+    folder = str(broken_log(bench.folder / "slow", log))
+    ran = bench(*SMALL, *flags, "--dsn", make_conninfo(own, options=f"-c {setting}"), "--log", folder)
+    assert ran.returncode == 3, ran.stdout + ran.stderr
+    assert f"({setting.replace('=', ' is ')}: a setting of the role, the database or the server)" in ran.stderr
+
+
 @pytest.mark.parametrize("way", ["option", "role"])
 def test_read_only_sessions_are_refused(bench: Bench, own: str, way: str) -> None:
     address = make_conninfo(own, options="-c default_transaction_read_only=on")
@@ -228,3 +249,22 @@ def test_settings_of_the_log_that_forbid_writing(connection: Connection) -> None
     asks = log.model_copy(update={"settings": {"default_transaction_read_only": "on"}})
     with pytest.raises(BadInputError, match="nothing can be appended"), control.installed(connection, asks, "r"):
         pass
+
+
+def test_a_standby_is_refused_before_anything_starts(bench: Bench, short_folder: Path) -> None:
+    folder = short_folder / "standby"
+    folder.mkdir(mode=0o711)
+    programs = embedded.binaries(None)
+    embedded.init(programs, folder)
+    (folder / "data" / "standby.signal").touch()
+    standby = embedded.start(programs, folder, {"hot_standby": "on"})
+    try:
+        embedded.await_answer(standby, folder)
+        ran = bench(*SMALL, "--dsn", embedded.conninfo(folder))
+        checked = bench("logs", "check", "bigserial", "--dsn", embedded.conninfo(folder))
+    finally:
+        standby.terminate()
+        standby.wait()
+    for each in (ran, checked):
+        assert each.returncode == 3, each.stderr
+        assert "this Postgres is a standby, which takes no writes: name its primary" in each.stderr
