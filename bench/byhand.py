@@ -23,15 +23,15 @@ STOP_SECONDS = 60
 
 
 def start(port: int | None, log: Log) -> str:
-    """Start the server, with its data of last time if there is any; say how to reach it.
+    """Start the server, with its data of last time if there is any, unless it runs already; say how to reach it.
 
     Raises:
-        BadInputError: it runs already, or its data holds another log.
+        BadInputError: its data holds another log, or it runs on another port.
         OutsideError: the port is taken, or Postgres does not start.
     """
     folder = by_hand()
     if running_postgres(folder / "data"):
-        raise BadInputError("the server runs already: `bench psql` opens it, `bench stop` stops it")
+        return _runs_already(folder, port, log)
     port = _free_port(port)
     programs = embedded.binaries(None)
     make(folder)
@@ -53,8 +53,20 @@ def start(port: int | None, log: Log) -> str:
         raise
     return (
         f"Postgres {programs.version} listens on port {port} with the log {log.name} installed in the schema {SCHEMA}\n"
-        f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+        f"{_url(port, password)}"
     )
+
+
+def _runs_already(folder: Path, wanted: int | None, log: Log) -> str:
+    port = int((folder / "port").read_text(encoding="ascii"))
+    if wanted not in {None, port}:
+        raise BadInputError(f"the server runs already, on port {port}: `bench stop` stops it")
+    password = _prepare(folder, log)
+    return f"Postgres runs already on port {port}, with the log {log.name}\n{_url(port, password)}"
+
+
+def _url(port: int, password: str) -> str:
+    return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
 
 def seed(events: int) -> str:

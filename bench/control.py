@@ -374,7 +374,8 @@ def comment_on_schema(connection: Connection, start: str = "") -> str | None:
         return None
     if not row[0].startswith(start):
         raise OutsideError(
-            f"there is a schema {SCHEMA} in this database that is not ours: rename it, or name another database"
+            f"there is a schema {SCHEMA} in this database that no run made, though perhaps `bench start`: "
+            "name another database, or rename that schema"
         )
     return str(row[0])
 
@@ -496,12 +497,16 @@ def settle(connection: Connection) -> None:
     """Bring the log into the state that autovacuum and the checkpointer would bring it to sooner or later.
 
     So each read measures reading, and not the clearing up after the appends that happens to run into it.
+
+    Raises:
+        OutsideError: somebody else's session holds a lock that is in the way; the message says whose.
     """
     tables = connection.execute(
         "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_tables WHERE schemaname = %s", [SCHEMA]
     ).fetchall()
-    for (table,) in tables:
-        connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+    with _lock_timeout(connection):
+        for (table,) in tables:
+            connection.execute(f"VACUUM (ANALYZE) {table}".encode())
     with suppress(psycopg.errors.InsufficientPrivilege):
         connection.execute("CHECKPOINT")
 
@@ -638,10 +643,21 @@ def drop(connection: Connection) -> None:
         psycopg.Error: the server refused.
     """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
-    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
-    try:
+    with _lock_timeout(connection):
         _uninstall(connection)
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
+
+
+@contextmanager
+def _lock_timeout(connection: Connection) -> Iterator[None]:
+    """Wait for no lock longer than some seconds.
+
+    Raises:
+        OutsideError: somebody else's session is in the way; the message says whose.
+    """
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
+    try:
+        yield
     except psycopg.errors.LockNotAvailable as error:
         raise OutsideError(f"{_in_the_way(connection)}: end it, or wait for its end") from error
     finally:

@@ -26,7 +26,7 @@ def test_the_schema_is_ours_alone_and_gone_afterwards(connection: Connection) ->
 
 def test_a_schema_of_somebody_else_is_not_touched(connection: Connection) -> None:
     connection.execute("CREATE SCHEMA bench CREATE TABLE precious (id int)")
-    with pytest.raises(OutsideError, match="not ours"), control.installed(connection, BIGSERIAL, "r"):
+    with pytest.raises(OutsideError, match="that no run made"), control.installed(connection, BIGSERIAL, "r"):
         pass
     assert connection.execute("SELECT count(*) FROM bench.precious").fetchone() == (0,)
 
@@ -159,6 +159,18 @@ def test_a_server_that_goes_away_is_a_clear_error(connection: Connection) -> Non
 
     with pytest.raises(OutsideError, match="broke off"):
         use_a_connection_that_is_cut()
+
+
+def test_a_lock_in_the_way_of_settling_is_named(
+    log: Connection, another: Callable[[], Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "LOCK_SECONDS", 0.2)
+    holder = another()
+    holder.execute("BEGIN; LOCK TABLE events_log IN SHARE MODE")
+    with pytest.raises(OutsideError, match=f"in the way is the session pid {holder.info.backend_pid} "):
+        control.settle(log)
+    holder.execute("ROLLBACK")
+    control.settle(log)
 
 
 def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(
