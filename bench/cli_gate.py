@@ -189,7 +189,7 @@ def _arm(context: typer.Context, texts: tuple[str, str], revision: str | None, f
 
 
 def _result(path: Path | None) -> results.Result:
-    return compare.latest(RUNS) if path is None else results.load(path)
+    return results.latest(RUNS) if path is None else results.load(path)
 
 
 def _export(text: str, file: Path | None) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench import export, results
+from bench.cli_logs import RUNS
 from bench.errors import BadInputError
 from bench.output import STDOUT, write
 
@@ -16,7 +17,12 @@ _news = logging.getLogger("bench")
 
 def export_(
     format_: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of {', '.join(export.FORMATS)}")],
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result.json, or the folder that holds it")],
+    result: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RESULT]", help="A result.json or its folder [default: the latest run]", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it here [default: print it]", show_default=False)
     ] = None,
@@ -27,7 +33,7 @@ def export_(
     """
     if format_ not in export.FORMATS:
         raise BadInputError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
-    text = export.FORMATS[format_](results.load(result))
+    text = export.FORMATS[format_](results.latest(RUNS) if result is None else results.load(result))
     if format_ == "markdown":
         to_summary(text)
     if output in {None, STDOUT}:

@@ -165,18 +165,6 @@ def baseline(name: str, folder: Path = BASELINES) -> Result:
     )
 
 
-def latest(runs: Path) -> Result:
-    """The newest result of a folder.
-
-    Raises:
-        NotComparableError: there is none.
-    """
-    files = sorted(runs.glob("*/result.json"))
-    if not files:
-        raise NotComparableError(f"there is no result in {runs}: bench run puts one there, or name one")
-    return results.load(files[-1])
-
-
 def thresholds(general: str, per_metric: Mapping[str, str]) -> Rules:
     """The rules that texts like 5% make.
 

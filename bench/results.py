@@ -395,6 +395,18 @@ def _first_problem(error: ValidationError | UnicodeDecodeError) -> str:
     return f": {where}{': ' if where else ''}{problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
+def latest(runs: Path) -> Result:
+    """The newest result of a folder.
+
+    Raises:
+        BadInputError: there is none, or it cannot be read.
+    """
+    files = sorted(runs.glob("*/result.json"))
+    if not files:
+        raise BadInputError(f"there is no result in {runs}: `bench run` puts one there, or name one")
+    return load(files[-1])
+
+
 def load_all(folder: Path) -> list[Result]:
     """Read the results kept in a folder, oldest first."""
     return [load(file) for file in sorted(folder.glob("*/result.json"))]
