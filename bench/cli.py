@@ -409,7 +409,7 @@ def stop(
 app.add_typer(cli_logs.app)
 app.add_typer(cli_image.app)
 app.command("selftest", epilog=cli_logs.SELFTEST_CODES)(cli_logs.selftest_)
-app.command("compare-logs", epilog=CODES)(cli_logs.compare_logs)
+app.command("compare-logs", epilog=cli_logs.COMPARE_CODES)(cli_logs.compare_logs)
 app.command("limits", epilog=cli_limits.CODES)(cli_limits.limits_)
 app.command("ab", epilog=cli_gate.GATE_CODES)(cli_gate.ab_)
 app.add_typer(cli_gate.baselines)

@@ -17,6 +17,10 @@ RUNS = spec.Telling().output
 
 CODES = "Exit codes: 0 done; 2 bad usage or input; 3 something outside is missing or broke; 130 interrupted."
 _CHECK_CODES = "Exit codes: 0 the log keeps the contract; 2 it does not; 3 something outside is missing or broke."
+COMPARE_CODES = (
+    "Exit codes: 0 done; 1 a log failed to do something, so the table has no value there; 2 bad usage or input; "
+    "3 something outside is missing or broke; 130 interrupted."
+)
 SELFTEST_CODES = (
     "Exit codes: 0 all was caught and nothing else; 1 something was not; 2 bad usage; "
     "3 something outside is missing or broke; 130 interrupted."
@@ -125,7 +129,13 @@ def compare_logs(
     refuse_unusable("--output", output)
     chosen = logs.shipped() if names == "all" else names.split(",")
     tell = progress.news(where)
-    for found in comparison.compare(chosen, workload, where, progress.watch(quiet=False, brief=True), tell):
-        kept = store_kept(found, output / found.run_id / comparison.FILE)
-    print(comparison_table.short([found]) if short else comparison_table.whole(found))
-    print(f"comparison: {kept}")
+    found: comparison.Comparison | None = None
+    try:
+        for found in comparison.compare(chosen, workload, where, progress.watch(quiet=False, brief=True), tell):
+            kept = store_kept(found, output / found.run_id / comparison.FILE)
+    finally:  # what broke or was interrupted leaves the rounds before it
+        if found:
+            print(comparison_table.short([found]) if short else comparison_table.whole(found))
+            print(f"comparison: {kept}")
+    if found and not found.ok:
+        raise typer.Exit(1)

@@ -141,6 +141,12 @@ def _verdict(trial: Trial) -> str:
     )
 
 
+def failure(found: Verdict) -> str:
+    """What is wrong by a failed verdict, as one paragraph: what stranded workers, and what became of events."""
+    faults = [f"{_faults(found)}."] if _has_faults(found) else []
+    return " ".join([*_stranded(found), *faults])
+
+
 def _has_faults(found: Verdict) -> bool:
     """Whether anything is wrong with events, or with readings, beyond what stranded workers."""
     counted = any(getattr(found, kind) for kind in KINDS)
@@ -153,7 +159,7 @@ def _stranded(found: Verdict) -> Iterator[str]:
         return
     for _, group in groupby(found.stranded, lambda each: (each.call, each.message, each.context)):
         alike = list(group)
-        yield f"The log stranded: {_some([each.worker for each in alike])}: {_error(alike[0])}."
+        yield f"The log stranded: {some([each.worker for each in alike])}: {_error(alike[0])}."
     told = f"{found.expected_events:,} events were acknowledged"
     if found.expected_events:
         told += f", and {found.lost:,} of them are lost" if found.lost else ", and none of them is lost"
@@ -166,7 +172,7 @@ def _stranded(found: Verdict) -> Iterator[str]:
     yield f"{told}."
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """The first of some names, and how many more there are."""
     shown = names if len(names) <= SHOWN_NAMES else names[: SHOWN_NAMES - 1]
     others = len(names) - len(shown)

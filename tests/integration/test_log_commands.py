@@ -11,7 +11,7 @@ from bench.files import SQL
 from bench.place import choose
 from bench.places.folder import opened
 from bench.spec import make
-from tests.conftest import Bench, write_log
+from tests.conftest import Bench, broken_log, write_log
 
 
 def test_logs_are_listed_with_what_they_promise(bench: Bench) -> None:
@@ -211,6 +211,41 @@ def test_logs_are_compared(bench: Bench) -> None:
     }.items():
         assert [cell.strip() for cell in table[name].split("|")[2:-1]] == expected
     assert len(list(bench.folder.glob("results/runs/*/comparison.json"))) == 1
+
+
+def test_a_log_that_fails_costs_its_own_cells_and_no_other_logs(bench: Bench) -> None:
+    broken_log(bench.folder / "unbuilt", "SELEC")
+    broken_log(
+        bench.folder / "notifies",
+        """CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            NOTIFY x;
+            IF NEW.payload ->> 'producer' = '1' AND NEW.payload ->> 'seq' = '600' THEN RAISE 'not this one'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER tell BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION tell();""",
+    )
+    words = ("--logs", "unbuilt,notifies", "--insert-batch", "500", "--rounds", "1", "--tails", "1", "--scale", "2")
+    ran = bench("compare-logs", *words, "--place", "local")
+    assert ran.returncode == 1, ran.stderr
+    rows = [line for line in ran.stdout.splitlines() if line.startswith("| `")]
+    speeds, blocked = (
+        {line.split("`")[1]: [cell.strip() for cell in line.split("|")[2:-1]] for line in part}
+        for part in (rows[:3], rows[3:])
+    )
+    assert speeds["bigserial"][2].replace(",", "").isdigit()
+    assert speeds["unbuilt"][2:] == ["FAILED"] * 5
+    assert speeds["notifies"][2:5] == ["FAILED"] * 3
+    assert blocked["unbuilt"] == ["FAILED"] * 5
+    assert blocked["notifies"] == ["all delivered"] * 4 + ["not applicable"]
+    for line in (
+        r"- `unbuilt`: append and read with 500 events .* and 5 others: the log unbuilt: schema.sql, line \d+: syntax",
+        r"- `notifies`: append and read .*: The log stranded: producer-1: log_event: not this one",
+        r"- `notifies`: open transaction \(prepared\): cannot PREPARE a transaction that has executed LISTEN",
+    ):
+        assert re.search(f"^{line}", ran.stdout, re.MULTILINE), line
+    (kept,) = bench.folder.glob("results/runs/*/comparison.json")
+    assert "cannot PREPARE" in kept.read_text()
 
 
 @pytest.mark.parametrize(
