@@ -19,7 +19,7 @@ from bench.checker import KINDS
 from bench.control import Connection
 from bench.errors import BadInputError
 from bench.log_error import is_of_the_log
-from bench.logs import Log, Promises, load
+from bench.logs import Log, Promises, load_side_by_side
 from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
@@ -129,6 +129,8 @@ class Comparison(Kept):
     started_at: datetime
     workload: Workload
     environment: Environment
+    given: dict[str, str] = Field(default_factory=dict)
+    """The path that a log was given by, where that is not what it is called here."""
     promises: dict[str, Promises]
     """What each log promises."""
     needs: dict[str, dict[str, str]]
@@ -163,7 +165,8 @@ def compare(
         BadInputError: a log's folder or the workload cannot be used as it is.
         OutsideError: something broke that is not a log's.
     """
-    logs = [load(name) for name in dict.fromkeys([CONTROL, *names])]
+    given = load_side_by_side([CONTROL, *names])
+    logs = list(given.values())
     for log in logs:
         for batch in workload.insert_batch:
             plan.refuse_misfits(workload.speed(log, batch, choice.name), log)
@@ -174,6 +177,7 @@ def compare(
         started_at=datetime.now(UTC),
         workload=workload.model_copy(update={"rounds": 0, "tails": 0}),
         environment=_environment(workload, logs[0], choice),
+        given={log.name: path for path, log in given.items() if path != log.name},
         promises={log.name: log.promises for log in logs},
         needs={log.name: log.settings for log in logs if log.settings},
         measured=[

@@ -222,7 +222,8 @@ def _notes(comparisons: Sequence[Comparison]) -> str:
 def _note(comparison: Comparison) -> str:
     where, load = comparison.environment, comparison.workload
     batches = ",".join(str(batch) for batch in load.insert_batch)
-    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(','.join(comparison.promises))} "
+    paths = ",".join(comparison.given.get(name, name) for name in comparison.promises)
+    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(paths)} "
     command = (
         f"python -m bench compare-logs {names}--insert-batch {batches} --read-batch {load.read_batch} "
         f"--scale {load.scale} --rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "

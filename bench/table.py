@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tabulate import tabulate
 
 from bench import screen
+from bench.logs import short_names
 from bench.places.dsn import without_password
 from bench.results import Append, Environment, Read, Result, Trial
 from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
@@ -31,12 +32,19 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
     """One row per read: the seed's seven columns, then ours.
 
     `lapsed_time` is in milliseconds and Throughput in events/s, both of the read; an event that was delivered again is
-    not in it. A trial whose verdict is not ok has FAILED where its throughput would be.
+    not in it. A trial whose verdict is not ok has FAILED where its throughput would be. A log from a folder is called
+    by the end of its path that tells it from the others.
     """
     import pandas as pd  # noqa: PLC0415 - a third of a second that every command would wait for
 
+    logs = short_names(result.spec["log"] for result in results)
     return pd.DataFrame(
-        [_row(result, trial, read) for result in results for trial in result.trials for read in trial.reads]
+        [
+            _row(result, trial, read, logs[result.spec["log"]])
+            for result in results
+            for trial in result.trials
+            for read in trial.reads
+        ]
     )
 
 
@@ -227,7 +235,7 @@ def _markdown(rows: Sequence[Mapping[Any, str]]) -> str:
     )
 
 
-def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
+def _row(result: Result, trial: Trial, read: Read, log: str) -> dict[str, str]:
     spec = result.spec
     return {
         "scale": str(spec["scale"]),
@@ -238,7 +246,7 @@ def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
         "lapsed_time": f"{read.seconds * 1000:.0f}",
         "Throughput": _rate(read, trial.instead_of_read_rate),
         "place": result.environment.place,
-        "log": spec["log"],
+        "log": log,
         "append": spec["append"],
         "mode": read.mode,
         "appended/s": _rate(trial.append, trial.instead_of_append_rate),

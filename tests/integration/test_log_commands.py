@@ -214,9 +214,11 @@ def test_logs_are_compared(bench: Bench) -> None:
 
 
 def test_a_log_that_fails_costs_its_own_cells_and_no_other_logs(bench: Bench) -> None:
-    broken_log(bench.folder / "unbuilt", "SELEC")
+    for parent in ("unbuilt", "notifies"):
+        (bench.folder / parent).mkdir()
+    broken_log(bench.folder / "unbuilt" / "mine", "SELEC")
     broken_log(
-        bench.folder / "notifies",
+        bench.folder / "notifies" / "mine",
         """CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             NOTIFY x;
@@ -225,7 +227,18 @@ def test_a_log_that_fails_costs_its_own_cells_and_no_other_logs(bench: Bench) ->
         END $$;
         CREATE TRIGGER tell BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION tell();""",
     )
-    words = ("--logs", "unbuilt,notifies", "--insert-batch", "500", "--rounds", "1", "--tails", "1", "--scale", "2")
+    words = (
+        "--logs",
+        "unbuilt/mine,notifies/mine",
+        "--insert-batch",
+        "500",
+        "--rounds",
+        "1",
+        "--tails",
+        "1",
+        "--scale",
+        "2",
+    )
     ran = bench("compare-logs", *words, "--place", "local")
     assert ran.returncode == 1, ran.stderr
     rows = [line for line in ran.stdout.splitlines() if line.startswith("| `")]
@@ -234,16 +247,17 @@ def test_a_log_that_fails_costs_its_own_cells_and_no_other_logs(bench: Bench) ->
         for part in (rows[:3], rows[3:])
     )
     assert speeds["bigserial"][2].replace(",", "").isdigit()
-    assert speeds["unbuilt"][2:] == ["FAILED"] * 5
-    assert speeds["notifies"][2:5] == ["FAILED"] * 3
-    assert blocked["unbuilt"] == ["FAILED"] * 5
-    assert blocked["notifies"] == ["all delivered"] * 4 + ["not applicable"]
+    assert speeds["unbuilt/mine"][2:] == ["FAILED"] * 5
+    assert speeds["notifies/mine"][2:5] == ["FAILED"] * 3
+    assert blocked["unbuilt/mine"] == ["FAILED"] * 5
+    assert blocked["notifies/mine"] == ["all delivered"] * 4 + ["not applicable"]
     for line in (
-        r"- `unbuilt`: append and read with 500 events .* and 5 others: the log unbuilt: schema.sql, line \d+: syntax",
-        r"- `notifies`: append and read .*: The log stranded: producer-1: log_event: not this one",
-        r"- `notifies`: open transaction \(prepared\): cannot PREPARE a transaction that has executed LISTEN",
+        r"- `unbuilt/mine`: append and read .* and 5 others: the log unbuilt/mine: schema.sql, line \d+: syntax",
+        r"- `notifies/mine`: append and read .*: The log stranded: producer-1: log_event: not this one",
+        r"- `notifies/mine`: open transaction \(prepared\): cannot PREPARE a transaction that has executed LISTEN",
     ):
         assert re.search(f"^{line}", ran.stdout, re.MULTILINE), line
+    assert "--logs bigserial,unbuilt/mine,notifies/mine " in ran.stdout
     (kept,) = bench.folder.glob("results/runs/*/comparison.json")
     assert "cannot PREPARE" in kept.read_text()
 
