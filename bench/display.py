@@ -84,7 +84,7 @@ def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
     for name, found in rates.items():
         values = [rate for rate in found if rate is not None]
         if len(values) < len(found):
-            lacking = f"{len(found) - len(values)} of {len(found)} trials have no rate"
+            lacking = f"no rate in {len(found) - len(values)} of {screen.plural(len(found), 'trial')}"
             yield f"{name:<{wide}}  {screen.HANG}no median: {lacking}"
             continue
         middle = stats.median(values)

@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from bench import stats
+from bench import screen, stats
 from bench.limits import Contest, Limits
 
 ENOUGH_ROUNDS = 2
@@ -39,7 +39,7 @@ def met(limits: Limits) -> bool:
 
 def _judged(met: bool, limits: Limits) -> str:  # noqa: FBT001
     if limits.rounds < ENOUGH_ROUNDS:
-        return f"{limits.rounds} round: no judgement"
+        return f"{screen.plural(limits.rounds, 'round')}: no judgement"
     return "ok" if met else "MISSED"
 
 

@@ -1,6 +1,6 @@
 """Comparisons in the words that people read: metric by metric, and what it comes to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -8,7 +8,7 @@ from bench import metrics, regression, screen, stats
 from bench.ab import Ab
 from bench.calibration import Calibration
 from bench.compare import Compared
-from bench.regression import Lack, Rules
+from bench.regression import Change, Lack, Rules
 from bench.results import Result
 
 BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
@@ -72,7 +72,7 @@ def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
     speeds = {a.name: regression.speed(a, b) for a, b in both}
     known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
     compared = f"b over a: {known}" if known else "there is no rate that both have, so nothing to compare"
-    return f"{ab.trials} of at most {max_trials} trials a side; {compared}"
+    return f"{ab.trials} of at most {screen.plural(max_trials, 'trial')} a side; {compared}"
 
 
 def calibration(ab: Ab, found: Calibration) -> str:
@@ -98,7 +98,7 @@ def calibration(ab: Ab, found: Calibration) -> str:
             tabulate(simulated, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
             tabulate(visible, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
             f"- `{ab.command}`: {where.cpu}, {where.machine}, PostgreSQL {where.postgres}, {where.place}; "
-            f"{ab.trials} trials a side, run {ab.run_id}.\n"
+            f"{screen.plural(ab.trials, 'trial')} a side, run {ab.run_id}.\n"
             f"- First table: {found.comparisons:,} comparisons a line, their trials drawn from those in stretches of "
             f"one block, with a threshold of {found.threshold:.0%}, ended when the intervals reached "
             f"{found.precision:.0%} to either side or after {found.max_trials} trials a side. "
@@ -155,20 +155,24 @@ def _because(found: Compared, before: Result, after: Result) -> str:
 def _sentence(found: Compared) -> str:
     changes = found.changes
     if found.trials < regression.MIN_TRIALS:
-        return f"{found.trials} trials a side are too few to tell, give --trials {regression.MIN_TRIALS} or more"
-    sees = _sees(found)
+        are = "is" if found.trials == 1 else "are"
+        return (
+            f"{screen.plural(found.trials, 'trial')} a side {are} too few to tell, "
+            f"give --trials {regression.MIN_TRIALS} or more"
+        )
     if found.word == "regressed":
         worse = [change for change in changes if change.word == "regressed"]
         said = ", ".join(
             f"{change.metric} {_percent(1 - change.speed.value)} slower (threshold {_percent(change.threshold)})"
             for change in worse
         )
-        return f"{said}{sees}"
+        return f"{said}{_sees(found, worse)}"
+    deciding = [change for change in changes if change.decides]
     if found.word == "inconclusive":
-        return f"{_why_inconclusive(found)}{sees}"
+        return f"{_why_inconclusive(found)}{_sees(found, deciding)}"
     faster = [change.metric for change in changes if change.word == "faster"]
     said = f"{', '.join(faster)} faster; " if faster else ""
-    return f"{said}no rate is slower by its threshold or more, at 95 % confidence{sees}"
+    return f"{said}no rate is slower by its threshold or more, at 95 % confidence{_sees(found, deciding)}"
 
 
 def _why_inconclusive(found: Compared) -> str:
@@ -184,19 +188,17 @@ def _why_inconclusive(found: Compared) -> str:
     return "; ".join(reasons)
 
 
-def _sees(found: Compared) -> str:
-    """Behind a semicolon, the slowdowns that this machine would see in what decides; nothing when that is not known."""
-    seen = {
-        change.metric: found.visible[change.metric]
-        for change in found.changes
-        if change.decides and change.metric in found.visible
-    }
+def _sees(found: Compared, told: Sequence[Change]) -> str:
+    """Behind a semicolon, the slowdowns of what was told that this machine would see; nothing when none is known."""
+    seen = {change.metric: found.visible[change.metric] for change in told if change.metric in found.visible}
     if not seen:
         return ""
+    with_so_many = f"; with {screen.plural(found.trials, 'trial')} this machine sees"
     blind = [metric for metric, share in seen.items() if share >= 1]
     if blind:
-        return f"; with {found.trials} trials this machine sees no slowdown up to {_LARGEST} of {', '.join(blind)}"
-    return f"; with {found.trials} trials this machine sees changes of {_percent(max(seen.values()))} and more"
+        return f"{with_so_many} no slowdown up to {_LARGEST} of {', '.join(blind)}"
+    changes = ", ".join(f"{metric} of {_percent(share)}" for metric, share in seen.items())
+    return f"{with_so_many} changes of {changes} and more"
 
 
 def _who(result: Result) -> str:
