@@ -1,6 +1,7 @@
 """The commands about logs, and their flags. No logic."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -68,10 +69,12 @@ def check(
         complaints = log_check.check(log, what, choose(what), run_folder)
     if complaints:
         raise BadInputError("\n".join(f"the log {log.name}: {complaint}" for complaint in complaints))
+    # What does not promise to be complete when tailed would fail tailed.
+    tail = "--mode tail " if log.promises.tail else ""
     print(
         f"{log.name}: nothing wrong; it promises: {log.promises.words()}.\n"
-        f"Now under load: bench run --mode tail --transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
-        f"--insert-loops 100 --log {directory}"
+        f"Now under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
+        f"--insert-loops 100 --log {quote(directory)}"
     )
 
 
