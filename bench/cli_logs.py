@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench import comparison, comparison_table, log_check, logs, progress, selftest, spec
+from bench import comparison, comparison_table, log_check, logs, progress, selftest, spec, tabular
 from bench.errors import BadInputError
 from bench.flags import numbers
 from bench.output import refuse_unusable
@@ -138,7 +138,13 @@ def compare_logs(
             kept = store_kept(found, output / found.run_id / comparison.FILE)
     finally:  # what broke or was interrupted leaves the rounds before it
         if found:
-            print(comparison_table.short([found]) if short else comparison_table.whole(found))
+            print(_shown(found, short=short))
             print(f"comparison: {kept}")
     if found and not found.ok:
         raise typer.Exit(1)
+
+
+def _shown(found: comparison.Comparison, *, short: bool) -> str:
+    if short:
+        return tabular.shown(lambda form: comparison_table.short([found], form))
+    return tabular.shown(lambda form: comparison_table.whole(found, form))

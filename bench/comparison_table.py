@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from shlex import quote
 from statistics import median
 
-from tabulate import tabulate
-
 from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
 from bench.display import some, wrong_ctimes
 from bench.logs import Promises, shipped
 from bench.screen import plural
+from bench.tabular import Form, markdown
 
 FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
 """What stands in a cell instead of a value; the reason stands below."""
@@ -18,25 +17,25 @@ RULE_OF_THREE = 3
 """Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
 
 
-def whole(comparison: Comparison) -> str:
+def whole(comparison: Comparison, form: Form = markdown) -> str:
     """A table for each insert batch, then what open transactions do."""
     parts = []
     for batch in comparison.workload.insert_batch:
         rows = [each for each in comparison.measured if each.insert_batch == batch]
         events = "event" if batch == 1 else "events"
-        parts += [f"**{batch:,} {events} a transaction**", _markdown([_row(each, rows, comparison) for each in rows])]
-    parts += ["**With a transaction left open**", _markdown(_blocked_rows(comparison)), _notes([comparison])]
+        parts += [f"**{batch:,} {events} a transaction**", form([_row(each, rows, comparison) for each in rows])]
+    parts += ["**With a transaction left open**", form(_blocked_rows(comparison)), _notes([comparison])]
     return "\n\n".join(parts)
 
 
-def short(comparisons: Sequence[Comparison]) -> str:
+def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
     """One line a log: is it safe, what does that cost, what stalls it. Each comparison adds the logs that those before
     it had not.
     """
     rows: dict[str, dict[str, str]] = {}
     for comparison in comparisons:
         rows = {name: _line(name, comparison) for name in comparison.promises} | rows
-    return "\n\n".join([_markdown([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
+    return "\n\n".join([form([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
 
 
 def _control_first(name: str) -> tuple[bool, str]:
@@ -244,7 +243,3 @@ def _note(comparison: Comparison) -> str:
 
 def _link(name: str) -> str:
     return f"`{name}`"
-
-
-def _markdown(rows: list[dict[str, str]]) -> str:
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)

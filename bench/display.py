@@ -7,7 +7,7 @@ from itertools import groupby
 from statistics import stdev
 from typing import Any, NamedTuple
 
-from bench import screen, stats, table
+from bench import screen, stats, table, tabular
 from bench.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in_function
 from bench.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
 
@@ -31,7 +31,7 @@ def _one(result: Result) -> Iterator[str]:
     yield ""
     yield from _phases(trial, result.spec)
     if trial.nodes:
-        yield from ("", table.nodes(trial))
+        yield from ("", table.nodes(trial, tabular.form()))
     yield from ("", _verdict(trial))
     yield from (f"Note: {note}." for note in trial.notes)
 
