@@ -369,6 +369,8 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
     if looked_up:
         told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
     yield _Line(text="; ".join(told))
+    if observed.commits_of_others:
+        yield _Line(text=table.others_at_work(observed.commits_of_others))
 
 
 def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:

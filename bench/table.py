@@ -136,6 +136,14 @@ def nodes(trial: Trial, form: Form = markdown) -> str:
     )
 
 
+def others_at_work(commits: int) -> str:
+    """That others used the server meanwhile, and what of the figures has their work in it."""
+    return (
+        f"others were at work on this server: {screen.plural(commits, 'commit')} in other databases; "
+        "WAL is the whole server's"
+    )
+
+
 class Point(NamedTuple):
     """What was appended with so many producers; medians of all trials of that kind."""
 
@@ -242,11 +250,13 @@ def _rate(phase: Append | Read, otherwise: str) -> str:
 def _note(result: Result) -> str:
     where = result.environment
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
+    others = sum(phase.commits_of_others for trial in result.trials for phase in trial.telemetry.phases.values())
     return (
         f"- `{command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
         f"{_settings(result.spec, where)}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
-        f"{f'; {NOTHING}' if _measured_nothing(result) else ''}. Run {result.run_id}."
+        f"{f'; {NOTHING}' if _measured_nothing(result) else ''}"
+        f"{f'; {others_at_work(others)}' if others else ''}. Run {result.run_id}."
     )
 
 
