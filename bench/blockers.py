@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from bench.control import Connection, installed
-from bench.errors import OutsideError
+from bench.control import Connection, in_words, installed
+from bench.errors import BadInputError, OutsideError
+from bench.log_error import is_of_the_log
 from bench.logs import Log
-from bench.stepping import PATIENCE_SECONDS, Reading, append, session
+from bench.stepping import APPEND_SECONDS, PATIENCE_SECONDS, Reading, append, session
 
 EVENTS = 10
 AFTERWARDS_SECONDS = 30.0
@@ -31,22 +32,49 @@ class Blocked:
     delivered_afterwards: int
     """All that were delivered when it was gone."""
     writers_waited: bool
+    not_applicable: str | None = None
+    """Why a transaction that wrote to this log cannot be left open like this; then nothing was tried."""
+    failure: str | None = None
+    """What is wrong with the log, so that this could not be tried."""
+
+
+class _NotApplicableError(Exception):
+    """Such a transaction cannot be, with this log. The message says why."""
 
 
 def probe(log: Log, connection: Connection, conninfo: str, run_id: str) -> list[Blocked]:
-    """Try every kind of open transaction on a log, each on a log of its own.
+    """Try every kind of open transaction on a log, each on a log of its own. An error of the log's own costs the
+    answer to that kind only.
 
     Raises:
-        OutsideError: the server does not allow it.
+        OutsideError: something broke that is not the log's.
     """
+    return [_answer(log, connection, conninfo, run_id, name) for name in BLOCKERS]
+
+
+def failed(log: Log, why: str) -> list[Blocked]:
+    """The answers of a log on which nothing can be tried."""
+    return [_untried(log, name, failure=why) for name in BLOCKERS]
+
+
+def _untried(log: Log, name: str, not_applicable: str | None = None, failure: str | None = None) -> Blocked:
+    return Blocked(log.name, name, 0, 0, 0, writers_waited=False, not_applicable=not_applicable, failure=failure)
+
+
+def _answer(log: Log, connection: Connection, conninfo: str, run_id: str, name: str) -> Blocked:
     try:
-        found = []
-        for name, blocker in _BLOCKERS.items():
-            with installed(connection, log, run_id):
-                found.append(_probe(log, conninfo, name, blocker))
+        with installed(connection, log, run_id):
+            return _probe(log, conninfo, name, _BLOCKERS[name])
+    except _NotApplicableError as error:
+        return _untried(log, name, not_applicable=str(error))
+    except BadInputError as error:
+        return _untried(log, name, failure=str(error))
+    except psycopg.errors.QueryCanceled:
+        return _untried(log, name, failure=f"an append did not come back within {APPEND_SECONDS} s")
     except psycopg.Error as error:
-        raise OutsideError(f"the probe with open transactions failed: {str(error).strip()}") from error
-    return found
+        if is_of_the_log(error):
+            return _untried(log, name, failure=in_words(error))
+        raise OutsideError(f"the probe with open transactions failed: {in_words(error)}") from error
 
 
 def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], AbstractContextManager[None]]) -> Blocked:
@@ -118,7 +146,10 @@ def _prepared(conninfo: str, _log: Log) -> Iterator[None]:
         name = f"bench_{other.info.backend_pid}"
         other.execute("BEGIN")
         append(other, 0, producer=1)
-        other.execute(f"PREPARE TRANSACTION '{name}'".encode())
+        try:
+            other.execute(f"PREPARE TRANSACTION '{name}'".encode())
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+            raise _NotApplicableError(in_words(error)) from error
         try:
             yield
         finally:

@@ -423,7 +423,9 @@ app.add_typer(cli_image.app)
 app.command("selftest", epilog=cli_logs.SELFTEST_CODES, short_help="Prove the checker with planted faults.")(
     cli_logs.selftest_
 )
-app.command("compare-logs", epilog=CODES, short_help="Run logs side by side, in turns.")(cli_logs.compare_logs)
+app.command("compare-logs", epilog=cli_logs.COMPARE_CODES, short_help="Run logs side by side, in turns.")(
+    cli_logs.compare_logs
+)
 app.command("limits", epilog=cli_limits.CODES, short_help="Measure the harness itself beside pgbench and psql.")(
     cli_limits.limits_
 )

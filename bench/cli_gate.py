@@ -21,6 +21,7 @@ from bench import (
     results,
     screen,
     spec,
+    tabular,
 )
 from bench.cli_logs import CODES, RUNS
 from bench.cli_results import to_summary
@@ -93,7 +94,7 @@ def compare_(
     rules = compare.thresholds(threshold, flags.named("--per-metric", per_metric or []))
     before, after = compare.baseline(baseline, folder), _result(result)
     found = compare.compare(before, after, rules, allow or [])
-    print(regression_table.comparison(found, before, after))
+    print(screen.fit(regression_table.comparison(found, before, after), screen.width()))
     _export(regression_table.comparison(found, before, after, MARKDOWN), export_markdown)
     raise typer.Exit(EXIT_CODES[found.word])
 
@@ -165,13 +166,13 @@ def ab_(
         print(f"\nfailed verdict\nrecord: {kept_at}")
         raise typer.Exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))
-    print(regression_table.sides(compared))
+    print(screen.fit(regression_table.sides(compared), screen.width()))
     if aa and compared.changes:
         tell("simulating comparisons")
         of_a, of_b = metrics.of(found.a), metrics.of(found.b)
         known = calibration.calibrate(of_a, of_b, rules, narrow, max_trials, comparisons)
         results.store_kept(found.model_copy(update={"calibration": known}), kept_at)
-        print(f"\n{regression_table.calibration(found, known)}")
+        print("\n" + tabular.shown(lambda form: regression_table.calibration(found, known, form)))
     _export(regression_table.sides(compared, MARKDOWN), export_markdown)
     print(f"record: {kept_at}")
     raise typer.Exit(0 if aa else EXIT_CODES[compared.word])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench import limits, limits_table, progress, spec
+from bench import limits, limits_table, progress, screen, spec, tabular
 from bench.cli_logs import RUNS
 from bench.errors import BadInputError
 from bench.output import refuse_unusable
@@ -45,6 +45,6 @@ def limits_(
             events, grown, rounds, where, run_folder, progress.watch(quiet=False, brief=True), tell
         ):
             kept = store_kept(found, output / found.run_id / limits.FILE)
-    print(limits_table.whole(found))
+    print(screen.coloured(tabular.shown(lambda form: limits_table.whole(found, form))))
     print(f"limits: {kept}")
     raise typer.Exit(0 if limits_table.met(found) else 1)

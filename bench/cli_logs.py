@@ -1,11 +1,12 @@
 """The commands about logs, and their flags. No logic."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
-from bench import comparison, comparison_table, log_check, logs, progress, selftest, spec
+from bench import comparison, comparison_table, log_check, logs, progress, selftest, spec, tabular
 from bench.errors import BadInputError
 from bench.flags import numbers
 from bench.output import refuse_unusable
@@ -17,6 +18,10 @@ RUNS = spec.Telling().output
 
 CODES = "Exit codes: 0 done; 2 bad usage or input; 3 something outside is missing or broke; 130 interrupted."
 _CHECK_CODES = "Exit codes: 0 the log keeps the contract; 2 it does not; 3 something outside is missing or broke."
+COMPARE_CODES = (
+    "Exit codes: 0 done; 1 a log failed to do something, so the table has no value there; 2 bad usage or input; "
+    "3 something outside is missing or broke; 130 interrupted."
+)
 SELFTEST_CODES = (
     "Exit codes: 0 all was caught and nothing else; 1 something was not; 2 bad usage; "
     "3 something outside is missing or broke; 130 interrupted."
@@ -65,10 +70,12 @@ def check(
         complaints = log_check.check(log, what, choose(what), run_folder)
     if complaints:
         raise BadInputError("\n".join(f"the log {log.name}: {complaint}" for complaint in complaints))
+    # What does not promise to be complete when tailed would fail tailed.
+    tail = "--mode tail " if log.promises.tail else ""
     print(
         f"{log.name}: nothing wrong; it promises: {log.promises.words()}.\n"
-        f"Now under load: bench run --mode tail --transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
-        f"--insert-loops 100 --log {directory}"
+        f"Now under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
+        f"--insert-loops 100 --log {quote(directory)}"
     )
 
 
@@ -126,7 +133,19 @@ def compare_logs(
     refuse_unusable("--output", output)
     chosen = logs.shipped() if names == "all" else names.split(",")
     tell = progress.news(where)
-    for found in comparison.compare(chosen, workload, where, progress.watch(quiet=False, brief=True), tell):
-        kept = store_kept(found, output / found.run_id / comparison.FILE)
-    print(comparison_table.short([found]) if short else comparison_table.whole(found))
-    print(f"comparison: {kept}")
+    found: comparison.Comparison | None = None
+    try:
+        for found in comparison.compare(chosen, workload, where, progress.watch(quiet=False, brief=True), tell):
+            kept = store_kept(found, output / found.run_id / comparison.FILE)
+    finally:  # what broke or was interrupted leaves the rounds before it
+        if found:
+            print(_shown(found, short=short))
+            print(f"comparison: {kept}")
+    if found and not found.ok:
+        raise typer.Exit(1)
+
+
+def _shown(found: comparison.Comparison, *, short: bool) -> str:
+    if short:
+        return tabular.shown(lambda form: comparison_table.short([found], form))
+    return tabular.shown(lambda form: comparison_table.whole(found, form))

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from bench import metrics, regression, results
 from bench.errors import BadInputError, NotComparableError
+from bench.logs import short_names
 from bench.output import write
 from bench.regression import Change, Lack, Rules, Word
 from bench.results import Result
@@ -133,7 +134,16 @@ def differences(before: Result, after: Result) -> dict[str, tuple[str, str]]:
     less, more = sorted(result.environment.memory_bytes for result in (before, after))
     if more - less < _SAME_MEMORY * more:
         del found["memory"]
+    if found["log"][0] != found["log"][1]:
+        found["log"] = _logs_apart(before, after)
     return {key: both for key, both in found.items() if both[0] != both[1]}
+
+
+def _logs_apart(before: Result, after: Result) -> tuple[str, str]:
+    """Two logs that are not alike, by names that tell them apart."""
+    old, new = (str(result.spec["log"]) for result in (before, after))
+    names = short_names([old, new])
+    return f"{names[old]} {before.log_sha256[:12]}", f"{names[new]} {after.log_sha256[:12]}"
 
 
 def save(name: str, result: Result, folder: Path = BASELINES) -> Path:

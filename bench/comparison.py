@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
+import psycopg
 from pydantic import Field
 
-from bench import blockers, control, environment, plan
+from bench import blockers, control, display, environment, plan
 from bench.blockers import Blocked
 from bench.checker import KINDS
 from bench.control import Connection
 from bench.errors import BadInputError
-from bench.logs import Log, Promises, load
+from bench.log_error import is_of_the_log
+from bench.logs import Log, Promises, load_side_by_side
 from bench.phase import Watch
 from bench.place import Choice, open_site
 from bench.places import folder
@@ -82,12 +84,15 @@ class Workload(Kept):
 class Speed(Kept):
     """One trial that appended and then read."""
 
-    appended_per_second: float | None
+    failure: str | None = None
+    """Why there are no numbers, in a sentence: what is wrong with the log; None when nothing is."""
+
+    appended_per_second: float | None = None
     """None when the verdict was not ok."""
-    read_per_second: float | None
-    bytes_an_event: float | None
+    read_per_second: float | None = None
+    bytes_an_event: float | None = None
     """None when no event was acknowledged."""
-    wal_bytes_an_event: float | None
+    wal_bytes_an_event: float | None = None
     """None when no event was acknowledged, and where WAL may not be asked for."""
 
 
@@ -95,14 +100,16 @@ class Tail(Kept):
     """One trial that read while it appended."""
 
     ok: bool
-    acknowledged: int
-    faults: dict[str, int]
+    failure: str | None = None
+    """What is wrong with the log beyond `faults`, in a sentence; None when nothing is."""
+    acknowledged: int = 0
+    faults: dict[str, int] = Field(default_factory=dict)
     """Events by what was wrong with them."""
-    end_to_end_p50_ms: float | None
+    end_to_end_p50_ms: float | None = None
     """None when no event came, and when `impossible_ctimes` says why there are no delays."""
-    end_to_end_p99_ms: float | None
+    end_to_end_p99_ms: float | None = None
     impossible_ctimes: ImpossibleCtimes | None = None
-    longest_wait_seconds: float
+    longest_wait_seconds: float = 0
 
 
 class Measured(Kept):
@@ -122,6 +129,8 @@ class Comparison(Kept):
     started_at: datetime
     workload: Workload
     environment: Environment
+    given: dict[str, str] = Field(default_factory=dict)
+    """The path that a log was given by, where that is not what it is called here."""
     promises: dict[str, Promises]
     """What each log promises."""
     needs: dict[str, dict[str, str]]
@@ -129,17 +138,35 @@ class Comparison(Kept):
     measured: list[Measured]
     blocked: list[Blocked]
 
+    @property
+    def ok(self) -> bool:
+        """Whether every log did what it was given to do, wrongly or rightly."""
+        speeds = (speed.failure for each in self.measured for speed in each.speeds)
+        tails = (tail.failure for each in self.measured for tail in each.tails)
+        return not any((*speeds, *tails, *(each.failure for each in self.blocked)))
+
+
+class _Turn(NamedTuple):
+    """What one log did in one round, by insert batch."""
+
+    speeds: dict[int, Speed]
+    tails: dict[int, Tail]
+    blocked: list[Blocked]
+
 
 def compare(
     names: Sequence[str], workload: Workload, choice: Choice, watch: Watch, tell: Callable[[str], None]
 ) -> Iterator[Comparison]:
     """Carry out one round after the other; yields what is known after each, so that an hour's work is not lost by what
-    breaks in its last minute. The control is always among the logs.
+    breaks in its last minute. The control is always among the logs. What a log's own error keeps from being measured
+    is a failure in its place, and all else goes on.
 
     Raises:
-        BenchError: a log cannot be run, or something broke.
+        BadInputError: a log's folder or the workload cannot be used as it is.
+        OutsideError: something broke that is not a log's.
     """
-    logs = [load(name) for name in dict.fromkeys([CONTROL, *names])]
+    given = load_side_by_side([CONTROL, *names])
+    logs = list(given.values())
     for log in logs:
         for batch in workload.insert_batch:
             plan.refuse_misfits(workload.speed(log, batch, choice.name), log)
@@ -150,6 +177,7 @@ def compare(
         started_at=datetime.now(UTC),
         workload=workload.model_copy(update={"rounds": 0, "tails": 0}),
         environment=_environment(workload, logs[0], choice),
+        given={log.name: path for path, log in given.items() if path != log.name},
         promises={log.name: log.promises for log in logs},
         needs={log.name: log.settings for log in logs if log.settings},
         measured=[
@@ -162,29 +190,65 @@ def compare(
     rounds = max(workload.rounds, workload.tails)
     began = time.perf_counter()
     for number in range(rounds):
-        blocked: dict[str, list[Blocked]] = {}
+        turns: dict[str, _Turn] = {}
         for turn, log in enumerate([*logs[number % len(logs) :], *logs[: number % len(logs)]]):
             before = number * len(logs) + turn
             tell(f"round {number + 1} of {rounds}: {log.name}{_time_left(began, before, rounds * len(logs))}")
-            with _opened(workload, log, choice) as (site, connection, run_id):
-                for own in (each for each in known.measured if each.log == log.name):
-                    batch = own.insert_batch
-                    if number < workload.rounds:
-                        spec = workload.speed(log, batch, choice.name)
-                        own.speeds.append(_speed(_carry_out(spec, log, site, connection, watch, run_id)))
-                    if number < workload.tails:
-                        spec = workload.tail(log, batch, choice.name, number)
-                        own.tails.append(_tail(_carry_out(spec, log, site, connection, watch, run_id)))
-                if number == 0:
-                    blocked[log.name] = blockers.probe(log, connection, site.conninfo, run_id)
+            turns[log.name] = _turn(number, workload, log, choice, watch)
         done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
         known = known.model_copy(
             update={
                 "workload": workload.model_copy(update=done),
-                "blocked": known.blocked or [each for log in logs for each in blocked[log.name]],
+                "measured": [_with_turn(each, turns[each.log]) for each in known.measured],
+                "blocked": [*known.blocked, *(each for log in logs for each in turns[log.name].blocked)],
             }
         )
         yield known
+
+
+def _with_turn(known: Measured, turn: _Turn) -> Measured:
+    """What is known of a log at a batch, and what it did in one more round."""
+    batch = known.insert_batch
+    return known.model_copy(
+        update={
+            "speeds": [*known.speeds, *(each for at, each in turn.speeds.items() if at == batch)],
+            "tails": [*known.tails, *(each for at, each in turn.tails.items() if at == batch)],
+        }
+    )
+
+
+def _turn(number: int, workload: Workload, log: Log, choice: Choice, watch: Watch) -> _Turn:
+    """Have a log do all that it does in a round. What fails by the log's own fault is noted in its place."""
+    try:
+        with _opened(workload, log, choice) as (site, connection, run_id):
+            return _tried(
+                number,
+                workload,
+                log,
+                choice,
+                lambda spec: _carry_out(spec, log, site, connection, watch, run_id),
+                lambda: blockers.probe(log, connection, site.conninfo, run_id),
+            )
+    except BadInputError as error:  # Postgres does not take the log's settings: the control's it has taken
+        why = str(error)
+        return _tried(number, workload, log, choice, lambda _: why, lambda: blockers.failed(log, why))
+
+
+def _tried(
+    number: int,
+    workload: Workload,
+    log: Log,
+    choice: Choice,
+    carry_out: Callable[[Spec], Trial | str],
+    probe: Callable[[], list[Blocked]],
+) -> _Turn:
+    found = _Turn({}, {}, [])
+    for batch in workload.insert_batch:
+        if number < workload.rounds:
+            found.speeds[batch] = _speed(carry_out(workload.speed(log, batch, choice.name)))
+        if number < workload.tails:
+            found.tails[batch] = _tail(carry_out(workload.tail(log, batch, choice.name, number)))
+    return found._replace(blocked=[] if number else probe())
 
 
 def _time_left(began: float, done: int, turns: int) -> str:
@@ -212,14 +276,29 @@ def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site
         yield site, connection, run_folder.run_id
 
 
-def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, run_id: str) -> Trial:
-    with control.installed(connection, log, run_id):
-        return carry_out_trial(spec, log, site, connection, watch, began_at=time.time())
+def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, run_id: str) -> Trial | str:
+    """Carry out a trial; returns what is wrong with the log, in a sentence, where that leaves no trial.
+
+    Raises:
+        OutsideError: something broke that is not the log's.
+    """
+    try:
+        with control.installed(connection, log, run_id):
+            return carry_out_trial(spec, log, site, connection, watch, began_at=time.time())
+    except BadInputError as error:
+        return str(error)
+    except psycopg.Error as error:
+        if not is_of_the_log(error):
+            raise
+        return control.in_words(error)
 
 
-def _speed(trial: Trial) -> Speed:
+def _speed(trial: Trial | str) -> Speed:
+    if isinstance(trial, str):
+        return Speed(failure=trial)
     append, (read,) = trial.append, trial.reads
     return Speed(
+        failure=None if trial.verdict.ok else display.failure(trial.verdict),
         appended_per_second=append.events_per_second,
         read_per_second=read.events_per_second,
         bytes_an_event=_per_event(trial.telemetry.stored_bytes, append.events),
@@ -231,13 +310,18 @@ def _per_event(amount: int | None, events: int) -> float | None:
     return amount / events if amount is not None and events else None
 
 
-def _tail(trial: Trial) -> Tail:
+def _tail(trial: Trial | str) -> Tail:
+    if isinstance(trial, str):
+        return Tail(ok=False, failure=trial)
     verdict, (read,) = trial.verdict, trial.reads
     delay = read.end_to_end_ms
+    faults = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
+    told_by_faults = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
     return Tail(
         ok=verdict.ok,
+        failure=None if told_by_faults else display.failure(verdict),
         acknowledged=verdict.expected_events,
-        faults={kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)},
+        faults=faults,
         end_to_end_p50_ms=delay.p50 if delay else None,
         end_to_end_p99_ms=delay.p99 if delay else None,
         impossible_ctimes=read.impossible_ctimes,

@@ -4,37 +4,38 @@ from collections.abc import Callable, Sequence
 from shlex import quote
 from statistics import median
 
-from tabulate import tabulate
-
 from bench.blockers import BLOCKERS, Blocked
 from bench.comparison import CONTROL, Comparison, Measured, Speed, Tail
-from bench.display import wrong_ctimes
+from bench.display import some, wrong_ctimes
 from bench.logs import Promises, shipped
 from bench.screen import plural
+from bench.tabular import Form, markdown
 
+FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
+"""What stands in a cell instead of a value; the reason stands below."""
 RULE_OF_THREE = 3
 """Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
 
 
-def whole(comparison: Comparison) -> str:
+def whole(comparison: Comparison, form: Form = markdown) -> str:
     """A table for each insert batch, then what open transactions do."""
     parts = []
     for batch in comparison.workload.insert_batch:
         rows = [each for each in comparison.measured if each.insert_batch == batch]
         events = "event" if batch == 1 else "events"
-        parts += [f"**{batch:,} {events} a transaction**", _markdown([_row(each, rows, comparison) for each in rows])]
-    parts += ["**With a transaction left open**", _markdown(_blocked_rows(comparison)), _notes([comparison])]
+        parts += [f"**{batch:,} {events} a transaction**", form([_row(each, rows, comparison) for each in rows])]
+    parts += ["**With a transaction left open**", form(_blocked_rows(comparison)), _notes([comparison])]
     return "\n\n".join(parts)
 
 
-def short(comparisons: Sequence[Comparison]) -> str:
+def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
     """One line a log: is it safe, what does that cost, what stalls it. Each comparison adds the logs that those before
     it had not.
     """
     rows: dict[str, dict[str, str]] = {}
     for comparison in comparisons:
         rows = {name: _line(name, comparison) for name in comparison.promises} | rows
-    return "\n\n".join([_markdown([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
+    return "\n\n".join([form([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
 
 
 def _control_first(name: str) -> tuple[bool, str]:
@@ -84,8 +85,11 @@ def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) 
             faults[kind] = faults.get(kind, 0) + count
     bad = sum(not tail.ok for tail in tails)
     if bad:
-        told = ", ".join(f"{count:,} {kind}" for kind, count in faults.items())
+        failed = [FAILED] if any(tail.failure for tail in tails) else []
+        told = ", ".join([*(f"{count:,} {kind}" for kind, count in faults.items()), *failed])
         return f"**{told}** of {acknowledged:,}, in {bad} of {plural(len(tails), 'run')}"
+    if not acknowledged:
+        return "no event was acknowledged"
     provoked = any(tail.faults.get("skipped") for tail in control)
     if not provoked:
         return f"0 of {acknowledged:,}, which proves nothing: {CONTROL} skipped none either"
@@ -118,13 +122,15 @@ def _ratio(own: Measured, control: Measured, value: Callable[[Speed], float | No
 def _instead(own: Measured) -> str:
     """What is printed where a trial has no value."""
     failed = any(speed.appended_per_second is None or speed.read_per_second is None for speed in own.speeds)
-    return "FAILED" if failed else "not known"
+    return FAILED if failed else "not known"
 
 
 def _delay(own: Measured, control: Measured) -> str:
     """Medians of the delays, and the ratio to the control's where that has delays too."""
     if not own.tails:
         return ""
+    if any(tail.failure for tail in own.tails):
+        return FAILED
     p50s = [tail.end_to_end_p50_ms for tail in own.tails if tail.end_to_end_p50_ms is not None]
     p99s = [tail.end_to_end_p99_ms for tail in own.tails if tail.end_to_end_p99_ms is not None]
     if min(len(p50s), len(p99s)) < len(own.tails):
@@ -151,6 +157,10 @@ def _blocked_rows(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _blocked(each: Blocked) -> str:
+    if each.failure:
+        return FAILED
+    if each.not_applicable:
+        return NOT_APPLICABLE
     if each.writers_waited:
         return "writers wait"
     if each.delivered_meanwhile >= each.appended:
@@ -162,12 +172,36 @@ def _blocked(each: Blocked) -> str:
 def _stalls(blocked: Sequence[Blocked]) -> str:
     writers = [each.blocker for each in blocked if each.writers_waited]
     readers = [each.blocker for each in blocked if not each.writers_waited and each.delivered_meanwhile < each.appended]
+    failed = [each.blocker for each in blocked if each.failure]
+    inapplicable = [each.blocker for each in blocked if each.not_applicable]
     told = [
-        f"{who} wait when it is {', '.join(names)}"
-        for who, names in (("writers", writers), ("readers", readers))
+        f"{what} when it is {', '.join(names)}"
+        for what, names in (
+            ("writers wait", writers),
+            ("readers wait", readers),
+            (FAILED, failed),
+            (NOT_APPLICABLE, inapplicable),
+        )
         if names
     ]
-    return "; ".join(told) or "holds up nobody"
+    return "; ".join(told if writers or readers or failed else ["holds up nobody", *told])
+
+
+def _failures(comparison: Comparison) -> list[str]:
+    """A line for each thing that a log could not do, with the reason; one for all that have the same reason."""
+    first: dict[tuple[str, str], str] = {}
+    for own in comparison.measured:
+        batch = f"with {plural(own.insert_batch, 'event')} a transaction"
+        for what, trials in ((f"append and read {batch}", own.speeds), (f"tailed {batch}", own.tails)):
+            for why in (trial.failure for trial in trials if trial.failure):
+                first.setdefault((own.log, what), why)
+    for each in comparison.blocked:
+        if reason := each.failure or each.not_applicable:
+            first.setdefault((each.log, f"open transaction ({each.blocker})"), reason)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (log, what), why in first.items():
+        alike.setdefault((log, why), []).append(what)
+    return [f"- {_link(log)}: {some(whats)}: {' '.join(why.split())}" for (log, why), whats in alike.items()]
 
 
 def _notes(comparisons: Sequence[Comparison]) -> str:
@@ -180,13 +214,15 @@ def _notes(comparisons: Sequence[Comparison]) -> str:
         "event's ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with "
         "95 % confidence."
     )
-    return "\n".join([*(_note(each) for each in comparisons), explained])
+    failures = [line for each in comparisons for line in _failures(each)]
+    return "\n".join([*failures, *(_note(each) for each in comparisons), explained])
 
 
 def _note(comparison: Comparison) -> str:
     where, load = comparison.environment, comparison.workload
     batches = ",".join(str(batch) for batch in load.insert_batch)
-    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(','.join(comparison.promises))} "
+    paths = ",".join(comparison.given.get(name, name) for name in comparison.promises)
+    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(paths)} "
     command = (
         f"python -m bench compare-logs {names}--insert-batch {batches} --read-batch {load.read_batch} "
         f"--scale {load.scale} --rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
@@ -207,7 +243,3 @@ def _note(comparison: Comparison) -> str:
 
 def _link(name: str) -> str:
     return f"`{name}`"
-
-
-def _markdown(rows: list[dict[str, str]]) -> str:
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)

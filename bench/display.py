@@ -7,7 +7,7 @@ from itertools import groupby
 from statistics import stdev
 from typing import Any, NamedTuple
 
-from bench import screen, stats, table
+from bench import screen, stats, table, tabular
 from bench.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in_function
 from bench.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
 
@@ -31,7 +31,7 @@ def _one(result: Result) -> Iterator[str]:
     yield ""
     yield from _phases(trial, result.spec)
     if trial.nodes:
-        yield from ("", table.nodes(trial))
+        yield from ("", table.nodes(trial, tabular.form()))
     yield from ("", _verdict(trial))
     yield from (f"Note: {note}." for note in trial.notes)
 
@@ -84,7 +84,7 @@ def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
     for name, found in rates.items():
         values = [rate for rate in found if rate is not None]
         if len(values) < len(found):
-            lacking = f"{len(found) - len(values)} of {len(found)} trials have no rate"
+            lacking = f"no rate in {len(found) - len(values)} of {screen.plural(len(found), 'trial')}"
             yield f"{name:<{wide}}  {screen.HANG}no median: {lacking}"
             continue
         middle = stats.median(values)
@@ -141,6 +141,12 @@ def _verdict(trial: Trial) -> str:
     )
 
 
+def failure(found: Verdict) -> str:
+    """What is wrong by a failed verdict, as one paragraph: what stranded workers, and what became of events."""
+    faults = [f"{_faults(found)}."] if _has_faults(found) else []
+    return " ".join([*_stranded(found), *faults])
+
+
 def _has_faults(found: Verdict) -> bool:
     """Whether anything is wrong with events, or with readings, beyond what stranded workers."""
     counted = any(getattr(found, kind) for kind in KINDS)
@@ -153,7 +159,7 @@ def _stranded(found: Verdict) -> Iterator[str]:
         return
     for _, group in groupby(found.stranded, lambda each: (each.call, each.message, each.context)):
         alike = list(group)
-        yield f"The log stranded: {_some([each.worker for each in alike])}: {_error(alike[0])}."
+        yield f"The log stranded: {some([each.worker for each in alike])}: {_error(alike[0])}."
     told = f"{found.expected_events:,} events were acknowledged"
     if found.expected_events:
         told += f", and {found.lost:,} of them are lost" if found.lost else ", and none of them is lost"
@@ -166,7 +172,7 @@ def _stranded(found: Verdict) -> Iterator[str]:
     yield f"{told}."
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """The first of some names, and how many more there are."""
     shown = names if len(names) <= SHOWN_NAMES else names[: SHOWN_NAMES - 1]
     others = len(names) - len(shown)
@@ -363,6 +369,8 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
     if looked_up:
         told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
     yield _Line(text="; ".join(told))
+    if observed.commits_of_others:
+        yield _Line(text=table.others_at_work(observed.commits_of_others))
 
 
 def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:

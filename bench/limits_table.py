@@ -1,15 +1,14 @@
 """The table of limits in the words that people read."""
 
-from tabulate import tabulate
-
-from bench import stats
+from bench import screen, stats
 from bench.limits import Contest, Limits
+from bench.tabular import Form, markdown
 
 ENOUGH_ROUNDS = 2
 """One round says nothing of how much the next one would differ, so no target is judged by it."""
 
 
-def whole(limits: Limits) -> str:
+def whole(limits: Limits, form: Form = markdown) -> str:
     """A line a contest, then where and how it was measured."""
     rows = [_row(contest, limits) for contest in limits.contests]
     first = stats.median(limits.first_event_seconds)
@@ -26,7 +25,7 @@ def whole(limits: Limits) -> str:
             "": _judged(first.value < limits.first_event_target, limits),
         }
     )
-    return f"{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n\n{_note(limits)}"
+    return f"{form(rows)}\n\n{_note(limits)}"
 
 
 def met(limits: Limits) -> bool:
@@ -39,7 +38,7 @@ def met(limits: Limits) -> bool:
 
 def _judged(met: bool, limits: Limits) -> str:  # noqa: FBT001
     if limits.rounds < ENOUGH_ROUNDS:
-        return f"{limits.rounds} round: no judgement"
+        return f"{screen.plural(limits.rounds, 'round')}: no judgement"
     return "ok" if met else "MISSED"
 
 

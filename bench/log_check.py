@@ -20,6 +20,7 @@ from bench.place import Choice, open_site
 from bench.places.folder import RunFolder
 from bench.plan import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
 from bench.records import Way
+from bench.screen import plural
 from bench.spec import SMALLEST_PAYLOAD_BYTES, Spec
 from bench.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
 
@@ -106,7 +107,8 @@ def _appends(log: Log, conninfo: str) -> Iterator[str]:
         for events, rows in (('{"n": 1}', 1), ('[{"n": 2}, {"n": 3}, {"n": 4}]', 3), ("[]", 0)):
             row = writer.execute("SELECT count(*) FROM log_event(%s)", [events]).fetchone()
             if row != (rows,):
-                yield f"log_event({events}) returns {row[0] if row else 0} rows, {rows} events were given"
+                returned = plural(row[0] if row else 0, "row")
+                yield f"log_event({events}) returns {returned} for {plural(rows, 'event')}"
         payloads = [payload for _, payload in writer.execute(stored_sql(log).encode())]
         if sorted(map(_number, payloads)) != [1, 2, 3, 4]:
             yield f"after four events {log.table} holds {len(payloads)} rows: {json.dumps(payloads)}"
@@ -124,27 +126,34 @@ def _reads(log: Log, conninfo: str) -> Iterator[str]:
     """get_event yields every event once, a page at a time."""
     with session(conninfo) as writer, session(conninfo) as reader:
         append(writer, *range(EVENTS))
-        for again in (False, True) if log.promises.replay else (False,):
-            reading = Reading(log, reader, PAGE)
-            sizes = []
-            while size := reading.page():
-                sizes.append(size)
-                if len(sizes) > MOST_PAGES:
-                    yield f"get_event does not come to an end: {MOST_PAGES} pages of a log of {EVENTS} events"
-                    break
-            else:
-                which = "read again from the start, " if again else ""
-                seqs = [seq for _, seq in reading.events]
-                if sorted(set(seqs)) != list(range(EVENTS)):
-                    yield f"{which}get_event yields the events {sorted(set(seqs))} of 0..{EVENTS - 1}"
-                elif log.promises.once and len(seqs) > EVENTS:
-                    yield f"{which}get_event yields some events twice: {seqs}"
-                elif log.promises.order != "none" and seqs != list(range(EVENTS)):
-                    yield f"{which}get_event yields one writer's events in the order {seqs}"
-                elif log.promises.order == "etag" and reading.etags != sorted(reading.etags):
-                    yield f"{which}get_event yields etags in the order {reading.etags}"
-            if sizes and max(sizes) > PAGE:
-                yield f"get_event(.., {PAGE}) yields {max(sizes)} events at once"
+        first = list(_reading(log, reader))
+        yield from first
+        if log.promises.replay:
+            # What is as wrong as before is no finding of reading again.
+            yield from (f"read again from the start, {each}" for each in _reading(log, reader) if each not in first)
+
+
+def _reading(log: Log, reader: Connection) -> Iterator[str]:
+    """What is wrong with one reading from the start to an empty page."""
+    reading = Reading(log, reader, PAGE)
+    sizes = []
+    while size := reading.page():
+        sizes.append(size)
+        if len(sizes) > MOST_PAGES:
+            yield f"get_event does not come to an end: {MOST_PAGES} pages of a log of {EVENTS} events"
+            break
+    else:
+        seqs = [seq for _, seq in reading.events]
+        if sorted(set(seqs)) != list(range(EVENTS)):
+            yield f"get_event yields the events {sorted(set(seqs))} of 0..{EVENTS - 1}"
+        elif log.promises.once and len(seqs) > EVENTS:
+            yield f"get_event yields some events twice: {seqs}"
+        elif log.promises.order != "none" and seqs != list(range(EVENTS)):
+            yield f"get_event yields one writer's events in the order {seqs}"
+        elif log.promises.order == "etag" and reading.etags != sorted(reading.etags):
+            yield f"get_event yields etags in the order {reading.etags}"
+    if sizes and max(sizes) > PAGE:
+        yield f"get_event(.., {PAGE}) yields {max(sizes)} events at once"
 
 
 def _ways(log: Log, conninfo: str) -> Iterator[str]:
@@ -187,7 +196,8 @@ def _stored(log: Log, conninfo: str) -> Iterator[str]:
         holdings = audit.look_through(asker, log)
         if holdings.foreign:
             etags = ", ".join(map(str, holdings.foreign_etags))
-            yield f"{log.table} has {holdings.foreign} rows that are no event of a producer (etags {etags})"
+            rows = plural(holdings.foreign, "row")
+            yield f"{log.table} has {rows} of which no producer appended the event (etags {etags})"
         if log.promises.replay and holdings.ranges != [(0, 0, EVENTS - 1)]:
             yield _not_there(log)
         table = table_of(asker, log)

@@ -5,8 +5,9 @@ Knows the folder's contract. Does not know where or how the log will be run.
 
 import shutil
 import tomllib
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -79,7 +80,7 @@ class Log(_Part):
     promises: Promises
 
     name: str
-    """The folder's name."""
+    """The folder's name; beside other logs the end of its path that tells it from them."""
     schema_sql: str
     """The contents of schema.sql."""
 
@@ -122,6 +123,35 @@ def load(name_or_folder: str) -> Log:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise BadInputError(f"{description}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def load_side_by_side(names_or_folders: Sequence[str]) -> dict[str, Log]:
+    """Load logs to be told apart: each as it was given, and called by its short name. Who is given twice is there once.
+
+    Raises:
+        BadInputError: as `load` does.
+    """
+    given: dict[str, str] = {}
+    for each in names_or_folders:
+        folder = _find(each).resolve()
+        given.setdefault(folder.name if folder.parent == SQL.resolve() else str(folder), each)
+    names = short_names(given)
+    return {each: load(each).model_copy(update={"name": names[known]}) for known, each in given.items()}
+
+
+def short_names(names_or_folders: Iterable[str]) -> dict[str, str]:
+    """What to call each of some logs beside the others: the shortest end of its path that is not the end of another's,
+    so that one that ships keeps its name.
+    """
+    parts = {each: PurePath(each).parts for each in names_or_folders}
+    return {each: _shortest_end(own, {*parts.values()} - {own}) or each for each, own in parts.items()}
+
+
+def _shortest_end(own: tuple[str, ...], others: Collection[tuple[str, ...]]) -> str:
+    for length in range(1, len(own) + 1):
+        if all(other[-length:] != own[-length:] for other in others):
+            return str(PurePath(*own[-length:]))
+    return ""
 
 
 def shipped() -> list[str]:

@@ -1,39 +1,42 @@
 """Comparisons in the words that people read: metric by metric, and what it comes to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
-from tabulate import tabulate
-
-from bench import metrics, regression, screen, stats
+from bench import metrics, regression, screen, stats, tabular
 from bench.ab import Ab
 from bench.calibration import Calibration
 from bench.compare import Compared
-from bench.regression import Lack, Rules
+from bench.regression import Change, Lack, Rules
 from bench.results import Result
+from bench.tabular import Form
 
 BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
 """What a comment on a pull request is found by, to be replaced by the next one."""
-TERMINAL, MARKDOWN = "simple", "github"
+Marks = Literal["plain", "markdown"]
+PLAIN: Marks = "plain"
+MARKDOWN: Marks = "markdown"
+"""Whether a text is for standard output or for a page."""
 _LARGEST = f"{stats.LARGEST_SLOWDOWN:.0%}"
 
 
-def comparison(found: Compared, before: Result, after: Result, form: str = TERMINAL) -> str:
+def comparison(found: Compared, before: Result, after: Result, marks: Marks = PLAIN) -> str:
     """What `bench compare` says."""
-    head = f"before: {_who(before)}\nafter:  {_who(after)}" if form == TERMINAL else _markdown_heads(before, after)
+    head = f"before: {_who(before)}\nafter:  {_who(after)}" if marks == PLAIN else _markdown_heads(before, after)
     parts = [head]
     if found.word == "not comparable":
-        parts.append(_differences(found.differences, "not alike, and must be", form))
+        parts.append(_differences(found.differences, "not alike, and must be", marks))
     if found.allowed:
-        parts.append(_differences(found.allowed, "not alike, and allowed", form))
-    parts += _metrics(found, ("before", "after"), form)
-    parts.append(f"{_strong(found.word, form)}: {_because(found, before, after)}")
+        parts.append(_differences(found.allowed, "not alike, and allowed", marks))
+    parts += _metrics(found, ("before", "after"), marks)
+    parts.append(f"{_strong(found.word, marks)}: {_because(found, before, after)}")
     return "\n\n".join(parts)
 
 
-def _metrics(found: Compared, names: tuple[str, str], form: str) -> Iterator[str]:
+def _metrics(found: Compared, names: tuple[str, str], marks: Marks) -> Iterator[str]:
     """What became of each metric, and which ones cannot be compared."""
     if found.changes:
-        yield _changes(found, names, form)
+        yield _changes(found, names, marks)
     sides: dict[Lack, str] = {
         "before": f"missing in {names[0]}",
         "after": f"missing in {names[1]}",
@@ -53,15 +56,15 @@ def commented(text: str) -> str:
     return f"{BEGIN}\n\n{text}\n\n{END}\n"
 
 
-def sides(found: Compared, form: str = TERMINAL) -> str:
+def sides(found: Compared, marks: Marks = PLAIN) -> str:
     """What `bench ab` says; what is not alike is what was asked for."""
     return "\n\n".join(
         [
-            _differences(found.allowed, "a and b differ in", form, ("a", "b"))
+            _differences(found.allowed, "a and b differ in", marks, ("a", "b"))
             if found.allowed
             else "a and b are alike",
-            *_metrics(found, ("a", "b"), form),
-            f"{_strong(found.word, form)}: {_sentence(found)}",
+            *_metrics(found, ("a", "b"), marks),
+            f"{_strong(found.word, marks)}: {_sentence(found)}",
         ]
     )
 
@@ -72,10 +75,10 @@ def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
     speeds = {a.name: regression.speed(a, b) for a, b in both}
     known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
     compared = f"b over a: {known}" if known else "there is no rate that both have, so nothing to compare"
-    return f"{ab.trials} of at most {max_trials} trials a side; {compared}"
+    return f"{ab.trials} of at most {screen.plural(max_trials, 'trial')} a side; {compared}"
 
 
-def calibration(ab: Ab, found: Calibration) -> str:
+def calibration(ab: Ab, found: Calibration, form: Form = tabular.markdown) -> str:
     """What the gate makes of the noise of a machine: two tables in markdown, and where that was."""
     simulated = [
         {
@@ -89,16 +92,16 @@ def calibration(ab: Ab, found: Calibration) -> str:
     ]
     names = [name for name in next(iter(found.visible.values())) if not name.endswith("_ms")]
     visible = [
-        {"trials a side": trials, **{f"{name} slower by": _visible(seen[name]) for name in names}}
+        {"trials a side": str(trials), **{f"{name} slower by": _visible(seen[name]) for name in names}}
         for trials, seen in found.visible.items()
     ]
     where = ab.a.environment
     return "\n\n".join(
         [
-            tabulate(simulated, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
-            tabulate(visible, headers="keys", tablefmt=MARKDOWN, disable_numparse=True),
+            form(simulated),
+            form(visible),
             f"- `{ab.command}`: {where.cpu}, {where.machine}, PostgreSQL {where.postgres}, {where.place}; "
-            f"{ab.trials} trials a side, run {ab.run_id}.\n"
+            f"{screen.plural(ab.trials, 'trial')} a side, run {ab.run_id}.\n"
             f"- First table: {found.comparisons:,} comparisons a line, their trials drawn from those in stretches of "
             f"one block, with a threshold of {found.threshold:.0%}, ended when the intervals reached "
             f"{found.precision:.0%} to either side or after {found.max_trials} trials a side. "
@@ -108,7 +111,7 @@ def calibration(ab: Ab, found: Calibration) -> str:
     )
 
 
-def _changes(found: Compared, names: tuple[str, str], form: str) -> str:
+def _changes(found: Compared, names: tuple[str, str], marks: Marks) -> str:
     changes, visible = found.changes, found.visible
     rows = [
         {
@@ -127,19 +130,23 @@ def _changes(found: Compared, names: tuple[str, str], form: str) -> str:
     ]
     notes = (
         "speed: after over before, of latencies the inverse, so less than 1 is worse; p: Mann-Whitney U, corrected "
-        "for all\nmetrics (Holm); effect: Cliff's delta, -1 when each trial is worse than each before; sees from: the "
-        "smallest\nslowdown that so many trials see here nine times in ten. What stands in brackets does not decide."
+        "for all metrics (Holm); effect: Cliff's delta, -1 when each trial is worse than each before; sees from: the "
+        "smallest slowdown that so many trials see here nine times in ten. What stands in brackets does not decide."
     )
     if names[0] == "a":
         notes = notes.replace("after over before", "b over a").replace("than each before", "than each of a")
-    return f"{tabulate(rows, headers='keys', tablefmt=form, disable_numparse=True)}\n\n{notes}"
+    return f"{_table(rows, marks)}\n\n{notes}"
 
 
 def _differences(
-    found: Mapping[str, tuple[str, str]], title: str, form: str, names: tuple[str, str] = ("before", "after")
+    found: Mapping[str, tuple[str, str]], title: str, marks: Marks, names: tuple[str, str] = ("before", "after")
 ) -> str:
     rows = [{title: key, names[0]: old or "(none)", names[1]: new or "(none)"} for key, (old, new) in found.items()]
-    return tabulate(rows, headers="keys", tablefmt=form, disable_numparse=True)
+    return _table(rows, marks)
+
+
+def _table(rows: tabular.Rows, marks: Marks) -> str:
+    return tabular.markdown(rows) if marks == MARKDOWN else tabular.form()(rows)
 
 
 def _because(found: Compared, before: Result, after: Result) -> str:
@@ -155,20 +162,24 @@ def _because(found: Compared, before: Result, after: Result) -> str:
 def _sentence(found: Compared) -> str:
     changes = found.changes
     if found.trials < regression.MIN_TRIALS:
-        return f"{found.trials} trials a side are too few to tell, give --trials {regression.MIN_TRIALS} or more"
-    sees = _sees(found)
+        are = "is" if found.trials == 1 else "are"
+        return (
+            f"{screen.plural(found.trials, 'trial')} a side {are} too few to tell, "
+            f"give --trials {regression.MIN_TRIALS} or more"
+        )
     if found.word == "regressed":
         worse = [change for change in changes if change.word == "regressed"]
         said = ", ".join(
             f"{change.metric} {_percent(1 - change.speed.value)} slower (threshold {_percent(change.threshold)})"
             for change in worse
         )
-        return f"{said}{sees}"
+        return f"{said}{_sees(found, worse)}"
+    deciding = [change for change in changes if change.decides]
     if found.word == "inconclusive":
-        return f"{_why_inconclusive(found)}{sees}"
+        return f"{_why_inconclusive(found)}{_sees(found, deciding)}"
     faster = [change.metric for change in changes if change.word == "faster"]
     said = f"{', '.join(faster)} faster; " if faster else ""
-    return f"{said}no rate is slower by its threshold or more, at 95 % confidence{sees}"
+    return f"{said}no rate is slower by its threshold or more, at 95 % confidence{_sees(found, deciding)}"
 
 
 def _why_inconclusive(found: Compared) -> str:
@@ -184,19 +195,17 @@ def _why_inconclusive(found: Compared) -> str:
     return "; ".join(reasons)
 
 
-def _sees(found: Compared) -> str:
-    """Behind a semicolon, the slowdowns that this machine would see in what decides; nothing when that is not known."""
-    seen = {
-        change.metric: found.visible[change.metric]
-        for change in found.changes
-        if change.decides and change.metric in found.visible
-    }
+def _sees(found: Compared, told: Sequence[Change]) -> str:
+    """Behind a semicolon, the slowdowns of what was told that this machine would see; nothing when none is known."""
+    seen = {change.metric: found.visible[change.metric] for change in told if change.metric in found.visible}
     if not seen:
         return ""
+    with_so_many = f"; with {screen.plural(found.trials, 'trial')} this machine sees"
     blind = [metric for metric, share in seen.items() if share >= 1]
     if blind:
-        return f"; with {found.trials} trials this machine sees no slowdown up to {_LARGEST} of {', '.join(blind)}"
-    return f"; with {found.trials} trials this machine sees changes of {_percent(max(seen.values()))} and more"
+        return f"{with_so_many} no slowdown up to {_LARGEST} of {', '.join(blind)}"
+    changes = ", ".join(f"{metric} of {_percent(share)}" for metric, share in seen.items())
+    return f"{with_so_many} changes of {changes} and more"
 
 
 def _who(result: Result) -> str:
@@ -210,8 +219,8 @@ def _markdown_heads(before: Result, after: Result) -> str:
     return f"- before: {_who(before)}\n- after: {_who(after)}"
 
 
-def _strong(word: str, form: str) -> str:
-    return f"**{word}**" if form == MARKDOWN else word
+def _strong(word: str, marks: Marks) -> str:
+    return f"**{word}**" if marks == MARKDOWN else word
 
 
 def _value(value: float, unit: str) -> str:

@@ -19,6 +19,10 @@ from bench.worker import histogram
 
 M = TypeVar("M", bound=BaseModel)
 
+FEWEST_OF_OTHERS = 10
+"""Commits elsewhere that are worth a word: a server's own vacuuming commits a few a minute in each database."""
+SMALLEST_SHARE_OF_OTHERS = 0.01
+
 SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
 
 
@@ -211,6 +215,13 @@ class Observed(Kept):
     workers_cpu_seconds: float
     worker_memory_bytes: int
     """The most that one worker had resident."""
+
+    @property
+    def commits_of_others(self) -> int:
+        """Commits in other databases of the server; 0 when they were too few beside those in ours to be told of."""
+        elsewhere = self.counters.get("commits_elsewhere", 0)
+        here = self.counters.get("commits", 0)
+        return elsewhere if elsewhere >= FEWEST_OF_OTHERS and elsewhere > SMALLEST_SHARE_OF_OTHERS * here else 0
 
 
 class Telemetry(Kept):

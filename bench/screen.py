@@ -66,6 +66,11 @@ def _fit_line(line: str, columns: int) -> list[str]:
     )
 
 
+def plain(text: str) -> str:
+    """A text of markdown without the marks of strong words and of code."""
+    return text.replace("**", "").replace("`", "")
+
+
 def coloured(text: str, stream: TextIO | None = None) -> str:
     """The text with its verdicts and warnings in colour, where the stream, standard output if none is given, has it.
 

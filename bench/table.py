@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tabulate import tabulate
-
 from bench import screen
+from bench.logs import short_names
 from bench.places.dsn import without_password
 from bench.results import Append, Environment, Read, Result, Trial
 from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
+from bench.tabular import Form, Rows, markdown, narrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,12 +31,19 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
     """One row per read: the seed's seven columns, then ours.
 
     `lapsed_time` is in milliseconds and Throughput in events/s, both of the read; an event that was delivered again is
-    not in it. A trial whose verdict is not ok has FAILED where its throughput would be.
+    not in it. A trial whose verdict is not ok has FAILED where its throughput would be. A log from a folder is called
+    by the end of its path that tells it from the others.
     """
     import pandas as pd  # noqa: PLC0415 - a third of a second that every command would wait for
 
+    logs = short_names(result.spec["log"] for result in results)
     return pd.DataFrame(
-        [_row(result, trial, read) for result in results for trial in result.trials for read in trial.reads]
+        [
+            _row(result, trial, read, logs[result.spec["log"]])
+            for result in results
+            for trial in result.trials
+            for read in trial.reads
+        ]
     )
 
 
@@ -71,7 +78,8 @@ def terminal(result: Result) -> str:
     found = found[[*SEED, "verdict"]]
     on_pipe = not sys.stdout.isatty()
     shown = _texts(found) if on_pipe else _of_all_trials(found)
-    parts = [_markdown(shown) if on_pipe else _narrow(shown, screen.width())]
+    # The verdict is said below, too, and Throughput has FAILED in it.
+    parts = [_table(shown) if on_pipe else narrow(shown, shown[0], columns=screen.width(), dispensable={"verdict"})]
     if not_durable(result.environment):
         parts.append(screen.fit(f"! not durable: {', '.join(not_durable(result.environment))}", screen.width()))
     if _measured_nothing(result):
@@ -96,26 +104,9 @@ def _of_all_trials(found: pd.DataFrame) -> list[dict[str, str]]:
     return shown
 
 
-def _narrow(rows: Sequence[Mapping[str, str]], columns: int) -> str:
-    """A table with two spaces between its columns; a list of names and values where that is too wide."""
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    for names in (list(widths), [name for name in widths if name != "verdict"]):
-        for gap in ("  ", " "):
-            lines = [
-                gap.join(f"{row[name]:>{widths[name]}}" for name in names) for row in ({n: n for n in names}, *rows)
-            ]
-            # The verdict is said below, too, and Throughput has FAILED in it.
-            if max(map(len, lines)) <= columns:
-                return "\n".join(lines)
-    wide = max(map(len, widths))
-    return "\n\n".join("\n".join(f"{name:<{wide}}  {text}" for name, text in row.items()) for row in rows)
-
-
 def published(results: Sequence[Result]) -> str:
     """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
-    return "\n\n".join(
-        [_markdown(rows(results).to_dict(orient="records")), "\n".join(_note(result) for result in results)]
-    )
+    return "\n\n".join([_table(_texts(rows(results))), "\n".join(_note(result) for result in results)])
 
 
 def by_node(results: Sequence[Result]) -> str:
@@ -125,9 +116,9 @@ def by_node(results: Sequence[Result]) -> str:
     )
 
 
-def nodes(trial: Trial) -> str:
+def nodes(trial: Trial, form: Form = markdown) -> str:
     """What each node of a swarm did, a row each: its share of the rates, its workers' CPU, its clock, its network."""
-    return _markdown(
+    return _table(
         [
             {
                 "node": each.node,
@@ -140,7 +131,16 @@ def nodes(trial: Trial) -> str:
                 "round trip ms": f"{each.round_trip_ms:.3f}",
             }
             for each in trial.nodes
-        ]
+        ],
+        form,
+    )
+
+
+def others_at_work(commits: int) -> str:
+    """That others used the server meanwhile, and what of the figures has their work in it."""
+    return (
+        f"others were at work on this server: {screen.plural(commits, 'commit')} in other databases; "
+        "WAL is the whole server's"
     )
 
 
@@ -210,24 +210,18 @@ def saturation(results: Sequence[Result]) -> str:
         }
         for point in points
     ]
-    return "\n\n".join([_markdown(table), "\n".join(_note(result) for result in results)])
+    return "\n\n".join([_table(table), "\n".join(_note(result) for result in results)])
 
 
 def _measured_nothing(result: Result) -> bool:
     return any(trial.measured_nothing for trial in result.trials)
 
 
-def _markdown(rows: Sequence[Mapping[Any, str]]) -> str:
-    return tabulate(
-        rows,
-        headers="keys",
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=["left" if column in WORDS else "right" for column in rows[0]],
-    )
+def _table(rows: Rows, form: Form = markdown) -> str:
+    return form(rows, [name for name in rows[0] if name not in WORDS])
 
 
-def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
+def _row(result: Result, trial: Trial, read: Read, log: str) -> dict[str, str]:
     spec = result.spec
     return {
         "scale": str(spec["scale"]),
@@ -238,7 +232,7 @@ def _row(result: Result, trial: Trial, read: Read) -> dict[str, str]:
         "lapsed_time": f"{read.seconds * 1000:.0f}",
         "Throughput": _rate(read, trial.instead_of_read_rate),
         "place": result.environment.place,
-        "log": spec["log"],
+        "log": log,
         "append": spec["append"],
         "mode": read.mode,
         "appended/s": _rate(trial.append, trial.instead_of_append_rate),
@@ -256,11 +250,13 @@ def _rate(phase: Append | Read, otherwise: str) -> str:
 def _note(result: Result) -> str:
     where = result.environment
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
+    others = sum(phase.commits_of_others for trial in result.trials for phase in trial.telemetry.phases.values())
     return (
         f"- `{command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
         f"{_settings(result.spec, where)}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
-        f"{f'; {NOTHING}' if _measured_nothing(result) else ''}. Run {result.run_id}."
+        f"{f'; {NOTHING}' if _measured_nothing(result) else ''}"
+        f"{f'; {others_at_work(others)}' if others else ''}. Run {result.run_id}."
     )
 
 

@@ -11,11 +11,15 @@ from collections.abc import Callable
 
 import pytest
 
-from bench import display, export, screen, stats, table
+from bench import comparison_table, display, export, limits_table, results, screen, stats, table, tabular
+from bench.limits import Contest, Limits
 from bench.progress import Track, line
 from bench.results import Result
+from bench.tabular import Form
 from tests.conftest import Bench
-from tests.test_table import FAILED, OBSERVED, OK, TAILED, result
+from tests.test_comparison import compared, tail
+from tests.test_export import several
+from tests.test_table import FAILED, NODES, OBSERVED, OK, TAILED, result
 
 COLOUR = re.compile(r"\033\[[0-9;]*m")
 OTHER_CONTROLS = re.compile(r"\033\[[0-9;?]*[A-Za-ln-z]")
@@ -41,6 +45,52 @@ def test_all_that_is_said_of_a_run_fits_the_screen_in_whole_words(which: Result,
     shown = screen.fit("\n".join(" ".join(part.split()) for part in said.splitlines()), columns)
     assert all(len(each) <= columns for each in shown.splitlines())
     assert shown.split() == said.split()
+
+
+def limits_of_one() -> Limits:
+    of = result()
+    contest = Contest(
+        name="read 1,000",
+        ours="consumer",
+        theirs="pgbench, its rows thrown away",
+        unit="events/s",
+        target=1.0,
+        pairs=[(3e6, 2e6)],
+    )
+    return Limits(
+        run_id=of.run_id, started_at=of.started_at, rounds=1, events=1000, grown=0, environment=of.environment,
+        contests=[contest], first_event_seconds=[1.5], first_event_target=2,
+    )  # fmt: skip
+
+
+TABLES: dict[str, Callable[[Form], str]] = {
+    "compare-logs": lambda form: comparison_table.whole(compared(400, [tail({}, ok=True)] * 2), form),
+    "compare-logs --short": lambda form: comparison_table.short([compared(400, [tail({}, ok=True)] * 2)], form),
+    "limits": lambda form: limits_table.whole(limits_of_one(), form),
+    "nodes": lambda form: table.nodes(result(nodes=NODES).trials[0], form),
+}
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("which", TABLES)
+def test_tables_fit_the_screen(which: str, columns: int) -> None:
+    shown = tabular.fitted(TABLES[which], columns)
+    assert all(len(each) <= columns for each in shown.splitlines()), shown
+    # Every value is there, in a table or in a block for each row.
+    cells = {cell.strip(" *`") for line in TABLES[which](tabular.markdown).splitlines() for cell in line.split("|")[1:]}
+    words = [word for cell in cells if not cell.startswith("---") for word in cell.split()]
+    assert words
+    assert {screen.plain(word) for word in words} <= {*shown.split()}
+
+
+def test_a_gate_on_a_terminal_fits_it(bench: Bench) -> None:
+    (bench.folder / "result.json").write_text(results.json_text(several(6)))
+    for columns in (40, 80):
+        code, printed = on_a_terminal(bench, columns, "compare", "result.json", "result.json")
+        assert code == 0, printed
+        told = COLOUR.sub("", printed).splitlines()
+        assert all(len(each) <= columns for each in told), told
+    assert "| metric" in bench("compare", "result.json", "result.json").stdout
 
 
 def test_lines_hang_where_they_are_marked_and_by_little_on_a_narrow_screen() -> None:

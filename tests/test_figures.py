@@ -312,6 +312,19 @@ def test_a_machine_that_sees_nothing_is_said_to_see_nothing() -> None:
     assert "of nothing" not in text
 
 
+def test_a_sentence_says_what_can_be_seen_of_what_it_is_about() -> None:
+    slow = changed(several(6), {"events_per_second": 100.0})
+    seen = {"append": 0.05, "read_1000": 0.2, "read_10": 0.9}
+    regressed = gate.judged(several(6), slow, Rules(), {})._replace(visible=seen)
+    said = regression_table.sides(regressed).rpartition("regressed: ")[2]
+    assert said.startswith("append ")
+    assert said.endswith("; with 6 trials this machine sees changes of append of 5 % and more")
+    same = gate.judged(several(6), several(6), Rules(), {})._replace(visible=seen)
+    assert regression_table.sides(same).endswith(
+        "; with 6 trials this machine sees changes of append of 5 %, read_1000 of 20 %, read_10 of 90 % and more"
+    )
+
+
 def test_a_log_without_delays_has_none_in_a_comparison() -> None:
     ahead = ImpossibleCtimes(ahead=1000, ahead_seconds=32_400)
     none = tail({}, ok=True).model_copy(

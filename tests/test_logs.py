@@ -21,6 +21,23 @@ def test_a_folder_of_the_users_own(tmp_path: Path) -> None:
     assert (log.name, log.append, log.schema_sql) == ("mine", ["copy"], "SELECT 1")
 
 
+def test_logs_side_by_side_are_called_by_the_end_of_their_path_that_tells_them_apart(tmp_path: Path) -> None:
+    paths = ["a/events", "b/events", "b/other", "mine/counter"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        write_log(tmp_path / path, "SELECT 1")
+    again = [str(tmp_path / "b" / "." / "events") + "/", str(SQL / "counter")]
+    found = logs.load_side_by_side(["counter", *(str(tmp_path / path) for path in paths), *again])
+    assert [log.name for log in found.values()] == ["counter", "a/events", "b/events", "other", "mine/counter"]
+    assert found["counter"] == logs.load("counter")
+
+
+def test_short_names_of_paths_that_may_be_gone() -> None:
+    assert logs.short_names(["/x/a/events", "/x/b/events/"]) == {"/x/a/events": "a/events", "/x/b/events/": "b/events"}
+    assert logs.short_names(["events", "x/events", "."]) == {"events": "events", "x/events": "x/events", ".": "."}
+    assert logs.short_names(["/x/events", "/x/events/"]) == {"/x/events": "events", "/x/events/": "events"}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -184,6 +184,12 @@ def test_another_log_or_spec_is_not_comparable() -> None:
     sql = before.model_copy(update={"log_sha256": "1"})
     spec = before.model_copy(update={"spec": {**before.spec, "scale": 99}})
     assert [*compare.compare(before, sql, Rules()).differences] == ["log"]
+    there, here = (
+        each.model_copy(update={"spec": {**each.spec, "log": path}})
+        for each, path in ((before, "/tmp/x/main/events"), (sql, "/tmp/x/HEAD/events"))
+    )
+    old, new = compare.differences(there, here)["log"]
+    assert (old.split()[0], new) == ("main/events", "HEAD/events 1")
     assert [*compare.compare(before, spec, Rules()).differences] == ["spec.scale"]
 
 

@@ -162,6 +162,18 @@ def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
 
 
 @pytest.mark.parametrize(
+    ("here", "elsewhere", "are_told"),
+    [(2500, 1234, True), (0, 10, True), (0, 9, False), (123_400, 1234, False), (123_300, 1234, True)],
+)
+def test_others_are_told_of_when_they_did_much(here: int, elsewhere: int, are_told: bool) -> None:  # noqa: FBT001
+    phase = {**SHORT, "counters": {"commits": here, "commits_elsewhere": elsewhere}}
+    one = result(phases={"append": phase})
+    words = f"others were at work on this server: {elsewhere:,} commits in other databases; WAL is the whole server's"
+    assert (f"{words}\n" in display.summary(one)) == are_told
+    assert (f"; {words}. Run " in table.published([one])) == are_told
+
+
+@pytest.mark.parametrize(
     ("gaps", "says"),
     [
         (Gaps(unexplained=2, examples=[(3, 4)]), ["etags have gaps.", "2 unexplained (3-4)."]),

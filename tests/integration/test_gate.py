@@ -147,7 +147,7 @@ def test_outcomes_of_a_comparison_with_a_baseline(bench: Bench, repository: Path
     assert bench("run", *flags[:-2], "1", "--quiet").returncode == 0
     few = bench("compare", "main")
     assert (few.returncode, code_of(few.stdout)) == (5, 5)
-    assert "1 trials a side are too few to tell" in few.stdout
+    assert "1 trial a side is too few to tell" in few.stdout
 
     assert bench("run", *flags, "--log", str(repository), "--export-json", "slow.json").returncode == 0
     other = bench("compare", "main")

@@ -11,7 +11,7 @@ from bench.files import SQL
 from bench.place import choose
 from bench.places.folder import opened
 from bench.spec import make
-from tests.conftest import Bench, write_log
+from tests.conftest import Bench, broken_log, write_log
 
 
 def test_logs_are_listed_with_what_they_promise(bench: Bench) -> None:
@@ -26,6 +26,7 @@ def test_a_new_log_is_a_good_one(bench: Bench) -> None:
     ran = bench("logs", "check", "mine")
     assert ran.returncode == 0, ran.stderr
     assert "mine: nothing wrong" in ran.stdout
+    assert "--mode tail" not in ran.stdout, "it promises nothing of the kind, so that it would fail"
     again = bench("logs", "new", "mine")
     assert again.returncode == 2
     assert "File exists" in again.stderr
@@ -63,7 +64,6 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
         ("SELEC", {}, "schema.sql, line 8"),
         ("", {"tail": "true"}, "an event that committed after a later one is never delivered"),
         ("", {"gap_free": "true"}, "it promises etags without gaps, and after a rollback they are [1, 3]"),
-        (GET + "'SELECT * FROM events_log ORDER BY etag LIMIT max_events'", {}, "does not come to an end"),
         (GET + "'SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) ORDER BY etag'", {}, "yields 7 events"),
         (
             GET + """$$SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) ORDER BY etag
@@ -105,7 +105,7 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
             """CREATE OR REPLACE FUNCTION log_event(event json) RETURNS SETOF events_log LANGUAGE sql AS
                'INSERT INTO events_log (payload) VALUES (event) RETURNING *'""",
             {},
-            "log_event([{\"n\": 2}, {\"n\": 3}, {\"n\": 4}]) returns 1 rows, 3 events were given",
+            "log_event([{\"n\": 2}, {\"n\": 3}, {\"n\": 4}]) returns 1 row for 3 events",
         ),
         ("ALTER TABLE events_log ADD CHECK (payload ->> 'n' IS NULL)", {}, "log_event takes one event or an array"),
         (
@@ -139,7 +139,7 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
         (
             """INSERT INTO events_log (payload) VALUES ('{"note": "a\\u0000b"}')""",
             {},
-            "events_log has 1 rows that are no event of a producer (etags 1)",
+            "events_log has 1 row of which no producer appended the event (etags 1)",
         ),
         (
             "CREATE SCHEMA IF NOT EXISTS elsewhere; CREATE TABLE elsewhere.q (i int)",
@@ -153,6 +153,13 @@ def test_what_is_wrong_with_a_log_is_said(
 ) -> None:
     folder = write_log(tmp_path / "mine", (SQL / "bigserial" / "schema.sql").read_text() + how, **promises)
     assert any(says in complaint for complaint in complaints(str(folder), address))
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path, address: str) -> None:
+    endless = GET + "'SELECT * FROM events_log ORDER BY etag LIMIT max_events'"
+    folder = write_log(tmp_path / "mine", (SQL / "bigserial" / "schema.sql").read_text() + endless)
+    said = [complaint for complaint in complaints(str(folder), address) if "does not come to an end" in complaint]
+    assert said == ["get_event does not come to an end: 100 pages of a log of 7 events"]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +218,55 @@ def test_logs_are_compared(bench: Bench) -> None:
     }.items():
         assert [cell.strip() for cell in table[name].split("|")[2:-1]] == expected
     assert len(list(bench.folder.glob("results/runs/*/comparison.json"))) == 1
+
+
+def test_a_log_that_fails_costs_its_own_cells_and_no_other_logs(bench: Bench) -> None:
+    for parent in ("unbuilt", "notifies"):
+        (bench.folder / parent).mkdir()
+    broken_log(bench.folder / "unbuilt" / "mine", "SELEC")
+    broken_log(
+        bench.folder / "notifies" / "mine",
+        """CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            NOTIFY x;
+            IF NEW.payload ->> 'producer' = '1' AND NEW.payload ->> 'seq' = '600' THEN RAISE 'not this one'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER tell BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION tell();""",
+    )
+    words = (
+        "--logs",
+        "unbuilt/mine,notifies/mine",
+        "--insert-batch",
+        "500",
+        "--rounds",
+        "1",
+        "--tails",
+        "1",
+        "--scale",
+        "2",
+    )
+    ran = bench("compare-logs", *words, "--place", "local")
+    assert ran.returncode == 1, ran.stderr
+    rows = [line for line in ran.stdout.splitlines() if line.startswith("| `")]
+    speeds, blocked = (
+        {line.split("`")[1]: [cell.strip() for cell in line.split("|")[2:-1]] for line in part}
+        for part in (rows[:3], rows[3:])
+    )
+    assert speeds["bigserial"][2].replace(",", "").isdigit()
+    assert speeds["unbuilt/mine"][2:] == ["FAILED"] * 5
+    assert speeds["notifies/mine"][2:5] == ["FAILED"] * 3
+    assert blocked["unbuilt/mine"] == ["FAILED"] * 5
+    assert blocked["notifies/mine"] == ["all delivered"] * 4 + ["not applicable"]
+    for line in (
+        r"- `unbuilt/mine`: append and read .* and 5 others: the log unbuilt/mine: schema.sql, line \d+: syntax",
+        r"- `notifies/mine`: append and read .*: The log stranded: producer-1: log_event: not this one",
+        r"- `notifies/mine`: open transaction \(prepared\): cannot PREPARE a transaction that has executed LISTEN",
+    ):
+        assert re.search(f"^{line}", ran.stdout, re.MULTILINE), line
+    assert "--logs bigserial,unbuilt/mine,notifies/mine " in ran.stdout
+    (kept,) = bench.folder.glob("results/runs/*/comparison.json")
+    assert "cannot PREPARE" in kept.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A phase as a real server saw it."""
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.places import embedded, process
 from bench.places.site import Usage
 from bench.plan import SCHEMA
 from bench.telemetry import ON_CPU, WORKER, observer
+from tests.conftest import Bench
 
 
 @pytest.fixture
@@ -50,6 +52,30 @@ def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Calla
     assert seen.postgres_memory_bytes > 2**20
     told = bottleneck.sentence({key: count for key, count in seen.waits.items() if key[1] != ON_CPU}, 3, None, None)
     assert told is not None
+
+
+def test_a_neighbour_in_another_database_is_told_of(bench: Bench, server: str, address: str) -> None:
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            # What a session did is counted at its end.
+            with psycopg.connect(server, autocommit=True) as neighbour:
+                for _ in range(10):
+                    neighbour.execute("SELECT txid_current()")
+
+    neighbour = threading.Thread(target=work)
+    neighbour.start()
+    try:
+        small = ("--scale", "2", "--insert-batch", "1", "--limit", "300", "--transaction-ms", "0..2")
+        ran = bench("run", "--place", "local", "--dsn", address, *small, "--export-markdown", "page.md")
+    finally:
+        over.set()
+        neighbour.join()
+    assert ran.returncode == 0, ran.stderr
+    words = r"others were at work on this server: [\d,]+ commits in other databases; WAL is the whole server's"
+    assert re.search(rf"\nappend .*\n(?: .*\n)* +{words}\n", ran.stdout), ran.stdout
+    assert re.search(rf"; {words}\. Run ", (bench.folder / "page.md").read_text())
 
 
 def test_a_server_that_dies_meanwhile_does_not_take_the_observer_with_it(log: Connection) -> None:
