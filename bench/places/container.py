@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from bench.places.dsn import pgpass
 from bench.places.embedded import refusal
 from bench.places.engine import SECRETS, WORKER, WORKER_USER, Engine
 from bench.places.image import File, had
+from bench.places.last_words import END_SECONDS, answers, crashed, end_of_log
 from bench.places.leftovers import moment
 from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
 from bench.places.stream import Stream
@@ -44,10 +46,8 @@ DEFAULT_PERIOD_US = 100_000
 """Of a CPU quota, in Linux."""
 
 START_SECONDS = 120
-END_SECONDS = 5
-"""An engine takes a moment to note that a container has ended."""
-ANSWER_SECONDS = 3
-LAST_LINES = 5
+LOG_LINES = 1000
+"""More than a server prints when it ends: its sessions speak, too."""
 THREADS = 4
 """Two a core of a small machine: more containers at once start no sooner."""
 
@@ -315,32 +315,15 @@ def trouble(container: Container, conninfo: str) -> str:
                 container.wait(timeout=END_SECONDS)
         container.reload()
         state = container.attrs["State"]
-        log = container.logs(tail=LAST_LINES).decode(errors="replace").strip()
+        log = container.logs(tail=LOG_LINES).decode(errors="replace")
+        if state["Running"] and not crashed(log):
+            return ""
         if _went_out_of_memory(container):
             what = "Postgres went over the memory limit of its container, and processes of it were killed"
-        elif not state["Running"]:
-            what = f"Postgres ended with exit code {state['ExitCode']}"
-        elif any(words in log for words in ("terminated by signal", "PANIC:", "in recovery mode")):
-            what = "Postgres crashed"
         else:
-            return ""
+            what = "Postgres crashed" if state["Running"] else f"Postgres ended with exit code {state['ExitCode']}"
         return f"{what}; {end_of_log(log)}"
     return ""
-
-
-def end_of_log(log: str) -> str:
-    """The last lines of what Postgres printed, in a sentence."""
-    lines = log.strip().splitlines()[-LAST_LINES:]
-    return "the last lines of its log:\n" + "\n".join(lines) if lines else "its log is empty"
-
-
-def answers(conninfo: str) -> bool:
-    """Whether Postgres takes a connection."""
-    try:
-        psycopg.connect(conninfo, connect_timeout=ANSWER_SECONDS).close()
-    except psycopg.Error:
-        return False
-    return True
 
 
 def _went_out_of_memory(container: Container) -> bool:
@@ -348,10 +331,13 @@ def _went_out_of_memory(container: Container) -> bool:
     if container.attrs["State"]["OOMKilled"]:
         return True
     client = container.client
-    now = moment(client.info()["SystemTime"]) if client else None
+    if client is None:
+        return False
+    # Both are cut to whole seconds on their way.
+    until = moment(client.info()["SystemTime"]) + timedelta(seconds=1)
     began = moment(container.attrs["State"]["StartedAt"])
     wanted = {"container": str(container.id), "event": "oom"}
-    return bool(client and list(client.events(since=began, until=now, filters=wanted, decode=True)))
+    return bool(list(client.events(since=began, until=until, filters=wanted, decode=True)))
 
 
 def await_answer(way: Tunnel, password: str, refuse_if_ended: Callable[[], None]) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from bench.errors import OutsideError
-from bench.places import address, container, dsn, engine, image, leftovers
+from bench.places import address, container, dsn, engine, image, last_words, leftovers
 from bench.places.container import Database, Wishes
 from bench.places.engine import Engine
 from bench.places.folder import RunFolder
@@ -39,12 +38,8 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
                 "disk": engine.disk(here.client),
             },
         )
-        try:
+        with last_words.explained(database.trouble):
             yield ours
-        except OutsideError as error:
-            if seen := database.trouble():
-                raise OutsideError(f"{error}\n{seen}") from error
-            raise
 
 
 @contextmanager

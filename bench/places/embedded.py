@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ import psycopg
 from bench.errors import BadInputError, OutsideError, SettingRefusedError
 from bench.interrupts import held, killed_at_once
 from bench.places.folder import STOP_SECONDS, kill_tree, make, root
+from bench.places.last_words import END_SECONDS, answers, crashed, end_of_log, explained
 
 PORT = 5432
 START_SECONDS = 60
@@ -96,7 +97,8 @@ def postgres(programs: Binaries, folder: Path, settings: Mapping[str, str]) -> I
             stack.callback(_kill, server)
             stack.enter_context(killed_at_once(partial(kill_tree, server.pid)))
         await_answer(server, folder)
-        yield conninfo(folder)
+        with explained(partial(_trouble, server, folder, _memory_kills())):
+            yield conninfo(folder)
 
 
 def init(programs: Binaries, folder: Path) -> None:
@@ -210,6 +212,34 @@ def refusal(log: str) -> BadInputError | OutsideError:
         return SettingRefusedError(reasons[0], named[1] if named else None)
     last = reasons[0] if reasons else "\n".join(log.strip().splitlines()[-5:])
     return OutsideError(f"Postgres did not start: {last}")
+
+
+def _trouble(server: "subprocess.Popen[bytes]", folder: Path, kills_before: int) -> str:
+    """What became of a server that was running: that it ended or crashed, and how its log ends."""
+    deadline = time.monotonic() + END_SECONDS
+    while server.poll() is None and not answers(conninfo(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    log = (folder / _LOG).read_text(errors="replace")
+    if server.returncode is None and not crashed(log):
+        return ""
+    if _memory_kills() > kills_before:
+        what = "Postgres or a process of it was killed, and this machine killed processes because memory ran out"
+    elif server.returncode is None:
+        what = "Postgres crashed"
+    elif server.returncode < 0:
+        what = f"Postgres was killed by signal {-server.returncode}"
+    else:
+        what = f"Postgres ended with exit code {server.returncode}"
+    return f"{what}; {end_of_log(log)}"
+
+
+def _memory_kills() -> int:
+    """How many processes Linux has killed for want of memory since it started; 0 where that is not known."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def _kill(server: "subprocess.Popen[bytes]") -> None:

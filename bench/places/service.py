@@ -17,12 +17,12 @@ from bench.places.container import (
     SHARED_MEMORY_BYTES,
     VARIABLES,
     Limits,
-    end_of_log,
     postgres_command,
     postgres_environment,
 )
 from bench.places.embedded import refusal
 from bench.places.engine import WORKER
+from bench.places.last_words import end_of_log
 from bench.places.site import Ears, Messages, Program
 from bench.places.tasks import LOOK_SECONDS, OVER, Lookout, Task
 from bench.records import Job, ProducerJob, encode_job

@@ -13,6 +13,7 @@ from bench.places.cluster import Cluster, Node
 from bench.places.container import VARIABLES, Wishes
 from bench.places.engine import WORKER_USER, Engine
 from bench.places.folder import RunFolder
+from bench.places.last_words import answers
 from bench.places.service import Placement, Post
 from bench.places.site import End, Site, Usage
 from bench.places.tasks import Lookout
@@ -69,7 +70,7 @@ def site(
             )
         except OutsideError as error:
             # Whoever was connected notices that Postgres is gone before the swarm says that its node is.
-            if not broken and not container.answers(conninfo):
+            if not broken and not answers(conninfo):
                 postgres.over.wait(LOSS_SECONDS)
             if broken:
                 raise OutsideError(f"{broken[0]}{service.last_words(postgres)}") from error

@@ -189,6 +189,15 @@ def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: 
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "before its job was done" in stderr
+    assert "Postgres ended with exit code 137; the last lines of its log:\n" in stderr
+    nothing_is_left(engine, bench)
+
+
+def test_a_postgres_that_is_killed_for_memory_says_so(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench(*SMALL[:3], "--scale", "1", "--insert-batch", "100000", "--postgres-memory", "60m")
+    assert ran.returncode == 3
+    assert "Postgres went over the memory limit of its container" in ran.stderr
+    assert "terminated by signal 9: Killed" in ran.stderr
     nothing_is_left(engine, bench)
 
 
