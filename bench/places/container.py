@@ -310,10 +310,11 @@ def usage(client: docker.DockerClient, container_id: str) -> Usage | None:
 def trouble(container: Container, conninfo: str) -> str:
     """What became of a Postgres container that was running: that it ended or crashed, and how its log ends."""
     with suppress(DockerException, RequestException):
-        if not answers(conninfo):
+        container.reload()
+        if container.attrs["State"]["Running"] and not answers(conninfo):
             with suppress(RequestException):  # it goes on
                 container.wait(timeout=END_SECONDS)
-        container.reload()
+            container.reload()
         state = container.attrs["State"]
         log = container.logs(tail=LOG_LINES).decode(errors="replace")
         if state["Running"] and not crashed(log):
