@@ -24,13 +24,12 @@ from docker.utils import parse_bytes
 from psycopg.conninfo import make_conninfo
 from requests.exceptions import RequestException
 
-from bench.errors import OutsideError
+from bench.errors import NotStartedError, OutsideError
 from bench.interrupts import held
 from bench.places.dsn import pgpass
-from bench.places.embedded import refusal
 from bench.places.engine import SECRETS, WORKER, WORKER_USER, Engine
 from bench.places.image import File, had
-from bench.places.last_words import END_SECONDS, answers, crashed, end_of_log
+from bench.places.last_words import END_SECONDS, answers, crashed, end_of_log, reason
 from bench.places.leftovers import moment
 from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
 from bench.places.stream import Stream
@@ -156,7 +155,7 @@ def postgres(
                 f"the Postgres container ended at once with exit code {container.attrs['State']['ExitCode']} and said "
                 "nothing: does the entrypoint of its image start postgres?"
             )
-        raise refusal(printed)
+        raise NotStartedError(reason(printed))
 
     way = way_to_postgres(engine, stack, keeper)
     conninfo = await_answer(way, password, refuse_if_ended)

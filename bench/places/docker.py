@@ -9,6 +9,7 @@ from bench.places.container import Database, Wishes
 from bench.places.engine import Engine
 from bench.places.folder import RunFolder
 from bench.places.site import Site
+from bench.places.starting import with_settings
 
 
 @contextmanager
@@ -22,9 +23,13 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
         network = here.network(stack, "bridge")
         keeper = here.keeper(stack, worker_image, network)
         secret = here.secrets(stack, worker_image, container.password_files(password))
-        database = container.postgres(
-            here, stack, postgres_image, keeper, network, settings, wishes.postgres_limits, secret, password
-        )
+
+        def start(own: ExitStack, settings: Mapping[str, str]) -> Database:
+            return container.postgres(
+                here, own, postgres_image, keeper, network, settings, wishes.postgres_limits, secret, password
+            )
+
+        database = with_settings(stack, settings, start)
         ours = Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),

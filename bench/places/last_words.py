@@ -9,6 +9,8 @@ import psycopg
 from bench.errors import OutsideError
 
 LINES = 3
+MOST_LINES = 5
+"""Of what no line of explains."""
 ANSWER_SECONDS = 3
 END_SECONDS = 5
 """Whoever is connected notices that a server ends before it has ended."""
@@ -19,6 +21,8 @@ _SET_UP = "PostgreSQL init process complete"
 _CRASH = re.compile(r"PANIC: |terminated by signal")
 _ENDS = re.compile(r"(?:PANIC|FATAL): |terminated by signal|exited with exit code [1-9]|shutdown request")
 _MORE = re.compile(r"(?:DETAIL|HINT): +(.*)")
+_REASON = re.compile(r"(?:PANIC|FATAL): +(.*)|(?:^|\.)postgres: (.*)")
+"""Before its log is set up a server speaks as `postgres:`, and pg_ctl writes dots before that."""
 _FOLLOWS = re.compile(r"FATAL: +(?:terminating connection|the database system is )")
 """What sessions are told when the server ends or is not ready: a consequence, and no reason."""
 
@@ -65,6 +69,17 @@ def end_of_log(log: str) -> str:
             told.append(line)
     last = [line[:_MOST_CHARACTERS] for line in (told or lines)[-LINES:]]
     return "the last lines of its log:\n" + "\n".join(last) if last else "its log is empty"
+
+
+def reason(log: str) -> str:
+    """Why a server did not start: its first complaint with its detail and its hint, else the last lines of its log."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        found = _REASON.search(line)
+        if found and not _FOLLOWS.search(line):
+            more = [hint[1] for hint in map(_MORE.search, lines[number + 1 : number + 3]) if hint]
+            return ". ".join(words.strip().rstrip(".") for words in [found[1] or found[2], *more])
+    return "\n".join(lines[-MOST_LINES:]) or "it printed nothing"
 
 
 def _of_its_life(log: str) -> str:

@@ -332,6 +332,8 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start(bench: Bench) -> N
         (["--set", "work_mem"], 2, "--set 'work_mem': give name=value"),
         (["--set", "no_such_setting=1"], 2, 'unrecognized configuration parameter "no_such_setting"'),
         (["--set", "shared_buffers=lots"], 2, 'invalid value for parameter "shared_buffers"'),
+        (["--set", "max_connections=3"], 2, "--set: Postgres says: "),
+        (["--set", "shared_preload_libraries=nosuch"], 2, '--set: Postgres says: could not access file "nosuch"'),
         (["--log", "nosuchlog"], 2, "there is no log 'nosuchlog'"),
         (["--log", "."], 2, "log.toml is missing"),
         (["--read-batch", "1000;10"], 2, "--read-batch '1000;10'"),
