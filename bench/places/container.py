@@ -22,6 +22,7 @@ from docker.models.images import Image
 from docker.types import Mount
 from docker.utils import parse_bytes
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Ping
 from requests.exceptions import RequestException
 
 from bench.errors import NotStartedError, OutsideError
@@ -29,7 +30,7 @@ from bench.interrupts import held
 from bench.places.dsn import pgpass
 from bench.places.engine import SECRETS, WORKER, WORKER_USER, Engine
 from bench.places.image import File, had
-from bench.places.last_words import END_SECONDS, answers, crashed, end_of_log, reason
+from bench.places.last_words import ANSWER_SECONDS, END_SECONDS, answers, crashed, end_of_log, reason
 from bench.places.leftovers import moment
 from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
 from bench.places.stream import Stream
@@ -234,6 +235,27 @@ def start_workers(
             removals = [removers.submit(stack.close) for stack in stacks]
         for removal in removals:
             removal.result()
+
+
+def reaches(engine: Engine, image: Image, database: Database, secret: Mount) -> bool:
+    """Whether a container in a worker's place gets an answer from Postgres, be it a refusal."""
+    with ExitStack() as stack:
+        container = engine.create(
+            stack,
+            image,
+            "reaches",
+            entrypoint=["python", "-c", f"from psycopg import pq; exit(pq.PGconn.ping(b'') >= {Ping.NO_RESPONSE:d})"],
+            user=WORKER,
+            environment={
+                **database.variables,
+                "PGPASSFILE": f"{SECRETS}/pgpass",
+                "PGCONNECT_TIMEOUT": str(ANSWER_SECONDS),
+            },
+            network=database.network,
+            mounts=[secret],
+        )
+        container.start()
+        return bool(container.wait()["StatusCode"] == 0)
 
 
 def run_program(engine: Engine, image: str, database: Database, secret: Mount, program: Program) -> str:

@@ -10,14 +10,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import pytest
 from docker.models.containers import Container
 
 from bench import logs, results
+from bench.errors import OutsideError
+from bench.places import docker as docker_place
 from bench.places import image
+from bench.places.container import Database, Limits, Wishes
 from bench.places.engine import SECRETS
+from bench.places.folder import opened
 from bench.places.leftovers import sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import ours, sshd
@@ -241,7 +246,14 @@ def test_an_image_that_cannot_be_had(engine: docker.DockerClient, bench: Bench) 
     nothing_is_left(engine, bench)
 
 
-def test_workers_in_containers_on_a_postgres_by_its_address(engine: docker.DockerClient, bench: Bench) -> None:
+def elsewhere(*words: Any, **others: Any) -> Database:
+    """A database that containers are to reach through no network."""
+    return Database(*words, **{**others, "network": "none"})
+
+
+def test_workers_in_containers_on_a_postgres_by_its_address(
+    engine: docker.DockerClient, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = bench("start")
     assert started.returncode == 0, started.stderr
     try:
@@ -254,6 +266,16 @@ def test_workers_in_containers_on_a_postgres_by_its_address(engine: docker.Docke
         refused = bench(*SMALL, "--dsn", socket)
         assert refused.returncode == 2
         assert "do not reach a unix socket" in refused.stderr
+        # As on an engine of another machine, whose localhost is another one.
+        monkeypatch.setenv("TMPDIR", str(bench.home))
+        monkeypatch.setattr(docker_place, "Database", elsewhere)
+        usual = Wishes(None, None, Limits(), Limits())
+        with (
+            opened("elsewhere") as folder,
+            pytest.raises(OutsideError, match=r"^lost\nThis machine reaches that Postgres, .*: localhost there is"),
+            docker_place.site_on(address, folder, usual),
+        ):
+            raise OutsideError("lost")
     finally:
         bench("stop", "--drop")
     nothing_is_left(engine, bench)
