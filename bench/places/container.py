@@ -150,13 +150,13 @@ def postgres(
         container.reload()
         if container.status not in {"exited", "dead"}:
             return
-        printed = container.logs(tail=50).decode(errors="replace")
+        printed, code = container.logs(tail=LOG_LINES).decode(errors="replace"), container.attrs["State"]["ExitCode"]
         if not printed.strip():
             raise OutsideError(
-                f"the Postgres container ended at once with exit code {container.attrs['State']['ExitCode']} and said "
-                "nothing: does the entrypoint of its image start postgres?"
+                f"the Postgres container ended at once with exit code {code} and said nothing: "
+                "does the entrypoint of its image start postgres?"
             )
-        raise NotStartedError(reason(printed))
+        raise NotStartedError(reason(printed, code))
 
     way = way_to_postgres(engine, stack, keeper)
     conninfo = await_answer(way, password, refuse_if_ended)
@@ -178,7 +178,8 @@ def postgres_environment(secrets: str) -> dict[str, str]:
     """What a Postgres image is told; the folder of secrets has a file named password."""
     return {
         "POSTGRES_PASSWORD_FILE": f"{secrets}/password",
-        # An image may name others.
+        # An image may have others, and refuses to start with two passwords.
+        "POSTGRES_PASSWORD": "",
         "POSTGRES_USER": VARIABLES["PGUSER"],
         "POSTGRES_DB": VARIABLES["PGDATABASE"],
         # Images from 18 on have another PGDATA than those before; this one is inside our volume in both.

@@ -186,7 +186,7 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
             time.sleep(0.02)
         else:
             return
-    raise NotStartedError(reason((folder / _LOG).read_text(errors="replace")))
+    raise NotStartedError(reason((folder / _LOG).read_text(errors="replace"), server.returncode))
 
 
 def server(folder: Path) -> int:

@@ -9,8 +9,6 @@ import psycopg
 from bench.errors import OutsideError
 
 LINES = 3
-MOST_LINES = 5
-"""Of what no line of explains."""
 ANSWER_SECONDS = 3
 END_SECONDS = 5
 """Whoever is connected notices that a server ends before it has ended."""
@@ -71,15 +69,15 @@ def end_of_log(log: str) -> str:
     return "the last lines of its log:\n" + "\n".join(last) if last else "its log is empty"
 
 
-def reason(log: str) -> str:
-    """Why a server did not start: its first complaint with its detail and its hint, else the last lines of its log."""
+def reason(log: str, exit_code: int | None) -> str:
+    """Why a server did not start: its first complaint with its detail and its hint, else how it ended and its log."""
     lines = [line for line in log.splitlines() if line.strip()]
     for number, line in enumerate(lines):
         found = _REASON.search(line)
         if found and not _FOLLOWS.search(line):
             more = [hint[1] for hint in map(_MORE.search, lines[number + 1 : number + 3]) if hint]
             return ". ".join(words.strip().rstrip(".") for words in [found[1] or found[2], *more])
-    return "\n".join(lines[-MOST_LINES:]) or "it printed nothing"
+    return f"it ended with exit code {exit_code}; {end_of_log(log)}"
 
 
 def _of_its_life(log: str) -> str:

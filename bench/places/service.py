@@ -137,7 +137,7 @@ def refuse_if_ended(task: Task) -> None:
     if task.end is None:
         return
     printed = _printed(task)
-    raise NotStartedError(reason(printed) if printed.strip() else task.end.words)
+    raise NotStartedError(reason(printed, task.end.exit_code) if printed.strip() else task.end.words)
 
 
 def last_words(task: Task) -> str:
