@@ -1,5 +1,6 @@
 """The docker place end to end, on a real engine."""
 
+import io
 import json
 import os
 import re
@@ -215,14 +216,29 @@ def test_what_a_killed_run_left_is_removed_by_the_next(engine: docker.DockerClie
     nothing_is_left(engine, bench)
 
 
-def test_old_worker_images_are_cleaned_away_and_the_one_in_use_is_kept(
-    engine: docker.DockerClient, bench: Bench
-) -> None:
+def test_worker_images_that_nobody_can_use_any_more_are_cleaned_away(engine: docker.DockerClient, bench: Bench) -> None:
     current = image.built(engine)
-    current.tag(image.REPOSITORY, "old")
-    assert f"removed {image.REPOSITORY}:old" in bench("clean").stdout
-    assert image.built(engine).id == current.id
-    assert f"{image.REPOSITORY}:old" not in engine.images.get(current.id or "").tags
+    host = socket.gethostname()
+    made_by = {
+        "old": image.checkout(),
+        "gone": f"{host}:/nowhere",
+        "other": f"{host}:/",
+        "elsewhere": "elsewhere:/nowhere",
+    }
+    for tag, checkout in made_by.items():
+        dockerfile = f"FROM {image.BASE}\nLABEL {image.CHECKOUT_LABEL}={checkout}\n"
+        engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=f"{image.REPOSITORY}:{tag}", rm=True)
+    try:
+        bench("clean")
+        tags = {tag for each in engine.images.list(name=image.REPOSITORY) for tag in each.tags}
+        assert tags & {f"{image.REPOSITORY}:{tag}" for tag in made_by} == {
+            f"{image.REPOSITORY}:other",
+            f"{image.REPOSITORY}:elsewhere",
+        }
+        assert image.built(engine).id == current.id
+    finally:
+        for tag in ("other", "elsewhere"):
+            engine.images.remove(f"{image.REPOSITORY}:{tag}")
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_start(engine: docker.DockerClient, bench: Bench) -> None:
@@ -342,6 +358,7 @@ def test_by_hand_with_compose(bench: Bench) -> None:
     try:
         docker_compose("up", "--build", "--detach", "--scale", "producer=10")
         docker_compose("wait", "consumer")
+        assert bench("clean").returncode == 0  # which leaves it alone
         (report,) = re.findall(r'{"record":"report".*}', docker_compose("logs", "consumer"))
         assert json.loads(report)["events"] == 12340
         assert json.loads(report)["checksum"] == 10 * 1234 * 1233 // 2
