@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from psycopg import sql
@@ -17,6 +18,7 @@ from bench.errors import BadInputError, OutsideError, SettingRefusedError
 from bench.logs import Log
 from bench.places import embedded
 from bench.places.folder import by_hand, make, running_postgres
+from bench.places.starting import with_settings
 from bench.plan import SCHEMA
 
 STOP_SECONDS = 60
@@ -41,16 +43,19 @@ def start(port: int | None, log: Log) -> str:
         embedded.init(programs, folder)
     (folder / "port").write_text(str(port), encoding="ascii")
     (folder / "table").write_text(log.table, encoding="ascii")
-    server = embedded.start(programs, folder, {**log.settings, "listen_addresses": "127.0.0.1"}, port)
-    try:
+
+    def begin(own: ExitStack, settings: Mapping[str, str]) -> None:
+        server = embedded.start(programs, folder, {**settings, "listen_addresses": "127.0.0.1"}, port)
+        own.callback(_end, server)
         embedded.await_answer(server, folder, port)
+
+    with ExitStack() as unless_ready:
+        try:
+            with_settings(unless_ready, log.settings, begin)
+        except SettingRefusedError as error:
+            raise BadInputError(f"the log {log.name}: log.toml: settings: {error}") from error
         password = _prepare(folder, log)
-    except SettingRefusedError as error:
-        raise BadInputError(f"the log {log.name}: log.toml: settings: {error}") from error
-    except BaseException:
-        server.terminate()
-        server.wait()
-        raise
+        unless_ready.pop_all()
     return (
         f"Postgres {programs.version} listens on port {port} with the log {log.name} installed in the schema {SCHEMA}\n"
         f"{_url(port, password)}"
@@ -148,6 +153,11 @@ def _prepare(folder: Path, log: Log) -> str:
             password_file.touch(mode=0o600)
             password_file.write_text(password, encoding="ascii")
     return password_file.read_text(encoding="ascii")
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    server.terminate()
+    server.wait()
 
 
 def _address() -> str:

@@ -380,7 +380,10 @@ def clean(
 ) -> None:
     """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay.
 
-    Nobody else's folders are looked at, no other database than that of --dsn, and no swarm without --place swarm.
+    Worker images that this folder's sources built and that have changed since go too; those of other folders stay.
+
+    Nobody else's folders are looked at, no other database than that of --dsn, and no swarm without --place swarm. What
+    compose.yml or stack.yml started is theirs: their heads say how it is removed.
     """
     from bench import doctor  # noqa: PLC0415
 

@@ -14,18 +14,27 @@ class BadInputError(BenchError):
 
 
 class SettingRefusedError(BadInputError):
-    """Postgres does not start with one of its settings. Who knows where the setting was given says so."""
+    """Postgres starts without its settings and not with them. Who knows where they were given says so."""
 
-    def __init__(self, reason: str, setting: str | None) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(f"Postgres says: {reason}")
-        self.setting = setting
-        """Its name; None when Postgres does not give it."""
+        self.reason = reason
+        """What Postgres says, in which the setting may be named."""
 
 
 class OutsideError(BenchError):
     """Something that the harness needs is missing or broke: Docker, Postgres, disk, a worker."""
 
     exit_code = 3
+
+
+class NotStartedError(OutsideError):
+    """A Postgres of ours ended while it was being started."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Postgres did not start: {reason}")
+        self.reason = reason
+        """What it printed last."""
 
 
 class NotComparableError(BenchError):

@@ -1,6 +1,7 @@
 """Chooses the place that a spec asks for and opens it. Where a place's own words and a spec's meet."""
 
 import os
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -137,15 +138,20 @@ def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> Iterat
         with _site(choice, spec, log, folder) as site:
             yield site
     except SettingRefusedError as error:
-        raise BadInputError(f"{_where_given(error.setting, spec, log)}: {error}") from error
+        raise BadInputError(f"{_where_given(error.reason, spec, log)}: {error}") from error
 
 
-def _where_given(setting: str | None, spec: Spec, log: Log) -> str:
-    """Where a setting comes from: --set goes before what the log asks for. Names have no case."""
-    for where, settings in (("--set", spec.set), (f"the log {log.name}: log.toml: settings", log.settings)):
-        if setting is not None and setting.lower() in map(str.lower, settings):
+def _where_given(reason: str, spec: Spec, log: Log) -> str:
+    """Where the setting comes from that Postgres does not start with.
+
+    It is one that Postgres's words name, which they do not always; --set goes before what the log asks for.
+    """
+    sources = {"--set": spec.set, f"the log {log.name}: log.toml: settings": log.settings}
+    named = {name.lower() for name in re.findall(r"[\w.]+", reason)}
+    for where, settings in sources.items():
+        if named & {name.lower() for name in settings}:
             return where
-    return "a setting of this run"
+    return " or ".join(where for where, settings in sources.items() if settings) or "a setting of this run"
 
 
 def _site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:

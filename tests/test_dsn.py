@@ -4,7 +4,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from bench.errors import BadInputError
-from bench.places.dsn import pgpass, refuse_for_containers, variables, with_password, without_password
+from bench.places.dsn import (
+    names_this_machine,
+    pgpass,
+    refuse_for_containers,
+    variables,
+    with_password,
+    without_password,
+)
 
 
 def test_a_url_becomes_libpqs_variables_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,9 +39,12 @@ def test_an_option_that_workers_cannot_be_told_is_refused() -> None:
         variables("host=db keepalives=0")
 
 
-@pytest.mark.parametrize("dsn", ["dbname=x", "host=/tmp", "host=db passfile=/x", "host=db sslrootcert=/x"])
+@pytest.mark.parametrize(
+    "dsn", ["dbname=x", "host=/tmp", "host=db,/tmp", "host=db passfile=/x", "host=db sslrootcert=/x"]
+)
 def test_what_means_nothing_in_a_container_is_refused(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGHOST", raising=False)
+    monkeypatch.delenv("PGHOSTADDR", raising=False)
     with pytest.raises(BadInputError, match="--place local"):
         refuse_for_containers(dsn)
 
@@ -49,3 +59,18 @@ def test_what_is_shown_has_no_password() -> None:
 
 def test_a_password_file_keeps_every_character() -> None:
     assert pgpass("a:b\\c") == "*:*:*:*:a\\:b\\\\c\n"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "does"),
+    [
+        ("host=localhost", True),
+        ("host=db,127.0.0.2", True),
+        ("hostaddr=::1 host=db", True),
+        ("hostaddr=10.0.0.1", False),
+        ("postgresql://db/shop", False),
+    ],
+)
+def test_a_host_that_means_another_machine_in_a_container(dsn: str, *, does: bool) -> None:
+    refuse_for_containers(dsn)
+    assert names_this_machine(dsn) is does

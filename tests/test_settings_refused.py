@@ -1,29 +1,34 @@
-"""A setting that Postgres does not take is blamed on where it was given."""
+"""A setting that Postgres does not start with is blamed on where it was given, whatever Postgres says."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from bench import logs, place
-from bench.errors import BadInputError, SettingRefusedError
-from bench.places import embedded, local
+from bench.errors import BadInputError, NotStartedError, SettingRefusedError
+from bench.places import local
 from bench.places.folder import opened
+from bench.places.last_words import reason
+from bench.places.starting import with_settings
 from bench.spec import make
 from tests.conftest import broken_log
 
-UNKNOWN = '2026-01-02 FATAL:  unrecognized configuration parameter "no_such"'
-WRONG = '2026-01-02 FATAL:  invalid value for parameter "shared_buffers": "x"'
+UNKNOWN = "paramètre de configuration « no_such » non reconnu"
+WRONG = 'invalid value for parameter "shared_buffers": "x"'
+NAMELESS = 'could not access file "nosuch": No such file or directory'
 
 
 @pytest.mark.parametrize(
     ("words", "given", "asked", "says"),
     [
-        (UNKNOWN, {"no_such": "1"}, "", '--set: Postgres says: unrecognized configuration parameter "no_such"'),
-        (UNKNOWN, {"jit": "on"}, 'no_such = "1"', "the log mine: log.toml: settings: Postgres says: unrecognized"),
+        (UNKNOWN, {"no_such": "1"}, "", "--set: Postgres says: paramètre"),
+        (UNKNOWN, {"jit": "on"}, 'no_such = "1"', "the log mine: log.toml: settings: Postgres says: paramètre"),
         (WRONG, {}, 'Shared_Buffers = "x"', "the log mine: log.toml: settings: Postgres says: invalid value"),
         (WRONG, {"shared_buffers": "x"}, 'shared_buffers = "1MB"', "--set: Postgres says: invalid value"),
+        (NAMELESS, {"jit": "on"}, "", "--set: Postgres says: could not access"),
+        (NAMELESS, {"jit": "on"}, 'work_mem = "1MB"', "--set or the log mine: log.toml: settings: Postgres says: "),
         (WRONG, {}, "", "a setting of this run: Postgres says: invalid value"),
     ],
 )
@@ -32,7 +37,7 @@ def test_a_setting_is_blamed_on_where_it_was_given(
 ) -> None:
     @contextmanager
     def refused(*_: object) -> Iterator[None]:
-        raise embedded.refusal(words)
+        raise SettingRefusedError(words)
         yield
 
     monkeypatch.setattr(local, "site", refused)
@@ -48,7 +53,34 @@ def test_a_setting_is_blamed_on_where_it_was_given(
         pass
 
 
-def test_the_name_of_a_setting_is_found_where_postgres_gives_it() -> None:
-    error = embedded.refusal(WRONG)
-    assert isinstance(error, SettingRefusedError)
-    assert error.setting == "shared_buffers"
+@pytest.mark.parametrize("broken", [{"a"}, {"a", ""}])
+def test_settings_are_the_reason_when_postgres_starts_without_them(broken: set[str]) -> None:
+    stopped: list[str] = []
+
+    def start(own: ExitStack, settings: Mapping[str, str]) -> str:
+        name = "".join(settings)
+        own.callback(stopped.append, name)
+        if name in broken:
+            raise NotStartedError("no")
+        return name
+
+    with ExitStack() as stack:
+        with pytest.raises(NotStartedError if "" in broken else SettingRefusedError):
+            with_settings(stack, {"a": "1"}, start)
+        assert stopped == ["a", ""]
+        assert with_settings(stack, {"b": "1"}, start) == "b"
+        assert stopped == ["a", ""]
+    assert stopped == ["a", "", "b"]
+
+
+def test_the_reason_is_the_first_complaint_with_its_hint() -> None:
+    log = """LOG:  starting
+FATAL:  the database system is starting up
+FATAL:  could not map memory
+DETAIL:  The call was mmap.
+HINT:  Reduce shared_buffers.
+LOG:  database system is shut down
+"""
+    assert reason(log, 1) == "could not map memory. The call was mmap. Reduce shared_buffers"
+    assert reason("waiting....postgres: too few\n stopped waiting\n", 1) == "too few"
+    assert reason("FATALE:  no\n", 1) == "it ended with exit code 1; the last lines of its log:\nFATALE:  no"

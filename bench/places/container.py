@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -21,14 +22,15 @@ from docker.models.images import Image
 from docker.types import Mount
 from docker.utils import parse_bytes
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Ping
 from requests.exceptions import RequestException
 
-from bench.errors import OutsideError
+from bench.errors import NotStartedError, OutsideError
 from bench.interrupts import held
 from bench.places.dsn import pgpass
-from bench.places.embedded import refusal
 from bench.places.engine import SECRETS, WORKER, WORKER_USER, Engine
 from bench.places.image import File, had
+from bench.places.last_words import ANSWER_SECONDS, END_SECONDS, answers, crashed, end_of_log, reason
 from bench.places.leftovers import moment
 from bench.places.site import Chunks, Ears, End, Messages, Program, Usage
 from bench.places.stream import Stream
@@ -44,10 +46,8 @@ DEFAULT_PERIOD_US = 100_000
 """Of a CPU quota, in Linux."""
 
 START_SECONDS = 120
-END_SECONDS = 5
-"""An engine takes a moment to note that a container has ended."""
-ANSWER_SECONDS = 3
-LAST_LINES = 5
+LOG_LINES = 1000
+"""More than a server prints when it ends: its sessions speak, too."""
 THREADS = 4
 """Two a core of a small machine: more containers at once start no sooner."""
 
@@ -150,13 +150,13 @@ def postgres(
         container.reload()
         if container.status not in {"exited", "dead"}:
             return
-        printed = container.logs(tail=50).decode(errors="replace")
+        printed, code = container.logs(tail=LOG_LINES).decode(errors="replace"), container.attrs["State"]["ExitCode"]
         if not printed.strip():
             raise OutsideError(
-                f"the Postgres container ended at once with exit code {container.attrs['State']['ExitCode']} and said "
-                "nothing: does the entrypoint of its image start postgres?"
+                f"the Postgres container ended at once with exit code {code} and said nothing: "
+                "does the entrypoint of its image start postgres?"
             )
-        raise refusal(printed)
+        raise NotStartedError(reason(printed, code))
 
     way = way_to_postgres(engine, stack, keeper)
     conninfo = await_answer(way, password, refuse_if_ended)
@@ -178,7 +178,8 @@ def postgres_environment(secrets: str) -> dict[str, str]:
     """What a Postgres image is told; the folder of secrets has a file named password."""
     return {
         "POSTGRES_PASSWORD_FILE": f"{secrets}/password",
-        # An image may name others.
+        # An image may have others, and refuses to start with two passwords.
+        "POSTGRES_PASSWORD": "",
         "POSTGRES_USER": VARIABLES["PGUSER"],
         "POSTGRES_DB": VARIABLES["PGDATABASE"],
         # Images from 18 on have another PGDATA than those before; this one is inside our volume in both.
@@ -235,6 +236,27 @@ def start_workers(
             removals = [removers.submit(stack.close) for stack in stacks]
         for removal in removals:
             removal.result()
+
+
+def reaches(engine: Engine, image: Image, database: Database, secret: Mount) -> bool:
+    """Whether a container in a worker's place gets an answer from Postgres, be it a refusal."""
+    with ExitStack() as stack:
+        container = engine.create(
+            stack,
+            image,
+            "reaches",
+            entrypoint=["python", "-c", f"from psycopg import pq; exit(pq.PGconn.ping(b'') >= {Ping.NO_RESPONSE:d})"],
+            user=WORKER,
+            environment={
+                **database.variables,
+                "PGPASSFILE": f"{SECRETS}/pgpass",
+                "PGCONNECT_TIMEOUT": str(ANSWER_SECONDS),
+            },
+            network=database.network,
+            mounts=[secret],
+        )
+        container.start()
+        return bool(container.wait()["StatusCode"] == 0)
 
 
 def run_program(engine: Engine, image: str, database: Database, secret: Mount, program: Program) -> str:
@@ -310,37 +332,21 @@ def usage(client: docker.DockerClient, container_id: str) -> Usage | None:
 def trouble(container: Container, conninfo: str) -> str:
     """What became of a Postgres container that was running: that it ended or crashed, and how its log ends."""
     with suppress(DockerException, RequestException):
-        if not answers(conninfo):
+        container.reload()
+        if container.attrs["State"]["Running"] and not answers(conninfo):
             with suppress(RequestException):  # it goes on
                 container.wait(timeout=END_SECONDS)
-        container.reload()
+            container.reload()
         state = container.attrs["State"]
-        log = container.logs(tail=LAST_LINES).decode(errors="replace").strip()
+        log = container.logs(tail=LOG_LINES).decode(errors="replace")
+        if state["Running"] and not crashed(log):
+            return ""
         if _went_out_of_memory(container):
             what = "Postgres went over the memory limit of its container, and processes of it were killed"
-        elif not state["Running"]:
-            what = f"Postgres ended with exit code {state['ExitCode']}"
-        elif any(words in log for words in ("terminated by signal", "PANIC:", "in recovery mode")):
-            what = "Postgres crashed"
         else:
-            return ""
+            what = "Postgres crashed" if state["Running"] else f"Postgres ended with exit code {state['ExitCode']}"
         return f"{what}; {end_of_log(log)}"
     return ""
-
-
-def end_of_log(log: str) -> str:
-    """The last lines of what Postgres printed, in a sentence."""
-    lines = log.strip().splitlines()[-LAST_LINES:]
-    return "the last lines of its log:\n" + "\n".join(lines) if lines else "its log is empty"
-
-
-def answers(conninfo: str) -> bool:
-    """Whether Postgres takes a connection."""
-    try:
-        psycopg.connect(conninfo, connect_timeout=ANSWER_SECONDS).close()
-    except psycopg.Error:
-        return False
-    return True
 
 
 def _went_out_of_memory(container: Container) -> bool:
@@ -348,10 +354,13 @@ def _went_out_of_memory(container: Container) -> bool:
     if container.attrs["State"]["OOMKilled"]:
         return True
     client = container.client
-    now = moment(client.info()["SystemTime"]) if client else None
+    if client is None:
+        return False
+    # Both are cut to whole seconds on their way.
+    until = moment(client.info()["SystemTime"]) + timedelta(seconds=1)
     began = moment(container.attrs["State"]["StartedAt"])
     wanted = {"container": str(container.id), "event": "oom"}
-    return bool(client and list(client.events(since=began, until=now, filters=wanted, decode=True)))
+    return bool(list(client.events(since=began, until=until, filters=wanted, decode=True)))
 
 
 def await_answer(way: Tunnel, password: str, refuse_if_ended: Callable[[], None]) -> str:

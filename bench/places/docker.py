@@ -1,15 +1,23 @@
 """The docker place: workers are containers, beside a Postgres container or a Postgres that is there."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from bench.errors import OutsideError
-from bench.places import address, container, dsn, engine, image, leftovers
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from bench.places import address, container, dsn, engine, image, last_words, leftovers
 from bench.places.container import Database, Wishes
 from bench.places.engine import Engine
 from bench.places.folder import RunFolder
 from bench.places.site import Site
+from bench.places.starting import with_settings
+
+_OUT_OF_REACH = "This machine reaches that Postgres, and containers on the Docker engine do not"
+_WHOSE_LOCALHOST = (
+    ": localhost there is the engine's machine. Name an address that both machines know, or use --place local"
+)
 
 
 @contextmanager
@@ -23,9 +31,13 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
         network = here.network(stack, "bridge")
         keeper = here.keeper(stack, worker_image, network)
         secret = here.secrets(stack, worker_image, container.password_files(password))
-        database = container.postgres(
-            here, stack, postgres_image, keeper, network, settings, wishes.postgres_limits, secret, password
-        )
+
+        def start(own: ExitStack, settings: Mapping[str, str]) -> Database:
+            return container.postgres(
+                here, own, postgres_image, keeper, network, settings, wishes.postgres_limits, secret, password
+            )
+
+        database = with_settings(stack, settings, start)
         ours = Site(
             conninfo=database.conninfo,
             start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
@@ -39,12 +51,8 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
                 "disk": engine.disk(here.client),
             },
         )
-        try:
+        with last_words.explained(database.trouble):
             yield ours
-        except OutsideError as error:
-            if seen := database.trouble():
-                raise OutsideError(f"{error}\n{seen}") from error
-            raise
 
 
 @contextmanager
@@ -57,16 +65,25 @@ def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
         worker_image = image.wished(here.client, wishes.worker_image)
         here.keeper(stack, worker_image, "none")
         secret = here.secrets(stack, worker_image, container.password_files(password or ""))
-        database = Database(
-            dsn.with_password(address, password), variables, network="host", usage=lambda: None, trouble=lambda: ""
-        )
-        yield Site(
-            conninfo=database.conninfo,
-            start_workers=partial(container.start_workers, here, worker_image, database, secret, wishes.worker_limits),
-            run_program=partial(container.run_program, here, container.POSTGRES_IMAGE, database, secret),
-            usage=database.usage,
-            about={"worker_image": image.described(worker_image)},
-        )
+        conninfo = dsn.with_password(address, password)
+
+        def out_of_reach() -> str:
+            with suppress(DockerException, RequestException):
+                if last_words.answers(conninfo) and not container.reaches(here, worker_image, database, secret):
+                    return _OUT_OF_REACH + (_WHOSE_LOCALHOST if dsn.names_this_machine(address) else "")
+            return ""
+
+        database = Database(conninfo, variables, network="host", usage=lambda: None, trouble=out_of_reach)
+        with last_words.explained(database.trouble):
+            yield Site(
+                conninfo=database.conninfo,
+                start_workers=partial(
+                    container.start_workers, here, worker_image, database, secret, wishes.worker_limits
+                ),
+                run_program=partial(container.run_program, here, container.POSTGRES_IMAGE, database, secret),
+                usage=database.usage,
+                about={"worker_image": image.described(worker_image)},
+            )
 
 
 def _engine(folder: RunFolder) -> Engine:

@@ -1,6 +1,8 @@
 """A Postgres that the user already has, named by a connection string or URL."""
 
 import os
+from contextlib import suppress
+from ipaddress import ip_address
 
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -42,9 +44,24 @@ def refuse_for_containers(dsn: str) -> None:
     for name in _FILES:
         if given.get(name):
             raise BadInputError(f"--dsn: {name} names a file that containers do not see: use --place local")
-    host = str(given.get("host") or os.environ.get("PGHOST") or "")
-    if not host or host.startswith(("/", "@")):
+    if any(not host or host.startswith(("/", "@")) for host in _hosts(dsn)):
         raise BadInputError("--dsn: containers do not reach a unix socket: name a host, or use --place local")
+
+
+def names_this_machine(dsn: str) -> bool:
+    """Whether it names a host by which every machine means itself, like localhost or 127.0.0.1."""
+    for host in _hosts(dsn):
+        with suppress(ValueError):  # a name
+            if ip_address(host).is_loopback:
+                return True
+    return "localhost" in _hosts(dsn)
+
+
+def _hosts(dsn: str) -> list[str]:
+    """Where libpq connects to, one after the other; an empty text is its default, a unix socket. Addresses go first."""
+    given = conninfo_to_dict(dsn)
+    named = given.get("hostaddr") or os.environ.get("PGHOSTADDR") or given.get("host") or os.environ.get("PGHOST") or ""
+    return str(named).split(",")
 
 
 def pgpass(password: str) -> str:

@@ -5,13 +5,12 @@ The server has a data folder of its own, listens on a unix socket in the run's f
 
 import os
 import pwd
-import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -19,9 +18,11 @@ from pathlib import Path
 
 import psycopg
 
-from bench.errors import BadInputError, OutsideError, SettingRefusedError
+from bench.errors import BadInputError, NotStartedError, OutsideError
 from bench.interrupts import held, killed_at_once
 from bench.places.folder import STOP_SECONDS, kill_tree, make, root
+from bench.places.last_words import END_SECONDS, answers, crashed, end_of_log, explained, reason
+from bench.places.starting import with_settings
 
 PORT = 5432
 START_SECONDS = 60
@@ -87,16 +88,22 @@ def binaries(pg_bin: Path | None) -> Binaries:
 def postgres(programs: Binaries, folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
     """Run a new server in `folder` and yield its conninfo; in the end it is killed and its data is gone."""
     with ExitStack() as stack:
-        for name in ("data", "socket"):
-            stack.callback(shutil.rmtree, folder / name, ignore_errors=True)
-        with held():  # initdb takes half a second, and its own child would go on writing if it were killed
-            init(programs, folder)
-        with held():
-            server = start(programs, folder, settings)
-            stack.callback(_kill, server)
-            stack.enter_context(killed_at_once(partial(kill_tree, server.pid)))
-        await_answer(server, folder)
-        yield conninfo(folder)
+        server = with_settings(stack, settings, partial(_new, programs, folder))
+        with explained(partial(_trouble, server, folder, _memory_kills())):
+            yield conninfo(folder)
+
+
+def _new(programs: Binaries, folder: Path, stack: ExitStack, settings: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    for name in ("data", "socket"):
+        stack.callback(shutil.rmtree, folder / name, ignore_errors=True)
+    with held():  # initdb takes half a second, and its own child would go on writing if it were killed
+        init(programs, folder)
+    with held():
+        server = start(programs, folder, settings)
+        stack.callback(_kill, server)
+        stack.enter_context(killed_at_once(partial(kill_tree, server.pid)))
+    await_answer(server, folder)
+    return server
 
 
 def init(programs: Binaries, folder: Path) -> None:
@@ -166,8 +173,8 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
     """Wait until the server answers.
 
     Raises:
-        BadInputError: it has ended, because it does not take a setting.
-        OutsideError: it has ended for another reason, and the message has its own last words; or it does not answer.
+        NotStartedError: it has ended.
+        OutsideError: it does not answer.
     """
     deadline = time.monotonic() + START_SECONDS
     while server.poll() is None:
@@ -179,7 +186,7 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
             time.sleep(0.02)
         else:
             return
-    raise refusal((folder / _LOG).read_text(errors="replace"))
+    raise NotStartedError(reason((folder / _LOG).read_text(errors="replace"), server.returncode))
 
 
 def server(folder: Path) -> int:
@@ -202,14 +209,32 @@ def conninfo(folder: Path, port: int = PORT) -> str:
     return psycopg.conninfo.make_conninfo(host=str(folder / "socket"), port=port, user="postgres", dbname="postgres")
 
 
-def refusal(log: str) -> BadInputError | OutsideError:
-    """Turn the log of a server that did not start into the sentence that says why."""
-    reasons = [line.split("FATAL:", 1)[1].strip() for line in log.splitlines() if "FATAL:" in line]
-    if reasons and "parameter" in reasons[0]:
-        named = re.search(r'parameter "([^"]+)"', reasons[0])
-        return SettingRefusedError(reasons[0], named[1] if named else None)
-    last = reasons[0] if reasons else "\n".join(log.strip().splitlines()[-5:])
-    return OutsideError(f"Postgres did not start: {last}")
+def _trouble(server: "subprocess.Popen[bytes]", folder: Path, kills_before: int) -> str:
+    """What became of a server that was running: that it ended or crashed, and how its log ends."""
+    deadline = time.monotonic() + END_SECONDS
+    while server.poll() is None and not answers(conninfo(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    log = (folder / _LOG).read_text(errors="replace")
+    if server.returncode is None and not crashed(log):
+        return ""
+    if _memory_kills() > kills_before:
+        what = "Postgres or a process of it was killed, and this machine killed processes because memory ran out"
+    elif server.returncode is None:
+        what = "Postgres crashed"
+    elif server.returncode < 0:
+        what = f"Postgres was killed by signal {-server.returncode}"
+    else:
+        what = f"Postgres ended with exit code {server.returncode}"
+    return f"{what}; {end_of_log(log)}"
+
+
+def _memory_kills() -> int:
+    """How many processes Linux has killed for want of memory since it started; 0 where that is not known."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def _kill(server: "subprocess.Popen[bytes]") -> None:

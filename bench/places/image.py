@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import socket
 import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +19,8 @@ from bench.files import COMPOSE, PACKAGES
 from bench.places.address import credentials_complaint, words
 
 REPOSITORY = "eventlog-bench-worker"
+CHECKOUT_LABEL = "bench.checkout"
+"""The host and the folder of the sources that an image was built from."""
 COMPOSE_TAG = f"{REPOSITORY}:compose"
 """What compose.yml calls the image that it builds."""
 
@@ -73,6 +76,7 @@ def built(client: docker.DockerClient) -> Image:
             custom_context=True,
             dockerfile=_DOCKERFILE,
             tag=_tag(contents),
+            labels={CHECKOUT_LABEL: checkout()},
             rm=True,
             forcerm=True,
         )
@@ -120,19 +124,36 @@ def described(image: Image) -> str:
 
 
 def remove_old(client: docker.DockerClient) -> list[str]:
-    """Remove the worker images of other sources than these, unless a container uses them; return their tags.
+    """Remove the worker images of other sources that this checkout built, or one that is no longer on this machine,
+    unless a container uses them; return their tags.
 
-    Only names that are ours are removed: a user may have given any of these images another one.
+    Other checkouts use the same engine and still need theirs. Only names that are ours are removed: a user may have
+    given any of these images another one.
     """
     kept = {_tag(_contents()), COMPOSE_TAG}
     removed = []
-    for image in client.images.list(name=REPOSITORY):
+    for image in client.images.list(name=REPOSITORY, filters={"label": CHECKOUT_LABEL}):
         for tag in image.tags:
-            if tag.startswith(f"{REPOSITORY}:") and tag not in kept:
+            if tag.startswith(f"{REPOSITORY}:") and tag not in kept and _is_left(image.labels[CHECKOUT_LABEL]):
                 with suppress(APIError):
                     client.images.remove(tag)
                     removed.append(tag)
     return removed
+
+
+def checkout() -> str:
+    """What images are labelled with: this machine and the folder of the sources."""
+    return f"{socket.gethostname()}:{PACKAGES}"
+
+
+def _is_left(built_by: str) -> bool:
+    host, _, folder = built_by.partition(":")
+    if built_by == checkout():
+        return True
+    try:
+        return host == socket.gethostname() and not Path(folder).exists()
+    except OSError:  # in a folder that only another user sees
+        return False
 
 
 def _contents() -> dict[str, File]:

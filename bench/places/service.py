@@ -10,19 +10,18 @@ from typing import Any
 from docker.types import Mount, NetworkAttachmentConfig, Resources, SecretReference, ServiceMode
 from docker.utils import parse_bytes
 
-from bench.errors import OutsideError
+from bench.errors import NotStartedError, OutsideError
 from bench.places.cluster import Cluster, Node, nodes, tasks_of
 from bench.places.container import (
     POSTGRES_HOME,
     SHARED_MEMORY_BYTES,
     VARIABLES,
     Limits,
-    end_of_log,
     postgres_command,
     postgres_environment,
 )
-from bench.places.embedded import refusal
 from bench.places.engine import WORKER
+from bench.places.last_words import end_of_log, reason
 from bench.places.site import Ears, Messages, Program
 from bench.places.tasks import LOOK_SECONDS, OVER, Lookout, Task
 from bench.records import Job, ProducerJob, encode_job
@@ -138,9 +137,7 @@ def refuse_if_ended(task: Task) -> None:
     if task.end is None:
         return
     printed = _printed(task)
-    if "FATAL" in printed:
-        raise refusal(printed)
-    raise OutsideError(f"Postgres does not start in the swarm: {task.end.words}")
+    raise NotStartedError(reason(printed, task.end.exit_code) if printed.strip() else task.end.words)
 
 
 def last_words(task: Task) -> str:

@@ -13,9 +13,12 @@ from bench.places.cluster import Cluster, Node
 from bench.places.container import VARIABLES, Wishes
 from bench.places.engine import WORKER_USER, Engine
 from bench.places.folder import RunFolder
+from bench.places.last_words import answers
 from bench.places.service import Placement, Post
 from bench.places.site import End, Site, Usage
-from bench.places.tasks import Lookout
+from bench.places.starting import with_settings
+from bench.places.tasks import Lookout, Task
+from bench.places.tunnel import Tunnel
 
 LOSS_SECONDS = 30
 """A swarm calls a node down when it was silent three times as long as it may be; by default that is 15 s."""
@@ -39,12 +42,16 @@ def site(
         secret = here.secret(stack, "password", password, WORKER_USER, 0o444)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
         broken: list[str] = []
-        postgres = service.postgres(
-            here, stack, lookout, postgres_name, node, network, settings, wishes.postgres_limits, secret
-        )
-        nodes = service.try_nodes(here, worker_name, placement)
-        way = container.way_to_postgres(here.engine, stack, keeper)
-        conninfo = container.await_answer(way, password, partial(service.refuse_if_ended, postgres))
+
+        def start(own: ExitStack, settings: Mapping[str, str]) -> tuple[Task, list[Node], Tunnel, str]:
+            task = service.postgres(
+                here, own, lookout, postgres_name, node, network, settings, wishes.postgres_limits, secret
+            )
+            nodes = service.try_nodes(here, worker_name, placement)  # while it starts
+            way = container.way_to_postgres(here.engine, own, keeper)
+            return task, nodes, way, container.await_answer(way, password, partial(service.refuse_if_ended, task))
+
+        postgres, nodes, way, conninfo = with_settings(stack, settings, start)
 
         def break_off(end: End) -> None:
             lost = f"the node {node.name} is lost, and Postgres was on it"
@@ -69,7 +76,7 @@ def site(
             )
         except OutsideError as error:
             # Whoever was connected notices that Postgres is gone before the swarm says that its node is.
-            if not broken and not container.answers(conninfo):
+            if not broken and not answers(conninfo):
                 postgres.over.wait(LOSS_SECONDS)
             if broken:
                 raise OutsideError(f"{broken[0]}{service.last_words(postgres)}") from error

@@ -1,5 +1,6 @@
 """The docker place end to end, on a real engine."""
 
+import io
 import json
 import os
 import re
@@ -10,14 +11,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import pytest
 from docker.models.containers import Container
 
 from bench import logs, results
+from bench.errors import OutsideError
+from bench.places import docker as docker_place
 from bench.places import image
+from bench.places.container import Database, Limits, Wishes
 from bench.places.engine import SECRETS
+from bench.places.folder import opened
 from bench.places.leftovers import sweep
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import ours, sshd
@@ -189,6 +195,15 @@ def test_a_postgres_that_dies_fails_the_run(engine: docker.DockerClient, bench: 
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "before its job was done" in stderr
+    assert "Postgres ended with exit code 137; the last lines of its log:\n" in stderr
+    nothing_is_left(engine, bench)
+
+
+def test_a_postgres_that_is_killed_for_memory_says_so(engine: docker.DockerClient, bench: Bench) -> None:
+    ran = bench(*SMALL[:3], "--scale", "1", "--insert-batch", "100000", "--postgres-memory", "60m")
+    assert ran.returncode == 3
+    assert "Postgres went over the memory limit of its container" in ran.stderr
+    assert "terminated by signal 9: Killed" in ran.stderr
     nothing_is_left(engine, bench)
 
 
@@ -201,14 +216,29 @@ def test_what_a_killed_run_left_is_removed_by_the_next(engine: docker.DockerClie
     nothing_is_left(engine, bench)
 
 
-def test_old_worker_images_are_cleaned_away_and_the_one_in_use_is_kept(
-    engine: docker.DockerClient, bench: Bench
-) -> None:
+def test_worker_images_that_nobody_can_use_any_more_are_cleaned_away(engine: docker.DockerClient, bench: Bench) -> None:
     current = image.built(engine)
-    current.tag(image.REPOSITORY, "old")
-    assert f"removed {image.REPOSITORY}:old" in bench("clean").stdout
-    assert image.built(engine).id == current.id
-    assert f"{image.REPOSITORY}:old" not in engine.images.get(current.id or "").tags
+    host = socket.gethostname()
+    made_by = {
+        "old": image.checkout(),
+        "gone": f"{host}:/nowhere",
+        "other": f"{host}:/",
+        "elsewhere": "elsewhere:/nowhere",
+    }
+    for tag, checkout in made_by.items():
+        dockerfile = f"FROM {image.BASE}\nLABEL {image.CHECKOUT_LABEL}={checkout}\n"
+        engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=f"{image.REPOSITORY}:{tag}", rm=True)
+    try:
+        bench("clean")
+        tags = {tag for each in engine.images.list(name=image.REPOSITORY) for tag in each.tags}
+        assert tags & {f"{image.REPOSITORY}:{tag}" for tag in made_by} == {
+            f"{image.REPOSITORY}:other",
+            f"{image.REPOSITORY}:elsewhere",
+        }
+        assert image.built(engine).id == current.id
+    finally:
+        for tag in ("other", "elsewhere"):
+            engine.images.remove(f"{image.REPOSITORY}:{tag}")
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_start(engine: docker.DockerClient, bench: Bench) -> None:
@@ -219,9 +249,9 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start(engine: docker.Doc
 
 
 def test_settings_that_postgres_refuses(engine: docker.DockerClient, bench: Bench) -> None:
-    ran = bench(*SMALL, "--set", "no_such_setting=1")
+    ran = bench(*SMALL, "--set", "shared_preload_libraries=nosuch")
     assert ran.returncode == 2
-    assert 'unrecognized configuration parameter "no_such_setting"' in ran.stderr
+    assert '--set: Postgres says: could not access file "nosuch"' in ran.stderr
     nothing_is_left(engine, bench)
 
 
@@ -232,7 +262,14 @@ def test_an_image_that_cannot_be_had(engine: docker.DockerClient, bench: Bench) 
     nothing_is_left(engine, bench)
 
 
-def test_workers_in_containers_on_a_postgres_by_its_address(engine: docker.DockerClient, bench: Bench) -> None:
+def elsewhere(*words: Any, **others: Any) -> Database:
+    """A database that containers are to reach through no network."""
+    return Database(*words, **{**others, "network": "none"})
+
+
+def test_workers_in_containers_on_a_postgres_by_its_address(
+    engine: docker.DockerClient, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = bench("start")
     assert started.returncode == 0, started.stderr
     try:
@@ -245,6 +282,16 @@ def test_workers_in_containers_on_a_postgres_by_its_address(engine: docker.Docke
         refused = bench(*SMALL, "--dsn", socket)
         assert refused.returncode == 2
         assert "do not reach a unix socket" in refused.stderr
+        # As on an engine of another machine, whose localhost is another one.
+        monkeypatch.setenv("TMPDIR", str(bench.home))
+        monkeypatch.setattr(docker_place, "Database", elsewhere)
+        usual = Wishes(None, None, Limits(), Limits())
+        with (
+            opened("elsewhere") as folder,
+            pytest.raises(OutsideError, match=r"^lost\nThis machine reaches that Postgres, .*: localhost there is"),
+            docker_place.site_on(address, folder, usual),
+        ):
+            raise OutsideError("lost")
     finally:
         bench("stop", "--drop")
     nothing_is_left(engine, bench)
@@ -311,6 +358,7 @@ def test_by_hand_with_compose(bench: Bench) -> None:
     try:
         docker_compose("up", "--build", "--detach", "--scale", "producer=10")
         docker_compose("wait", "consumer")
+        assert bench("clean").returncode == 0  # which leaves it alone
         (report,) = re.findall(r'{"record":"report".*}', docker_compose("logs", "consumer"))
         assert json.loads(report)["events"] == 12340
         assert json.loads(report)["checksum"] == 10 * 1234 * 1233 // 2

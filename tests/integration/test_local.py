@@ -267,6 +267,22 @@ def test_a_postgres_that_dies_fails_the_run_with_its_workers_last_words(bench: B
     assert process.returncode == 3
     assert "before its job was done, with exit code 1: " in stderr
     assert "server closed the connection unexpectedly" in stderr or "terminating connection" in stderr
+    assert "Postgres was killed by signal 9; the last lines of its log:\n" in stderr
+    nothing_is_left(bench)
+
+
+def test_a_postgres_that_loses_a_process_says_which(bench: Bench) -> None:
+    process = bench.start(*SMALL[:-1], "20000")
+    read_until(process, "append: 2 producers started")
+    (run,) = bench.runs()
+    with psycopg.connect(embedded.conninfo(run)) as other:
+        find = "SELECT pid FROM pg_stat_activity WHERE application_name ~ 'producer-0$'"
+        (backend,) = other.execute(find).fetchone() or (0,)
+    os.kill(backend, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "Postgres crashed; the last lines of its log:\n" in stderr
+    assert f"(PID {backend}) was terminated by signal 9: Killed\n" in stderr
     nothing_is_left(bench)
 
 
@@ -316,6 +332,8 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start(bench: Bench) -> N
         (["--set", "work_mem"], 2, "--set 'work_mem': give name=value"),
         (["--set", "no_such_setting=1"], 2, 'unrecognized configuration parameter "no_such_setting"'),
         (["--set", "shared_buffers=lots"], 2, 'invalid value for parameter "shared_buffers"'),
+        (["--set", "max_connections=3"], 2, "--set: Postgres says: "),
+        (["--set", "shared_preload_libraries=nosuch"], 2, '--set: Postgres says: could not access file "nosuch"'),
         (["--log", "nosuchlog"], 2, "there is no log 'nosuchlog'"),
         (["--log", "."], 2, "log.toml is missing"),
         (["--read-batch", "1000;10"], 2, "--read-batch '1000;10'"),
