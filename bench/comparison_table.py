@@ -214,8 +214,8 @@ def _notes(comparisons: Sequence[Comparison]) -> str:
     )
     explained = (
         f"- {speed if load.rounds else 'Speed was not measured. Tailing, transactions'} stay open for "
-        f"{load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's ctime to its "
-        "delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % confidence."
+        f"{load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's ctime to "
+        "its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % confidence."
     )
     failures = [line for each in comparisons for line in _failures(each)]
     return "\n".join([*failures, *(_note(each) for each in comparisons), explained])
