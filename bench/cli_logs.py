@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench import comparison, comparison_table, log_check, logs, progress, selftest, spec, tabular
+from bench import comparison, comparison_table, log_check, logs, progress, screen, selftest, spec, tabular
 from bench.errors import BadInputError
 from bench.flags import numbers
 from bench.output import refuse_unusable
@@ -139,7 +139,7 @@ def compare_logs(
             kept = store_kept(found, output / found.run_id / comparison.FILE)
     finally:  # what broke or was interrupted leaves the rounds before it
         if found:
-            print(_shown(found, short=short))
+            print(screen.coloured(_shown(found, short=short)))
             print(f"comparison: {kept}")
     if found and not found.ok:
         raise typer.Exit(1)

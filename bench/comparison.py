@@ -193,7 +193,8 @@ def compare(
         turns: dict[str, _Turn] = {}
         for turn, log in enumerate([*logs[number % len(logs) :], *logs[: number % len(logs)]]):
             before = number * len(logs) + turn
-            tell(f"round {number + 1} of {rounds}: {log.name}{_time_left(began, before, rounds * len(logs))}")
+            left = _time_left(began, before, rounds * len(logs))
+            tell(f"round {number + 1} of {rounds}: {log.name}, log {turn + 1} of {len(logs)}{left}")
             turns[log.name] = _turn(number, workload, log, choice, watch)
         done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
         known = known.model_copy(

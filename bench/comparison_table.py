@@ -207,12 +207,15 @@ def _failures(comparison: Comparison) -> list[str]:
 def _notes(comparisons: Sequence[Comparison]) -> str:
     """What a reader must know: the commands, the machine, and what the numbers are."""
     load = comparisons[0].workload
-    explained = (
-        f"- Numbers are medians of {plural(load.rounds, 'round')}; in parentheses, and in the short form alone, the "
+    speed = (
+        f"Numbers are medians of {plural(load.rounds, 'round')}; in parentheses, and in the short form alone, the "
         f"median of the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, "
-        f"they stay open for {load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an "
-        "event's ctime to its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with "
-        "95 % confidence."
+        "they"
+    )
+    explained = (
+        f"- {speed if load.rounds else 'Speed was not measured. Tailing, transactions'} stay open for "
+        f"{load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's ctime to "
+        "its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % confidence."
     )
     failures = [line for each in comparisons for line in _failures(each)]
     return "\n".join([*failures, *(_note(each) for each in comparisons), explained])

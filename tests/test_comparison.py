@@ -1,5 +1,6 @@
 """What a comparison says, and what it must not say."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,6 +113,21 @@ def test_a_trial_that_failed_has_no_speed() -> None:
     broken = found.measured[1].model_copy(update={"speeds": [speed(None, None), speed(1, 1)]})
     text = comparison_table.whole(found.model_copy(update={"measured": [found.measured[0], broken]}))
     assert "FAILED" in text
+
+
+def test_what_a_log_failed_to_do_is_told_and_is_no_success() -> None:
+    found = compared(1, [tail({}, ok=True)])
+    assert found.ok
+    prepared = replace(found.blocked[-1], not_applicable="it cannot be prepared")
+    inapplicable = found.model_copy(update={"blocked": [*found.blocked[:-1], prepared]})
+    assert inapplicable.ok
+    assert "; not applicable when it is prepared" in comparison_table.short([inapplicable])
+    failed = Measured(
+        log="lock-drain", insert_batch=1, speeds=[Speed(failure="why")] * 2, tails=found.measured[1].tails
+    )
+    failing = found.model_copy(update={"measured": [found.measured[0], failed]})
+    assert not failing.ok
+    assert "- `lock-drain`: append and read with 1 event a transaction: why" in comparison_table.whole(failing)
 
 
 def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
