@@ -9,7 +9,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line. Ends the process with an exit code; Python's own for a failure, 1, means something here."""
     try:
-        from bench.cli import main as run  # noqa: PLC0415 - what cannot be loaded is told in a sentence
+        from bench.cli.app import main as run  # noqa: PLC0415 - what cannot be loaded is told in a sentence
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001

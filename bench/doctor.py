@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench import control, environment, logs
+from bench import eventlog
 from bench.errors import BenchError
-from bench.place import FILES_A_WORKER, SPARE_FILES
-from bench.places import address, cluster, container, embedded, engine, folder, image, leftovers, registry
-from bench.plan import SCHEMA
+from bench.places import rundir
+from bench.places.docker import address, containers, engine, image, leftovers
+from bench.places.local import postgres as embedded
+from bench.places.swarm import cluster, images
+from bench.postgres import control
 from bench.quota import processors
-from bench.results import machine
+from bench.results.results import machine
+from bench.run import environment
+from bench.run.place import FILES_A_WORKER, SPARE_FILES
+from bench.run.plan import SCHEMA
 from bench.spec import MAX_SCALE
 
 LEAST_BYTES = 1 << 20
@@ -46,13 +51,13 @@ def examine() -> list[Finding]:
         Finding(
             "bench",
             "ok",
-            f"{environment.bench_version()}, Python {environment.python()}, logs: {', '.join(logs.shipped())}",
+            f"{environment.bench_version()}, Python {environment.python()}, logs: {', '.join(eventlog.shipped())}",
         ),
         _attempt("local place", _embedded, "local"),
         _attempt("docker place", _docker, "docker"),
         *_swarm(),
         *_images(),
-        _disk("disk, local", _existing(folder.root())),
+        _disk("disk, local", _existing(rundir.root())),
         _open_files(),
         _leftovers(),
         _by_hand(),
@@ -72,14 +77,14 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
     Raises:
         OutsideError: the engine is no manager of a swarm, and one is meant; or the database cannot be cleaned.
     """
-    dead = folder.sweep()
+    dead = rundir.sweep()
     done = [f"removed what run {run_id} left on this machine" for run_id in dead]
     try:
         with engine.failures():
             client = address.connect()
             if swarm:
                 cluster.refuse_worker(client)
-            engines = list(registry.engines(client, address.contexts()).values()) if swarm else [client]
+            engines = list(images.engines(client, address.contexts()).values()) if swarm else [client]
             done += _swept(leftovers.sweep(engines, dead))
             done += [f"removed {tag}, a worker image of other sources" for tag in image.remove_old(client)]
     except BenchError as error:
@@ -90,8 +95,8 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
         with control.connected(dsn) as connection:
             if control.clear_left(connection):
                 done.append(f"removed the schema {SCHEMA} that a run left in that database")
-    copies = sorted(folder.root().glob("binaries-*"))
-    if copies and folder.somebody_lives():
+    copies = sorted(rundir.root().glob("binaries-*"))
+    if copies and rundir.somebody_lives():
         done.append("copies of Postgres' programs stay, because a run or the server of `bench start` may use them")
     else:
         for copy in copies:
@@ -147,7 +152,7 @@ def _swarm() -> list[Finding]:
             client = address.connect()
             cluster.refuse_worker(client)
             up = sorted(node.name for node in cluster.nodes(client).values() if node.is_up)
-            reached = sorted(registry.engines(client, address.contexts()))
+            reached = sorted(images.engines(client, address.contexts()))
     except BenchError:
         return []
     return [
@@ -165,7 +170,7 @@ def _images() -> list[Finding]:
         Finding("image", "ok", name)
         if name in present
         else Finding("image", "note", f"{name} is not here yet; the first run pulls it, or: docker pull {name}")
-        for name in (container.POSTGRES_IMAGE, image.BASE)
+        for name in (containers.POSTGRES_IMAGE, image.BASE)
     ]
 
 
@@ -192,7 +197,7 @@ def _open_files() -> Finding:
 
 
 def _leftovers() -> Finding:
-    here = {path.parent.name for path in folder.root().glob("*/lock") if not folder.is_held(path)}
+    here = {path.parent.name for path in rundir.root().glob("*/lock") if not rundir.is_held(path)}
     looked_at = "on this machine"
     in_docker: set[str] = set()
     with suppress(BenchError), engine.failures():
@@ -205,10 +210,10 @@ def _leftovers() -> Finding:
 
 
 def _by_hand() -> Finding:
-    data = folder.by_hand() / "data"
+    data = rundir.by_hand() / "data"
     if not data.exists():
         return Finding("make start", "ok", "no server by hand")
-    state = "runs" if folder.running_postgres(data) else "is stopped; its data stays until `bench stop --drop`"
+    state = "runs" if rundir.running_postgres(data) else "is stopped; its data stays until `bench stop --drop`"
     return Finding("make start", "note", f"the server by hand {state}")
 
 

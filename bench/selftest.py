@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bench import control, plan
-from bench.checker import KINDS, Verdict
-from bench.control import Connection
-from bench.logs import Log, load
-from bench.phase import Phase, ToRead, carry_out
-from bench.place import Choice, open_site
-from bench.places.folder import RunFolder
-from bench.places.site import Site
-from bench.progress import watch
+from bench.eventlog import Log, load
+from bench.judge.checker import KINDS, Verdict
+from bench.places.api import Site
+from bench.places.rundir import RunFolder
+from bench.postgres import control
+from bench.postgres.control import Connection
+from bench.report.progress import watch
+from bench.run import plan
+from bench.run.phase import Phase, ToRead, carry_out
+from bench.run.place import Choice, open_site
+from bench.run.summary import Reader
+from bench.run.trial import carry_out_trial, judged, written_by
 from bench.spec import Spec
-from bench.summary import Reader
-from bench.trial import carry_out_trial, judged, written_by
 
 PRODUCERS = 4
 EVERY = 1000

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from bench import control, logs
+from bench import eventlog
 from bench.errors import OutsideError
-from bench.files import SQL
-from bench.places import embedded
-from bench.places.address import connect
-from bench.plan import SCHEMA
+from bench.paths import SQL
+from bench.places.docker.address import connect
+from bench.places.local import postgres as embedded
+from bench.postgres import control
+from bench.run.plan import SCHEMA
 
 settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bench")
@@ -94,7 +95,7 @@ def connection(server: str) -> Iterator[control.Connection]:
 @pytest.fixture
 def log(connection: control.Connection) -> Iterator[control.Connection]:
     """A connection to a database with the bigserial log installed, and search_path set to it."""
-    with control.installed(connection, logs.load("bigserial"), "test"):
+    with control.installed(connection, eventlog.load("bigserial"), "test"):
         yield connection
 
 

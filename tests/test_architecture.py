@@ -6,30 +6,53 @@ from pathlib import Path
 
 import pytest
 
-from bench.files import COMPOSE
-from bench.places.image import sources
+from bench.paths import COMPOSE
+from bench.places.docker.image import sources
 from tests.conftest import REPOSITORY
 
 FILES = sorted(file for package in ("bench", "producers", "consumer") for file in (REPOSITORY / package).rglob("*.py"))
 I_O = {"os", "sys", "socket", "subprocess", "pathlib", "psycopg", "time", "docker", "rich", "shutil", "io", "requests"}
 FOR_WORKERS = tuple(name[:-3].replace("/", ".") for name in sources() if re.fullmatch(r"bench/[a-z]\w*\.py", name))
 """What a worker's image has of `bench`."""
-DOCKER_PLACES = {
-    "bench/places/address.py",
-    "bench/places/credentials.py",
-    "bench/places/leftovers.py",
-    "bench/places/stream.py",
-    "bench/places/container.py",
-    "bench/places/docker.py",
-    "bench/places/engine.py",
-    "bench/places/cluster.py",
-    "bench/places/image.py",
-    "bench/places/registry.py",
-    "bench/places/service.py",
-    "bench/places/swarm.py",
-    "bench/places/tasks.py",
-    "bench/places/tunnel.py",
+LAYERS = (
+    {
+        "errors",
+        "interrupts",
+        "keepalive",
+        "log_error",
+        "output",
+        "padding",
+        "paths",
+        "quota",
+        "records",
+        "stats",
+        "wire",
+    }
+    | {"wire_grammar"},
+    {"worker", "spec", "eventlog", "judge"},
+    {"statements", "results", "places"},
+    {"postgres"},
+    {"run"},
+    {"gate", "logs", "overhead", "selftest", "server", "doctor", "cleanup"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+)
+"""What may import what: a module its own package, and what stands in a lower layer. Those of the lowest one may import
+each other."""
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+NOT_YET = {
+    "bench.logs.check",
+    "bench.logs.compare",
+    "bench.postgres.audit",
+    "bench.postgres.contract",
+    "bench.run.run",
+} | {
+    *("bench.postgres.control", "bench.postgres.stepping", "bench.postgres.telemetry", "bench.run.phase"),
+    "bench.selftest",
 }
+"""Modules that still reach upwards."""
+DOCKER = ("bench/places/docker/", "bench/places/swarm/")
 
 
 def imports(file: Path) -> set[str]:
@@ -47,29 +70,35 @@ def path(file: Path) -> str:
     return file.relative_to(REPOSITORY).as_posix()
 
 
+def room(module: str) -> str:
+    """The package of `bench`, or the module beside the packages, that a module belongs to; "" outside of bench."""
+    return module.split(".")[1] if module.startswith("bench.") else ""
+
+
 @pytest.mark.parametrize("file", FILES, ids=path)
-def test_imports_run_against_the_arrow_only(file: Path) -> None:
+def test_a_module_imports_its_own_package_or_a_lower_layer(file: Path) -> None:
+    who = path(file)[:-3].replace("/", ".")
+    if not room(who) or who in NOT_YET:
+        return
+    for whom in imports(file):
+        if room(whom) and room(whom) != room(who):
+            assert LEVEL[room(whom)] < LEVEL[room(who)] or LEVEL[room(who)] == 0, f"{who} imports {whom}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=path)
+def test_what_only_some_may_import(file: Path) -> None:
     who, whom = path(file), imports(file)
     tops = {name.partition(".")[0] for name in whom}
-    if who != "bench/__main__.py":
-        assert "bench.cli" not in whom
-    if who != "bench/cli.py":
-        assert "bench.run" not in whom
     if who.startswith("bench/"):
         assert not tops & {"producers", "consumer"}
-    else:
-        ours = {name for name in whom if name.startswith("bench")}
-        assert all(name.startswith(FOR_WORKERS) for name in ours)
-    if who not in DOCKER_PLACES:
+    if not who.startswith(DOCKER):
         assert "docker" not in tops
-    if who not in {"bench/table.py", "bench/compare.py"}:
+    if not who.startswith("bench/report/") and who != "bench/gate/compare.py":
         assert "pandas" not in tops
-    if who in {"bench/checker.py", "bench/ranges.py"}:
+    if who.startswith("bench/judge/"):
         assert not tops & I_O
-    if who[:-3].replace("/", ".") in FOR_WORKERS:
+    if not who.startswith("bench/") or who[:-3].replace("/", ".") in FOR_WORKERS:
         assert all(name.startswith(FOR_WORKERS) for name in whom if name.startswith("bench"))
-    if who.startswith("bench/places/"):
-        assert "bench.spec" not in whom
 
 
 def test_the_worker_image_copies_what_its_build_is_given() -> None:

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from bench.bottleneck import in_words, sentence, shares
-from bench.control import Connection
-from bench.telemetry import ON_CPU, WORKER
+from bench.postgres.control import Connection
+from bench.postgres.telemetry import ON_CPU, WORKER
+from bench.run.bottleneck import in_words, sentence, shares
 
 WAITS = Counter({
     (WORKER, "IO:WalSync"): 40, (WORKER, "LWLock:WALWrite"): 20, (WORKER, ON_CPU): 25,

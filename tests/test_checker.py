@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.checker import (
+from bench.judge.checker import (
     Delivered,
     Holder,
     Promise,
@@ -21,7 +21,7 @@ from bench.checker import (
     passed,
     with_commits,
 )
-from bench.ranges import Ranges
+from bench.judge.ranges import Ranges
 from bench.records import Anomaly, Example, Range
 from consumer.ledger import Ledger
 from tests.ledgers import see

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import comparison, comparison_table, results
-from bench.blockers import BLOCKERS, Blocked
-from bench.comparison import Comparison, Measured, Speed, Tail, Workload
 from bench.errors import BadInputError
-from bench.logs import load
-from bench.results import Environment
+from bench.eventlog import load
+from bench.logs import compare as log_comparison
+from bench.logs.compare import Comparison, Measured, Speed, Tail, Workload
+from bench.logs.open_transactions import BLOCKERS, Blocked
+from bench.report import logs as logs_report
+from bench.results import results
+from bench.results.results import Environment
 from tests.conftest import REPOSITORY, golden
 
 ENVIRONMENT = Environment(
@@ -71,20 +73,20 @@ def compared(skipped: int, other: list[Tail], name: str = "lock-drain") -> Compa
 
 def test_what_people_read() -> None:
     found = compared(400, [tail({}, ok=True, delay=24)] * 2)
-    golden("comparison.md", comparison_table.whole(found) + "\n")
-    golden("comparison-short.md", comparison_table.short([found]) + "\n")
+    golden("comparison.md", logs_report.whole(found) + "\n")
+    golden("comparison-short.md", logs_report.short([found]) + "\n")
 
 
 def test_safe_is_said_only_when_the_control_lost_events() -> None:
     clean = [tail({}, ok=True)] * 2
-    assert "safe: 0 of 2,000 in 2 runs (< 0.15 %)" in comparison_table.whole(compared(1, clean))
-    unproven = comparison_table.whole(compared(0, clean))
+    assert "safe: 0 of 2,000 in 2 runs (< 0.15 %)" in logs_report.whole(compared(1, clean))
+    unproven = logs_report.whole(compared(0, clean))
     assert "safe:" not in unproven
     assert "0 of 2,000, which proves nothing: bigserial skipped none either" in unproven
 
 
 def test_a_log_that_promises_nothing_is_not_called_safe() -> None:
-    text = comparison_table.whole(compared(1, [tail({}, ok=True)], "commit-timestamp"))
+    text = logs_report.whole(compared(1, [tail({}, ok=True)], "commit-timestamp"))
     assert "safe" not in text
     assert "by luck: it does not promise that" in text
 
@@ -92,26 +94,26 @@ def test_a_log_that_promises_nothing_is_not_called_safe() -> None:
 def test_a_later_comparison_adds_its_logs_to_the_short_form() -> None:
     first = compared(400, [tail({}, ok=True)])
     second = compared(300, [tail({}, ok=True)], "counter")
-    lines = comparison_table.short([first, second]).splitlines()
+    lines = logs_report.short([first, second]).splitlines()
     names = [line.split("|")[1].strip() for line in lines if line.startswith("| `")]
     assert names == ["`bigserial`", "`counter`", "`lock-drain`"]
-    assert "**400 skipped**" in comparison_table.short([first, second])
+    assert "**400 skipped**" in logs_report.short([first, second])
 
 
 def test_one_bad_run_is_told() -> None:
-    text = comparison_table.whole(compared(1, [tail({}, ok=True), tail({"skipped": 3, "lost": 1}, ok=False)]))
+    text = logs_report.whole(compared(1, [tail({}, ok=True), tail({"skipped": 3, "lost": 1}, ok=False)]))
     assert "**3 skipped, 1 lost** of 2,000, in 1 of 2 runs" in text
 
 
 def test_what_a_log_may_do_is_told_and_excused() -> None:
-    text = comparison_table.whole(compared(1, [tail({"reordered": 3}, ok=True)], "skip-locked"))
+    text = logs_report.whole(compared(1, [tail({"reordered": 3}, ok=True)], "skip-locked"))
     assert "safe: 0 of 1,000 in 1 run (< 0.3 %), reordered as it may" in text
 
 
 def test_a_trial_that_failed_has_no_speed() -> None:
     found = compared(1, [tail({}, ok=True)])
     broken = found.measured[1].model_copy(update={"speeds": [speed(None, None), speed(1, 1)]})
-    text = comparison_table.whole(found.model_copy(update={"measured": [found.measured[0], broken]}))
+    text = logs_report.whole(found.model_copy(update={"measured": [found.measured[0], broken]}))
     assert "FAILED" in text
 
 
@@ -121,22 +123,22 @@ def test_what_a_log_failed_to_do_is_told_and_is_no_success() -> None:
     prepared = replace(found.blocked[-1], not_applicable="it cannot be prepared")
     inapplicable = found.model_copy(update={"blocked": [*found.blocked[:-1], prepared]})
     assert inapplicable.ok
-    assert "; not applicable when it is prepared" in comparison_table.short([inapplicable])
+    assert "; not applicable when it is prepared" in logs_report.short([inapplicable])
     failed = Measured(
         log="lock-drain", insert_batch=1, speeds=[Speed(failure="why")] * 2, tails=found.measured[1].tails
     )
     failing = found.model_copy(update={"measured": [found.measured[0], failed]})
     assert not failing.ok
-    assert "- `lock-drain`: append and read with 1 event a transaction: why" in comparison_table.whole(failing)
+    assert "- `lock-drain`: append and read with 1 event a transaction: why" in logs_report.whole(failing)
 
 
 def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
     found = compared(1, [tail({}, ok=True)])
-    results.store_kept(found, tmp_path / found.run_id / comparison.FILE)
-    assert results.load_kept(comparison.Comparison, tmp_path, comparison.FILE) == [found]
+    results.store_kept(found, tmp_path / found.run_id / log_comparison.FILE)
+    assert results.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE) == [found]
     (tmp_path / "r" / "comparison.json").write_text("{}")
     with pytest.raises(BadInputError, match="is no comparison"):
-        results.load_kept(comparison.Comparison, tmp_path, comparison.FILE)
+        results.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE)
 
 
 @pytest.mark.parametrize("batch", [1, 10, 100, 10_000, 100_000])
@@ -149,9 +151,9 @@ def test_a_workload_fits_its_batch(batch: int) -> None:
 
 
 def test_the_published_pages_are_what_their_comparison_says() -> None:
-    found = results.load_kept(comparison.Comparison, REPOSITORY / "results" / "published", comparison.FILE)
+    found = results.load_kept(log_comparison.Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
     assert found
     update = "run: python -m bench table README.md results/README.md results/logs.md"
-    assert comparison_table.short(found) in (REPOSITORY / "README.md").read_text(), update
+    assert logs_report.short(found) in (REPOSITORY / "README.md").read_text(), update
     text = (REPOSITORY / "results" / "logs.md").read_text()
-    assert all(comparison_table.whole(each) in text for each in found), update
+    assert all(logs_report.whole(each) in text for each in found), update

@@ -11,11 +11,16 @@ from collections.abc import Callable
 
 import pytest
 
-from bench import comparison_table, display, export, limits_table, results, screen, stats, table, tabular
-from bench.limits import Contest, Limits
-from bench.progress import Track, line
-from bench.results import Result
-from bench.tabular import Form
+from bench import stats
+from bench.overhead.measure import Contest, Limits
+from bench.report import export, screen, tabular, terminal
+from bench.report import logs as logs_report
+from bench.report import overhead as overhead_report
+from bench.report import runs as runs_report
+from bench.report.progress import Track, line
+from bench.report.tabular import Form
+from bench.results import results
+from bench.results.results import Result
 from tests.conftest import Bench
 from tests.test_comparison import compared, tail
 from tests.test_export import several
@@ -41,7 +46,7 @@ def trials(count: int, failed: int = 0, **spec: object) -> Result:
     "which", [result(), result(verdict=TAILED), result(phases={"append": OBSERVED}), trials(30), trials(6, 2)]
 )
 def test_all_that_is_said_of_a_run_fits_the_screen_in_whole_words(which: Result, columns: int) -> None:
-    said = display.summary(which)
+    said = terminal.summary(which)
     shown = screen.fit("\n".join(" ".join(part.split()) for part in said.splitlines()), columns)
     assert all(len(each) <= columns for each in shown.splitlines())
     assert shown.split() == said.split()
@@ -64,10 +69,10 @@ def limits_of_one() -> Limits:
 
 
 TABLES: dict[str, Callable[[Form], str]] = {
-    "compare-logs": lambda form: comparison_table.whole(compared(400, [tail({}, ok=True)] * 2), form),
-    "compare-logs --short": lambda form: comparison_table.short([compared(400, [tail({}, ok=True)] * 2)], form),
-    "limits": lambda form: limits_table.whole(limits_of_one(), form),
-    "nodes": lambda form: table.nodes(result(nodes=NODES).trials[0], form),
+    "compare-logs": lambda form: logs_report.whole(compared(400, [tail({}, ok=True)] * 2), form),
+    "compare-logs --short": lambda form: logs_report.short([compared(400, [tail({}, ok=True)] * 2)], form),
+    "limits": lambda form: overhead_report.whole(limits_of_one(), form),
+    "nodes": lambda form: runs_report.nodes(result(nodes=NODES).trials[0], form),
 }
 
 
@@ -102,7 +107,7 @@ def test_lines_hang_where_they_are_marked_and_by_little_on_a_narrow_screen() -> 
 
 
 def test_thirty_trials_are_few_lines_with_what_they_come_to() -> None:
-    text = display.summary(trials(30))
+    text = terminal.summary(trials(30))
     assert len(text.splitlines()) < 12
     assert "the median of 30 trials" in text
     assert "95 % interval" in text
@@ -111,27 +116,27 @@ def test_thirty_trials_are_few_lines_with_what_they_come_to() -> None:
 
 
 def test_trials_that_failed_come_first_and_in_full_while_they_are_few() -> None:
-    text = display.summary(trials(6, 2))
+    text = terminal.summary(trials(6, 2))
     assert text.lstrip().startswith("trial 1 of 6\nverdict: FAILED. Of 2,500")
     assert text.count("1,234 skipped") == 2
     assert "median" not in text
     assert "verdict: ok in 4 of 6 trials" in text
-    assert display.summary(trials(30, 30)).count("verdict: FAILED") == display.FULL_VERDICTS
-    assert len(display.summary(trials(30, 30)).splitlines()) < 80
+    assert terminal.summary(trials(30, 30)).count("verdict: FAILED") == terminal.FULL_VERDICTS
+    assert len(terminal.summary(trials(30, 30)).splitlines()) < 80
 
 
 def test_a_warm_up_trial_is_called_that_and_counts_for_nothing() -> None:
     of = trials(2, 1)
     warm = of.trials[0].model_copy(update={"warm_up": True})
     named = of.model_copy(update={"trials": [warm, of.trials[1]], "spec": {**of.spec, "trials": 1}})
-    assert display.trial_names(named) == ["warm-up trial", "trial 1 of 1"]
-    assert "verdict: ok in 1 of 1 trial;" in display.summary(named)
+    assert terminal.trial_names(named) == ["warm-up trial", "trial 1 of 1"]
+    assert "verdict: ok in 1 of 1 trial;" in terminal.summary(named)
 
 
 def test_few_values_have_a_range_and_no_interval() -> None:
     for count in range(2, stats.SMALLEST_SAMPLE):
-        assert "interval" not in display.summary(trials(count))
-    assert "interval" in display.summary(trials(stats.SMALLEST_SAMPLE))
+        assert "interval" not in terminal.summary(trials(count))
+    assert "interval" in terminal.summary(trials(stats.SMALLEST_SAMPLE))
 
 
 def test_what_is_unlike_the_others_is_named() -> None:
@@ -143,7 +148,7 @@ def test_what_is_unlike_the_others_is_named() -> None:
         update={"append": of.trials[3].append.model_copy(update={"events_per_second": 100.0})}
     )
     with_slow = of.model_copy(update={"trials": [*of.trials[:3], slow, *of.trials[4:]]})
-    assert "unlike the others: trial 4 (100)" in display.summary(with_slow)
+    assert "unlike the others: trial 4 (100)" in terminal.summary(with_slow)
 
 
 def test_markdown_for_others_says_a_verdict_once() -> None:
@@ -153,26 +158,26 @@ def test_markdown_for_others_says_a_verdict_once() -> None:
 
 def test_the_heading_says_what_was_measured() -> None:
     of = result()
-    text = table.heading(of.spec, of.environment)
+    text = runs_report.heading(of.spec, of.environment)
     for words in ("PostgreSQL 18.6", "place local", "2 cores, 8 GiB", "log bigserial", "append by copy", "mode drain"):
         assert words in text
     assert "settings that differ from the default: fsync=off" in text
     assert "--set fsync=off" in text
-    padded = table.heading({**of.spec, "payload_bytes": 500, "consumers": 3}, of.environment)
+    padded = runs_report.heading({**of.spec, "payload_bytes": 500, "consumers": 3}, of.environment)
     assert "padded to 500 bytes" in padded
     assert "--consumers 3" in padded
 
 
 def test_a_rate_that_is_not_durable_is_marked() -> None:
     of = result()
-    assert "5000! |" in table.terminal(of)
-    assert "! not durable: fsync=off" in table.terminal(of)
+    assert "5000! |" in runs_report.terminal(of)
+    assert "! not durable: fsync=off" in runs_report.terminal(of)
     safe = of.model_copy(update={"environment": of.environment.model_copy(update={"settings": {}})})
-    assert "!" not in table.terminal(safe)
+    assert "!" not in runs_report.terminal(safe)
 
 
 def test_what_a_log_may_do_is_not_counted_among_its_faults() -> None:
-    text = " ".join(display.verdict(result(verdict=TAILED).trials[0]).split())
+    text = " ".join(terminal.verdict(result(verdict=TAILED).trials[0]).split())
     assert "13 skipped, 2 withheld, consumer-10-1: a read" in text
     assert "besides 1 reordered, which the log may do" in text
 
@@ -180,7 +185,7 @@ def test_what_a_log_may_do_is_not_counted_among_its_faults() -> None:
 def test_what_stopped_several_members_of_a_group_is_said_once() -> None:
     stopped = ["group-10: a read did not come back and was cancelled"] * 3
     verdict = OK.__class__(ok=False, expected_events=9, expected_checksum=36, stopped=stopped)
-    text = " ".join(display.verdict(result(verdict=verdict).trials[0]).split())
+    text = " ".join(terminal.verdict(result(verdict=verdict).trials[0]).split())
     assert text.count("group-10") == 1
     assert "was cancelled (3 times)" in text
 
@@ -263,10 +268,10 @@ def test_a_pipe_gets_the_heading_and_the_same_table_always(bench: Bench) -> None
     assert quiet.stderr == ""
     assert [line[:1] for line in quiet.stdout.splitlines()] == ["|", "|", "|", "", "!"]
     columns = [name.strip() for name in written.splitlines()[0].strip("|").split("|")]
-    assert columns == [*table.SEED, "verdict"]
+    assert columns == [*runs_report.SEED, "verdict"]
     assert marked == "! not durable: fsync=off"
 
 
-@pytest.mark.parametrize("said", [display.summary, table.terminal])
+@pytest.mark.parametrize("said", [terminal.summary, runs_report.terminal])
 def test_what_is_not_for_a_terminal_has_no_colours(said: Callable[[Result], str]) -> None:
     assert screen.coloured(said(result(verdict=FAILED))) == said(result(verdict=FAILED))

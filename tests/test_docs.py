@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from bench.cli import app
+from bench.cli.app import app
 from bench.spec import Spec, Telling
 from tests.conftest import REPOSITORY, Bench, golden
 

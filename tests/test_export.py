@@ -10,8 +10,9 @@ import junitparser
 import pandas as pd
 import pytest
 
-from bench import export, metrics
-from bench.results import Result, json_text
+from bench.report import export
+from bench.results import metrics
+from bench.results.results import Result, json_text
 from tests.conftest import Bench
 from tests.test_table import FAILED, result
 

@@ -14,18 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
-from bench import compare as gate
-from bench import comparison_table, display, export, flags, metrics, regression, regression_table, summary, table
-from bench.checker import Verdict
-from bench.cli import app
+from bench.cli import options
+from bench.cli.app import app
 from bench.errors import BadInputError
-from bench.phase import Phase, Work
+from bench.gate import compare as gate
+from bench.gate import regression
+from bench.gate.regression import Rules
+from bench.judge.checker import Verdict
 from bench.records import Anomaly, ConsumerJob, Range, Ready, Report
 from bench.records import ImpossibleCtimes as Reported
-from bench.regression import Rules
-from bench.results import ImpossibleCtimes, Latency, Result, json_text, load
+from bench.report import export, terminal
+from bench.report import gate as gate_report
+from bench.report import logs as logs_report
+from bench.report import runs as runs_report
+from bench.results import metrics
+from bench.results.results import ImpossibleCtimes, Latency, Result, json_text, load
+from bench.run import summary
+from bench.run.phase import Phase, Work
+from bench.run.summary import Reader
 from bench.spec import Spec, make
-from bench.summary import Reader
 from bench.worker import Clock, Meter, encoded, histogram, record
 from consumer.delays import INFINITY, MINUS_INFINITY, POSTGRES_EPOCH, Delays
 from tests.test_comparison import compared, tail
@@ -88,7 +95,7 @@ def test_ctimes_that_cannot_be_give_no_delay_and_a_sentence(ctimes: list[int], w
     assert latency is None
     assert impossible
     kept = ImpossibleCtimes.model_validate({name: getattr(impossible, name) for name in ImpossibleCtimes.model_fields})
-    assert words in display.wrong_ctimes(kept)
+    assert words in terminal.wrong_ctimes(kept)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=70), st.floats(0, 86_400))
@@ -231,9 +238,9 @@ def empty(trials: int = 1) -> Result:
 def test_a_run_without_an_acknowledged_event_says_so_everywhere(trials: int) -> None:
     nothing = empty(trials)
     for text in (
-        table.terminal(nothing),
-        table.published([nothing]),
-        display.summary(nothing),
+        runs_report.terminal(nothing),
+        runs_report.published([nothing]),
+        terminal.summary(nothing),
         export.markdown(nothing),
     ):
         assert "no event was acknowledged: nothing was measured" in text
@@ -244,23 +251,23 @@ def test_a_run_without_an_acknowledged_event_says_so_everywhere(trials: int) -> 
         assert "FAILED" not in text
     assert "Benchmark" not in export.go(nothing)
     assert json.loads(export.bencher(nothing)) == {}
-    assert table.saturation([nothing]) == ""
+    assert runs_report.saturation([nothing]) == ""
 
 
 def test_what_batches_hold_besides_their_commit_is_printed() -> None:
     held = changed(result(), {"rolled_back": 1234})
     held = held.model_copy(update={"spec": {**held.spec, "transaction_ms": [0.0, 20.0]}})
-    text = " ".join(display.summary(held).split())
+    text = " ".join(terminal.summary(held).split())
     assert "batches were held open for 0..20 ms, which is in their latency" in text
     assert "1,234 events were rolled back; their batches are in no latency, and what they cost is in CPU, WAL" in text
-    assert "rolled back" not in display.summary(result())
+    assert "rolled back" not in terminal.summary(result())
 
 
 def test_why_there_is_no_delay_is_printed() -> None:
     late = ImpossibleCtimes(ahead=7, ahead_seconds=32_400)
-    text = " ".join(display.summary(changed(result(), read={"mode": "tail", "impossible_ctimes": late})).split())
+    text = " ".join(terminal.summary(changed(result(), read={"mode": "tail", "impossible_ctimes": late})).split())
     assert "no delay can be given: ctimes are up to 9.0 h ahead of the database's clock (7" in text
-    assert "no delay can be given: no event came" in display.summary(changed(result(), read={"mode": "tail"}))
+    assert "no delay can be given: no event came" in terminal.summary(changed(result(), read={"mode": "tail"}))
 
 
 DELAYS = {"end_to_end_ms": Latency(p50=1, p90=2, p99=3, p99_9=4, max=5)}
@@ -272,16 +279,16 @@ def test_a_metric_that_one_side_lacks_is_named() -> None:
     for one, other, words in ((a, b, "missing in b:"), (b, a, "missing in a:")):
         found = gate.judged(one, other, Rules(), {})
         assert found.word == "no worse"
-        assert f"not compared, {words} {names}" in regression_table.sides(found)
-    assert f"not compared, missing in after: {names}" in regression_table.comparison(gate.compare(a, b, Rules()), a, b)
-    assert "not compared" not in regression_table.sides(gate.judged(a, a, Rules(), {}))
+        assert f"not compared, {words} {names}" in gate_report.sides(found)
+    assert f"not compared, missing in after: {names}" in gate_report.comparison(gate.compare(a, b, Rules()), a, b)
+    assert "not compared" not in gate_report.sides(gate.judged(a, a, Rules(), {}))
 
 
 def test_a_metric_that_decides_must_be_there_after() -> None:
     a, b = changed(several(6), read=DELAYS), several(6)
     found = gate.judged(a, b, Rules(0.05, {"read_10_delay_p50_ms": 0.1}), {})
     assert found.word == "inconclusive"
-    assert "inconclusive: there is nothing to compare read_10_delay_p50_ms with" in regression_table.sides(found)
+    assert "inconclusive: there is nothing to compare read_10_delay_p50_ms with" in gate_report.sides(found)
     slow = changed(several(6), {"events_per_second": None})
     assert gate.judged(a, slow, Rules(), {}).word == "inconclusive"
 
@@ -290,7 +297,7 @@ def test_a_value_of_zero_has_no_ratio() -> None:
     zero = {"end_to_end_ms": Latency(p50=0, p90=2, p99=3, p99_9=4, max=5)}
     found = gate.judged(changed(several(6), read=zero), changed(several(6), read=DELAYS), Rules(), {})
     assert found.lacks == {"read_1000_delay_p50_ms": "ratio", "read_10_delay_p50_ms": "ratio"}
-    assert "not compared, of value 0, which has no ratio: read_1000_delay_p50_ms" in regression_table.sides(found)
+    assert "not compared, of value 0, which has no ratio: read_1000_delay_p50_ms" in gate_report.sides(found)
 
 
 def test_nothing_to_compare_is_not_no_worse() -> None:
@@ -298,7 +305,7 @@ def test_nothing_to_compare_is_not_no_worse() -> None:
     for nothing in (empty(6), latencies_alone):
         found = gate.compare(nothing, nothing, Rules())
         assert (found.word, gate.EXIT_CODES[found.word]) == ("inconclusive", 5)
-        text = regression_table.comparison(found, nothing, nothing)
+        text = gate_report.comparison(found, nothing, nothing)
         assert "inconclusive: there is nothing to compare: there is no rate that both sides have" in text
         assert "of nothing" not in text
     assert regression.outcome([], 6) == "inconclusive"
@@ -306,7 +313,7 @@ def test_nothing_to_compare_is_not_no_worse() -> None:
 
 def test_a_machine_that_sees_nothing_is_said_to_see_nothing() -> None:
     found = gate.judged(several(6), several(6), Rules(), {})._replace(visible={"append": 1.0, "read_10": 0.05})
-    text = regression_table.sides(found)
+    text = gate_report.sides(found)
     assert "with 6 trials this machine sees no slowdown up to 90% of append" in text
     assert "over 90%" in text
     assert "of nothing" not in text
@@ -316,11 +323,11 @@ def test_a_sentence_says_what_can_be_seen_of_what_it_is_about() -> None:
     slow = changed(several(6), {"events_per_second": 100.0})
     seen = {"append": 0.05, "read_1000": 0.2, "read_10": 0.9}
     regressed = gate.judged(several(6), slow, Rules(), {})._replace(visible=seen)
-    said = regression_table.sides(regressed).rpartition("regressed: ")[2]
+    said = gate_report.sides(regressed).rpartition("regressed: ")[2]
     assert said.startswith("append ")
     assert said.endswith("; with 6 trials this machine sees changes of append of 5 % and more")
     same = gate.judged(several(6), several(6), Rules(), {})._replace(visible=seen)
-    assert regression_table.sides(same).endswith(
+    assert gate_report.sides(same).endswith(
         "; with 6 trials this machine sees changes of append of 5 %, read_1000 of 20 %, read_10 of 90 % and more"
     )
 
@@ -330,14 +337,14 @@ def test_a_log_without_delays_has_none_in_a_comparison() -> None:
     none = tail({}, ok=True).model_copy(
         update={"end_to_end_p50_ms": None, "end_to_end_p99_ms": None, "impossible_ctimes": ahead}
     )
-    assert "none: ctimes are up to 9.0 h ahead" in comparison_table.whole(compared(1, [none]))
+    assert "none: ctimes are up to 9.0 h ahead" in logs_report.whole(compared(1, [none]))
     control = compared(1, [tail({}, ok=True, delay=24)])
     bare = control.measured[0].model_copy(update={"tails": [none]})
-    text = comparison_table.whole(control.model_copy(update={"measured": [bare, control.measured[1]]}))
+    text = logs_report.whole(control.model_copy(update={"measured": [bare, control.measured[1]]}))
     assert "| 24, 72 " in text  # and no ratio
     unknown = [each.model_copy(update={"wal_bytes_an_event": None}) for each in control.measured[1].speeds]
     other = control.measured[1].model_copy(update={"speeds": unknown})
-    text = comparison_table.whole(control.model_copy(update={"measured": [control.measured[0], other]}))
+    text = logs_report.whole(control.model_copy(update={"measured": [control.measured[0], other]}))
     assert "not known" in text
     assert "FAILED" not in text
 
@@ -414,13 +421,13 @@ def test_there_is_a_value_for_every_field() -> None:
 def test_a_published_command_has_every_field_that_was_given(name: str) -> None:
     spec = Spec.model_validate({**NEEDS.get(name, {}), name: GIVEN[name]})
     place = "local" if spec.place == "auto" else spec.place
-    command = table.command(ran(spec, place))
-    assert f"`{command}`" in table.published([ran(spec, place)])
+    command = runs_report.command(ran(spec, place))
+    assert f"`{command}`" in runs_report.published([ran(spec, place)])
     assert "hush" not in command
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "bench", "run"]
     context = get_command(app).commands["run"].make_context("run", words[4:])  # type: ignore[attr-defined]
-    again = make(flags.given(context)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
+    again = make(options.given(context)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
     expected = spec.model_copy(update={"dsn": "dbname='a b' host=db.example"} if name == "dsn" else {})
     assert again.events_per_producer == expected.events_per_producer
     loops = {"limit", "insert_loops"}
@@ -428,7 +435,7 @@ def test_a_published_command_has_every_field_that_was_given(name: str) -> None:
 
 
 def test_a_published_note_claims_no_machine_for_a_postgres_that_was_given() -> None:
-    note = table.published([ran(make({"dsn": "host=db.example"}, None), "local")])
+    note = runs_report.published([ran(make({"dsn": "host=db.example"}, None), "local")])
     assert (
         "PostgreSQL 18.6 as given by --dsn, on a machine that was not looked at; workers in place local, A CPU" in note
     )
@@ -437,14 +444,16 @@ def test_a_published_note_claims_no_machine_for_a_postgres_that_was_given() -> N
 def test_a_published_note_has_the_limits_of_the_control_group_and_does_not_call_them_default() -> None:
     limited = ran(make({}, None), "local")
     where = limited.environment.model_copy(update={"cores": 2, "limits": {"cpus": "0.5", "memory": str(2**30)}})
-    note = table.published([limited.model_copy(update={"environment": where})])
+    note = runs_report.published([limited.model_copy(update={"environment": where})])
     assert "0.5 of 2 cores (quota), 1.0 of " in note
     assert "all settings at their default" not in note
-    assert "all settings at their default" not in table.published([ran(make({"postgres_cpus": 0.5}, None), "docker")])
-    assert "all settings at their default" in table.published([ran(make({}, None), "docker")])
+    assert "all settings at their default" not in runs_report.published(
+        [ran(make({"postgres_cpus": 0.5}, None), "docker")]
+    )
+    assert "all settings at their default" in runs_report.published([ran(make({}, None), "docker")])
 
 
 def test_a_time_out_without_end_is_stored_and_published_as_a_number_is() -> None:
     stored = ran(make({"idle_timeout": float("inf")}, None), "local")
     assert "Infinity" in json_text(stored)
-    assert "--idle-timeout inf" in table.command(stored).lower()
+    assert "--idle-timeout inf" in runs_report.command(stored).lower()

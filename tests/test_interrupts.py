@@ -71,10 +71,11 @@ def test_a_fault_of_our_own_is_no_failed_verdict() -> None:
     result = next(REPOSITORY.glob("results/published/*/result.json"))
     program = f"""
 import sys
-from bench import cli, export
+from bench.cli import app
+from bench.report import export
 export.FORMATS["csv"] = lambda _: 1 / 0
 sys.argv = ["bench", "export", "csv", {str(result)!r}]
-cli.main()
+app.main()
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 3

@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bench import limits_table, rivals, stats
+from bench import stats
 from bench.errors import OutsideError
-from bench.limits import Contest, Limits
-from bench.logs import load
-from bench.plan import append_sql, read_sql
-from bench.results import Environment
+from bench.eventlog import load
+from bench.overhead import programs
+from bench.overhead.measure import Contest, Limits
+from bench.report import overhead as overhead_report
+from bench.results.results import Environment
+from bench.run.plan import append_sql, read_sql
 from bench.spec import Spec
 from tests.conftest import golden
 
@@ -24,33 +26,33 @@ tps = 1634.273000 (without initial connection time)
 
 def test_pgbench_makes_the_calls_that_workers_make() -> None:
     log = load("bigserial")
-    reads = rivals.pgbench_reads("bench_read", read_sql(log, 100), 100, pages=10, passes=3)
+    reads = programs.pgbench_reads("bench_read", read_sql(log, 100), 100, pages=10, passes=3)
     assert reads.script == (
         "SELECT etag, ctime, payload FROM get_event(:last::bigint, 100);\n\\set last (:last + 100) % 1000\n"
     )
     assert "--transactions=30" in reads.words
     assert reads.variables == {"PGOPTIONS": "-c search_path=bench_read"}
     spec = Spec(append="generate", set={})
-    generates = rivals.pgbench_generates("bench", append_sql(spec, log), 50, 2, 3, 1)
+    generates = programs.pgbench_generates("bench", append_sql(spec, log), 50, 2, 3, 1)
     assert "generate_series(:first::bigint, :last::bigint)" in generates.script
     assert ":client_id::int" in generates.script
     assert "$" not in generates.script
-    appends = rivals.pgbench_appends("bench", append_sql(Spec(set={}), log), "[1]", 10, 5)
+    appends = programs.pgbench_appends("bench", append_sql(Spec(set={}), log), "[1]", 10, 5)
     assert appends.script == "SELECT count(*)::text FROM log_event(:event::json);\n"
 
 
 def test_pgbench_that_did_not_do_all_is_no_rival() -> None:
-    assert rivals.pgbench_rate(PRINTED) == 1634.273
+    assert programs.pgbench_rate(PRINTED) == 1634.273
     with pytest.raises(OutsideError, match="did not do all"):
-        rivals.pgbench_rate(PRINTED.replace("1000/", "999/"))
+        programs.pgbench_rate(PRINTED.replace("1000/", "999/"))
 
 
 def test_psqls_time_is_of_all_rows() -> None:
     printed = "COPY 10\nTiming is on.\nCOPY 10\nTime: 2500.000 ms (00:02.500)\n"
-    assert rivals.psql_seconds(printed, 10) == 2.5
-    assert rivals.psql_seconds(printed + "COPY 10\nTime: 1500.000 ms (00:01.500)\n", 10) == 2.0
+    assert programs.psql_seconds(printed, 10) == 2.5
+    assert programs.psql_seconds(printed + "COPY 10\nTime: 1500.000 ms (00:01.500)\n", 10) == 2.0
     with pytest.raises(OutsideError, match="did not copy 11 rows"):
-        rivals.psql_seconds(printed, 11)
+        programs.psql_seconds(printed, 11)
 
 
 def test_the_median_and_its_interval() -> None:
@@ -78,10 +80,10 @@ def test_the_table() -> None:
         run_id="20260102-030405-abcd", started_at=datetime(2026, 1, 2, tzinfo=UTC), rounds=3, events=1000, grown=0,
         environment=where, contests=contests, first_event_seconds=[1.5, 1.6, 2.5], first_event_target=2,
     )  # fmt: skip
-    golden("limits.md", limits_table.whole(limits) + "\n")
-    assert not limits_table.met(limits)
-    assert limits_table.met(limits.model_copy(update={"contests": contests[::2]}))
+    golden("limits.md", overhead_report.whole(limits) + "\n")
+    assert not overhead_report.met(limits)
+    assert overhead_report.met(limits.model_copy(update={"contests": contests[::2]}))
     once = limits.model_copy(update={"rounds": 1})
-    assert limits_table.met(once)
-    assert "MISSED" not in limits_table.whole(once)
-    assert "1 round: no judgement" in limits_table.whole(once)
+    assert overhead_report.met(once)
+    assert "MISSED" not in overhead_report.whole(once)
+    assert "1 round: no judgement" in overhead_report.whole(once)

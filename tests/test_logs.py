@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from bench import logs
+from bench import eventlog
 from bench.errors import BadInputError
-from bench.files import SQL
+from bench.paths import SQL
 from tests.conftest import write_log
 
 
 def test_every_log_that_ships_can_be_loaded() -> None:
-    assert "bigserial" in logs.shipped()
-    for name in logs.shipped():
-        assert logs.load(name).name == name
+    assert "bigserial" in eventlog.shipped()
+    for name in eventlog.shipped():
+        assert eventlog.load(name).name == name
 
 
 def test_a_folder_of_the_users_own(tmp_path: Path) -> None:
-    log = logs.load(str(write_log(tmp_path / "mine", "SELECT 1", append='["copy"]')))
+    log = eventlog.load(str(write_log(tmp_path / "mine", "SELECT 1", append='["copy"]')))
     assert (log.name, log.append, log.schema_sql) == ("mine", ["copy"], "SELECT 1")
 
 
@@ -27,15 +27,18 @@ def test_logs_side_by_side_are_called_by_the_end_of_their_path_that_tells_them_a
         (tmp_path / path).parent.mkdir(exist_ok=True)
         write_log(tmp_path / path, "SELECT 1")
     again = [str(tmp_path / "b" / "." / "events") + "/", str(SQL / "counter")]
-    found = logs.load_side_by_side(["counter", *(str(tmp_path / path) for path in paths), *again])
+    found = eventlog.load_side_by_side(["counter", *(str(tmp_path / path) for path in paths), *again])
     assert [log.name for log in found.values()] == ["counter", "a/events", "b/events", "other", "mine/counter"]
-    assert found["counter"] == logs.load("counter")
+    assert found["counter"] == eventlog.load("counter")
 
 
 def test_short_names_of_paths_that_may_be_gone() -> None:
-    assert logs.short_names(["/x/a/events", "/x/b/events/"]) == {"/x/a/events": "a/events", "/x/b/events/": "b/events"}
-    assert logs.short_names(["events", "x/events", "."]) == {"events": "events", "x/events": "x/events", ".": "."}
-    assert logs.short_names(["/x/events", "/x/events/"]) == {"/x/events": "events", "/x/events/": "events"}
+    assert eventlog.short_names(["/x/a/events", "/x/b/events/"]) == {
+        "/x/a/events": "a/events",
+        "/x/b/events/": "b/events",
+    }
+    assert eventlog.short_names(["events", "x/events", "."]) == {"events": "events", "x/events": "x/events", ".": "."}
+    assert eventlog.short_names(["/x/events", "/x/events/"]) == {"/x/events": "events", "/x/events/": "events"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_short_names_of_paths_that_may_be_gone() -> None:
 def test_a_log_toml_that_is_wrong_is_named_with_its_key(tmp_path: Path, changes: dict[str, str], says: str) -> None:
     folder = write_log(tmp_path, "", **changes)
     with pytest.raises(BadInputError, match=says) as refused:
-        logs.load(str(folder))
+        eventlog.load(str(folder))
     assert str(folder / "log.toml") in str(refused.value)
 
 
@@ -63,11 +66,11 @@ def test_a_log_toml_that_is_wrong_is_named_with_its_key(tmp_path: Path, changes:
 def test_a_file_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
     (write_log(tmp_path, "") / missing).unlink()
     with pytest.raises(BadInputError, match=f"{missing} is missing"):
-        logs.load(str(tmp_path))
+        eventlog.load(str(tmp_path))
 
 
 def test_each_log_has_a_header_that_says_how_it_works_and_when_it_breaks() -> None:
-    for name in logs.shipped():
+    for name in eventlog.shipped():
         header = (SQL / name / "schema.sql").read_text().partition("\nCREATE")[0]
         for word in ("How it works", "Promises", "Breaks", "Stalls"):
             assert f"-- {word} " in header, name

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import pages
 from bench.errors import BadInputError
+from bench.report import markers
 
 BEGIN, END = "<!-- bench table: begin -->\n", "<!-- bench table: end -->"
 
@@ -16,12 +16,12 @@ def test_a_page_is_rewritten_between_its_markers_and_nowhere_else(tmp_path: Path
         f"before\n{BEGIN}old\n{END}\nbetween\n{BEGIN.replace('table', 'logs')}{END.replace('table', 'logs')}\n"
     )
     sections = {"table": "| new |", "logs": r"\1 stays as it is", "unused": "x"}
-    assert pages.rewrite(page, sections) is True
+    assert markers.rewrite(page, sections) is True
     assert page.read_text() == (
         f"before\n{BEGIN}\n| new |\n\n{END}\nbetween\n"
         f"{BEGIN.replace('table', 'logs')}\n\\1 stays as it is\n\n{END.replace('table', 'logs')}\n"
     )
-    assert pages.rewrite(page, sections) is False
+    assert markers.rewrite(page, sections) is False
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_a_page_that_cannot_be_filled_is_refused_and_left_alone(tmp_path: Path, 
     page = tmp_path / "page.md"
     page.write_text(text)
     with pytest.raises(BadInputError, match=says):
-        pages.rewrite(page, {"table": "x"})
+        markers.rewrite(page, {"table": "x"})
     assert page.read_text() == text

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.errors import OutsideError
-from bench.places.container import Limits
+from bench.places.docker.containers import Limits
 
 LIMITS = Limits(memory="200m", cpus=0.55)
 KEPT = {"NanoCpus": 550_000_000, "Memory": 200 * 2**20}

@@ -7,12 +7,13 @@ import msgspec
 import pytest
 import yaml
 
-from bench import logs, plan
+from bench import eventlog
 from bench.records import ConsumerJob, ProducerJob, decode_job, encode_job
+from bench.run import plan
 from bench.spec import MAX_SCALE, make
 from tests.conftest import REPOSITORY
 
-BIGSERIAL = logs.load("bigserial")
+BIGSERIAL = eventlog.load("bigserial")
 
 
 def test_each_producer_has_its_number_and_all_else_in_common() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment, quota
-from bench.results import machine
+from bench import quota
+from bench.results.results import machine
+from bench.run import environment
 
 
 class Tree:

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from bench import calibration, compare, regression, stats
+from bench import stats
 from bench.errors import BadInputError, NotComparableError
-from bench.metrics import Metric
-from bench.regression import Rules, Word
-from bench.results import Result
+from bench.gate import compare, power, regression
+from bench.gate.regression import Rules, Word
+from bench.results.metrics import Metric
+from bench.results.results import Result
 from tests.test_export import several
 from tests.test_table import FAILED, result
 
@@ -132,7 +133,7 @@ def test_simulated_comparisons_see_what_is_there(seed: int) -> None:
         [rate(noisy(1000, 0.03, 20, seed + side)), rate(noisy(9, 0.03, 20, seed + side + 2), "read_10")]
         for side in (0, 1)
     )
-    found = calibration.calibrate(a, b, Rules(), precision=0.04, max_trials=10, comparisons=40)
+    found = power.calibrate(a, b, Rules(), precision=0.04, max_trials=10, comparisons=40)
     none, _, tenth, fifth = found.simulated
     assert none.regressed <= 0.1
     assert tenth.regressed >= 0.8

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench import control
-from bench.control import Connection
 from bench.errors import OutsideError
-from bench.settings import alike
+from bench.postgres import control
+from bench.postgres.control import Connection
+from bench.postgres.settings import alike
 
 NUMBERS = st.one_of(
     st.integers(100, 2_000_000).map(str),

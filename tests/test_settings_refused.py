@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import logs, place
+from bench import eventlog
 from bench.errors import BadInputError, NotStartedError, SettingRefusedError
-from bench.places import local
-from bench.places.folder import opened
 from bench.places.last_words import reason
+from bench.places.local import place as local
+from bench.places.rundir import opened
 from bench.places.starting import with_settings
+from bench.run import place
 from bench.spec import make
 from tests.conftest import broken_log
 
@@ -48,7 +49,7 @@ def test_a_setting_is_blamed_on_where_it_was_given(
     with (
         opened("r") as run_folder,
         pytest.raises(BadInputError, match=f"^{says}"),
-        place.open_site(place.choose(spec), spec, logs.load(str(folder)), run_folder),
+        place.open_site(place.choose(spec), spec, eventlog.load(str(folder)), run_folder),
     ):
         pass
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import display, plot, table
-from bench.checker import Fault, Gaps, Verdict
 from bench.errors import BadInputError, OutsideError
-from bench.results import Producer, Result, json_schema_text, json_text, load, load_all, store
+from bench.judge.checker import Fault, Gaps, Verdict
+from bench.report import plot, terminal
+from bench.report import runs as runs_report
+from bench.results.results import Producer, Result, json_schema_text, json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
 
 OK = Verdict(ok=True, expected_events=2500, expected_checksum=1561250)
@@ -157,8 +158,8 @@ LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reorde
     ],
 )
 def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
-    golden(f"run-{name}.txt", f"{table.terminal(which)}\n{display.summary(which)}\n")
-    golden(f"published-{name}.md", f"{table.published([which])}\n")
+    golden(f"run-{name}.txt", f"{runs_report.terminal(which)}\n{terminal.summary(which)}\n")
+    golden(f"published-{name}.md", f"{runs_report.published([which])}\n")
 
 
 @pytest.mark.parametrize(
@@ -169,8 +170,8 @@ def test_others_are_told_of_when_they_did_much(here: int, elsewhere: int, are_to
     phase = {**SHORT, "counters": {"commits": here, "commits_elsewhere": elsewhere}}
     one = result(phases={"append": phase})
     words = f"others were at work on this server: {elsewhere:,} commits in other databases; WAL is the whole server's"
-    assert (f"{words}\n" in display.summary(one)) == are_told
-    assert (f"; {words}. Run " in table.published([one])) == are_told
+    assert (f"{words}\n" in terminal.summary(one)) == are_told
+    assert (f"; {words}. Run " in runs_report.published([one])) == are_told
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_others_are_told_of_when_they_did_much(here: int, elsewhere: int, are_to
 )
 def test_what_is_wrong_with_etags_is_said(gaps: Gaps, says: list[str]) -> None:
     verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, gaps=gaps)
-    shown = " ".join(display.verdict(result(verdict=verdict).trials[0]).split())
+    shown = " ".join(terminal.verdict(result(verdict=verdict).trials[0]).split())
     assert all(words in shown for words in says)
 
 
@@ -192,7 +193,7 @@ def test_gaps_are_said_beside_what_the_log_may_do() -> None:
     verdict = Verdict(
         ok=False, expected_events=9, expected_checksum=36, reordered=2, excused=["reordered"], gaps=Gaps(unexplained=1)
     )
-    shown = " ".join(display.verdict(result(verdict=verdict).trials[0]).split())
+    shown = " ".join(terminal.verdict(result(verdict=verdict).trials[0]).split())
     assert "events: etags have gaps, besides 2 reordered, which the log may do." in shown
 
 
@@ -200,7 +201,7 @@ def test_rows_that_are_no_events_are_shown_with_their_etags() -> None:
     def shown(*etags: int) -> str:
         faults = [Fault("phantom", etag=etag) for etag in etags]
         verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, phantom=len(etags), examples=faults)
-        return display.verdict(result(verdict=verdict).trials[0])
+        return terminal.verdict(result(verdict=verdict).trials[0])
 
     assert "phantom: etag 17, a row that is no event of a producer" in shown(17)
     assert "phantom: etag 17 and 20, rows that are no events of a producer" in shown(17, 20)
@@ -210,7 +211,7 @@ def test_a_story_lacks_what_is_not_known() -> None:
     def story(logged_at: float | None = None, visible_at: float | None = None) -> str:
         fault = Fault("skipped", "r", 0, 1, 2, logged_at, visible_at)
         verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, skipped=1, examples=[fault])
-        return display.verdict(result(verdict=verdict).trials[0])
+        return terminal.verdict(result(verdict=verdict).trials[0])
 
     logged, visible = "\n    logged at 00:00:01.500", "committed at 00:00:02.000"
     assert "logged" not in story() + story(visible_at=2)
@@ -251,10 +252,10 @@ CURVE[-1].spec["constraint"] = ["node.role==worker"]
 
 
 def test_saturation_is_told_by_place_batch_and_producers() -> None:
-    golden("saturation.md", table.saturation(CURVE) + "\n")
-    told = {(point.where, point.insert_batch, point.scale): point for point in table.saturation_points(CURVE)}
+    golden("saturation.md", runs_report.saturation(CURVE) + "\n")
+    told = {(point.where, point.insert_batch, point.scale): point for point in runs_report.saturation_points(CURVE)}
     assert told["local", 1, 2].appended_per_second == 1900
-    assert table.saturation_points([result(verdict=FAILED), result(losses=LOSSES, verdict=FAILED)]) == []
+    assert runs_report.saturation_points([result(verdict=FAILED), result(losses=LOSSES, verdict=FAILED)]) == []
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])
@@ -302,9 +303,9 @@ def test_the_published_pages_are_what_their_results_say() -> None:
     assert all(each.ok for each in stored)
     for name in ("README.md", "results/README.md"):
         text = (REPOSITORY / name).read_text()
-        assert table.published(stored) in text, "run: python -m bench table README.md results/README.md"
-    assert table.by_node(stored) in (REPOSITORY / "README.md").read_text()
+        assert runs_report.published(stored) in text, "run: python -m bench table README.md results/README.md"
+    assert runs_report.by_node(stored) in (REPOSITORY / "README.md").read_text()
     scaling = load_all(REPOSITORY / "results" / "scaling")
     assert all(each.ok for each in scaling)
     text = (REPOSITORY / "docs" / "scaling.md").read_text()
-    assert table.saturation(scaling) in text, "run: python -m bench table --from results/scaling docs/scaling.md"
+    assert runs_report.saturation(scaling) in text, "run: python -m bench table --from results/scaling docs/scaling.md"

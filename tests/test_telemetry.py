@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.places.process import usage
-from bench.telemetry import counters
+from bench.places.local.workers import usage
+from bench.postgres.telemetry import counters
 
 DATABASE = {"datname": "postgres", "xact_commit": 10, "blks_hit": 90, "blks_read": 10, "temp_bytes": 0}
 TABLES = [{"n_tup_ins": 5, "seq_scan": 1, "idx_scan": 2, "autovacuum_count": 0}, {"n_tup_ins": 1, "seq_scan": 0,

@@ -11,7 +11,7 @@ TICK = 0.01
 
 
 def test_a_process_knows_when_it_was_started() -> None:
-    program = "import time; from bench.trials import process_began_at; print(process_began_at(), time.time())"
+    program = "import time; from bench.run.trials import process_began_at; print(process_began_at(), time.time())"
     before = time.time()
     ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     began_at, now = map(float, ran.stdout.split())

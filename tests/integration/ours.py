@@ -6,7 +6,7 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
-from bench.places.leftovers import LABEL, ORIGIN_LABEL
+from bench.places.docker.leftovers import LABEL, ORIGIN_LABEL
 from tests.conftest import Bench
 
 ONLY = {"label": LABEL}

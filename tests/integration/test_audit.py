@@ -10,16 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench import audit, logs
-from bench.audit import Numbering
-from bench.contract import table_of
-from bench.control import Connection
+from bench import eventlog
 from bench.errors import OutsideError
-from bench.plan import Table, drawn_sql
-from bench.ranges import normal
+from bench.judge.ranges import normal
+from bench.postgres import audit
+from bench.postgres.audit import Numbering
+from bench.postgres.contract import table_of
+from bench.postgres.control import Connection
+from bench.run.plan import Table, drawn_sql
 from consumer.ledger import Event
 
-BIGSERIAL = logs.load("bigserial")
+BIGSERIAL = eventlog.load("bigserial")
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 NUL = '{"note": "a\\u0000b"}'
 ONE_DATABASE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

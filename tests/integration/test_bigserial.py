@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from bench.control import Connection
+from bench.postgres.control import Connection
 
 Another = Callable[[], Connection]
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from bench import blockers, logs
-from bench.control import Connection
-from bench.files import SQL
+from bench import eventlog
+from bench.logs import open_transactions
+from bench.paths import SQL
+from bench.postgres.control import Connection
 from tests.conftest import write_log
 
 WAITS_FOR_ANYBODY = """
@@ -21,7 +22,7 @@ def test_a_log_that_waits_at_a_hole_for_anybody_is_seen_to_wait(connection: Conn
     base = SQL / "gap-wait"
     folder = write_log(tmp_path / "anybody", (base / "schema.sql").read_text() + WAITS_FOR_ANYBODY)
     (folder / "log.toml").write_text((base / "log.toml").read_text())
-    found = blockers.probe(logs.load(str(folder)), connection, connection.info.dsn, "test")
+    found = open_transactions.probe(eventlog.load(str(folder)), connection, connection.info.dsn, "test")
     held = {each.blocker for each in found if each.delivered_meanwhile < each.appended}
     # A prepared transaction has no session.
     assert held == {"in this log", "in another table", "in another database", "read-only"}

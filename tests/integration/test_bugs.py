@@ -6,9 +6,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import results
-from bench.checker import KINDS
-from bench.files import SQL
+from bench.judge.checker import KINDS
+from bench.paths import SQL
+from bench.results import results
 from tests.conftest import REPOSITORY, Bench, read_until
 
 BUGS = REPOSITORY / "tests" / "logs" / "bugs"

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from bench import logs
-from bench.control import Connection, connected, installed
-from bench.files import SQL
-from bench.places import embedded
-from bench.plan import SCHEMA
+from bench import eventlog
+from bench.paths import SQL
+from bench.places.local import postgres as embedded
+from bench.postgres.control import Connection, connected, installed
+from bench.run.plan import SCHEMA
 from tests.conftest import REPOSITORY
 
 PG = "pg@8.23.1"
@@ -30,9 +30,9 @@ EVENTS = 25
 PAGE = 10
 LARGEST = 2**63 - 1
 
-BY_ETAG = [name for name in logs.shipped() if logs.load(name).cursor == {"etag": "bigint"}]
-NOT_BY_ETAG = [name for name in logs.shipped() if name not in BY_ETAG]
-WITH_CLIENTS = [name for name in logs.shipped() if logs.load(name).group in {"turns", "partitions"}]
+BY_ETAG = [name for name in eventlog.shipped() if eventlog.load(name).cursor == {"etag": "bigint"}]
+NOT_BY_ETAG = [name for name in eventlog.shipped() if name not in BY_ETAG]
+WITH_CLIENTS = [name for name in eventlog.shipped() if eventlog.load(name).group in {"turns", "partitions"}]
 BOTH = [name for name in WITH_CLIENTS if name in BY_ETAG]
 
 Row = dict[str, Any]
@@ -107,7 +107,7 @@ def filled(database: Connection) -> Iterator[Callable[[str], Connection]]:
     with ExitStack() as stack:
 
         def fill(name: str) -> Connection:
-            stack.enter_context(installed(database, logs.load(name), "test"))
+            stack.enter_context(installed(database, eventlog.load(name), "test"))
             append(database, EVENTS)
             return database
 
@@ -148,11 +148,11 @@ def test_a_consumer_in_node_that_asks_with_plain_numbers_gets_each_event_once(
         assert clients(log) == set()
 
 
-@pytest.mark.parametrize("name", logs.shipped())
+@pytest.mark.parametrize("name", eventlog.shipped())
 def test_a_cursor_of_any_kind_can_be_sent_back_from_node(
     filled: Callable[[str], Connection], node: Node, name: str
 ) -> None:
-    cursor = logs.load(name).cursor
+    cursor = eventlog.load(name).cursor
     # JavaScript's dates have no microseconds.
     columns = [f"{column}::text" if kind == "timestamptz" else column for column, kind in cursor.items()]
     selected = ", ".join(dict.fromkeys(["etag", "payload", *columns]))

@@ -7,13 +7,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import audit, control, logs
-from bench.control import Connection
+from bench import eventlog
 from bench.errors import BadInputError, OutsideError
-from bench.plan import GATE, SCHEMA
+from bench.postgres import audit, control
+from bench.postgres.control import Connection
+from bench.run.plan import GATE, SCHEMA
 from tests.conftest import SETTINGS, write_log
 
-BIGSERIAL = logs.load("bigserial")
+BIGSERIAL = eventlog.load("bigserial")
 
 
 def test_the_schema_is_ours_alone_and_gone_afterwards(connection: Connection) -> None:
@@ -93,7 +94,7 @@ def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
 def test_a_log_that_breaks_the_contract_is_refused_and_leaves_nothing(
     connection: Connection, tmp_path: Path, schema: str, changes: dict[str, str], says: str
 ) -> None:
-    log = logs.load(str(write_log(tmp_path, schema, **changes)))
+    log = eventlog.load(str(write_log(tmp_path, schema, **changes)))
     with pytest.raises(BadInputError, match=says), control.installed(connection, log, "r"):
         pass
     assert connection.execute("SELECT to_regnamespace('bench')").fetchone() == (None,)

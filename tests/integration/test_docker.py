@@ -17,14 +17,15 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from bench import logs, results
+from bench import eventlog
 from bench.errors import OutsideError
-from bench.places import docker as docker_place
-from bench.places import image
-from bench.places.container import Database, Limits, Wishes
-from bench.places.engine import SECRETS
-from bench.places.folder import opened
-from bench.places.leftovers import sweep
+from bench.places.docker import image
+from bench.places.docker import place as docker_place
+from bench.places.docker.containers import Database, Limits, Wishes
+from bench.places.docker.engine import SECRETS
+from bench.places.docker.leftovers import sweep
+from bench.places.rundir import opened
+from bench.results import results
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import ours, sshd
 from tests.integration.test_limits import carry_out_and_look
@@ -328,7 +329,7 @@ def test_the_pgtap_tests_pass(engine: docker.DockerClient) -> None:
         deadline = time.monotonic() + 60
         while server.exec_run(["pg_isready", "-h", "127.0.0.1"]).exit_code:
             assert time.monotonic() < deadline, server.logs().decode()
-        for log in logs.shipped():
+        for log in eventlog.shipped():
             prove = f"""
                 createdb {log}
                 psql -qv ON_ERROR_STOP=1 -d {log} -c 'CREATE EXTENSION pgtap' -f /sql/{log}/schema.sql >&2

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import results
 from bench.errors import OutsideError
 from bench.output import write
+from bench.results import results
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
 LOSSY = (REPOSITORY / "tests" / "logs" / "lossy.sql").read_text()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import results
+from bench.results import results
 from tests.conftest import REPOSITORY, Bench
 
 OVERLAPPING = (

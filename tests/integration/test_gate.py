@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.ab import Ab
-from bench.phase import _Heard, _refuse_differences
+from bench.gate.ab import Ab
 from bench.records import ProducerJob, Ready
+from bench.run.phase import _Heard, _refuse_differences
 from tests.conftest import REPOSITORY, Bench, broken_log
 
 LOSES = (REPOSITORY / "tests" / "logs" / "lossy.sql").read_text()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from bench import results
+from bench.results import results
 from tests.conftest import Bench
 from tests.integration import ours
 

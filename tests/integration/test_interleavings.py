@@ -10,13 +10,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from bench import control, logs
-from bench.control import Connection
+from bench import eventlog
 from bench.errors import BadInputError
-from bench.logs import Log
-from bench.plan import SCHEMA
+from bench.eventlog import Log
+from bench.postgres import control
+from bench.postgres.control import Connection
+from bench.run.plan import SCHEMA
 
-LOGS = logs.shipped()
+LOGS = eventlog.shipped()
 UNSAFE = {"bigserial", "commit-timestamp"}
 SERIAL = {"table-lock", "advisory-lock", "counter", "partitioned"}
 WAITS_FOR_WRITERS = {"lock-drain", "gap-wait", "xid-horizon"}
@@ -69,7 +70,7 @@ def append(session: Connection, *numbers: int, producer: int = 0) -> None:
 
 @pytest.fixture(params=LOGS)
 def stepped(request: pytest.FixtureRequest, connection: Connection) -> Iterator[Bystander]:
-    which = logs.load(request.param)
+    which = eventlog.load(request.param)
     opened: list[Connection] = []
 
     def open_one() -> Connection:
@@ -249,7 +250,7 @@ def test_a_writer_that_is_prepared_and_forgotten(stepped: Bystander) -> None:
 
 @pytest.mark.parametrize("log", ["lock-drain", "gap-wait"])
 def test_a_reader_that_would_see_an_old_snapshot_is_refused(connection: Connection, log: str) -> None:
-    with control.installed(connection, logs.load(log), "test"):
+    with control.installed(connection, eventlog.load(log), "test"):
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         with pytest.raises(psycopg.errors.RaiseException, match="in READ COMMITTED"):
             connection.execute("SELECT * FROM get_event(0, 1)")
@@ -264,13 +265,13 @@ def test_a_batch_is_whole(stepped: Bystander) -> None:
 
 
 def test_the_slot_of_a_log_goes_with_it(connection: Connection) -> None:
-    with control.installed(connection, logs.load("logical-slot"), "test"):
+    with control.installed(connection, eventlog.load("logical-slot"), "test"):
         assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (1,)
     assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (0,)
 
 
 def test_a_log_on_a_server_without_its_settings_is_refused(connection: Connection) -> None:
-    which = logs.load("bigserial").model_copy(update={"settings": {"wal_level": "minimal"}})
+    which = eventlog.load("bigserial").model_copy(update={"settings": {"wal_level": "minimal"}})
     with (
         pytest.raises(BadInputError, match="needs wal_level=minimal: this Postgres has logical"),
         control.installed(connection, which, "test"),

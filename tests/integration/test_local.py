@@ -10,8 +10,9 @@ import psutil
 import psycopg
 import pytest
 
-from bench import results, table
-from bench.places import embedded
+from bench.places.local import postgres as embedded
+from bench.report import runs as runs_report
+from bench.results import results
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
 LOGS = REPOSITORY / "tests" / "logs"
@@ -88,7 +89,7 @@ def test_trials_are_whole_and_each_on_a_fresh_log(bench: Bench, words: tuple[str
     assert "warm-up trial: ok, append" in ran.stderr
     assert ran.stdout.count("events/s, the median of 2 trials; range") == 2
     assert "interval" not in ran.stdout
-    assert f"--trials 2{' --fresh' if words else ''}" in table.command(result)
+    assert f"--trials 2{' --fresh' if words else ''}" in runs_report.command(result)
     nothing_is_left(bench)
 
 
@@ -250,7 +251,7 @@ def test_a_producer_that_dies_fails_the_run(bench: Bench) -> None:
     words = ("--scale", "3", "--insert-batch", "100", "--limit", "2000000")
     process = bench.start("run", "--place", "local", *words)
     read_until(process, "append: 3 producers started")
-    (nursery,) = children(process.pid, "bench.places.nursery")
+    (nursery,) = children(process.pid, "bench.places.local.forkserver")
     nursery.children()[0].kill()
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 3

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import log_check, logs
+from bench import eventlog
 from bench.errors import BadInputError
-from bench.files import SQL
-from bench.place import choose
-from bench.places.folder import opened
+from bench.logs import check as log_check
+from bench.paths import SQL
+from bench.places.rundir import opened
+from bench.run.place import choose
 from bench.spec import make
 from tests.conftest import Bench, broken_log, write_log
 
@@ -17,8 +18,8 @@ from tests.conftest import Bench, broken_log, write_log
 def test_logs_are_listed_with_what_they_promise(bench: Bench) -> None:
     ran = bench("logs")
     assert ran.returncode == 0
-    for name in logs.shipped():
-        assert re.search(rf"^{name} .*{re.escape(logs.load(name).promises.words())}", ran.stdout, re.MULTILINE)
+    for name in eventlog.shipped():
+        assert re.search(rf"^{name} .*{re.escape(eventlog.load(name).promises.words())}", ran.stdout, re.MULTILINE)
 
 
 def test_a_new_log_is_a_good_one(bench: Bench) -> None:
@@ -36,12 +37,12 @@ def complaints(folder: str, address: str) -> list[str]:
     what = make({"log": folder, "place": "local", "dsn": address}, None)
     with opened("check") as run_folder:
         try:
-            return log_check.check(logs.load(folder), what, choose(what), run_folder)
+            return log_check.check(eventlog.load(folder), what, choose(what), run_folder)
         except BadInputError as error:
             return [str(error)]
 
 
-@pytest.mark.parametrize("name", logs.shipped())
+@pytest.mark.parametrize("name", eventlog.shipped())
 def test_logs_that_ship_have_nothing_wrong(address: str, name: str) -> None:
     assert complaints(name, address) == []
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import results
 from bench.log_error import is_of_the_log
-from bench.results import Trial
+from bench.results import results
+from bench.results.results import Trial
 from tests.conftest import Bench, broken_log
 
 TELL = """

@@ -6,10 +6,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import results
-from bench.control import Connection
-from bench.plan import event_bytes
-from bench.results import Trial
+from bench.postgres.control import Connection
+from bench.results import results
+from bench.results.results import Trial
+from bench.run.plan import event_bytes
 from tests.conftest import Bench, broken_log
 from tests.integration.test_workers import producer, work
 

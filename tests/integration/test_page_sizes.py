@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from bench import logs, plan
-from bench.control import Connection
+from bench import eventlog
+from bench.postgres.control import Connection
 from bench.records import ConsumerJob, Report
+from bench.run import plan
 from bench.spec import make
 from consumer import reader
 from tests.conftest import Bench, broken_log
 from tests.integration.test_workers import work
 
-BIGSERIAL = logs.load("bigserial")
+BIGSERIAL = eventlog.load("bigserial")
 EVENTS = 100
 
 LIMITED = """

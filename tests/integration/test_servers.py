@@ -11,22 +11,25 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bench import control, logs, plan
-from bench.control import Connection
+from bench import eventlog
 from bench.errors import OutsideError
-from bench.phase import ToRead, carry_out
-from bench.places import embedded, process
+from bench.places.api import Messages, StartWorkers
 from bench.places.dsn import variables
-from bench.places.site import Messages, StartWorkers
-from bench.progress import watch
+from bench.places.local import postgres as embedded
+from bench.places.local import workers
+from bench.postgres import control
+from bench.postgres.control import Connection
+from bench.postgres.telemetry import observer
 from bench.records import Job
+from bench.report.progress import watch
+from bench.run import plan
+from bench.run.phase import ToRead, carry_out
 from bench.spec import make
-from bench.telemetry import observer
 from bench.worker import connect
 from consumer.__main__ import consume
 from tests.conftest import Bench
 
-BIGSERIAL = logs.load("bigserial")
+BIGSERIAL = eventlog.load("bigserial")
 TO_READ = ToRead(5)
 SPEC = make({"scale": 2, "limit": 10, "insert_batch": 1}, None)
 
@@ -49,11 +52,11 @@ def neighbour(server: str, connection: Connection) -> Iterator[Connection]:
 @pytest.fixture
 def starting(log: Connection) -> Iterator[Callable[[str], StartWorkers]]:
     """Makes a way to start workers that connect to the database of this name."""
-    with process.nursery() as nursery:
+    with workers.nursery() as nursery:
 
         def starting_on(dbname: str) -> StartWorkers:
             environment, _ = variables(make_conninfo(log.info.dsn, dbname=dbname))
-            return partial(process.start_workers, nursery, environment)
+            return partial(workers.start_workers, nursery, environment)
 
         yield starting_on
 
@@ -195,7 +198,7 @@ def test_a_neighbours_workers_are_not_waited_for(
     def wait(seconds: float) -> None:
         pytest.fail(f"it waits, for {seconds} s at first")
 
-    monkeypatch.setattr("bench.telemetry.time.sleep", wait)
+    monkeypatch.setattr("bench.postgres.telemetry.time.sleep", wait)
     with (
         asleep(neighbour.info.dsn, control.our_name(log, "consumer-1000")),
         observer(log.info.dsn, log, lambda: None) as watching,

@@ -14,12 +14,15 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
-from bench import control, logs, results
-from bench.control import Connection
+from bench import eventlog
 from bench.errors import BadInputError, OutsideError
-from bench.places import dsn, embedded
-from bench.plan import ALIVE, SCHEMA, producers
+from bench.places import dsn
+from bench.places.local import postgres as embedded
+from bench.postgres import control
+from bench.postgres.control import Connection
 from bench.records import encode_job
+from bench.results import results
+from bench.run.plan import ALIVE, SCHEMA, producers
 from bench.spec import Spec
 from tests.conftest import Bench, broken_log, read_until
 
@@ -122,7 +125,9 @@ def test_workers_end_when_their_orchestrator_is_killed(bench: Bench, own: str, w
 
 def test_a_worker_looks_for_itself_whether_its_orchestrator_lives(log: Connection) -> None:
     """Without a socket or a pipe that would tell it, and while a statement of its own waits."""
-    (job,) = producers(Spec.model_validate({"scale": 1, "insert_batch": 1, "insert_loops": 10}), logs.load("bigserial"))
+    (job,) = producers(
+        Spec.model_validate({"scale": 1, "insert_batch": 1, "insert_loops": 10}), eventlog.load("bigserial")
+    )
     job = replace(job, alive=ALIVE, session="bench 1 waiting")
     variables, _ = dsn.variables(log.info.dsn)
     with psycopg.connect(log.info.dsn, autocommit=True) as orchestrator, control.gate(log) as open_gate:
@@ -218,7 +223,7 @@ def test_read_only_by_a_flag_is_bad_input(bench: Bench) -> None:
 
 
 def test_another_run_is_named(connection: Connection) -> None:
-    log, says = logs.load("bigserial"), f"pid {connection.info.backend_pid}"
+    log, says = eventlog.load("bigserial"), f"pid {connection.info.backend_pid}"
     with (
         control.installed(connection, log, "first"),
         control.connected(connection.info.dsn) as second,
@@ -244,7 +249,7 @@ def test_a_connection_that_is_gone_is_noticed_without_asking(connection: Connect
 
 
 def test_settings_of_the_log_that_forbid_writing(connection: Connection) -> None:
-    log = logs.load("bigserial")
+    log = eventlog.load("bigserial")
     connection.execute("SET default_transaction_read_only TO on")
     asks = log.model_copy(update={"settings": {"default_transaction_read_only": "on"}})
     with pytest.raises(BadInputError, match="nothing can be appended"), control.installed(connection, asks, "r"):

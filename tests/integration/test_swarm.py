@@ -22,8 +22,9 @@ import docker
 import pytest
 from requests.exceptions import RequestException
 
-from bench import results
-from bench.places import cluster, image
+from bench.places.docker import image
+from bench.places.swarm import cluster
+from bench.results import results
 from tests.conftest import REPOSITORY, Bench, read_until
 from tests.integration import ours
 

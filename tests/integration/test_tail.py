@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench import logs, results
-from bench.results import Result
+from bench import eventlog
+from bench.results import results
+from bench.results.results import Result
 from tests.conftest import Bench, broken_log, write_log
 
 OVERLAPPING = (
@@ -20,8 +21,8 @@ OVERLAPPING = (
     "--idle-timeout",
     "2",
 )
-BIGSERIAL = logs.load("bigserial")
-SAFE = [name for name in logs.shipped() if logs.load(name).promises.tail]
+BIGSERIAL = eventlog.load("bigserial")
+SAFE = [name for name in eventlog.shipped() if eventlog.load(name).promises.tail]
 
 
 def run(bench: Bench, address: str, *words: str, code: int = 0) -> Result:
@@ -104,7 +105,7 @@ def test_a_log_that_promises_it_delivers_everything(bench: Bench, address: str, 
     assert trial.verdict.gaps.unexplained == 0
 
 
-@pytest.mark.parametrize("log", [name for name in logs.shipped() if name != "commit-timestamp"])
+@pytest.mark.parametrize("log", [name for name in eventlog.shipped() if name != "commit-timestamp"])
 def test_every_log_is_complete_when_drained(bench: Bench, address: str, log: str) -> None:
     words = ("--scale", "3", "--limit", "250", "--insert-batch", "40", "--read-batch", "17", "--abort-rate", "0.2")
     (trial,) = run(bench, address, *words, "--log", log).trials
@@ -128,7 +129,7 @@ def test_consumers_are_judged_each_by_itself(bench: Bench, address: str) -> None
 
 
 @pytest.mark.parametrize("mode", ["tail", "drain"])
-@pytest.mark.parametrize("log", [name for name in logs.shipped() if logs.load(name).group != "no"])
+@pytest.mark.parametrize("log", [name for name in eventlog.shipped() if eventlog.load(name).group != "no"])
 def test_members_of_a_group_hand_over_without_a_gap_or_a_double(
     bench: Bench, address: str, log: str, mode: str
 ) -> None:

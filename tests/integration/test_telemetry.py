@@ -9,19 +9,20 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import bottleneck
-from bench.control import Connection, our_name
-from bench.places import embedded, process
-from bench.places.site import Usage
-from bench.plan import SCHEMA
-from bench.telemetry import ON_CPU, WORKER, observer
+from bench.places.api import Usage
+from bench.places.local import postgres as embedded
+from bench.places.local import workers
+from bench.postgres.control import Connection, our_name
+from bench.postgres.telemetry import ON_CPU, WORKER, observer
+from bench.run import bottleneck
+from bench.run.plan import SCHEMA
 from tests.conftest import Bench
 
 
 @pytest.fixture
 def usage(server: str, short_folder: Path) -> Callable[[], Usage | None]:
     postmaster = embedded.server(short_folder / "server")
-    return lambda: process.usage(postmaster)
+    return lambda: workers.usage(postmaster)
 
 
 def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Callable[[], Usage | None]) -> None:
@@ -92,4 +93,4 @@ def test_a_process_that_is_gone_has_no_usage() -> None:
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
-    assert process.usage(child) is None
+    assert workers.usage(child) is None

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import pq, sql
 
-from bench import control, logs
-from bench.plan import SCHEMA
+from bench import eventlog
+from bench.postgres import control
+from bench.run.plan import SCHEMA
 from bench.wire import Call, Line, copy_message
 from bench.wire_grammar import ROWS, messages
 from bench.worker import Statement
@@ -113,7 +114,10 @@ def answers(server: str) -> Iterator[dict[str, Recorded]]:
         admin.execute("CREATE DATABASE recorded")
         own = psycopg.conninfo.make_conninfo(server, dbname="recorded")
         try:
-            with control.connected(own) as connection, control.installed(connection, logs.load("bigserial"), "test"):
+            with (
+                control.connected(own) as connection,
+                control.installed(connection, eventlog.load("bigserial"), "test"),
+            ):
                 connection.execute(SCHEMA_SQL)
                 with psycopg.connect(own, autocommit=True, options=f"-c search_path={SCHEMA}") as session:
                     yield _answers(session)

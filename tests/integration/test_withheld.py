@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import results
-from bench.files import SQL
-from bench.plan import STOP
-from bench.results import Trial
+from bench.paths import SQL
+from bench.results import results
+from bench.results.results import Trial
+from bench.run.plan import STOP
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until, write_log
 
 ONE = ("--scale", "1", "--limit", "100", "--insert-batch", "5", "--read-batch", "5", "--idle-timeout", "1")

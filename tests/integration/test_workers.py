@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import logs, plan
-from bench.control import Connection
+from bench import eventlog
+from bench.judge.ranges import normal
 from bench.places.dsn import variables
-from bench.ranges import normal
+from bench.postgres.control import Connection
 from bench.records import Fate, Job, Ledger, LogError, Range, Record, Report, decode_record, encode_job
+from bench.run import plan
 from bench.spec import make
 from bench.worker import histogram
 
-BIGSERIAL = logs.load("bigserial")
+BIGSERIAL = eventlog.load("bigserial")
 
 
 def start(program: str, connection: Connection, job: Job | bytes, **popen: Any) -> "subprocess.Popen[bytes]":

@@ -1,0 +1,63 @@
+"""The commands that make the worker image and bring it to the nodes of a swarm, and their flags. No logic."""
+
+from typing import Annotated
+
+import typer
+
+from bench.cli.logs import CODES
+from bench.report import progress
+
+app = typer.Typer(
+    name="image",
+    help="Make the worker image, and bring it to the nodes of a swarm.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=CODES,
+)
+
+
+@app.command(epilog=CODES)
+def build() -> None:
+    """Build the worker image in the engine that docker uses, unless it is there; print its name and id."""
+    from bench.places.docker import address, engine, image  # noqa: PLC0415 - Docker's client takes its time to load
+
+    progress.listen()
+    with engine.failures():
+        print(image.described(image.built(address.connect())))
+
+
+@app.command(epilog=CODES)
+def push(
+    name: Annotated[str, typer.Argument(metavar="REGISTRY/NAME[:TAG]", help="What the registry is to call it")],
+) -> None:
+    """Push the worker image to a registry, and print what to give as --worker-image: its name with its digest."""
+    from bench.places.docker import address, engine, image  # noqa: PLC0415
+    from bench.places.swarm import images  # noqa: PLC0415
+
+    progress.listen()
+    with engine.failures():
+        client = address.connect()
+        print(images.push(client, image.built(client), name))
+
+
+@app.command(epilog=CODES)
+def load() -> None:
+    """Load the worker image to each node of the swarm that a Docker context leads to; name those that it did not reach.
+
+    The engine that docker uses is a manager of the swarm.
+    """
+    from bench.places.docker import address, engine  # noqa: PLC0415
+    from bench.places.swarm import cluster, images  # noqa: PLC0415
+
+    progress.listen()
+    with engine.failures():
+        manager = address.connect()
+        cluster.refuse_worker(manager)
+        reached = address.contexts()
+        engines = images.engines(manager, reached)
+        loaded = images.load(images.worker_image(manager, reached), engines)
+        for node in sorted(cluster.nodes(manager).values(), key=lambda node: node.name):
+            if node.name in engines:
+                print(f"{node.name}: {'loaded' if node.name in loaded else 'has it'}")
+            else:
+                print(f"{node.name}: not reached, because no Docker context leads to it; it needs --worker-image")

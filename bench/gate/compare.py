@@ -1,0 +1,207 @@
+"""The gate: a result beside a baseline. First what must be alike, then whether it is slower."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from bench.errors import BadInputError, NotComparableError
+from bench.eventlog import short_names
+from bench.gate import regression
+from bench.gate.regression import Change, Lack, Rules, Word
+from bench.output import write
+from bench.results import metrics, results
+from bench.results.results import Result
+
+BASELINES = Path("results/baselines")
+_FREE = {
+    "trials",
+    "warm_up",
+    "fresh",
+    "seed",
+    "idle_timeout",
+    "dsn",
+    "log",
+    "pg_bin",
+    "worker_image",
+    "set",
+    "place",
+    "insert_loops",
+    "postgres_image",
+}
+"""Keys of a spec that may differ: they do not change what is done, or something else stands for them."""
+_SAME_MEMORY = 0.1
+"""Two machines of one kind have the same memory, but for what their firmware keeps: this share."""
+
+EXIT_CODES: dict[str, int] = {
+    "no worse": 0,
+    "failed verdict": 1,
+    "regressed": 4,
+    "inconclusive": 5,
+    "not comparable": 5,
+}
+
+
+class Compared(NamedTuple):
+    """What came of a comparison."""
+
+    word: Word | Literal["failed verdict", "not comparable"]
+    changes: list[Change]
+    trials: int
+    """On the smaller side."""
+    differences: dict[str, tuple[str, str]]
+    """What is not alike, though it must be: key, before, after."""
+    allowed: dict[str, tuple[str, str]]
+    """What is not alike, and was said to be no matter."""
+    visible: dict[str, float]
+    """The smallest slowdown of each metric that this number of trials sees here, as a share."""
+    lacks: dict[str, Lack]
+    """The metrics that cannot be compared, and why."""
+    undecided: list[str]
+    """Those of them that decide: with one of them nothing is no worse."""
+
+
+def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = ()) -> Compared:
+    """Compare two results.
+
+    Raises:
+        BadInputError: a rule is for a metric that there is none of, or what is allowed is no key.
+    """
+    refuse_unknown_metrics(rules, before)
+    keys, allow = {*alike(before), *alike(after)}, set(allow)
+    for key in allow - keys:
+        raise BadInputError(f"--allow {key}: there is no such key; {', '.join(sorted(keys))}")
+    trials = min(len(before.trials), len(after.trials))
+    found = differences(before, after)
+    allowed = {key: both for key, both in found.items() if key in allow}
+    refused = {key: both for key, both in found.items() if key not in allow}
+    if not after.ok or not before.ok:
+        return Compared("failed verdict", [], trials, refused, allowed, {}, {}, [])
+    if refused:
+        return Compared("not comparable", [], trials, refused, allowed, {}, {}, [])
+    return judged(before, after, rules, allowed)
+
+
+def refuse_unknown_metrics(rules: Rules, result: Result) -> None:
+    """Refuse a rule for a metric that a result does not have, so that no typing error turns a rule off.
+
+    Raises:
+        BadInputError: there is one.
+    """
+    known = [metric.name for metric in metrics.of(result)]
+    for name in rules.per_metric:
+        if name not in known:
+            raise BadInputError(f"--per-metric {name}: there is no such metric; {', '.join(known)}")
+
+
+def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple[str, str]]) -> Compared:
+    """Judge two results whose verdicts are ok, whatever is not alike in them."""
+    trials = min(len(before.trials), len(after.trials))
+    old, new = metrics.of(before), metrics.of(after)
+    changes = regression.judge(old, new, rules)
+    seen = regression.visible(old, new, trials) if trials >= regression.MIN_TRIALS else {}
+    undecided = regression.undecided(old, new, rules)
+    word = regression.outcome(changes, trials, undecided)
+    return Compared(word, changes, trials, {}, allowed, seen, regression.lacks(old, new), undecided)
+
+
+def alike(result: Result) -> dict[str, str]:
+    """What must be alike in two results before their numbers may be compared, by its key."""
+    where = result.environment
+    found = {
+        "postgres": _major(where.postgres),
+        "place": where.place,
+        "cpu": where.cpu,
+        "cores": str(where.cores),
+        "memory": f"{where.memory_bytes / 2**30:.1f} GiB",
+        "disk": where.about.get("disk", ""),
+        "nodes": where.about.get("nodes", ""),
+        "postgres-node": where.about.get("postgres_node", ""),
+        "lost-nodes": ", ".join(loss.node for trial in result.trials for loss in trial.losses),
+        "governor": where.governor or "",
+        "log": f"{Path(str(result.spec['log'])).name} {result.log_sha256[:12]}",
+    }
+    found |= {f"limits.{name}": text for name, text in where.limits.items()}
+    found |= {f"set.{name}": text for name, text in where.settings.items()}
+    found |= {f"sql.{name}": text for name, text in result.sql.items()}
+    spec = {key: value for key, value in result.spec.items() if key not in _FREE}
+    return found | {f"spec.{key.replace('_', '-')}": _text(value) for key, value in spec.items()}
+
+
+def differences(before: Result, after: Result) -> dict[str, tuple[str, str]]:
+    """The keys that are not alike, with both values."""
+    old, new = alike(before), alike(after)
+    found = {key: (old.get(key, ""), new.get(key, "")) for key in {**old, **new}}
+    less, more = sorted(result.environment.memory_bytes for result in (before, after))
+    if more - less < _SAME_MEMORY * more:
+        del found["memory"]
+    if found["log"][0] != found["log"][1]:
+        found["log"] = _logs_apart(before, after)
+    return {key: both for key, both in found.items() if both[0] != both[1]}
+
+
+def _logs_apart(before: Result, after: Result) -> tuple[str, str]:
+    """Two logs that are not alike, by names that tell them apart."""
+    old, new = (str(result.spec["log"]) for result in (before, after))
+    names = short_names([old, new])
+    return f"{names[old]} {before.log_sha256[:12]}", f"{names[new]} {after.log_sha256[:12]}"
+
+
+def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
+    """Keep a result as a baseline, instead of the one that had the name.
+
+    Raises:
+        BadInputError: the name is none for a folder, or a verdict of the result failed.
+        OutsideError: it cannot be written.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise BadInputError(f"{name!r} is no name for a baseline: give letters, digits, dots and dashes")
+    if not result.ok:
+        raise BadInputError(f"{result.run_id}: its verdict failed, so it is no measure for others")
+    return write(folder / name / "result.json", results.json_text(result))
+
+
+def baseline(name: str, folder: Path = BASELINES) -> Result:
+    """The baseline of a name, or the result at a path.
+
+    Raises:
+        NotComparableError: there is none.
+    """
+    for file in (folder / name / "result.json", Path(name) / "result.json", Path(name)):
+        if file.is_file():
+            return results.load(file)
+    there = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
+    raise NotComparableError(
+        f"there is no baseline {name!r} in {folder} ({there or 'it is empty'}): bench baseline save {name} keeps one"
+    )
+
+
+def thresholds(general: str, per_metric: Mapping[str, str]) -> Rules:
+    """The rules that texts like 5% make.
+
+    Raises:
+        BadInputError: one is no share.
+    """
+    shares = {name: share(f"--per-metric {name}", text) for name, text in per_metric.items()}
+    return Rules(share("--threshold", general), shares)
+
+
+def share(flag: str, text: str) -> float:
+    """Read a share, like 5% or 0.05.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    number = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)", text.strip())
+    value = float(number[1]) / (100 if number[2] else 1) if number else 0
+    if not 0 < value < 1:
+        raise BadInputError(f"{flag} {text!r}: give a share between 0 and 100 %, like 5%")
+    return value
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)

@@ -1,0 +1,164 @@
+"""Is it slower than before? Two sets of trials in, an outcome out. Pure.
+
+A regression must be both significant and beyond a threshold; no worse means that the interval leaves no room for one.
+Whatever lies between is inconclusive. That is a test of non-inferiority (Piaggio et al., JAMA 308, 2012).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench import stats
+from bench.results.metrics import Metric
+from bench.stats import ALPHA, Estimate
+
+MIN_TRIALS = 6
+"""Fewer a side cannot be told apart at all, once several metrics are corrected for."""
+
+Word = Literal["no worse", "regressed", "inconclusive"]
+
+Lack = Literal["before", "after", "ratio"]
+"""Why a metric cannot be compared: a side has no value of it, or a value is 0, to which nothing has a ratio."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts as worse."""
+
+    threshold: float = 0.05
+    """A slowdown of this share is worth an alarm."""
+    per_metric: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds of single metrics by name."""
+
+    def of(self, metric: str) -> float:
+        """The threshold of a metric."""
+        return self.per_metric.get(metric, self.threshold)
+
+    def decides(self, metric: Metric) -> bool:
+        """Whether a metric must be clear: rates, and those that were named. Any metric may show a regression."""
+        return metric.bigger_is_better or metric.name in self.per_metric
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one metric."""
+
+    metric: str
+    unit: str
+    before: float
+    after: float
+    """Medians."""
+    speed: Estimate
+    """How many times as fast as before: of rates after over before, of latencies the inverse. Under 1 is worse."""
+    p_value: float
+    """Of Mann-Whitney's U test, after Holm's correction over all metrics."""
+    effect: float
+    """Cliff's delta: -1, every trial is worse than every one before, to 1."""
+    threshold: float
+    decides: bool
+    """Whether no comparison is conclusive before this metric is clear."""
+
+    @property
+    def word(self) -> Literal["no worse", "regressed", "faster", "unclear"]:
+        """What that means."""
+        significant = self.p_value <= ALPHA
+        if significant and self.speed.value < 1 - self.threshold:
+            return "regressed"
+        if significant and self.speed.value > 1 + self.threshold:
+            return "faster"
+        return "no worse" if self.speed.low >= 1 - self.threshold else "unclear"
+
+
+def judge(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> list[Change]:
+    """Compare metrics by name."""
+    both = pairs(before, after)
+    tests = [_tested(old, new) for old, new in both]
+    corrected = stats.holm([p_value for p_value, _ in tests])
+    return [
+        Change(
+            metric=old.name,
+            unit=old.unit,
+            before=stats.middle(old.values),
+            after=stats.middle(new.values),
+            speed=speed(old, new),
+            p_value=p_value,
+            effect=effect,
+            threshold=rules.of(old.name),
+            decides=rules.decides(old),
+        )
+        for (old, new), (_, effect), p_value in zip(both, tests, corrected, strict=True)
+    ]
+
+
+def pairs(before: Sequence[Metric], after: Sequence[Metric]) -> list[tuple[Metric, Metric]]:
+    """The metrics that can be compared: both sides have them, and no value is 0."""
+    names = {metric.name: metric for metric in after}
+    lacking = lacks(before, after)
+    return [(old, names[old.name]) for old in before if old.name not in lacking]
+
+
+def lacks(before: Sequence[Metric], after: Sequence[Metric]) -> dict[str, Lack]:
+    """The metrics that cannot be compared, by name, with the side that has none or the lack of a ratio."""
+    old, new = ({metric.name: metric for metric in side} for side in (before, after))
+    found: dict[str, Lack] = {}
+    for name in {**old, **new}:
+        if name not in old:
+            found[name] = "before"
+        elif name not in new:
+            found[name] = "after"
+        elif min(*old[name].values, *new[name].values) <= 0:
+            found[name] = "ratio"
+    return found
+
+
+def undecided(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> list[str]:
+    """The metrics that decide, were measured before, and cannot be compared."""
+    lacking = lacks(before, after)
+    return [metric.name for metric in before if metric.name in lacking and rules.decides(metric)]
+
+
+def speed(before: Metric, after: Metric) -> Estimate:
+    """How many times as fast as before."""
+    if before.bigger_is_better:
+        return stats.ratio(after.values, before.values)
+    return stats.ratio(before.values, after.values)
+
+
+def outcome(changes: Sequence[Change], trials: int, undecided: Iterable[str] = ()) -> Word:
+    """The word for all of it; `trials` is the number on the smaller side, and `undecided` names the metrics that
+    decide and cannot be compared. Without a metric that decides, nothing is no worse.
+    """
+    if trials < MIN_TRIALS:
+        return "inconclusive"
+    if any(change.word == "regressed" for change in changes):
+        return "regressed"
+    deciding = [change.word for change in changes if change.decides]
+    if not deciding or "unclear" in deciding or any(undecided):
+        return "inconclusive"
+    return "no worse"
+
+
+def is_precise(a: Sequence[Metric], b: Sequence[Metric], rules: Rules, precision: float) -> bool:
+    """Whether the interval of each metric that decides reaches no further than this share to either side, so that
+    one can stop. What it says plays no part in that.
+    """
+    both = [(old, new) for old, new in pairs(a, b) if rules.decides(old)]
+    if min((len(metric.values) for pair in both for metric in pair), default=0) < MIN_TRIALS:
+        return False
+    speeds = [speed(old, new) for old, new in both]
+    return all(each.high - each.low <= 2 * precision * each.value for each in speeds)
+
+
+def visible(before: Sequence[Metric], after: Sequence[Metric], trials: int) -> dict[str, float]:
+    """The smallest slowdown of each metric that this number of trials per side would see here, as a share; 1 when they
+    would see none of those that are tried.
+    """
+    both = pairs(before, after)
+    return {
+        old.name: stats.smallest_visible_slowdown(old.values, new.values, trials, tests=len(both)) for old, new in both
+    }
+
+
+def _tested(before: Metric, after: Metric) -> tuple[float, float]:
+    p_value, effect = stats.mann_whitney(after.values, before.values)
+    return p_value, effect if before.bigger_is_better else -effect

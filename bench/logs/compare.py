@@ -1,0 +1,337 @@
+"""Logs side by side: each on the same workload, in turns, so that a slow minute is everybody's.
+
+In a round every log appends, is read, and is read again while writers commit out of order. What is published is made
+from the record that this returns, `comparison.json`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Literal, NamedTuple
+
+import psycopg
+from pydantic import Field
+
+from bench.errors import BadInputError
+from bench.eventlog import Log, Promises, load_side_by_side
+from bench.judge.checker import KINDS
+from bench.log_error import is_of_the_log
+from bench.logs import open_transactions
+from bench.logs.open_transactions import Blocked
+from bench.places import rundir
+from bench.places.api import Site
+from bench.postgres import control
+from bench.postgres.control import Connection
+from bench.report import terminal
+from bench.results.results import Environment, ImpossibleCtimes, Kept, Trial, new_run_id
+from bench.run import environment, plan
+from bench.run.phase import Watch
+from bench.run.place import Choice, open_site
+from bench.run.trial import carry_out_trial
+from bench.spec import Spec
+
+CONTROL = "bigserial"
+"""The log that all others are measured by. That a log lost nothing says something only where this one did."""
+
+FILE = "comparison.json"
+
+IDLE_SECONDS = 3.0
+"""Events that a log skips do not come, however long one waits; what it only withholds for so long is told as such."""
+
+
+class Workload(Kept):
+    """What every log is given."""
+
+    scale: Annotated[int, Field(ge=1, le=1000)] = 10
+    insert_batch: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], Field(min_length=1)] = (1, 100, 10_000)
+    read_batch: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    rounds: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often speed is measured: append, then read."""
+    tails: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often each log is tailed while transactions overlap and some are rolled back."""
+    transaction_ms: str = "0..20"
+    abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    seed: int = 0
+
+    def speed(self, log: Log, batch: int, place: str) -> Spec:
+        """What measures speed: a thousand transactions a producer for small batches, at least two for large ones."""
+        return self._spec(log, batch, place, loops=max(2, min(1000, 20_000 // batch)))
+
+    def tail(self, log: Log, batch: int, place: str, number: int) -> Spec:
+        """What measures safety: 40 transactions a producer for small batches, at least three for large ones."""
+        return self._spec(log, batch, place, loops=max(3, min(40, 2000 // batch))).model_copy(
+            update={
+                "mode": "tail",
+                "transaction_ms": _range(self.transaction_ms),
+                "abort_rate": self.abort_rate,
+                "seed": self.seed + number,
+                "idle_timeout": IDLE_SECONDS,
+            }
+        )
+
+    def _spec(self, log: Log, batch: int, place: str, loops: int) -> Spec:
+        return Spec.model_validate(
+            {
+                "scale": self.scale,
+                "insert_batch": batch,
+                "insert_loops": loops,
+                "read_batch": [self.read_batch],
+                "log": log.name,
+                "place": place,
+                "set": {"max_prepared_transactions": "10"},
+            }
+        )
+
+
+class Speed(Kept):
+    """One trial that appended and then read."""
+
+    failure: str | None = None
+    """Why there are no numbers, in a sentence: what is wrong with the log; None when nothing is."""
+
+    appended_per_second: float | None = None
+    """None when the verdict was not ok."""
+    read_per_second: float | None = None
+    bytes_an_event: float | None = None
+    """None when no event was acknowledged."""
+    wal_bytes_an_event: float | None = None
+    """None when no event was acknowledged, and where WAL may not be asked for."""
+
+
+class Tail(Kept):
+    """One trial that read while it appended."""
+
+    ok: bool
+    failure: str | None = None
+    """What is wrong with the log beyond `faults`, in a sentence; None when nothing is."""
+    acknowledged: int = 0
+    faults: dict[str, int] = Field(default_factory=dict)
+    """Events by what was wrong with them."""
+    end_to_end_p50_ms: float | None = None
+    """None when no event came, and when `impossible_ctimes` says why there are no delays."""
+    end_to_end_p99_ms: float | None = None
+    impossible_ctimes: ImpossibleCtimes | None = None
+    longest_wait_seconds: float = 0
+
+
+class Measured(Kept):
+    """A log at one insert batch."""
+
+    log: str
+    insert_batch: int
+    speeds: list[Speed]
+    tails: list[Tail]
+
+
+class Comparison(Kept):
+    """Logs side by side."""
+
+    schema_: Literal["bench.comparison/1"] = Field(default="bench.comparison/1", alias="schema")
+    run_id: str
+    started_at: datetime
+    workload: Workload
+    environment: Environment
+    given: dict[str, str] = Field(default_factory=dict)
+    """The path that a log was given by, where that is not what it is called here."""
+    promises: dict[str, Promises]
+    """What each log promises."""
+    needs: dict[str, dict[str, str]]
+    """The settings that a log had and the others had not, because it needs them."""
+    measured: list[Measured]
+    blocked: list[Blocked]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every log did what it was given to do, wrongly or rightly."""
+        speeds = (speed.failure for each in self.measured for speed in each.speeds)
+        tails = (tail.failure for each in self.measured for tail in each.tails)
+        return not any((*speeds, *tails, *(each.failure for each in self.blocked)))
+
+
+class _Turn(NamedTuple):
+    """What one log did in one round, by insert batch."""
+
+    speeds: dict[int, Speed]
+    tails: dict[int, Tail]
+    blocked: list[Blocked]
+
+
+def compare(
+    names: Sequence[str], workload: Workload, choice: Choice, watch: Watch, tell: Callable[[str], None]
+) -> Iterator[Comparison]:
+    """Carry out one round after the other; yields what is known after each, so that an hour's work is not lost by what
+    breaks in its last minute. The control is always among the logs. What a log's own error keeps from being measured
+    is a failure in its place, and all else goes on.
+
+    Raises:
+        BadInputError: a log's folder or the workload cannot be used as it is.
+        OutsideError: something broke that is not a log's.
+    """
+    given = load_side_by_side([CONTROL, *names])
+    logs = list(given.values())
+    for log in logs:
+        for batch in workload.insert_batch:
+            plan.refuse_misfits(workload.speed(log, batch, choice.name), log)
+    if not workload.rounds and not workload.tails:
+        raise BadInputError("there is nothing to do: give --rounds or --tails")
+    known = Comparison(
+        run_id=new_run_id(),
+        started_at=datetime.now(UTC),
+        workload=workload.model_copy(update={"rounds": 0, "tails": 0}),
+        environment=_environment(workload, logs[0], choice),
+        given={log.name: path for path, log in given.items() if path != log.name},
+        promises={log.name: log.promises for log in logs},
+        needs={log.name: log.settings for log in logs if log.settings},
+        measured=[
+            Measured(log=log.name, insert_batch=batch, speeds=[], tails=[])
+            for batch in workload.insert_batch
+            for log in logs
+        ],
+        blocked=[],
+    )
+    rounds = max(workload.rounds, workload.tails)
+    began = time.perf_counter()
+    for number in range(rounds):
+        turns: dict[str, _Turn] = {}
+        for turn, log in enumerate([*logs[number % len(logs) :], *logs[: number % len(logs)]]):
+            before = number * len(logs) + turn
+            left = _time_left(began, before, rounds * len(logs))
+            tell(f"round {number + 1} of {rounds}: {log.name}, log {turn + 1} of {len(logs)}{left}")
+            turns[log.name] = _turn(number, workload, log, choice, watch)
+        done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
+        known = known.model_copy(
+            update={
+                "workload": workload.model_copy(update=done),
+                "measured": [_with_turn(each, turns[each.log]) for each in known.measured],
+                "blocked": [*known.blocked, *(each for log in logs for each in turns[log.name].blocked)],
+            }
+        )
+        yield known
+
+
+def _with_turn(known: Measured, turn: _Turn) -> Measured:
+    """What is known of a log at a batch, and what it did in one more round."""
+    batch = known.insert_batch
+    return known.model_copy(
+        update={
+            "speeds": [*known.speeds, *(each for at, each in turn.speeds.items() if at == batch)],
+            "tails": [*known.tails, *(each for at, each in turn.tails.items() if at == batch)],
+        }
+    )
+
+
+def _turn(number: int, workload: Workload, log: Log, choice: Choice, watch: Watch) -> _Turn:
+    """Have a log do all that it does in a round. What fails by the log's own fault is noted in its place."""
+    try:
+        with _opened(workload, log, choice) as (site, connection, run_id):
+            return _tried(
+                number,
+                workload,
+                log,
+                choice,
+                lambda spec: _carry_out(spec, log, site, connection, watch, run_id),
+                lambda: open_transactions.probe(log, connection, site.conninfo, run_id),
+            )
+    except BadInputError as error:  # Postgres does not take the log's settings: the control's it has taken
+        why = str(error)
+        return _tried(number, workload, log, choice, lambda _: why, lambda: open_transactions.failed(log, why))
+
+
+def _tried(
+    number: int,
+    workload: Workload,
+    log: Log,
+    choice: Choice,
+    carry_out: Callable[[Spec], Trial | str],
+    probe: Callable[[], list[Blocked]],
+) -> _Turn:
+    found = _Turn({}, {}, [])
+    for batch in workload.insert_batch:
+        if number < workload.rounds:
+            found.speeds[batch] = _speed(carry_out(workload.speed(log, batch, choice.name)))
+        if number < workload.tails:
+            found.tails[batch] = _tail(carry_out(workload.tail(log, batch, choice.name, number)))
+    return found._replace(blocked=[] if number else probe())
+
+
+def _time_left(began: float, done: int, turns: int) -> str:
+    """About how long the turns that are left take; empty before the first one is over."""
+    if not done:
+        return ""
+    seconds = (time.perf_counter() - began) / done * (turns - done)
+    return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+
+
+def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:
+    with _opened(workload, log, choice) as (site, connection, _):
+        return environment.of(choice.name, site.about, connection)
+
+
+@contextmanager
+def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site, Connection, str]]:
+    """A Postgres of its own for one log in one round."""
+    spec = workload.tail(log, workload.insert_batch[0], choice.name, 0)
+    with (
+        rundir.opened(new_run_id()) as run_folder,
+        open_site(choice, spec, log, run_folder) as site,
+        control.connected(site.conninfo) as connection,
+    ):
+        yield site, connection, run_folder.run_id
+
+
+def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, run_id: str) -> Trial | str:
+    """Carry out a trial; returns what is wrong with the log, in a sentence, where that leaves no trial.
+
+    Raises:
+        OutsideError: something broke that is not the log's.
+    """
+    try:
+        with control.installed(connection, log, run_id):
+            return carry_out_trial(spec, log, site, connection, watch, began_at=time.time())
+    except BadInputError as error:
+        return str(error)
+    except psycopg.Error as error:
+        if not is_of_the_log(error):
+            raise
+        return control.in_words(error)
+
+
+def _speed(trial: Trial | str) -> Speed:
+    if isinstance(trial, str):
+        return Speed(failure=trial)
+    append, (read,) = trial.append, trial.reads
+    return Speed(
+        failure=None if trial.verdict.ok else terminal.failure(trial.verdict),
+        appended_per_second=append.events_per_second,
+        read_per_second=read.events_per_second,
+        bytes_an_event=_per_event(trial.telemetry.stored_bytes, append.events),
+        wal_bytes_an_event=_per_event(append.wal_bytes, append.events),
+    )
+
+
+def _per_event(amount: int | None, events: int) -> float | None:
+    return amount / events if amount is not None and events else None
+
+
+def _tail(trial: Trial | str) -> Tail:
+    if isinstance(trial, str):
+        return Tail(ok=False, failure=trial)
+    verdict, (read,) = trial.verdict, trial.reads
+    delay = read.end_to_end_ms
+    faults = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
+    told_by_faults = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
+    return Tail(
+        ok=verdict.ok,
+        failure=None if told_by_faults else terminal.failure(verdict),
+        acknowledged=verdict.expected_events,
+        faults=faults,
+        end_to_end_p50_ms=delay.p50 if delay else None,
+        end_to_end_p99_ms=delay.p99 if delay else None,
+        impossible_ctimes=read.impossible_ctimes,
+        longest_wait_seconds=read.longest_wait_seconds,
+    )
+
+
+def _range(text: str) -> tuple[float, float]:
+    return Spec.model_validate({"transaction_ms": text}).transaction_ms

@@ -1,0 +1,169 @@
+"""What a transaction that somebody leaves open does to a log: who is held up by it, and for how long.
+
+A probe by hand, in a few sessions of the orchestrator's; nothing in it is timed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from bench.errors import BadInputError, OutsideError
+from bench.eventlog import Log
+from bench.log_error import is_of_the_log
+from bench.postgres.control import Connection, in_words, installed
+from bench.postgres.stepping import APPEND_SECONDS, PATIENCE_SECONDS, Reading, append, session
+
+EVENTS = 10
+AFTERWARDS_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """What one kind of open transaction did."""
+
+    log: str
+    blocker: str
+    appended: int
+    """Events that were committed while it was open; fewer than ten when writers had to wait."""
+    delivered_meanwhile: int
+    delivered_afterwards: int
+    """All that were delivered when it was gone."""
+    writers_waited: bool
+    not_applicable: str | None = None
+    """Why a transaction that wrote to this log cannot be left open like this; then nothing was tried."""
+    failure: str | None = None
+    """What is wrong with the log, so that this could not be tried."""
+
+
+class _NotApplicableError(Exception):
+    """Such a transaction cannot be, with this log. The message says why."""
+
+
+def probe(log: Log, connection: Connection, conninfo: str, run_id: str) -> list[Blocked]:
+    """Try every kind of open transaction on a log, each on a log of its own. An error of the log's own costs the
+    answer to that kind only.
+
+    Raises:
+        OutsideError: something broke that is not the log's.
+    """
+    return [_answer(log, connection, conninfo, run_id, name) for name in BLOCKERS]
+
+
+def failed(log: Log, why: str) -> list[Blocked]:
+    """The answers of a log on which nothing can be tried."""
+    return [_untried(log, name, failure=why) for name in BLOCKERS]
+
+
+def _untried(log: Log, name: str, not_applicable: str | None = None, failure: str | None = None) -> Blocked:
+    return Blocked(log.name, name, 0, 0, 0, writers_waited=False, not_applicable=not_applicable, failure=failure)
+
+
+def _answer(log: Log, connection: Connection, conninfo: str, run_id: str, name: str) -> Blocked:
+    try:
+        with installed(connection, log, run_id):
+            return _probe(log, conninfo, name, _BLOCKERS[name])
+    except _NotApplicableError as error:
+        return _untried(log, name, not_applicable=str(error))
+    except BadInputError as error:
+        return _untried(log, name, failure=str(error))
+    except psycopg.errors.QueryCanceled:
+        return _untried(log, name, failure=f"an append did not come back within {APPEND_SECONDS} s")
+    except psycopg.Error as error:
+        if is_of_the_log(error):
+            return _untried(log, name, failure=in_words(error))
+        raise OutsideError(f"the probe with open transactions failed: {in_words(error)}") from error
+
+
+def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], AbstractContextManager[None]]) -> Blocked:
+    with ExitStack() as stack:
+        writer = stack.enter_context(session(conninfo))
+        reading = Reading(log, stack.enter_context(session(conninfo)), EVENTS)
+        appended = 0
+        writers_waited = False
+        with blocker(conninfo, log):
+            for number in range(EVENTS):
+                try:
+                    # A log may wait at the hole that this leaves, for a transaction that cannot fill it.
+                    with writer.transaction(force_rollback=True):
+                        append(writer, number, producer=2)
+                    append(writer, number)
+                except psycopg.errors.LockNotAvailable:
+                    writers_waited = True
+                    break
+                appended += 1
+            reading.until(appended, PATIENCE_SECONDS)
+            meanwhile = len(set(reading.events))
+        reading.until(appended, AFTERWARDS_SECONDS)
+        return Blocked(log.name, name, appended, meanwhile, len(set(reading.events)), writers_waited)
+
+
+@contextmanager
+def _in_this_log(conninfo: str, _log: Log) -> Iterator[None]:
+    with session(conninfo) as other, other.transaction(force_rollback=True):
+        append(other, 0, producer=1)
+        yield
+
+
+@contextmanager
+def _in_another_table(conninfo: str, _log: Log) -> Iterator[None]:
+    with session(conninfo) as other:
+        other.execute("CREATE TABLE elsewhere (n int)")
+        with other.transaction(force_rollback=True):
+            other.execute("INSERT INTO elsewhere VALUES (1)")
+            yield
+
+
+@contextmanager
+def _in_another_database(conninfo: str, _log: Log) -> Iterator[None]:
+    with session(conninfo) as here:
+        name = f"bench_elsewhere_{here.info.backend_pid}"
+        database = sql.Identifier(name)
+        here.execute(sql.SQL("CREATE DATABASE {}").format(database))
+        try:
+            with session(psycopg.conninfo.make_conninfo(conninfo, dbname=name)) as other:
+                other.execute("CREATE TABLE public.elsewhere (n int)")
+                with other.transaction(force_rollback=True):
+                    other.execute("INSERT INTO public.elsewhere VALUES (1)")
+                    yield
+        finally:
+            here.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+@contextmanager
+def _read_only(conninfo: str, log: Log) -> Iterator[None]:
+    with session(conninfo) as other, other.transaction(force_rollback=True):
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        other.execute(f"SELECT count(*) FROM {log.table}".encode())
+        yield
+
+
+@contextmanager
+def _prepared(conninfo: str, _log: Log) -> Iterator[None]:
+    with session(conninfo) as other:
+        name = f"bench_{other.info.backend_pid}"
+        other.execute("BEGIN")
+        append(other, 0, producer=1)
+        try:
+            other.execute(f"PREPARE TRANSACTION '{name}'".encode())
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+            raise _NotApplicableError(in_words(error)) from error
+        try:
+            yield
+        finally:
+            other.execute(f"ROLLBACK PREPARED '{name}'".encode())
+
+
+Blocker = Callable[[str, Log], AbstractContextManager[None]]
+
+_BLOCKERS: dict[str, Blocker] = {
+    "in this log": _in_this_log,
+    "in another table": _in_another_table,
+    "in another database": _in_another_database,
+    "read-only": _read_only,
+    "prepared": _prepared,
+}
+BLOCKERS = tuple(_BLOCKERS)
+"""The kinds of transactions that are left open: one that wrote to this log, and so on."""

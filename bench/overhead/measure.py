@@ -1,0 +1,243 @@
+"""Our producers and consumer beside PostgreSQL's own programs, on the same data, in turns: is a number Postgres's?
+
+What is published is made from the record that this returns, `limits.json`. Whatever ours did is judged like in a run.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from bench.errors import OutsideError
+from bench.eventlog import load
+from bench.overhead.testbed import FILLERS, GROWN, INSERT_BATCH, READ, Court
+from bench.places.rundir import RunFolder
+from bench.postgres import control
+from bench.quota import processors
+from bench.results import results
+from bench.results.results import Environment, Kept
+from bench.run import environment
+from bench.run.phase import Watch
+from bench.run.place import Choice, open_site, refuse_full_disk
+from bench.spec import Spec
+
+FILE = "limits.json"
+SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "1GB"}
+"""So that all but the grown log stays in the cache, and no checkpoint falls upon one of two that take turns."""
+SIZES = ((1000, 1.0), (100, 1.0), (10, 0.95))
+"""Read batches, and how well the consumer must do beside pgbench."""
+SINGLES = 10
+"""Producers that append one event a transaction, and pgbench's clients beside them."""
+
+
+class Contest(Kept):
+    """One thing done by us and by another, again and again in turns."""
+
+    name: str
+    ours: str
+    theirs: str
+    unit: Literal["events/s", "bytes"]
+    target: float
+    """Ours over theirs, at least; of bytes theirs over ours."""
+    pairs: list[tuple[float, float]]
+    """(ours, theirs), a pair a round."""
+
+    def ratios(self) -> list[float]:
+        """How well ours did in each round, 1 being as well as theirs and more being better."""
+        return [ours / theirs if self.unit == "events/s" else theirs / ours for ours, theirs in self.pairs]
+
+
+class Limits(Kept):
+    """The table of limits, as it was measured."""
+
+    schema_: Literal["bench.limits/1"] = Field(default="bench.limits/1", alias="schema")
+    run_id: str
+    started_at: datetime
+    rounds: int
+    events: int
+    """In the log that is read and in what is appended."""
+    grown: int
+    """Events in the log that was left to grow; 0 when there was none."""
+    environment: Environment
+    contests: list[Contest]
+    first_event_seconds: list[float]
+    """From the start of a command with ten producers until its first event was appended."""
+    first_event_target: float
+    """Seconds, at most."""
+
+
+class _Measure(NamedTuple):
+    """A contest that can be carried out."""
+
+    contest: Contest
+    ours: Callable[[], float]
+    theirs: Callable[[], float]
+
+
+def measure(
+    events: int, grown: int, rounds: int, choice: Choice, folder: RunFolder, watch: Watch, tell: Callable[[str], None]
+) -> Iterator[Limits]:
+    """Carry out one round after the other; yields what is known after each.
+
+    Raises:
+        BenchError: it cannot be run, or something broke, or what ours did was not right.
+    """
+    log = load("bigserial")
+    spec = Spec(scale=SINGLES, limit=(events + grown) // SINGLES, set=SETTINGS)
+    refuse_full_disk(choice, spec, folder)
+    started_at = datetime.now(UTC)
+    with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
+        control.refuse_without_effect(connection, spec.set)
+        court = Court(site, connection, log, watch)
+        for schema, size in ((READ, events), (GROWN, grown)):
+            if size:
+                tell(f"filling a log with {size:,} events")
+                court.fill(schema, size)
+        court.install()
+        measures = _measures(court, events, grown)
+        where = environment.of(choice.name, site.about, connection)
+        first: list[float] = []
+        for number in range(rounds):
+            court.read(1000, events)  # what the grown log pushed out of the cache comes back
+            for contest, ours, theirs in measures:
+                tell(f"round {number + 1}: {contest.name}")
+                if number % 2:
+                    their_value, our_value = theirs(), ours()
+                else:
+                    our_value, their_value = ours(), theirs()
+                contest.pairs.append((our_value, their_value))
+            tell(f"round {number + 1}: from the command to the first event")
+            first.append(_first_event_seconds(choice.name, folder))
+            yield Limits(
+                run_id=folder.run_id,
+                started_at=started_at,
+                rounds=number + 1,
+                events=events,
+                grown=grown,
+                environment=where,
+                contests=[each.contest for each in measures],
+                first_event_seconds=first,
+                first_event_target=2 if choice.name == "local" else 6,
+            )
+
+
+def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
+    """What is compared with what, and how well ours must do."""
+
+    def contest(name: str, target: float, ours: str, theirs: str, unit: Literal["events/s", "bytes"]) -> Contest:
+        return Contest(name=name, ours=ours, theirs=theirs, unit=unit, target=target, pairs=[])
+
+    def rates(name: str, target: float, ours: str, theirs: str, *both: Callable[[], float]) -> _Measure:
+        return _Measure(contest(name, target, ours, theirs, "events/s"), *both)
+
+    threads = min(processors(), FILLERS)
+    loops = events // FILLERS // INSERT_BATCH or 1
+    found = [
+        rates(
+            f"read {size:,}",
+            target,
+            "consumer",
+            "pgbench, rows thrown away",
+            partial(court.read, size, events),
+            partial(court.pgbench_reads, size, events),
+        )
+        for size, target in SIZES
+    ]
+    found += [
+        rates(
+            "read 1,000",
+            0.5,
+            "consumer",
+            "psql, binary COPY of the whole table",
+            partial(court.read, 1000, events),
+            partial(court.psql_reads, events),
+        ),
+        rates(
+            f"generate {INSERT_BATCH:,}",
+            0.98,
+            f"{FILLERS} producers",
+            f"pgbench, {FILLERS} clients",
+            partial(court.append, "generate", FILLERS, INSERT_BATCH, loops),
+            partial(court.pgbench_generates, FILLERS, INSERT_BATCH, loops, threads),
+        ),
+        rates(
+            f"copy {INSERT_BATCH:,}",
+            0.9,
+            "1 producer",
+            "psql, one \\copy of the same rows",
+            partial(court.append, "copy", 1, INSERT_BATCH, -(-events // INSERT_BATCH)),
+            partial(court.psql_appends, -(-events // INSERT_BATCH) * INSERT_BATCH),
+        ),
+        *(
+            rates(
+                f"append {batch:,}",
+                0.9,
+                "1 producer, log_event",
+                "1 producer, copy",
+                partial(court.append, "log_event", 1, batch, -(-events // batch)),
+                partial(court.append, "copy", 1, batch, -(-events // batch)),
+            )
+            for batch in (1000, INSERT_BATCH)
+        ),
+        rates(
+            "append 1",
+            0.8,
+            f"{SINGLES} producers, log_event",
+            f"pgbench, {SINGLES} clients",
+            partial(court.append, "log_event", SINGLES, 1, max(1, events // 500)),
+            partial(court.pgbench_appends, SINGLES, max(1, events // 500)),
+        ),
+        *(
+            rates(
+                f"read {size:,}",
+                0.95,
+                "consumer, checking",
+                "consumer, not checking",
+                partial(court.read, size, events),
+                partial(court.read, size, events, check=False),
+            )
+            for size in (1000, 10)
+        ),
+        rates(
+            "read 1,000",
+            0.99,
+            "consumer, Postgres sampled",
+            "consumer, Postgres not sampled",
+            partial(court.read, 1000, events, sampled=True),
+            partial(court.read, 1000, events),
+        ),
+    ]
+    if grown:
+        found += [
+            rates(
+                "read 1,000",
+                0.9,
+                f"consumer, {grown:,} events",
+                f"consumer, {events:,} events",
+                partial(court.read, 1000, grown, schema=GROWN, passes=1),
+                partial(court.read, 1000, events),
+            ),
+            _Measure(
+                contest(
+                    "memory", 1 / 1.05, f"consumer, {grown:,} events", f"consumer, {events:,} events", unit="bytes"
+                ),
+                partial(court.memory, GROWN),
+                partial(court.memory, READ),
+            ),
+        ]
+    return found
+
+
+def _first_event_seconds(place: str, folder: RunFolder) -> float:
+    """Run the program as a user would."""
+    file = folder.path / "first.json"
+    command = [*(sys.executable, "-m", "bench", "run", "--place", place, "--scale", "10", "--insert-batch", "1")]
+    command += ["--limit", "1", "--quiet", "--output", str(folder.path), "--export-json", str(file)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, start_new_session=True)
+    if ran.returncode:
+        raise OutsideError(f"a run of ten events failed: {ran.stderr.strip()}")
+    return results.load(file).trials[0].append.first_event_seconds or 0

@@ -1,0 +1,169 @@
+"""Where ours and theirs meet: one Postgres with logs to read and one to append to. What ours do is judged."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+from msgspec.structs import replace
+
+from bench.errors import OutsideError
+from bench.eventlog import Log
+from bench.judge import checker
+from bench.judge.checker import Stored, Written
+from bench.overhead import programs
+from bench.places.api import Program, Site
+from bench.postgres import audit, control
+from bench.postgres.control import Connection
+from bench.postgres.telemetry import observer
+from bench.records import ConsumerJob, Job, Range, Report, Way
+from bench.run import plan
+from bench.run.phase import Phase, ToRead, Watch, carry_out, unobserved
+from bench.run.summary import Reader, seconds_of
+from bench.run.waiting import Unanswered
+from bench.spec import Spec
+
+READ, GROWN = "bench_read", "bench_grown"
+"""The schemas of the logs that are read; the one that is appended to is in plan.SCHEMA."""
+FILLERS = 2
+INSERT_BATCH = 10_000
+PASSES = {1000: 3, 100: 1, 10: 1}
+"""The whole log is read so often for one measurement: once with large pages is over too soon."""
+
+
+class Court:
+    """Where ours and theirs meet: a Postgres with logs to read and one to append to."""
+
+    def __init__(self, site: Site, connection: Connection, log: Log, watch: Watch) -> None:
+        self._site = site
+        self._connection = connection
+        self._log = log
+        self._watch = watch
+        self._filled: dict[str, list[Range]] = {}
+        self._memory: dict[str, int] = {}
+
+    def install(self) -> None:
+        """Make an empty log to append to."""
+        control.make_schema(self._connection, "bench limits")
+        control.install(self._connection, self._log)
+
+    def fill(self, schema: str, events: int) -> None:
+        """Make a log with so many events, to be read."""
+        self.install()
+        spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
+        phase = self._workers(spec, "append", plan.producers(spec, self._log))
+        # Those who read it prove that this is what is stored; to sort a large log would take longer than to fill it.
+        self._filled[schema] = _acknowledged(phase)
+        control.settle(self._connection)
+        self._connection.execute(f"ALTER SCHEMA {plan.SCHEMA} RENAME TO {schema}".encode())
+
+    def read(
+        self, size: int, events: int, *, schema: str = READ, check: bool = True, sampled: bool = False, passes: int = 0
+    ) -> float:
+        """Events/s of our consumer."""
+        spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
+        (job,) = plan.consumers(spec, self._log, size)
+        job = replace(job, schema=schema, check=check)
+        passes = passes or PASSES[size]
+        reports = [self._read_once(spec, job, sampled=sampled) for _ in range(passes)]
+        self._memory[schema] = max(report.memory_bytes for report in reports)
+        return sum(report.events for report in reports) / sum(report.seconds for report in reports)
+
+    def _read_once(self, spec: Spec, job: ConsumerJob, *, sampled: bool) -> Report:
+        phase = self._workers(spec, "read", [job], sampled=sampled)
+        (work,) = phase.works
+        if job.check:
+            written = self._filled[job.schema]
+            delivered = Reader(work.name, 0, phase.works).delivered()
+            if not checker.judge(Written(written), [delivered], Stored(written, 0)).ok:
+                raise OutsideError(f"there is nothing to compare: the consumer was not given what is in {job.schema}")
+        if work.report.events != spec.events:
+            raise OutsideError(f"there is nothing to compare: the consumer was given {work.report.events:,} events")
+        return work.report
+
+    def memory(self, schema: str) -> float:
+        """The most that the consumer which read this log last had resident."""
+        return self._memory[schema]
+
+    def append(self, way: Way, scale: int, batch: int, loops: int) -> float:
+        """Events/s of our producers, on an empty log."""
+        self._clear()
+        spec = self._spec(way, scale, batch, batch * loops)
+        phase = self._workers(spec, "append", plan.producers(spec, self._log))
+        self._refuse_wrong(phase)
+        return spec.events / seconds_of(phase.works)
+
+    def pgbench_reads(self, size: int, events: int) -> float:
+        """Events/s of pgbench."""
+        pages = -(-(events // FILLERS * FILLERS) // size)
+        sql = plan.read_sql(self._log, size)
+        return size * self._pgbench(programs.pgbench_reads(READ, sql, size, pages, PASSES[size]))
+
+    def pgbench_generates(self, clients: int, batch: int, loops: int, threads: int) -> float:
+        """Events/s of pgbench, on an empty log."""
+        self._clear()
+        sql = plan.append_sql(self._spec("generate", clients, batch, batch * loops), self._log)
+        return batch * self._pgbench(programs.pgbench_generates(plan.SCHEMA, sql, batch, clients, loops, threads))
+
+    def pgbench_appends(self, clients: int, loops: int) -> float:
+        """Events/s of pgbench, one event a transaction, on an empty log."""
+        self._clear()
+        sql = plan.append_sql(self._spec("log_event", clients, 1, loops), self._log)
+        event = f'[{{"producer":0,"seq":{loops},"value":{loops}}}]'
+        return self._pgbench(programs.pgbench_appends(plan.SCHEMA, sql, event, clients, loops))
+
+    def psql_reads(self, events: int) -> float:
+        """Events/s of a binary COPY."""
+        events = events // FILLERS * FILLERS
+        query = f"SELECT etag, ctime, payload FROM {self._log.table}"
+        program = programs.psql_copies_out(READ, query, PASSES[1000])
+        return events / programs.psql_seconds(self._site.run_program(program), events)
+
+    def psql_appends(self, events: int) -> float:
+        """Events/s of one COPY, on an empty log."""
+        self._clear()
+        program = programs.psql_copies_in(plan.SCHEMA, self._log.table, events)
+        return events / programs.psql_seconds(self._site.run_program(program), events)
+
+    def _pgbench(self, program: Program) -> float:
+        return programs.pgbench_rate(self._site.run_program(program))
+
+    def _spec(self, way: Way, scale: int, batch: int, limit: int) -> Spec:
+        return Spec(scale=scale, insert_batch=batch, limit=limit, append=way, set={})
+
+    def _clear(self) -> None:
+        """Empty the log, and leave nothing to do that the next one would pay for."""
+        self._connection.execute(f"TRUNCATE {self._log.table} RESTART IDENTITY".encode())
+        self._connection.execute("CHECKPOINT")
+
+    def _refuse_wrong(self, phase: Phase) -> None:
+        """Look whether what was acknowledged is what is stored.
+
+        Raises:
+            OutsideError: it is not.
+        """
+        stored, foreign = audit.stored_ranges(self._connection, self._log)
+        if sorted(stored) != sorted(_acknowledged(phase)) or foreign:
+            raise OutsideError("there is nothing to compare: the log does not hold what was acknowledged")
+
+    def _workers(self, spec: Spec, track: str, jobs: Sequence[Job], *, sampled: bool = False) -> Phase:
+        with ExitStack() as stack:
+            observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved
+            if sampled:
+                watching = stack.enter_context(observer(self._site.conninfo, self._connection, self._site.usage))
+                observe = watching.observe
+            phases = carry_out(
+                {track: jobs},
+                self._site.start_workers,
+                self._connection,
+                spec.events,
+                ToRead(spec.idle_timeout, (spec.events, spec.checksum)),
+                self._watch,
+                observe,
+            )
+        for work in phases[track].works:
+            if work.error:
+                raise OutsideError(f"there is nothing to compare: {work.name}: {work.error.call}: {work.error.message}")
+        return phases[track]
+
+
+def _acknowledged(phase: Phase) -> list[Range]:
+    return [part for work in phase.works for part in work.ranges["acknowledged"]]

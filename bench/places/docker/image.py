@@ -1,0 +1,175 @@
+"""The worker image: built from `compose/` when the sources that go into it have changed."""
+
+import hashlib
+import io
+import logging
+import socket
+import tarfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, BuildError, ImageNotFound
+from docker.models.images import Image
+
+from bench.errors import OutsideError
+from bench.paths import COMPOSE, PACKAGES
+from bench.places.docker.address import credentials_complaint, words
+
+REPOSITORY = "eventlog-bench-worker"
+CHECKOUT_LABEL = "bench.checkout"
+"""The host and the folder of the sources that an image was built from."""
+COMPOSE_TAG = f"{REPOSITORY}:compose"
+"""What compose.yml calls the image that it builds."""
+
+_news = logging.getLogger("bench")
+BASE = "python:3.13-slim"
+"""What the worker image is made from."""
+_DOCKERFILE = "compose/worker.Dockerfile"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to put into an image or a volume."""
+
+    content: bytes
+    owner: int = 0
+    mode: int = 0o644
+
+
+def sources() -> dict[str, Path]:
+    """The build context: each file's path in it and where it is here."""
+    files = {f"compose/{name}": COMPOSE / name for name in ("worker.Dockerfile", "worker-requirements.txt")}
+    for name in (
+        "__init__.py",
+        "log_error.py",
+        "padding.py",
+        "quota.py",
+        "records.py",
+        "wire.py",
+        "wire_grammar.py",
+        "worker.py",
+    ):
+        files[f"bench/{name}"] = PACKAGES / "bench" / name
+    for package in ("producers", "consumer"):
+        files.update({f"{package}/{file.name}": file for file in (PACKAGES / package).glob("*.py")})
+    return dict(sorted(files.items()))
+
+
+def built(client: docker.DockerClient) -> Image:
+    """Return the worker image of these sources, building it if the engine does not have it.
+
+    Raises:
+        OutsideError: the build failed; the message ends with what it printed last.
+    """
+    found = present(client)
+    if found:
+        return found
+    contents = _contents()
+    had(client, BASE)
+    _news.info("building the worker image, because its sources are new to this engine")
+    try:
+        image, _ = client.images.build(
+            fileobj=io.BytesIO(tarred(contents)),
+            custom_context=True,
+            dockerfile=_DOCKERFILE,
+            tag=_tag(contents),
+            labels={CHECKOUT_LABEL: checkout()},
+            rm=True,
+            forcerm=True,
+        )
+    except BuildError as error:
+        printed = "".join(str(line.get("stream", "")) for line in error.build_log)
+        raise OutsideError(f"the worker image could not be built: {error.msg}\n{printed[-800:].strip()}") from error
+    except Exception as error:
+        raise OutsideError(f"the worker image could not be built: {words(error)}") from error
+    return image
+
+
+def present(client: docker.DockerClient) -> Image | None:
+    """The worker image of these sources, if the engine has it."""
+    with suppress(ImageNotFound):
+        return client.images.get(_tag(_contents()))
+    return None
+
+
+def wished(client: docker.DockerClient, name: str | None) -> Image:
+    """The worker image that was asked for, else the one that is built."""
+    return had(client, name) if name else built(client)
+
+
+def had(client: docker.DockerClient, name: str) -> Image:
+    """Get an image, pulling it when the engine does not have it.
+
+    Raises:
+        OutsideError: it cannot be pulled.
+    """
+    try:
+        return client.images.get(name)
+    except ImageNotFound:
+        pass
+    _news.info("pulling the image %s", name)
+    try:
+        return client.images.pull(name)
+    except Exception as error:
+        complaint = credentials_complaint(client)
+        raise OutsideError(f"the image {name} is not here and cannot be pulled: {words(error)}{complaint}") from error
+
+
+def described(image: Image) -> str:
+    """The name that people gave an image, with its id."""
+    return f"{image.tags[0] if image.tags else 'untagged'} {image.id}"
+
+
+def remove_old(client: docker.DockerClient) -> list[str]:
+    """Remove the worker images of other sources that this checkout built, or one that is no longer on this machine,
+    unless a container uses them; return their tags.
+
+    Other checkouts use the same engine and still need theirs. Only names that are ours are removed: a user may have
+    given any of these images another one.
+    """
+    kept = {_tag(_contents()), COMPOSE_TAG}
+    removed = []
+    for image in client.images.list(name=REPOSITORY, filters={"label": CHECKOUT_LABEL}):
+        for tag in image.tags:
+            if tag.startswith(f"{REPOSITORY}:") and tag not in kept and _is_left(image.labels[CHECKOUT_LABEL]):
+                with suppress(APIError):
+                    client.images.remove(tag)
+                    removed.append(tag)
+    return removed
+
+
+def checkout() -> str:
+    """What images are labelled with: this machine and the folder of the sources."""
+    return f"{socket.gethostname()}:{PACKAGES}"
+
+
+def _is_left(built_by: str) -> bool:
+    host, _, folder = built_by.partition(":")
+    if built_by == checkout():
+        return True
+    try:
+        return host == socket.gethostname() and not Path(folder).exists()
+    except OSError:  # in a folder that only another user sees
+        return False
+
+
+def _contents() -> dict[str, File]:
+    return {name: File(file.read_bytes()) for name, file in sources().items()}
+
+
+def _tag(contents: Mapping[str, File]) -> str:
+    return f"{REPOSITORY}:{hashlib.sha256(repr(contents).encode()).hexdigest()[:12]}"
+
+
+def tarred(files: Mapping[str, File]) -> bytes:
+    """A tar archive of files by their paths."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, file in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.uid, entry.gid = len(file.content), file.mode, file.owner, file.owner
+            tar.addfile(entry, io.BytesIO(file.content))
+    return archive.getvalue()

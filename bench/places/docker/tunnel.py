@@ -1,0 +1,124 @@
+"""The orchestrator's way to Postgres: through the engine, and so wherever the engine is.
+
+A port that a container publishes is on the engine's machine, which may be anywhere. So a container beside Postgres
+passes on what the engine's own `exec` brings to its standard input, one exec a connection. Nothing that is timed goes
+this way.
+"""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+import docker
+
+from bench.places.docker.stream import STDOUT, Stream
+
+PATIENCE_SECONDS = 10
+_BYTES = 65536
+
+_news = logging.getLogger("bench")
+
+_RELAY = """
+import os, socket, sys, threading, time
+deadline = time.monotonic() + float(sys.argv[3])
+while True:
+    try:
+        line = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+        break
+    except OSError:
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.02)
+line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def there():
+    while data := os.read(0, 65536):
+        line.sendall(data)
+    line.shutdown(socket.SHUT_WR)
+threading.Thread(target=there, daemon=True).start()
+while data := line.recv(65536):
+    while data:
+        data = data[os.write(1, data):]
+"""
+
+
+class Tunnel:
+    """A port of 127.0.0.1 that leads through a container to a port that the container reaches."""
+
+    def __init__(self, client: docker.DockerClient, container_id: str, host: str, port: int) -> None:
+        self._client = client
+        self._container_id = container_id
+        self._words = ["python", "-c", _RELAY, host, str(port), str(PATIENCE_SECONDS)]
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._lines: set[Stream] = set()
+        self._closed = False
+        threading.Thread(target=self._accept, name="tunnel", daemon=True).start()
+
+    def close(self) -> None:
+        """Break off all connections, and take no more. May be called more than once, and from any thread."""
+        self._closed = True
+        # A thread that waits in accept() is not woken by close().
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in list(self._lines):
+            each.break_off()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                ours, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(ours,), name="tunnel", daemon=True).start()
+
+    def _pass_on(self, ours: socket.socket) -> None:
+        with ours:
+            try:
+                self._through_exec(ours)
+            except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this connection has ended
+                _news.debug("a connection to Postgres ended: %s", error)
+            finally:
+                # close() alone would not end it: the kernel keeps it open for the thread that waits in recv().
+                with suppress(OSError):
+                    ours.shutdown(socket.SHUT_RDWR)
+
+    def _through_exec(self, ours: socket.socket) -> None:
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        running = self._client.api.exec_create(self._container_id, self._words, stdin=True)["Id"]
+        theirs = Stream(self._client, f"/exec/{running}/start", {}, {"Tty": False, "Detach": False})
+        with closing(theirs), self._noted(theirs):
+            threading.Thread(target=_pump, args=(ours, theirs), name="tunnel", daemon=True).start()
+            for stream, data in theirs.frames():
+                if stream == STDOUT:
+                    ours.sendall(data)
+
+    @contextmanager
+    def _noted(self, line: Stream) -> Iterator[None]:
+        """A line that `close` breaks off while the `with` lasts."""
+        self._lines.add(line)
+        try:
+            if self._closed:
+                raise OSError("the tunnel is closed")
+            yield
+        finally:
+            self._lines.discard(line)
+
+
+def _pump(source: socket.socket, sink: Stream) -> None:
+    with suppress(OSError):
+        while data := source.recv(_BYTES):
+            sink.send(data)
+        sink.end_input()
+
+
+@contextmanager
+def through(client: docker.DockerClient, container_id: str, host: str, port: int) -> Iterator[Tunnel]:
+    """A tunnel through a container that runs, for as long as the `with` lasts."""
+    tunnel = Tunnel(client, container_id, host, port)
+    try:
+        yield tunnel
+    finally:
+        tunnel.close()

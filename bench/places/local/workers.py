@@ -1,0 +1,242 @@
+"""Workers as processes of this machine."""
+
+import json
+import os
+import queue
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from bench.errors import OutsideError
+from bench.interrupts import held, killed_at_once
+from bench.paths import PACKAGES
+from bench.places.api import MAX_LAST_WORDS_BYTES, Chunks, Ears, End, Messages, Program, Usage
+from bench.records import Job, ProducerJob, encode_job
+
+KILL_SECONDS = 5
+START_SECONDS = 60
+"""For the first worker, which comes when the nursery has loaded what workers load."""
+_LOOKS = 20
+"""So often a tree of processes is looked at until nobody ends meanwhile; where clients never stay that is never."""
+
+
+class _Worker:
+    """A worker that the nursery forked."""
+
+    def __init__(self, process_id: int) -> None:
+        self.process_id = process_id
+        self.ended = threading.Event()
+        self.exit_code = 0
+        self.stdout = self.stderr = -1
+
+    def wait(self) -> End:
+        """How it ended."""
+        self.ended.wait()
+        return End(self.exit_code, f"ended by signal {-self.exit_code}" if self.exit_code < 0 else "")
+
+    def chunks(self) -> Chunks:
+        """What it prints, as it comes."""
+        with selectors.DefaultSelector() as selector:
+            for output in (self.stdout, self.stderr):
+                selector.register(output, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    chunk = os.read(key.fd, 65536)
+                    if not chunk:
+                        selector.unregister(key.fd)
+                        os.close(key.fd)
+                    elif key.fd == self.stdout:
+                        yield chunk, None
+                    else:
+                        yield None, chunk
+
+
+class Nursery:
+    """Starts workers by having them forked from a process that has loaded all that they need."""
+
+    def __init__(self, channel: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+        self._channel = channel
+        self._process = process
+        self._workers: dict[int, _Worker] = {}
+        self._answers: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        """Each worker that was asked for; None when some were killed, or when the nursery is gone."""
+        self._complaint = b""
+        """The last of what it printed."""
+        threading.Thread(target=self._listen, name="nursery", daemon=True).start()
+        self._drain = threading.Thread(target=self._read_complaint, name="nursery", daemon=True)
+        self._drain.start()
+
+    def start(self, program: str, variables: Mapping[str, str]) -> _Worker:
+        """Start a worker.
+
+        Raises:
+            OutsideError: no worker can be started here.
+        """
+        outputs = [os.pipe(), os.pipe()]
+        asked = json.dumps([program, dict(variables)]).encode() + b"\n"
+        with suppress(OSError):  # of a nursery that is gone the listener tells
+            socket.send_fds(self._channel, [asked], [writes for _, writes in outputs])
+        for _, writes in outputs:
+            os.close(writes)
+        worker = self._answer(START_SECONDS)
+        if worker is None:
+            self._drain.join(KILL_SECONDS)
+            complaint = self._complaint.decode(errors="replace").strip()
+            raise OutsideError(f"workers cannot be started: {complaint or f'nothing came in {START_SECONDS} s'}")
+        (worker.stdout, _), (worker.stderr, _) = outputs
+        return worker
+
+    def kill(self, workers: Sequence[_Worker]) -> None:
+        """Kill those workers that still run, and wait for their end."""
+        living = [worker for worker in workers if not worker.ended.is_set()]
+        if not living:
+            return
+        with suppress(OSError):
+            self._channel.sendall(json.dumps([worker.process_id for worker in living]).encode() + b"\n")
+        self._answer(KILL_SECONDS)  # one question at a time, or two would be read as one
+        for worker in living:
+            worker.ended.wait(KILL_SECONDS)
+
+    def _answer(self, seconds: float) -> _Worker | None:
+        with suppress(queue.Empty):
+            return self._answers.get(timeout=seconds)
+        return None
+
+    def _read_complaint(self) -> None:
+        """Read what it prints all the time: a pipe that is full would stop it."""
+        if self._process.stderr is None:
+            return
+        with self._process.stderr as printed, suppress(OSError, ValueError):
+            while chunk := os.read(printed.fileno(), 65536):
+                self._complaint = (self._complaint + chunk)[-MAX_LAST_WORDS_BYTES:]
+
+    def _listen(self) -> None:
+        with self._channel.makefile("r", encoding="utf-8") as lines, suppress(OSError):
+            for line in lines:
+                match json.loads(line):
+                    case [process_id, exit_code]:
+                        worker = self._workers.pop(process_id)
+                        worker.exit_code = exit_code
+                        worker.ended.set()
+                    case [process_id]:
+                        self._workers[process_id] = _Worker(process_id)
+                        self._answers.put(self._workers[process_id])
+                    case _:
+                        self._answers.put(None)
+        for worker in self._workers.values():
+            worker.exit_code = -signal.SIGKILL
+            worker.ended.set()
+        self._answers.put(None)
+
+
+@contextmanager
+def nursery() -> Iterator[Nursery]:
+    """A nursery, which loads while something else is done; in the end it goes, and all workers with it."""
+    path = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ours, theirs = socket.socketpair()
+    with ExitStack() as stack:
+        with held():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.places.local.forkserver", "producers", "consumer"],
+                # numpy would start threads, and what has threads must not fork.
+                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            stack.callback(_end, process)
+            stack.callback(ours.close)
+            stack.callback(ours.shutdown, socket.SHUT_RDWR)
+            theirs.close()
+        with killed_at_once(process.kill):
+            yield Nursery(ours, process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a process that ends by itself, but not for ever."""
+    try:
+        process.wait(KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(KILL_SECONDS)
+
+
+@contextmanager
+def start_workers(born: Nursery, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
+    """Start one process a job; `database` holds libpq's variables."""
+    workers: list[_Worker] = []
+    ears = Ears()
+    try:
+        for job in jobs:
+            with held():
+                program = "producers" if isinstance(job, ProducerJob) else "consumer"
+                worker = born.start(program, {**os.environ, **database, "BENCH_JOB": encode_job(job).decode()})
+                workers.append(worker)
+            ears.listen(job.name, worker.chunks(), worker.wait)
+        yield ears.messages()
+    finally:
+        with held():
+            born.kill(workers)
+
+
+def run_program(folder: Path, home: Path, database: Mapping[str, str], program: Program) -> str:
+    """Run one of the programs in `folder`; it finds itself in `home` and reaches `database` by libpq's variables.
+
+    Raises:
+        OutsideError: it is not there, or it failed.
+    """
+    name, *arguments = program.words
+    if not (folder / name).is_file():
+        raise OutsideError(f"there is no {name} in {folder}: name a folder that has it with --pg-bin")
+    with subprocess.Popen(
+        [folder / name, *arguments],
+        cwd=home,
+        env={**os.environ, **database, **program.variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        try:
+            printed, complaint = running.communicate(program.script)
+        except BaseException:
+            running.kill()
+            raise
+    if running.returncode:
+        raise OutsideError(f"{name} failed: {complaint.strip()}")
+    return printed
+
+
+def usage(server: int) -> Usage | None:
+    """What a process and its children use, those included that have ended. Memory that they share counts once."""
+    try:
+        postmaster = psutil.Process(server)
+        for _ in range(_LOOKS):
+            ended = postmaster.cpu_times()
+            cpu_seconds = sum(ended[:4])
+            own, shared = 0, 0
+            for process in [postmaster, *postmaster.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    memory = process.memory_info()
+                    mapped = getattr(memory, "shared", 0)  # not on every system
+                    own, shared = own + memory.rss - mapped, max(shared, mapped)
+                    if process != postmaster:
+                        times = process.cpu_times()
+                        cpu_seconds += times.user + times.system
+            now = postmaster.cpu_times()
+            # Whoever ended between the two would be counted twice or not at all.
+            if (now.children_user, now.children_system) == (ended.children_user, ended.children_system):
+                break
+    except psutil.Error:
+        return None
+    return Usage(cpu_seconds, own + shared)

@@ -1,0 +1,154 @@
+"""A Docker Swarm and what a run makes in it: services, secrets, configs, a network, labelled, and gone in the end."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+from docker.models.images import Image
+from docker.types import ConfigReference, EndpointSpec, RestartPolicy, SecretReference
+
+from bench.errors import BadInputError, OutsideError
+from bench.interrupts import held
+from bench.places.docker.engine import Engine
+from bench.places.docker.leftovers import LABEL, gone, service_gone
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a swarm."""
+
+    id: str
+    name: str
+    is_up: bool
+    about: str
+    """Its processors, memory and engine."""
+
+
+class Cluster:
+    """A swarm, through the engine of one of its managers, and what one run makes in it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.client = engine.client
+        self.home = refuse_worker(self.client)
+        """The id of the node whose engine we talk to."""
+        self._made = 0
+
+    def secret(self, stack: ExitStack, name: str, content: str, owner: int, mode: int) -> SecretReference:
+        """Make a secret that goes with the stack; return what puts it into /run/secrets, for that owner."""
+        full_name = self._new_name(name)
+        with held():
+            made = self.client.secrets.create(name=full_name, data=content.encode(), labels=self.engine.labels)
+            stack.callback(gone, made.remove)
+        return SecretReference(str(made.id), full_name, name, str(owner), str(owner), mode)
+
+    def config(self, stack: ExitStack, name: str, content: bytes, path: str) -> ConfigReference:
+        """Make a config that goes with the stack; return what puts it at a path."""
+        full_name = self._new_name(name)
+        with held():
+            made = self.client.configs.create(name=full_name, data=content, labels=self.engine.labels)
+            stack.callback(gone, made.remove)
+        return ConfigReference(str(made.id), full_name, path, mode=0o444)
+
+    def service(self, stack: ExitStack, name: str, image: str, **arguments: Any) -> str:
+        """Start a service whose tasks run once, may do nothing that they need not, and go with the stack.
+
+        Returns its id.
+        """
+        with held():
+            service = self.client.services.create(  # type: ignore[no-untyped-call]
+                image,
+                name=self._new_name(name),
+                labels=self.engine.labels,
+                container_labels=self.engine.labels,
+                restart_policy=RestartPolicy("none"),
+                # A name then stands for its tasks' addresses; a virtual one needs IPVS, which not every kernel has.
+                endpoint_spec=EndpointSpec(mode="dnsrr"),
+                # Whatever a node's default is: what tasks print is read back.
+                log_driver="json-file",
+                stop_signal="SIGKILL",
+                read_only=True,
+                cap_drop=["ALL"],
+                **arguments,
+            )
+            stack.callback(service_gone, self.client, str(service.id))
+        return str(service.id)
+
+    def _new_name(self, name: str) -> str:
+        self._made += 1
+        return f"{self.engine.name}-{name}-{self._made}"
+
+
+def nodes(client: docker.DockerClient) -> dict[str, Node]:
+    """The nodes of a swarm by their ids. Where several have one name, their names end with their ids."""
+    listed = client.api.nodes()
+    names = [each["Description"]["Hostname"] for each in listed]
+    return {
+        each["ID"]: Node(
+            each["ID"],
+            name if names.count(name) == 1 else f"{name}-{each['ID'][:6]}",
+            each["Status"]["State"] == "ready",
+            _about(each["Description"]),
+        )
+        for each, name in zip(listed, names, strict=True)
+    }
+
+
+def tasks_of(client: docker.DockerClient, service: str) -> list[dict[str, Any]]:
+    """The tasks of a service, even of one that was removed, in the words of the Engine API."""
+    return [task for task in all_tasks(client) if task["ServiceID"] == service]
+
+
+def all_tasks(client: docker.DockerClient) -> list[dict[str, Any]]:
+    """The tasks of all services that are ours, in the words of the Engine API."""
+    found: list[dict[str, Any]] = client.api.tasks(filters={"label": LABEL})  # type: ignore[no-untyped-call]
+    return found
+
+
+def named(client: docker.DockerClient, name: str) -> Node:
+    """The node with this name or id.
+
+    Raises:
+        BadInputError: there is none, or it is down.
+    """
+    every = nodes(client)
+    for node in every.values():
+        if name in {node.id, node.name}:
+            if not node.is_up:
+                raise BadInputError(f"--postgres-node {name}: that node is down")
+            return node
+    known = ", ".join(sorted(node.name for node in every.values()))
+    raise BadInputError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
+
+
+def refuse_worker(client: docker.DockerClient) -> str:
+    """Refuse an engine that cannot start services; return the id of its node.
+
+    Raises:
+        OutsideError: it is no manager of a swarm.
+    """
+    swarm = client.info()["Swarm"]
+    if swarm["LocalNodeState"] != "active":
+        raise OutsideError("this Docker engine is in no swarm: `docker swarm init` makes one, or use --place docker")
+    if not swarm["ControlAvailable"]:
+        raise OutsideError(
+            "this Docker engine is a worker of its swarm: name a manager with DOCKER_HOST or `docker context use`"
+        )
+    return str(swarm["NodeID"])
+
+
+def digest(image: Image) -> str | None:
+    """What a registry calls an image, with its digest; None of an image that came from none.
+
+    Nodes are told this or an image's id, and never its tag: with a tag each of them would ask a registry first.
+    """
+    digests = image.attrs.get("RepoDigests") or []
+    return str(digests[0]) if digests else None
+
+
+def _about(description: Mapping[str, Any]) -> str:
+    resources = description["Resources"]
+    cores, memory = resources["NanoCPUs"] / 1e9, resources["MemoryBytes"] / 2**30
+    return f"{cores:.0f} cores, {memory:.0f} GiB, engine {description['Engine']['EngineVersion']}"

@@ -1,0 +1,117 @@
+"""A log's contract, checked on the server that it was just installed on: what must be there, and that every statement
+of ours that a run could need works on it. The log is empty, and stays so.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from bench.errors import BadInputError
+from bench.eventlog import Log
+from bench.records import EXAMPLES
+from bench.run.plan import (
+    Table,
+    bounds_sql,
+    commits_sql,
+    count_sql,
+    doubled_sql,
+    drawn_sql,
+    gaps_sql,
+    read_sql,
+    stored_sql,
+    stories_sql,
+)
+
+_TYPES = ({20: "bigint"}, {1114: "timestamp", 1184: "timestamptz"}, {114: "json", 3802: "jsonb"})
+"""What get_event must yield as etag, ctime and payload, by the oid of the type."""
+_STORED_TYPES = {114: "json", 3802: "jsonb", 25: "text", 1043: "varchar"}
+"""What the table may hold a payload in, by the oid of the type: its text is the event."""
+
+_TABLE = """
+    SELECT coalesce(bool_or(attname = 'ctime' AND atttypid IN ('timestamp'::regtype, 'timestamptz'::regtype)), false),
+           coalesce(bool_or(attname = 'xmin' AND atttypid = 'xid'::regtype), false),
+           EXISTS (SELECT FROM pg_index i
+                   JOIN pg_class c ON c.oid = i.indrelid
+                   JOIN pg_attribute e ON e.attrelid = i.indrelid AND e.attnum = i.indkey[0]
+                   WHERE i.indrelid = to_regclass(%(table)s) AND e.attname = %(etag)s
+                     AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL
+                     AND NOT (c.relkind = 'r' AND c.relhassubclass))
+    FROM pg_attribute WHERE attrelid = to_regclass(%(table)s) AND NOT attisdropped"""
+"""The fields of `Table`. A unique index of a table says nothing of the rows of those that inherit from it."""
+
+
+def table_of(connection: psycopg.Connection[Any], log: Log) -> Table:
+    """Find out what the log's table or view has beyond what every log must have."""
+    row = connection.execute(_TABLE, {"table": log.table, "etag": log.etag}).fetchone()
+    return Table(*row) if row else Table(ctime=False, xmin=False, unique_etag=False)
+
+
+def check_contract(connection: psycopg.Connection[Any], log: Log) -> None:
+    """Check that a log that was just installed has what log.toml and the contract say.
+
+    Raises:
+        BadInputError: something is missing or fails; the message says what.
+    """
+    for function in _functions(log):
+        row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [function]).fetchone()
+        if row and row[0]:
+            raise BadInputError(f"the log {log.name}: schema.sql does not define {function}")
+    row = connection.execute("SELECT to_regclass(%s) IS NULL", [log.table]).fetchone()
+    if row and row[0]:
+        raise BadInputError(f"the log {log.name}: schema.sql does not make the table {log.table} of log.toml")
+    _check_columns(connection, log)
+    for purpose, statement, parameters in _statements(log, table_of(connection, log)):
+        try:
+            with connection.transaction(force_rollback=True), psycopg.RawCursor(connection) as cursor:
+                cursor.execute(statement.encode(), parameters)
+        except psycopg.Error as error:
+            raise BadInputError(
+                f"the log {log.name}: {purpose} fails: {error.diag.message_primary or error}"
+            ) from error
+
+
+def _functions(log: Log) -> Iterator[str]:
+    yield "log_event(json)"
+    yield f"get_event({', '.join([*log.cursor.values(), 'bigint'])})"
+    if log.group in {"turns", "partitions"}:
+        yield "get_event(text, bigint)"
+
+
+def _check_columns(connection: psycopg.Connection[Any], log: Log) -> None:
+    try:
+        with psycopg.RawCursor(connection) as cursor:
+            cursor.execute(f"SELECT payload, {log.etag} FROM {log.table} LIMIT 0".encode())
+            stored_as = (cursor.description or [])[0].type_code
+            cursor.execute(read_sql(log, 1).encode(), [None] * len(log.cursor))
+            types = [column.type_code for column in cursor.description or []]
+    except psycopg.Error as error:
+        raise BadInputError(f"the log {log.name}: reading it fails: {error.diag.message_primary or error}") from error
+    for column, code, allowed in zip(("etag", "ctime", "payload"), types, _TYPES, strict=False):
+        if code not in allowed:
+            raise BadInputError(f"the log {log.name}: get_event must yield {column} as {' or '.join(allowed.values())}")
+    if stored_as not in _STORED_TYPES:
+        raise BadInputError(
+            f"the log {log.name}: {log.table} must hold payload as {', '.join(_STORED_TYPES.values())}: "
+            "name a view in log.toml that shows it so"
+        )
+
+
+def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
+    """Every statement over the log's table that a run could need, with what it is for, and its parameters."""
+    for statement in (bounds_sql(log), gaps_sql(log), doubled_sql(log, EXAMPLES)):
+        yield f"comparing the etags of {log.table} (the column {log.etag})", statement, []
+    yield f"counting the rows of {log.table}", count_sql(log), []
+    yield f"reading the rows of {log.table}", stored_sql(log), []
+    yield f"reading the first rows of {log.table}", stored_sql(log, below=0), []
+    by_etag = f"looking up rows of {log.table} by their etags (the column {log.etag})"
+    yield by_etag, _numbered(stories_sql(log, table, commits=False)), [[0]]
+    if table.xmin:
+        yield by_etag, _numbered(commits_sql(log)), [[0], [0], [0.0]]
+        yield f"looking up the rows of a transaction in {log.table}", drawn_sql(log), [0]
+
+
+def _numbered(statement: str) -> str:
+    """A statement with $1, $2.. for its %s."""
+    first, *others = statement.split("%s")
+    return first + "".join(f"${number}{part}" for number, part in enumerate(others, 1))

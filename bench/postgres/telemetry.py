@@ -1,0 +1,232 @@
+"""What Postgres was doing during a phase: samples of what its backends wait for, and counters before and after.
+
+Everything goes through one connection that nothing else uses, a few times a second. Views are read as JSON, because
+their columns differ from PostgreSQL 14 to 18.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from bench.places.api import Usage
+from bench.postgres.control import CONNECT_SECONDS, Connection, name_session, our_name, own_timeouts
+from bench.run.plan import SCHEMA
+
+SAMPLE_SECONDS = 0.25
+USAGE_SECONDS = 2.0
+"""Memory is looked at less often: adding up processes costs more than a query."""
+JOIN_SECONDS = 2.0
+LINGER_SECONDS = 2.0
+"""A session counts what it did when it ends; that is waited for so long after its worker has ended."""
+
+WORKER = "worker"
+"""The backends that serve our workers, as a kind of backend beside PostgreSQL's own."""
+ON_CPU = "CPU"
+"""What a backend does that waits for nothing: it runs, or would if there were a processor for it."""
+
+_WAITS = f"""
+    SELECT CASE WHEN starts_with(application_name, %(workers)s) THEN '{WORKER}' ELSE backend_type END,
+           CASE WHEN wait_event IS NULL THEN '{ON_CPU}' ELSE wait_event_type || ':' || wait_event END,
+           count(*)
+    FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND application_name <> %(orchestrator)s
+      AND coalesce(datname, current_database()) = current_database()
+      AND backend_type IS NOT NULL AND coalesce(wait_event_type, '') <> 'Activity'
+      AND NOT (backend_type = 'client backend' AND NOT starts_with(application_name, %(workers)s) AND state = 'idle')
+    GROUP BY 1, 2"""
+"""Sessions in our database, and the server's own processes, which are in none; other databases are not of this run."""
+
+_WORKERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND starts_with(application_name, %(workers)s) AND pid <> pg_backend_pid()"
+)
+
+_VIEWS = {
+    "wal": "SELECT to_json(v) FROM pg_stat_wal AS v",
+    "database": "SELECT to_json(v) FROM pg_stat_database AS v WHERE datname = current_database()",
+    "others": "SELECT json_build_object('commits', coalesce(sum(xact_commit), 0)) FROM pg_stat_database "
+    "WHERE datname <> current_database()",
+    "checkpointer": "SELECT to_json(v) FROM pg_stat_checkpointer AS v",
+    "bgwriter": "SELECT to_json(v) FROM pg_stat_bgwriter AS v",
+    "io": "SELECT json_agg(v) FROM pg_stat_io AS v",
+    "tables": f"SELECT json_agg(v) FROM pg_stat_user_tables AS v WHERE schemaname = '{SCHEMA}'",
+    "sizes": f"""
+        SELECT json_build_object('table_bytes', coalesce(sum(pg_table_size(c.oid)), 0),
+                                 'index_bytes', coalesce(sum(pg_indexes_size(c.oid)), 0))
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = '{SCHEMA}' AND c.relkind IN ('r', 'p')""",
+}
+"""Those that a server does not have, or does not show us, are left out."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A phase as the server saw it."""
+
+    seconds: float
+    samples: int
+    waits: Mapping[tuple[str, str], int]
+    """How often a backend of a kind was seen doing something: (kind, what) to a number."""
+    counters: Mapping[str, int]
+    """What was counted meanwhile, by the names of `counters`."""
+    postgres_cpu_seconds: float | None
+    """None where Postgres cannot be seen as processes."""
+    postgres_memory_bytes: int | None
+    """The most that was seen."""
+
+
+class Observer:
+    """Observes phases, one after the other, on a connection of its own."""
+
+    def __init__(self, conninfo: str, orchestrator: Connection, usage: Callable[[], Usage | None]) -> None:
+        self._connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        own_timeouts(self._connection)
+        name_session(self._connection, our_name(orchestrator, "telemetry"))
+        self._who = {"orchestrator": our_name(orchestrator), "workers": f"{our_name(orchestrator)} "}
+        self._usage = usage
+        self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
+        with suppress(psycopg.Error):
+            # A session's first time takes it ten times as long as all others: it is over before a phase begins.
+            self._look()
+        self.seen: Observation | None = None
+        """The phase that was observed last; None when the server went away meanwhile."""
+        self.samples = 0
+        """How often it was looked at what backends do in this phase."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def observe(self) -> Iterator[Callable[[], float]]:
+        """Observe from here to the end of the `with`; what was seen is in `seen` then. Yields what says for how many
+        seconds the server has not answered.
+        """
+        waits: Counter[tuple[str, str]] = Counter()
+        over = threading.Event()
+        memory = 0
+        answered = time.monotonic()
+        self.seen, self.samples = None, 0
+
+        def sample() -> None:
+            nonlocal memory, answered
+            looked = time.monotonic()
+            while not over.wait(SAMPLE_SECONDS):
+                with suppress(psycopg.Error):  # the phase itself notices a server that is gone
+                    for kind, what, count in self._look():
+                        waits[kind, what] += count
+                    self.samples += 1
+                    answered = time.monotonic()
+                if time.monotonic() - looked > USAGE_SECONDS:
+                    looked = time.monotonic()
+                    usage = self._usage()
+                    memory = max(memory, usage.memory_bytes if usage else 0)
+
+        before, usage_before, began = self._counters(), self._usage(), time.perf_counter()
+        sampler = threading.Thread(target=sample, name="telemetry", daemon=True)
+        sampler.start()
+        try:
+            yield lambda: time.monotonic() - answered
+        finally:
+            over.set()
+            sampler.join(JOIN_SECONDS)  # a server that answers no more must not keep us
+        seconds = time.perf_counter() - began
+        usage = self._usage()
+        with suppress(psycopg.Error):
+            self._await_sessions()
+            after = self._counters()
+            self.seen = Observation(
+                seconds=seconds,
+                samples=self.samples,
+                waits=waits,
+                counters={name: after[name] - count for name, count in before.items() if name in after},
+                postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
+                postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,
+            )
+
+    def _look(self) -> list[tuple[str, str, int]]:
+        return self._connection.execute(_WAITS.encode(), self._who, prepare=True).fetchall()
+
+    def _can(self, query: str) -> bool:
+        try:
+            self._connection.execute(query.encode())
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+            return False
+        return True
+
+    def _counters(self) -> dict[str, int]:
+        return counters({name: self._one(query) for name, query in self._views.items()})
+
+    def _one(self, query: str) -> Any:
+        row = self._connection.execute(query.encode()).fetchone()
+        return row[0] if row else None
+
+    def _await_sessions(self) -> None:
+        deadline = time.monotonic() + LINGER_SECONDS
+        while time.monotonic() < deadline:
+            row = self._connection.execute(_WORKERS.encode(), self._who).fetchone()
+            if not row or not row[0]:
+                return
+            time.sleep(0.01)
+
+
+@contextmanager
+def observer(conninfo: str, orchestrator: Connection, usage: Callable[[], Usage | None]) -> Iterator[Observer]:
+    """An observer of the workers of this orchestrator, closed in the end."""
+    watching = Observer(conninfo, orchestrator, usage)
+    try:
+        yield watching
+    finally:
+        watching.close()
+
+
+def counters(views: Mapping[str, Any]) -> dict[str, int]:
+    """The statistics views of any version from 14 to 18, as rows of JSON, under names of our own.
+
+    What a version does not count is left out. WAL's fsyncs are in pg_stat_wal up to 17 and in pg_stat_io from 18 on;
+    checkpoints are in pg_stat_bgwriter up to 16.
+    """
+    wal, database, tables = (views.get(name) for name in ("wal", "database", "tables"))
+    checkpoints = views.get("checkpointer") or views.get("bgwriter") or {}
+    data = [row for row in views.get("io") or [] if row["object"] == "relation"]
+    logged = [row for row in views.get("io") or [] if row["object"] == "wal"]
+    found = {
+        "wal_bytes": _get(wal, "wal_bytes"),
+        "wal_records": _get(wal, "wal_records"),
+        "wal_full_page_images": _get(wal, "wal_fpi"),
+        "wal_buffers_full": _get(wal, "wal_buffers_full"),
+        "wal_fsyncs": _sum(logged, "fsyncs") if logged else _get(wal, "wal_sync"),
+        "commits": _get(database, "xact_commit"),
+        "commits_elsewhere": _get(views.get("others"), "commits"),
+        "blocks_hit": _get(database, "blks_hit"),
+        "blocks_read": _get(database, "blks_read"),
+        "temp_bytes": _get(database, "temp_bytes"),
+        "checkpoints_timed": _get(checkpoints, "num_timed", "checkpoints_timed"),
+        "checkpoints_requested": _get(checkpoints, "num_requested", "checkpoints_req"),
+        "data_reads": _sum(data, "reads"),
+        "data_writes": _sum(data, "writes"),
+        "data_extends": _sum(data, "extends"),
+        "data_fsyncs": _sum(data, "fsyncs"),
+        "rows_inserted": _sum(tables, "n_tup_ins"),
+        "table_scans": _sum(tables, "seq_scan"),
+        "index_scans": _sum(tables, "idx_scan"),
+        "autovacuums": _sum(tables, "autovacuum_count"),
+        "table_bytes": _get(views.get("sizes"), "table_bytes"),
+        "index_bytes": _get(views.get("sizes"), "index_bytes"),
+    }
+    return {name: count for name, count in found.items() if count is not None}
+
+
+def _get(row: Mapping[str, Any] | None, *names: str) -> int | None:
+    """The first of these columns that a row has."""
+    return next((int(row[name]) for name in names if name in row), None) if row else None
+
+
+def _sum(rows: list[Mapping[str, Any]] | None, name: str) -> int | None:
+    return sum(int(row[name] or 0) for row in rows) if rows else None

@@ -1,0 +1,138 @@
+"""A result in the formats of other tools, made from the record alone: each a function from the result to a text."""
+
+import json
+import platform
+import re
+from collections import Counter
+from collections.abc import Callable
+from itertools import zip_longest
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from bench import stats
+from bench.report import runs as runs_report
+from bench.report import screen, terminal
+from bench.results import metrics
+from bench.results.metrics import Metric
+from bench.results.results import Result
+
+BEGIN, END = "<!-- bench result: begin -->", "<!-- bench result: end -->"
+"""What a comment on a pull request is found by, to be replaced by the next one."""
+
+
+def bigger_is_better(result: Result) -> str:
+    """Rates for github-action-benchmark, tool customBiggerIsBetter."""
+    return _github(result, [metric for metric in metrics.of(result) if metric.bigger_is_better])
+
+
+def smaller_is_better(result: Result) -> str:
+    """Latencies for github-action-benchmark, tool customSmallerIsBetter."""
+    return _github(result, [metric for metric in metrics.of(result) if not metric.bigger_is_better])
+
+
+def bencher(result: Result) -> str:
+    """Bencher Metric Format. Rates are its measure throughput, latencies latency-ms, each with its interval."""
+    found = {}
+    for metric in metrics.of(result):
+        middle = stats.median(metric.values)
+        measure = "throughput" if metric.unit == "events/s" else "latency-ms"
+        values = {"value": middle.value, "lower_value": middle.low, "upper_value": middle.high}
+        found[f"{result.spec['log']}/{metric.name}"] = {measure: values}
+    return json.dumps(found, indent=1) + "\n"
+
+
+def junit(result: Result) -> str:
+    """JUnit XML: a test case for what is appended and for each reading of each trial; it fails with the verdict."""
+    cases = [
+        (f"trial {number}: {name}", seconds, trial)
+        for number, trial in enumerate(result.trials, 1)
+        for name, seconds in [
+            ("append", trial.append.seconds),
+            *((f"read {read.read_batch}, {read.reader}", read.seconds) for read in trial.reads),
+        ]
+    ]
+    suite = Element(
+        "testsuite",
+        name=f"bench {result.spec['log']}",
+        tests=str(len(cases)),
+        failures=str(sum(not trial.verdict.ok for _, _, trial in cases)),
+        errors="0",
+        skipped="0",
+        time=f"{sum(seconds for _, seconds, _ in cases):.3f}",
+        timestamp=f"{result.started_at:%Y-%m-%dT%H:%M:%S}",
+    )
+    properties = SubElement(suite, "properties")
+    for name, value in (("command", runs_report.command(result)), ("postgres", result.environment.postgres)):
+        SubElement(properties, "property", name=name, value=value)
+    for name, seconds, trial in cases:
+        case = SubElement(suite, "testcase", classname=f"bench.{result.spec['log']}", name=name, time=f"{seconds:.3f}")
+        if not trial.verdict.ok:
+            words = terminal.verdict(trial)
+            SubElement(case, "failure", type="verdict", message=words.split("\n", 1)[0]).text = words
+    indent(suite)
+    return tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def go(result: Result) -> str:
+    """Go's benchmark format, a line a trial, as benchstat reads it (golang/proposal, design/14313)."""
+    where = result.environment
+    lines = [
+        f"goos: {platform.system().lower()}",
+        f"cpu: {where.cpu}",
+        f"postgres: {where.postgres}",
+        f"place: {where.place}",
+        "Unit events/s better=higher",
+    ]
+    rates = [metric for metric in metrics.of(result) if metric.bigger_is_better]
+    name = re.sub(r"[\s/]+", "_", str(result.spec["log"]))
+    for values in zip_longest(*(metric.values for metric in rates)):
+        for metric, rate in zip(rates, values, strict=True):
+            words = "".join(part.capitalize() for part in metric.name.split("_"))
+            events = result.trials[0].verdict.expected_events
+            lines.append(f"Benchmark{words}/log={name} {events} {1e9 / rate:.1f} ns/op {rate:.1f} events/s")
+    return "\n".join(lines) + "\n"
+
+
+def csv(result: Result) -> str:
+    """A row per read, the seed's columns and ours, with plain numbers; what has no rate has an empty cell."""
+    words = {trial.instead_of_read_rate for trial in result.trials}
+    words |= {trial.instead_of_append_rate for trial in result.trials}
+    rows = runs_report.rows([result]).map(lambda value: "" if value in words else value.rstrip("*"))
+    rows["verdict"] = ["ok" if trial.verdict.ok else "FAILED" for trial in result.trials for _ in trial.reads]
+    return str(rows.to_csv(index=False))
+
+
+def markdown(result: Result) -> str:
+    """The table and the verdict for a pull request, between markers."""
+    counts = Counter(terminal.verdict(trial) for trial in result.trials)
+    blocks = {words: f"```\n{words}\n```" for words in counts}
+    if len(blocks) > 1:
+        blocks = {words: f"Of {screen.plural(counts[words], 'trial')}:\n\n{block}" for words, block in blocks.items()}
+    verdicts = "\n\n".join(blocks.values())
+    return f"{BEGIN}\n\n{runs_report.published([result])}\n\n{verdicts}\n\n{END}\n"
+
+
+def _github(result: Result, chosen: list[Metric]) -> str:
+    found = []
+    for metric in chosen:
+        middle = stats.median(metric.values)
+        found.append(
+            {
+                "name": f"{result.spec['log']} {metric.name}",
+                "unit": metric.unit,
+                "value": middle.value,
+                "range": f"{middle.low:.6g} to {middle.high:.6g}",
+                "extra": f"{screen.plural(len(metric.values), 'trial')}, {runs_report.command(result)}",
+            }
+        )
+    return json.dumps(found, indent=1) + "\n"
+
+
+FORMATS: dict[str, Callable[[Result], str]] = {
+    "github-bigger": bigger_is_better,
+    "github-smaller": smaller_is_better,
+    "bencher": bencher,
+    "junit": junit,
+    "go": go,
+    "csv": csv,
+    "markdown": markdown,
+}

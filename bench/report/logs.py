@@ -1,0 +1,248 @@
+"""A comparison of logs in the words that people read: whole for a page, short for the first screen."""
+
+from collections.abc import Callable, Sequence
+from shlex import quote
+from statistics import median
+
+from bench.eventlog import Promises, shipped
+from bench.logs.compare import CONTROL, Comparison, Measured, Speed, Tail
+from bench.logs.open_transactions import BLOCKERS, Blocked
+from bench.report.screen import plural
+from bench.report.tabular import Form, markdown
+from bench.report.terminal import some, wrong_ctimes
+
+FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
+"""What stands in a cell instead of a value; the reason stands below."""
+RULE_OF_THREE = 3
+"""Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
+
+
+def whole(comparison: Comparison, form: Form = markdown) -> str:
+    """A table for each insert batch, then what open transactions do."""
+    parts = []
+    for batch in comparison.workload.insert_batch:
+        rows = [each for each in comparison.measured if each.insert_batch == batch]
+        events = "event" if batch == 1 else "events"
+        parts += [f"**{batch:,} {events} a transaction**", form([_row(each, rows, comparison) for each in rows])]
+    parts += ["**With a transaction left open**", form(_blocked_rows(comparison)), _notes([comparison])]
+    return "\n\n".join(parts)
+
+
+def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
+    """One line a log: is it safe, what does that cost, what stalls it. Each comparison adds the logs that those before
+    it had not.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for comparison in comparisons:
+        rows = {name: _line(name, comparison) for name in comparison.promises} | rows
+    return "\n\n".join([form([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
+
+
+def _control_first(name: str) -> tuple[bool, str]:
+    return name != CONTROL, name
+
+
+def _line(name: str, comparison: Comparison) -> dict[str, str]:
+    own, control = ([each for each in comparison.measured if each.log == log] for log in (name, CONTROL))
+    return {
+        "log": _link(name),
+        "tailed while commits overlap": _safety(
+            [tail for each in own for tail in each.tails],
+            [tail for each in control for tail in each.tails],
+            comparison.promises[name],
+        ),
+        **{
+            f"append {mine.insert_batch:,}": _ratio(mine, its, lambda speed: speed.appended_per_second)
+            for mine, its in zip(own, control, strict=True)
+        },
+        "read": _ratio(own[-1], control[-1], lambda speed: speed.read_per_second),
+        "an open transaction": _stalls([each for each in comparison.blocked if each.log == name]),
+    }
+
+
+def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dict[str, str]:
+    control = next(each for each in rows if each.log == CONTROL)
+    return {
+        "log": _link(own.log),
+        "promise": comparison.promises[own.log].words(),
+        "tailed while commits overlap": _safety(own.tails, control.tails, comparison.promises[own.log]),
+        "append events/s": _number(own, control, lambda speed: speed.appended_per_second),
+        "read events/s": _number(own, control, lambda speed: speed.read_per_second),
+        "delay p50, p99 ms": _delay(own, control),
+        "bytes an event": _number(own, control, lambda speed: speed.bytes_an_event),
+        "WAL an event": _number(own, control, lambda speed: speed.wal_bytes_an_event),
+    }
+
+
+def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) -> str:
+    """What tailing showed. Safe is only said when the control lost events under the same load."""
+    if not tails:
+        return "not tried"
+    acknowledged = sum(tail.acknowledged for tail in tails)
+    faults: dict[str, int] = {}
+    for tail in tails:
+        for kind, count in tail.faults.items():
+            faults[kind] = faults.get(kind, 0) + count
+    bad = sum(not tail.ok for tail in tails)
+    if bad:
+        failed = [FAILED] if any(tail.failure for tail in tails) else []
+        told = ", ".join([*(f"{count:,} {kind}" for kind, count in faults.items()), *failed])
+        return f"**{told}** of {acknowledged:,}, in {bad} of {plural(len(tails), 'run')}"
+    if not acknowledged:
+        return "no event was acknowledged"
+    provoked = any(tail.faults.get("skipped") for tail in control)
+    if not provoked:
+        return f"0 of {acknowledged:,}, which proves nothing: {CONTROL} skipped none either"
+    excused = f", {' and '.join(faults)} as it may" if faults else ""
+    told = (
+        f"0 of {acknowledged:,} in {plural(len(tails), 'run')} (< {100 * RULE_OF_THREE / acknowledged:.2g} %){excused}"
+    )
+    return f"safe: {told}" if promises.tail else f"{told}, by luck: it does not promise that"
+
+
+def _number(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:
+    values = [found for speed in own.speeds if (found := value(speed)) is not None]
+    if not own.speeds:
+        return ""
+    if len(values) < len(own.speeds):
+        return _instead(own)
+    shown = f"{median(values):,.0f}"
+    return shown if own.log == CONTROL else f"{shown} ({_ratio(own, control, value)})"
+
+
+def _ratio(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:
+    """The median over rounds of a log's value over the control's in the same round."""
+    pairs = [(value(mine), value(its)) for mine, its in zip(own.speeds, control.speeds, strict=True)]
+    ratios = [mine / its for mine, its in pairs if mine and its]
+    if not pairs:
+        return ""
+    return _two_digits(median(ratios)) if len(ratios) == len(pairs) else _instead(own)
+
+
+def _instead(own: Measured) -> str:
+    """What is printed where a trial has no value."""
+    failed = any(speed.appended_per_second is None or speed.read_per_second is None for speed in own.speeds)
+    return FAILED if failed else "not known"
+
+
+def _delay(own: Measured, control: Measured) -> str:
+    """Medians of the delays, and the ratio to the control's where that has delays too."""
+    if not own.tails:
+        return ""
+    if any(tail.failure for tail in own.tails):
+        return FAILED
+    p50s = [tail.end_to_end_p50_ms for tail in own.tails if tail.end_to_end_p50_ms is not None]
+    p99s = [tail.end_to_end_p99_ms for tail in own.tails if tail.end_to_end_p99_ms is not None]
+    if min(len(p50s), len(p99s)) < len(own.tails):
+        impossible = [tail.impossible_ctimes for tail in own.tails if tail.impossible_ctimes]
+        return f"none: {wrong_ctimes(impossible[0])}" if impossible else "none"
+    shown = f"{median(p50s):,.0f}, {median(p99s):,.0f}"
+    pairs = zip(p50s, (tail.end_to_end_p50_ms for tail in control.tails), strict=True)
+    ratios = [mine / its for mine, its in pairs if mine and its]
+    if own.log == CONTROL or len(ratios) < len(p50s):
+        return shown
+    return f"{shown} ({_two_digits(median(ratios))})"
+
+
+def _two_digits(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
+def _blocked_rows(comparison: Comparison) -> list[dict[str, str]]:
+    found = {(each.log, each.blocker): each for each in comparison.blocked}
+    return [
+        {"log": _link(name), **{blocker: _blocked(found[name, blocker]) for blocker in BLOCKERS}}
+        for name in comparison.promises
+    ]
+
+
+def _blocked(each: Blocked) -> str:
+    if each.failure:
+        return FAILED
+    if each.not_applicable:
+        return NOT_APPLICABLE
+    if each.writers_waited:
+        return "writers wait"
+    if each.delivered_meanwhile >= each.appended:
+        return "all delivered"
+    late = "" if each.delivered_afterwards >= each.appended else f", {each.delivered_afterwards} afterwards"
+    return f"readers wait: {each.delivered_meanwhile} of {each.appended} meanwhile{late}"
+
+
+def _stalls(blocked: Sequence[Blocked]) -> str:
+    writers = [each.blocker for each in blocked if each.writers_waited]
+    readers = [each.blocker for each in blocked if not each.writers_waited and each.delivered_meanwhile < each.appended]
+    failed = [each.blocker for each in blocked if each.failure]
+    inapplicable = [each.blocker for each in blocked if each.not_applicable]
+    told = [
+        f"{what} when it is {', '.join(names)}"
+        for what, names in (
+            ("writers wait", writers),
+            ("readers wait", readers),
+            (FAILED, failed),
+            (NOT_APPLICABLE, inapplicable),
+        )
+        if names
+    ]
+    return "; ".join(told if writers or readers or failed else ["holds up nobody", *told])
+
+
+def _failures(comparison: Comparison) -> list[str]:
+    """A line for each thing that a log could not do, with the reason; one for all that have the same reason."""
+    first: dict[tuple[str, str], str] = {}
+    for own in comparison.measured:
+        batch = f"with {plural(own.insert_batch, 'event')} a transaction"
+        for what, trials in ((f"append and read {batch}", own.speeds), (f"tailed {batch}", own.tails)):
+            for why in (trial.failure for trial in trials if trial.failure):
+                first.setdefault((own.log, what), why)
+    for each in comparison.blocked:
+        if reason := each.failure or each.not_applicable:
+            first.setdefault((each.log, f"open transaction ({each.blocker})"), reason)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (log, what), why in first.items():
+        alike.setdefault((log, why), []).append(what)
+    return [f"- {_link(log)}: {some(whats)}: {' '.join(why.split())}" for (log, why), whats in alike.items()]
+
+
+def _notes(comparisons: Sequence[Comparison]) -> str:
+    """What a reader must know: the commands, the machine, and what the numbers are."""
+    load = comparisons[0].workload
+    speed = (
+        f"Numbers are medians of {plural(load.rounds, 'round')}; in parentheses, and in the short form alone, the "
+        f"median of the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, "
+        "they"
+    )
+    explained = (
+        f"- {speed if load.rounds else 'Speed was not measured. Tailing, transactions'} stay open for "
+        f"{load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's ctime to "
+        "its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % confidence."
+    )
+    failures = [line for each in comparisons for line in _failures(each)]
+    return "\n".join([*failures, *(_note(each) for each in comparisons), explained])
+
+
+def _note(comparison: Comparison) -> str:
+    where, load = comparison.environment, comparison.workload
+    batches = ",".join(str(batch) for batch in load.insert_batch)
+    paths = ",".join(comparison.given.get(name, name) for name in comparison.promises)
+    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(paths)} "
+    command = (
+        f"python -m bench compare-logs {names}--insert-batch {batches} --read-batch {load.read_batch} "
+        f"--scale {load.scale} --rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
+        f"--abort-rate {load.abort_rate:g} --place {where.place}"
+    )
+    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
+    needs = "; ".join(
+        f"{name} also `{setting}={value}`"
+        for name, values in comparison.needs.items()
+        for setting, value in values.items()
+    )
+    return (
+        f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.machine}, "
+        f"{where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
+        f"Run {comparison.run_id}."
+    )
+
+
+def _link(name: str) -> str:
+    return f"`{name}`"

@@ -1,0 +1,60 @@
+"""What people look at as a picture: how the rate of appending grows with the number of producers."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from bench.errors import BadInputError, OutsideError
+from bench.output import write
+from bench.report import runs as runs_report
+from bench.results.results import Result
+
+
+def saturation(results: Sequence[Result], file: Path) -> None:
+    """Draw events/s appended by number of producers, a line for each insert batch, into an SVG or PNG file.
+
+    Raises:
+        BadInputError: no two results differ in their number of producers, or no picture is called like the file.
+        OutsideError: matplotlib is missing, or the file cannot be written.
+    """
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - nothing else needs it
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise OutsideError("there is no matplotlib: pip install 'eventlog-bench[plot]'") from error
+    # The same picture of the same results is the same file.
+    mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none"})
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    points = runs_report.saturation_points(results)
+    scales: set[int] = set()
+    for where, batch in sorted({(point.where, point.insert_batch) for point in points}):
+        line = [point for point in points if (point.where, point.insert_batch) == (where, batch)]
+        if len(line) == 1:
+            continue
+        scales |= {point.scale for point in line}
+        axes.plot(
+            [point.scale for point in line],
+            [point.appended_per_second for point in line],
+            marker="o",
+            label=f"{where}, {batch:,} event{'s' * (batch > 1)} a transaction",
+        )
+    if not scales:
+        raise BadInputError("the results are all of one number of producers: there is nothing to draw")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(sorted(scales), [str(scale) for scale in sorted(scales)])
+    axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:,.0f}")
+    axes.set_xlabel("producers")
+    axes.set_ylabel("events/s appended (median)")
+    axes.set_title("How many producers saturate this Postgres")
+    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.legend()
+    drawn = BytesIO()
+    try:
+        figure.savefig(
+            drawn, format=file.suffix.lstrip("."), metadata={"Date": None} if file.suffix == ".svg" else None
+        )
+    except ValueError as error:
+        raise BadInputError(f"{file}: {error}") from error
+    write(file, drawn.getvalue())

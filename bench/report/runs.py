@@ -1,0 +1,337 @@
+"""The throughput table, made from results alone, for a terminal, a markdown file or between a page's markers."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.eventlog import short_names
+from bench.places.dsn import without_password
+from bench.report import screen
+from bench.report.tabular import Form, Rows, markdown, narrow
+from bench.results.results import Append, Environment, Read, Result, Trial
+from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "lapsed_time", "Throughput")
+DURABLE = ("fsync", "synchronous_commit")
+OFF = {"off", "false", "no", "0"}
+NOTHING = "no event was acknowledged: nothing was measured"
+WORDS = {"place", "log", "append", "mode", "verdict", "node", "bounded by"}
+
+
+def rows(results: Sequence[Result]) -> pd.DataFrame:
+    """One row per read: the seed's seven columns, then ours.
+
+    `lapsed_time` is in milliseconds and Throughput in events/s, both of the read; an event that was delivered again is
+    not in it. A trial whose verdict is not ok has FAILED where its throughput would be. A log from a folder is called
+    by the end of its path that tells it from the others.
+    """
+    import pandas as pd  # noqa: PLC0415 - a third of a second that every command would wait for
+
+    logs = short_names(result.spec["log"] for result in results)
+    return pd.DataFrame(
+        [
+            _row(result, trial, read, logs[result.spec["log"]])
+            for result in results
+            for trial in result.trials
+            for read in trial.reads
+        ]
+    )
+
+
+def heading(spec: Mapping[str, Any], where: Environment) -> str:
+    """What is measured, of a stored spec and the place: PostgreSQL, machine, log, settings, and the command with each
+    flag that is not at its default. As wide as standard output is.
+    """
+    payload = f"padded to {spec['payload_bytes']:,} bytes" if spec["payload_bytes"] else "not padded"
+    lines = [
+        _machines(spec, where),
+        f"log {spec['log']}, append by {spec['append']}, payloads {payload}, mode {spec.get('mode', 'drain')}",
+        _settings(spec, where).replace("`", ""),
+        _command(spec, where.place),
+    ]
+    return screen.fit("\n".join(lines), screen.width())
+
+
+def not_durable(where: Environment) -> list[str]:
+    """The settings with which an acknowledged event may be gone after a crash."""
+    return [f"{name}={where.settings[name]}" for name in DURABLE if where.settings.get(name) in OFF]
+
+
+def terminal(result: Result) -> str:
+    """The seed's columns and the verdict of one run, and what they must not be read without.
+
+    A pipe gets markdown with a row for each reading of each trial. A terminal gets columns as narrow as they can be, or
+    a line for each value where those do not fit, and one row for all trials: their medians.
+    """
+    found = rows([result])
+    if not_durable(result.environment):
+        found["Throughput"] = [rate if rate.isalpha() else f"{rate}!" for rate in found["Throughput"]]
+    found = found[[*SEED, "verdict"]]
+    on_pipe = not sys.stdout.isatty()
+    shown = _texts(found) if on_pipe else _of_all_trials(found)
+    # The verdict is said below, too, and Throughput has FAILED in it.
+    parts = [_table(shown) if on_pipe else narrow(shown, shown[0], columns=screen.width(), dispensable={"verdict"})]
+    if not_durable(result.environment):
+        parts.append(screen.fit(f"! not durable: {', '.join(not_durable(result.environment))}", screen.width()))
+    if _measured_nothing(result):
+        parts.append(NOTHING)
+    return "\n\n".join(parts)
+
+
+def _texts(found: pd.DataFrame) -> list[dict[str, str]]:
+    return [{str(name): str(text) for name, text in row.items()} for row in found.to_dict(orient="records")]
+
+
+def _of_all_trials(found: pd.DataFrame) -> list[dict[str, str]]:
+    """One row for the readings of a size: the middle one, or FAILED when one failed."""
+    shown = []
+    for size in dict.fromkeys(found["read_batch"]):
+        alike = _texts(found[found["read_batch"] == size])
+        failed = [row for row in alike if row["verdict"] != "ok"]
+        of_speed = sorted(alike, key=lambda row: int(row["lapsed_time"]))
+        middle = of_speed[(len(alike) - 1) // 2]
+        several = {"verdict": f"FAILED {len(failed)} of {len(alike)}"} if len(alike) > 1 else {}
+        shown.append({**failed[0], **several} if failed else middle)
+    return shown
+
+
+def published(results: Sequence[Result]) -> str:
+    """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
+    return "\n\n".join([_table(_texts(rows(results))), "\n".join(_note(result) for result in results)])
+
+
+def by_node(results: Sequence[Result]) -> str:
+    """What each node did in each trial that had several."""
+    return "\n\n".join(
+        f"{nodes(trial)}\n\nRun {result.run_id}." for result in results for trial in result.trials if trial.nodes
+    )
+
+
+def nodes(trial: Trial, form: Form = markdown) -> str:
+    """What each node of a swarm did, a row each: its share of the rates, its workers' CPU, its clock, its network."""
+    return _table(
+        [
+            {
+                "node": each.node,
+                "producers": str(each.producers),
+                "consumers": str(each.consumers),
+                "appended/s": "" if each.appended_per_second is None else f"{each.appended_per_second:.0f}",
+                "read/s": "" if each.read_per_second is None else f"{each.read_per_second:.0f}",
+                "CPU s": f"{each.cpu_seconds:.2f}",
+                "clock offset ms": f"{each.clock_offset_ms:.3f}",
+                "round trip ms": f"{each.round_trip_ms:.3f}",
+            }
+            for each in trial.nodes
+        ],
+        form,
+    )
+
+
+def others_at_work(commits: int) -> str:
+    """That others used the server meanwhile, and what of the figures has their work in it."""
+    return (
+        f"others were at work on this server: {screen.plural(commits, 'commit')} in other databases; "
+        "WAL is the whole server's"
+    )
+
+
+class Point(NamedTuple):
+    """What was appended with so many producers; medians of all trials of that kind."""
+
+    where: str
+    """The place, with the constraint on its nodes."""
+    insert_batch: int
+    scale: int
+    appended_per_second: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    round_trip_ms: float
+    """The quickest that a producer saw; the median of them."""
+    postgres_cores: float | None
+    """CPU that Postgres used, in cores."""
+    bottleneck: str
+
+
+def saturation_points(results: Sequence[Result]) -> list[Point]:
+    """What was appended by place, insert batch and number of producers, in trials that are ok and lost no node."""
+    found: dict[tuple[str, int, int], list[Trial]] = {}
+    for result in results:
+        where = " ".join([result.environment.place, *result.spec.get("constraint", [])])
+        kind = where, int(result.spec["insert_batch"]), int(result.spec["scale"])
+        found.setdefault(kind, []).extend(trial for trial in result.trials if trial.append.events_per_second)
+    return [_point(*kind, trials) for kind, trials in sorted(found.items()) if trials]
+
+
+def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -> Point:
+    seen = [observed for trial in trials if (observed := trial.telemetry.phases.get("append"))]
+    cores = [each.postgres_cpu_seconds / each.seconds for each in seen if each.postgres_cpu_seconds and each.seconds]
+    latencies = [trial.append.latency_ms for trial in trials if trial.append.latency_ms]
+    told = Counter(each.bottleneck.partition(":")[0] for each in seen if each.bottleneck)
+    return Point(
+        where,
+        insert_batch,
+        scale,
+        median(trial.append.events_per_second or 0 for trial in trials),
+        median(latency.p50 for latency in latencies) if latencies else None,
+        median(latency.p99 for latency in latencies) if latencies else None,
+        median(producer.round_trip_ms for trial in trials for producer in trial.append.producers),
+        median(cores) if cores else None,
+        told.most_common(1)[0][0] if told else "",
+    )
+
+
+def saturation(results: Sequence[Result]) -> str:
+    """The same as a table, each row beside one producer of its kind; and the commands. Nothing when there are none."""
+    points = saturation_points(results)
+    alone = {(point.where, point.insert_batch): point.appended_per_second for point in reversed(points)}
+    if not points:
+        return ""
+    table = [
+        {
+            "place": point.where,
+            "insert batch": f"{point.insert_batch:,}",
+            "producers": str(point.scale),
+            "appended/s": f"{point.appended_per_second:,.0f}",
+            "x of the fewest": f"{point.appended_per_second / alone[point.where, point.insert_batch]:.2f}",
+            "batch p50 ms": "" if point.latency_p50_ms is None else f"{point.latency_p50_ms:.2f}",
+            "batch p99 ms": "" if point.latency_p99_ms is None else f"{point.latency_p99_ms:.2f}",
+            "round trip ms": f"{point.round_trip_ms:.3f}",
+            "Postgres's cores": "" if point.postgres_cores is None else f"{point.postgres_cores:.2f}",
+            "bounded by": point.bottleneck,
+        }
+        for point in points
+    ]
+    return "\n\n".join([_table(table), "\n".join(_note(result) for result in results)])
+
+
+def _measured_nothing(result: Result) -> bool:
+    return any(trial.measured_nothing for trial in result.trials)
+
+
+def _table(rows: Rows, form: Form = markdown) -> str:
+    return form(rows, [name for name in rows[0] if name not in WORDS])
+
+
+def _row(result: Result, trial: Trial, read: Read, log: str) -> dict[str, str]:
+    spec = result.spec
+    return {
+        "scale": str(spec["scale"]),
+        "insert_batch": str(spec["insert_batch"]),
+        "insert_loops": str(-(-spec["limit"] // spec["insert_batch"])),
+        "tot_rows": str(trial.verdict.expected_events),
+        "read_batch": str(read.read_batch),
+        "lapsed_time": f"{read.seconds * 1000:.0f}",
+        "Throughput": _rate(read, trial.instead_of_read_rate),
+        "place": result.environment.place,
+        "log": log,
+        "append": spec["append"],
+        "mode": read.mode,
+        "appended/s": _rate(trial.append, trial.instead_of_append_rate),
+        "max_etag_gap": str(read.max_etag_gap),
+        "verdict": "ok" if trial.verdict.ok else "FAILED",
+    }
+
+
+def _rate(phase: Append | Read, otherwise: str) -> str:
+    if phase.events_per_second is None:
+        return otherwise
+    return f"{phase.events_per_second:.0f}{'*' if phase.client_bound else ''}"
+
+
+def _note(result: Result) -> str:
+    where = result.environment
+    bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
+    others = sum(phase.commits_of_others for trial in result.trials for phase in trial.telemetry.phases.values())
+    return (
+        f"- `{command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
+        f"{_settings(result.spec, where)}"
+        f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
+        f"{f'; {NOTHING}' if _measured_nothing(result) else ''}"
+        f"{f'; {others_at_work(others)}' if others else ''}. Run {result.run_id}."
+    )
+
+
+def _machines(spec: Mapping[str, Any], where: Environment) -> str:
+    """What Postgres and the workers ran on; of a Postgres that was given nothing is known but its version."""
+    machine = f"{where.cpu}, {where.machine}, {where.kernel}"
+    if spec.get("dsn"):
+        return (
+            f"PostgreSQL {where.postgres} as given by --dsn, on a machine that was not looked at; "
+            f"workers in place {where.place}, {machine}"
+        )
+    return f"PostgreSQL {where.postgres}, place {where.place}, {machine}"
+
+
+def _settings(spec: Mapping[str, Any], where: Environment) -> str:
+    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
+    if settings:
+        return f"settings that differ from the default: {settings}"
+    limited = where.limits or any(spec.get(name) for name in ("dsn", *LIMITS))
+    return f"all {'PostgreSQL ' if limited else ''}settings at their default"
+
+
+def _nodes_note(where: Environment) -> str:
+    """The nodes of a swarm that workers could be on, and Postgres's."""
+    if not where.about.get("nodes"):
+        return ""
+    on = f", Postgres on {where.about['postgres_node']}" if "postgres_node" in where.about else ""
+    return f"nodes {where.about['nodes']}{on}; "
+
+
+_ALWAYS = ("scale", "insert_batch", "insert_loops", "limit", "read_batch", "place")
+"""Fields of a spec that a command begins with, as far as they have a value; all others follow when they are not at
+their default."""
+
+
+def _default(name: str) -> object:
+    """A field's default as a stored spec has it."""
+    return json.loads(json.dumps(Spec.model_fields[name].get_default(call_default_factory=True)))
+
+
+def _words(name: str, value: object) -> list[str]:
+    """A field of a stored spec as the words of its flag."""
+    flag = f"--{name.replace('_', '-')}"
+    match value:
+        case True:
+            return [flag]
+        case dict():
+            return [word for key, text in value.items() for word in (flag, f"{key}={text}")]
+        case [low, high] if name == "transaction_ms":
+            return [flag, f"{low:.15g}..{high:.15g}"]
+        case list() if name == "read_batch":
+            return [flag, ",".join(map(str, value))]
+        case list():
+            return [word for each in value for word in (flag, str(each))]
+        case _:
+            return [flag, str(value)]
+
+
+def command(result: Result) -> str:
+    """The command that makes such a result again, to be pasted into a shell: each field of the spec that is not at its
+    default is in it, but for a password.
+    """
+    return _command(result.spec, result.environment.place)
+
+
+def _command(spec: Mapping[str, Any], place: str) -> str:
+    given = {name: spec[name] for name in Spec.model_fields if name in spec}
+    given["place"] = place
+    if given.get("dsn"):
+        given["dsn"] = without_password(given["dsn"])
+    if given["limit"] == given["insert_batch"] * (given["insert_loops"] or DEFAULT_LOOPS):
+        del given["limit"]
+    elif given["insert_loops"]:
+        del given["insert_loops"]
+    always = [name for name in _ALWAYS if given.get(name) is not None]
+    others = [name for name in given if name not in _ALWAYS and given[name] != _default(name)]
+    words = [word for name in (*always, *others) for word in _words(name, given[name])]
+    return shlex.join(["python", "-m", "bench", "run", *words])

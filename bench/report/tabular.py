@@ -1,0 +1,67 @@
+"""Rows of texts as a table: in markdown, or fitted to a screen. What is in them is decided elsewhere."""
+
+import sys
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from tabulate import tabulate
+
+from bench.report import screen
+
+Rows = Sequence[Mapping[str, str]]
+
+
+class Form(Protocol):
+    """How a table is written; the columns named by `right` are aligned to the right, all others to the left."""
+
+    def __call__(self, rows: Rows, right: Container[str] = ()) -> str:
+        """Write a table of at least one row."""
+
+
+def markdown(rows: Rows, right: Container[str] = ()) -> str:
+    """The whole table, however wide."""
+    return tabulate(
+        rows,
+        headers="keys",
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=["right" if name in right else "left" for name in rows[0]],
+    )
+
+
+def narrow(rows: Rows, right: Container[str] = (), *, columns: int, dispensable: Container[str] = ()) -> str:
+    """A table in at most so many columns, without marks: if it must be without those that are dispensable, or as a
+    block of names and values for each row.
+    """
+    plain = [{name: screen.plain(text) for name, text in row.items()} for row in rows]
+    widths = {name: max(len(name), *(len(row[name]) for row in plain)) for name in plain[0]}
+    for names in (list(widths), [name for name in widths if name not in dispensable]):
+        for gap in ("  ", " "):
+            lines = [
+                gap.join(
+                    f"{row[name]:>{widths[name]}}" if name in right else f"{row[name]:<{widths[name]}}"
+                    for name in names
+                ).rstrip()
+                for row in ({name: name for name in names}, *plain)
+            ]
+            if max(map(len, lines)) <= columns:
+                return "\n".join(lines)
+    wide = max(map(len, widths))
+    blocks = ("\n".join(f"{name:<{wide}}  {screen.HANG}{text}" for name, text in row.items() if text) for row in plain)
+    return screen.fit("\n\n".join(blocks), columns)
+
+
+def form() -> Form:
+    """How tables are written on standard output: markdown on a pipe, as wide as it is on a terminal."""
+    return partial(narrow, columns=screen.width()) if sys.stdout.isatty() else markdown
+
+
+def shown(text: Callable[[Form], str]) -> str:
+    """A text with tables and marks, made for standard output: markdown on a pipe, fitted to a terminal."""
+    return fitted(text, screen.width()) if sys.stdout.isatty() else text(markdown)
+
+
+def fitted(text: Callable[[Form], str], columns: int) -> str:
+    """A text with tables and marks in at most so many columns, without marks."""
+    return screen.fit(screen.plain(text(partial(narrow, columns=columns))), columns)

@@ -1,0 +1,448 @@
+"""The record in the middle: what a run was, where it ran, what came out. All that people look at is made from it.
+
+`result.json` has the schema bench.result/1; its JSON Schema is made from these models and committed.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import BadInputError
+from bench.judge.checker import Verdict
+from bench.output import write
+from bench.worker import histogram
+
+M = TypeVar("M", bound=BaseModel)
+
+FEWEST_OF_OTHERS = 10
+"""Commits elsewhere that are worth a word: a server's own vacuuming commits a few a minute in each database."""
+SMALLEST_SHARE_OF_OTHERS = 0.01
+
+SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
+
+
+class Kept(BaseModel):
+    """A part of what is kept: nothing in it changes, nothing unknown is read, and no number is NaN or infinite."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, ser_json_inf_nan="strings"
+    )
+
+
+class Latency(Kept):
+    """Milliseconds per call, right to 1 %, from a histogram of every call."""
+
+    p50: float
+    p90: float
+    p99: float
+    p99_9: float
+    max: float
+
+    @classmethod
+    def of(cls, encoded_histograms: list[str]) -> Self | None:
+        """Merge the histograms that workers reported. Histograms add up; percentiles do not.
+
+        None when there is no value in them: nothing has no percentiles.
+        """
+        merged = histogram()
+        for encoded in encoded_histograms:
+            merged.decode_and_add(encoded)
+        if not merged.get_total_count():
+            return None
+        p50, p90, p99, p99_9 = (merged.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9))
+        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=merged.get_max_value() / 1000)
+
+
+class Producer(Kept):
+    """What one producer did."""
+
+    name: str
+    node: str | None = None
+    """Where it ran, in a place of several nodes."""
+    events: int
+    seconds: float
+    cpu_seconds: float
+    memory_bytes: int = 0
+    """The most that it had resident."""
+    clock_offset_ms: float
+    """The database's clock minus the producer's."""
+    round_trip_ms: float
+    """The quickest round trip to the database."""
+
+
+class Append(Kept):
+    """The append phase: from the first producer's start to the last one's end, on the database's clock."""
+
+    events: int
+    """Those that were acknowledged."""
+    rolled_back: int = 0
+    """Events of batches that were rolled back, in no rate and no latency; what they cost is in all costs."""
+    seconds: float
+    events_per_second: float | None
+    """None when the verdict is not ok, such a trial publishes no throughput, and when no event was acknowledged."""
+    latency_ms: Latency | None
+    """A batch that was committed, from sending it to its commit; the time that it was held open for is in it. None when
+    none was committed."""
+    client_bound: bool
+    """A producer's own CPU set the pace, and not Postgres."""
+    first_event_seconds: float | None = None
+    """From the start of the command until the first batch was acknowledged."""
+    wal_bytes: int | None
+    """WAL that the server wrote meanwhile; None where it may not be asked."""
+    producers: list[Producer]
+
+
+class ImpossibleCtimes(Kept):
+    """Events whose ctime cannot be when they were logged: with one of them there is no delay from ctime to delivery."""
+
+    infinite: int = 0
+    ahead: int = 0
+    """Their ctime was still to come on the database's clock when they were delivered."""
+    ahead_seconds: float = 0
+    """The most that it was ahead."""
+    old: int = 0
+    """Their ctime was over before anybody appended."""
+    old_seconds: float = 0
+    """The most that it was over by when the reader was ready, before the append phase."""
+
+
+class Read(Kept):
+    """One reading of the whole log: by a consumer, or by the members of a group together."""
+
+    reader: str = "consumer"
+    read_batch: int
+    mode: Literal["drain", "tail"] = "drain"
+    """After the producers, or while they append; the seconds then end with the last event."""
+    members: int = 1
+    largest_page: int | None = None
+    """The most events that one page held; None in a result of a version that did not count them."""
+    events: int
+    """Those that were delivered, each counted once."""
+    redelivered: int = 0
+    """Deliveries of events that had been delivered before: in no rate."""
+    seconds: float
+    events_per_second: float | None
+    """None when the verdict is not ok, and when no event was delivered."""
+    checksum: int
+    """The sum of the values that were delivered."""
+    max_etag_gap: int
+    repeated_ctimes: int
+    """Events with the same ctime as the one before."""
+    latency_ms: Latency | None
+    """A page, from asking for it to having it. It is asked for before the page before is looked at. None when no page
+    came."""
+    end_to_end_ms: Latency | None = None
+    """Tailing: from an event's ctime to its delivery, on the database's clock; of at most 16 to 31 events per page.
+    None when no event came, and when `impossible_ctimes` says why there are no delays."""
+    impossible_ctimes: ImpossibleCtimes | None = None
+    """Tailing: ctimes that cannot be when an event was logged; None when all can."""
+    longest_wait_seconds: float = 0
+    """Tailing: the longest time without a page with events in it. A stall is a cost, not a loss."""
+    cpu_seconds: float
+    """Without the time in which a lone reader waited awake."""
+    memory_bytes: int = 0
+    """The most that a reader had resident."""
+    client_bound: bool
+    clock_offset_ms: float
+    round_trip_ms: float
+
+
+class Node(Kept):
+    """What the workers on one node of a swarm did."""
+
+    node: str
+    producers: int = 0
+    consumers: int = 0
+    """Over all reads."""
+    appended: int = 0
+    """Events."""
+    appended_per_second: float | None = None
+    """Over the whole append phase; None when nothing was appended here or the verdict is not ok."""
+    read: int = 0
+    """Events, each counted once per reader; a group is one."""
+    read_per_second: float | None = None
+    """Over the time of its own readers."""
+    cpu_seconds: float
+    """Of its workers."""
+    clock_offset_ms: float
+    """The database's clock minus the node's, as the worker with the quickest round trip measured it."""
+    round_trip_ms: float
+    """The quickest round trip from the node to Postgres."""
+
+
+class NodeLoss(Kept):
+    """A node that was lost while producers appended on it."""
+
+    node: str
+    producers: list[str]
+    seconds: float
+    """After the start that it was noticed."""
+    acknowledged: int
+    """Events that its producers had reported as acknowledged. What they did not report is indeterminate."""
+
+
+class Wait(Kept):
+    """What backends of one kind spent their time with."""
+
+    backend: str
+    """`worker` for those that serve our workers, else PostgreSQL's own kinds."""
+    event: str
+    """Type and name of the wait event, or CPU."""
+    share: float
+    """Of all samples of backends of this kind that were not idle."""
+
+
+class Observed(Kept):
+    """What a phase cost, and what it waited for."""
+
+    seconds: float
+    samples: int
+    """How often Postgres was asked what its backends do."""
+    bottleneck: str | None
+    """What set the pace, in a sentence; None when the phase was too short to tell."""
+    waits: list[Wait]
+    counters: dict[str, int]
+    """What Postgres's statistics views counted meanwhile; what its version does not count is left out."""
+    postgres_cpu_seconds: float | None
+    """None where Postgres's processes cannot be seen."""
+    postgres_memory_bytes: int | None
+    """The most that was seen, shared memory counted once."""
+    workers_cpu_seconds: float
+    worker_memory_bytes: int
+    """The most that one worker had resident."""
+
+    @property
+    def commits_of_others(self) -> int:
+        """Commits in other databases of the server; 0 when they were too few beside those in ours to be told of."""
+        elsewhere = self.counters.get("commits_elsewhere", 0)
+        here = self.counters.get("commits", 0)
+        return elsewhere if elsewhere >= FEWEST_OF_OTHERS and elsewhere > SMALLEST_SHARE_OF_OTHERS * here else 0
+
+
+class Telemetry(Kept):
+    """What the log cost."""
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """What the log takes on disk, with its indexes; None when that could not be found out."""
+        return None if self.table_bytes is None or self.index_bytes is None else self.table_bytes + self.index_bytes
+
+    table_bytes: int | None
+    """None when that could not be found out, as the size of its indexes."""
+    index_bytes: int | None
+    phases: dict[str, Observed] = {}
+    """By the names of `phase_seconds`."""
+
+
+class Sample(Kept):
+    """Progress of a phase at one moment."""
+
+    seconds: float
+    """Since the phase began."""
+    events: int
+
+
+class Trial(Kept):
+    """One execution."""
+
+    warm_up: bool = False
+    """It was to warm up, and is kept because it failed. It is in no statistic."""
+    phase_seconds: dict[str, float]
+    """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check."""
+    append: Append
+    reads: list[Read]
+    nodes: list[Node] = []
+    """By name, in a place of several nodes."""
+    losses: list[NodeLoss] = []
+    verdict: Verdict
+    telemetry: Telemetry
+    notes: list[str] = []
+    """What could not be found out, with the reason: none of it is needed for the verdict."""
+    series: dict[str, list[Sample]]
+    """Progress of the phases `append` and `read N`."""
+
+    @property
+    def instead_of_append_rate(self) -> str:
+        """What is printed where the append has no rate."""
+        return "node lost" if self.losses and self.verdict.ok else self.instead_of_read_rate
+
+    @property
+    def instead_of_read_rate(self) -> str:
+        """What is printed where a read has no rate."""
+        return "none" if self.measured_nothing else "FAILED"
+
+    @property
+    def measured_nothing(self) -> bool:
+        """Whether nothing was wrong because no event was acknowledged."""
+        return self.verdict.ok and not self.append.events
+
+
+class Environment(Kept):
+    """Where a run took place: what must be alike before two results may be compared."""
+
+    place: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    python: str
+    bench: str
+    git_revision: str | None
+    """Of the checkout that ran, with -dirty when it was changed; None outside of one."""
+    postgres: str
+    settings: dict[str, str]
+    """Postgres settings that are not at their default."""
+    fsync_ms: float | None = None
+    """Median of how long this Postgres takes to have a little WAL on disk."""
+    governor: str | None = None
+    """What sets the processors' clock; None where that cannot be seen."""
+    limits: dict[str, str] = {}
+    """What control groups allow the orchestrator, and with it local workers and a local Postgres: `cpus`, like 0.5, is
+    processors' time per time, `memory` is bytes. Some older results have the names of a control group's files."""
+    about: dict[str, str]
+    """Images and their ids, or the folder of the programs; the disk under the data folder."""
+
+    @property
+    def machine(self) -> str:
+        """Cores and memory, for people."""
+        return machine(self.cores, self.memory_bytes, self.limits)
+
+
+def machine(cores: int, memory_bytes: int, limits: Mapping[str, str]) -> str:
+    """Cores and memory for people, and how much of them can be used where `Environment.limits` allow less."""
+    has_cores, has_memory = f"{cores} core{'s' * (cores != 1)}", f"{memory_bytes / 2**30:.0f} GiB"
+    cpus, memory = float(limits.get("cpus", cores)), int(limits.get("memory", memory_bytes))
+    if cpus < cores:
+        has_cores = f"{cpus:g} of {has_cores} (quota)"
+    if memory < memory_bytes:
+        has_memory = f"{memory / 2**30:.1f} of {has_memory} (limit)"
+    return f"{has_cores}, {has_memory}"
+
+
+class Result(Kept):
+    """A run."""
+
+    schema_: Literal["bench.result/1"] = Field(default=SCHEMA_NAME, alias="schema")
+    run_id: str
+    started_at: datetime
+    spec: dict[str, Any]
+    """Every value that was in force, defaults too; a password is left out of the dsn."""
+    sql: dict[str, str]
+    """The statements that workers ran."""
+    log_sha256: str = ""
+    """Of the log's schema.sql."""
+    environment: Environment
+    trials: Annotated[list[Trial], Field(min_length=1)]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every trial was."""
+        return all(trial.verdict.ok for trial in self.trials)
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def json_text(result: Result) -> str:
+    """The text of result.json."""
+    return result.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+def json_schema_text() -> str:
+    """The JSON Schema of result.json, as it is committed."""
+    return json.dumps(Result.model_json_schema(by_alias=True), indent=2, sort_keys=True) + "\n"
+
+
+def store(result: Result, folder: Path) -> Path:
+    """Keep a result as folder/RUN_ID/result.json; it is there whole or not at all.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    return write(folder / result.run_id / "result.json", json_text(result))
+
+
+def load(path: Path) -> Result:
+    """Read a result.json, given itself or by the folder that it is in.
+
+    Raises:
+        BadInputError: it is none, or of another schema.
+    """
+    file = path / "result.json" if path.is_dir() else path
+    try:
+        return Result.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{file}: {error.strerror}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        if _schema_of(file) > SCHEMA_NAME:
+            raise BadInputError(
+                f"{file} was made by a later bench: {_schema_of(file)}, this one reads {SCHEMA_NAME}"
+            ) from error
+        raise BadInputError(f"{file} is no result of the schema {SCHEMA_NAME}{_first_problem(error)}") from error
+
+
+def _schema_of(file: Path) -> str:
+    """What a file says that it is, if it says so as a result does."""
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))["schema"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return named if isinstance(named, str) and named.startswith("bench.result/") else ""
+
+
+def _first_problem(error: ValidationError | UnicodeDecodeError) -> str:
+    """What is wrong first in a file, behind a colon; nothing of a file that is no text."""
+    if isinstance(error, UnicodeDecodeError):
+        return ""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    return f": {where}{': ' if where else ''}{problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def latest(runs: Path) -> Result:
+    """The newest result of a folder.
+
+    Raises:
+        BadInputError: there is none, or it cannot be read.
+    """
+    files = sorted(runs.glob("*/result.json"))
+    if not files:
+        raise BadInputError(f"there is no result in {runs}: `bench run` puts one there, or name one")
+    return load(files[-1])
+
+
+def load_all(folder: Path) -> list[Result]:
+    """Read the results kept in a folder, oldest first."""
+    return [load(file) for file in sorted(folder.glob("*/result.json"))]
+
+
+def store_kept(record: Kept, file: Path) -> Path:
+    """Keep a record of another kind, whole or not at all.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    return write(file, record.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def load_kept(model: type[M], folder: Path, name: str) -> list[M]:
+    """Read the records of another kind that are kept in a folder as RUN_ID/NAME, oldest first.
+
+    Raises:
+        BadInputError: one is none, or of another schema.
+    """
+    found = []
+    for file in sorted(folder.glob(f"*/{name}")):
+        try:
+            found.append(model.model_validate_json(file.read_text(encoding="utf-8")))
+        except (ValidationError, UnicodeDecodeError) as error:
+            kind = Path(name).stem
+            raise BadInputError(f"{file} is no {kind} of the schema bench.{kind}/1") from error
+    return found

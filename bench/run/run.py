@@ -1,0 +1,77 @@
+"""A run told from top to bottom: refuse what cannot be run, carry out each trial, keep it, show what came out."""
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+
+from bench.errors import BenchError
+from bench.eventlog import Log
+from bench.places.rundir import RunFolder
+from bench.report import runs as runs_report
+from bench.report import terminal
+from bench.results.results import Environment, Result
+from bench.run import trials
+from bench.run.phase import Watch
+from bench.run.place import Choice
+from bench.run.trials import Done
+from bench.spec import Spec
+
+Tell = Callable[[str], None]
+"""Tells a person what is done next."""
+
+Take = Callable[[Result], None]
+"""Takes what is known of a run."""
+
+
+def execute(
+    spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, tell: Tell, keep: Take, show: Take
+) -> Result:
+    """Run a spec at a place. Everything that it starts is gone when it returns or raises.
+
+    Each trial is given to `keep` with those before it as soon as it is judged. What is known is given to `show` before
+    anything is cleaned up, also when the run ends early because it was interrupted or something broke.
+
+    Raises:
+        BenchError: it cannot be run, or something broke; there is no verdict then on the trial in which it did.
+        KeyboardInterrupt: it was interrupted; with several trials it says in which one.
+    """
+    trials.refuse(spec, log, choice, folder)
+    started_at = datetime.now(UTC)
+    kept: list[Done] = []
+    now = 0
+    shown = False
+
+    def known() -> Result:
+        return trials.result_of(spec, log, folder.run_id, started_at, kept)
+
+    def judged(done: Done) -> None:
+        nonlocal shown
+        if now <= 0:
+            done = done._replace(trial=done.trial.model_copy(update={"warm_up": True}))
+        if now > 0 or not done.trial.verdict.ok:
+            kept.append(done)
+            keep(known())
+        if spec.trials > 1:
+            tell(terminal.trial_line(_name(now, spec), done.trial))
+        if now == spec.trials:
+            shown = True
+            show(known())
+
+    def opened(where: Environment) -> None:
+        tell(runs_report.heading(trials.stored_spec(spec), where))
+
+    with closing(trials.carry_out(spec, log, choice, folder, watch, judged, opened)) as each_trial:
+        try:
+            for now in range(1 - spec.warm_ups, spec.trials + 1):  # noqa: B007 - it says which trial is judged
+                next(each_trial)
+        except (KeyboardInterrupt, BenchError) as end:
+            if kept and not shown:
+                show(known())
+            if isinstance(end, KeyboardInterrupt) and spec.trials > 1:
+                raise type(end)(" ".join(filter(None, (f"in {_name(now, spec)}", str(end))))) from end
+            raise
+    return known()
+
+
+def _name(number: int, spec: Spec) -> str:
+    return f"trial {number} of {spec.trials}" if number > 0 else "warm-up trial"

@@ -1,0 +1,42 @@
+"""The errors of a log's own SQL, as workers met them, with their place in schema.sql."""
+
+from collections.abc import Iterable
+
+import psycopg
+from msgspec.structs import asdict
+
+from bench.eventlog import Log
+from bench.judge.checker import Stranded, line_in_function
+from bench.postgres.control import Connection
+from bench.records import LogError
+from bench.run.phase import Work
+from bench.run.plan import SCHEMA
+
+
+def stranded(works: Iterable[Work], log: Log, connection: Connection) -> list[Stranded]:
+    """What ended the workers that the log let go no further."""
+    met = [(work.name, work.error) for work in works if work.error]
+    bodies = _bodies(connection) if met else {}
+    return [
+        Stranded(worker=worker, line=_line(error, bodies, log.schema_sql), **asdict(error)) for worker, error in met
+    ]
+
+
+def _bodies(connection: Connection) -> dict[str, str]:
+    """The bodies of the log's functions, by their names as CONTEXT has them; none where they cannot be asked for."""
+    query = "SELECT oid::regprocedure::text, prosrc FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
+    try:
+        return {name.removeprefix(f"{SCHEMA}."): body for name, body in connection.execute(query, [SCHEMA])}
+    except psycopg.Error:
+        return {}
+
+
+def _line(error: LogError, bodies: dict[str, str], schema_sql: str) -> int | None:
+    """The line of schema.sql that the innermost of the log's functions was at; None unless its body is there once."""
+    for words in error.context.splitlines():
+        function, line = line_in_function(words) or ("", 0)
+        body = bodies.get(function.removeprefix(f"{SCHEMA}."))
+        if body is not None:
+            once = schema_sql.count(body) == 1
+            return schema_sql.count("\n", 0, schema_sql.index(body)) + line if once else None
+    return None

@@ -1,0 +1,110 @@
+"""Trials of one spec, one after the other: a place that is open, a fresh log each time."""
+
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import count
+from typing import Any, NamedTuple
+
+import psutil
+
+from bench.eventlog import Log
+from bench.places.dsn import without_password
+from bench.places.rundir import RunFolder
+from bench.postgres import control
+from bench.results.results import Environment, Result, Trial
+from bench.run import environment, plan
+from bench.run.phase import Watch
+from bench.run.place import Choice, open_site, refuse_few_nodes, refuse_few_open_files, refuse_full_disk
+from bench.run.trial import carry_out_trial
+from bench.spec import Spec
+
+
+class Done(NamedTuple):
+    """A trial, and where it took place."""
+
+    environment: Environment
+    trial: Trial
+
+
+def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
+    """Refuse what cannot be run here, before anything is started.
+
+    Raises:
+        BenchError: the message says what is in the way.
+    """
+    plan.refuse_misfits(spec, log)
+    refuse_few_nodes(choice, spec)
+    refuse_few_open_files(choice, spec)
+    refuse_full_disk(choice, spec, folder)
+
+
+def carry_out(
+    spec: Spec,
+    log: Log,
+    choice: Choice,
+    folder: RunFolder,
+    watch: Watch,
+    judged: Callable[[Done], None] = lambda _: None,
+    opened: Callable[[Environment], None] = lambda _: None,
+) -> Generator[Done, None, None]:
+    """Carry out a trial whenever one is asked for; what was started is gone when the generator is closed.
+
+    `opened` is called with where they take place, before the first one. `judged` is called with a trial before what it
+    made is cleared away: so its outcome is safe, whatever that meets.
+
+    Raises:
+        BenchError: something broke; that trial has no verdict.
+    """
+    began_at = process_began_at()
+    where: Environment | None = None
+    while True:
+        with ExitStack() as stack:
+            with watch.step("starting PostgreSQL" if spec.dsn is None else "connecting to PostgreSQL"):
+                site = stack.enter_context(open_site(choice, spec, log, folder))
+                connection = stack.enter_context(control.connected(site.conninfo))
+            control.refuse_without_effect(connection, spec.set)
+            for _ in range(1) if spec.fresh else count():
+                with control.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
+                    control.check_connections(connection, spec.workers)
+                    if where is None:
+                        where = environment.of(choice.name, site.about, connection)
+                        opened(where)
+                    trial = carry_out_trial(spec, log, site, connection, watch, began_at)
+                    done = Done(where, trial)
+                    judged(done)
+                yield done
+                began_at = time.time()
+
+
+def process_began_at() -> float:
+    """When this process was started (Unix), to a hundredth of a second."""
+    began_at = psutil.Process().create_time()
+    if sys.platform == "linux":
+        # Counted from the boot, of which Linux says when it was in whole seconds only: up to one too early.
+        began_at += time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - psutil.boot_time()
+    return began_at
+
+
+def stored_spec(spec: Spec) -> dict[str, Any]:
+    """A spec as a result has it: every value that is in force, and no password."""
+    shown = {} if spec.dsn is None else {"dsn": without_password(spec.dsn)}
+    return {**spec.model_dump(mode="json"), "limit": spec.events_per_producer, **shown}
+
+
+def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done]) -> Result:
+    """The record of some trials of a spec."""
+    return Result(
+        run_id=run_id,
+        started_at=started_at,
+        spec=stored_spec(spec),
+        sql={
+            "append": plan.append_sql(spec, log),
+            **{f"read {size}": plan.consumers(spec, log, size)[0].sql for size in spec.read_batch},
+        },
+        log_sha256=log.sha256,
+        environment=done[0].environment,
+        trials=[each.trial for each in done],
+    )
