@@ -65,8 +65,7 @@ def end_of_log(log: str) -> str:
         before = bool(ends or (before and _MORE.search(line)))
         if before:
             told.append(line)
-    last = [line[:_MOST_CHARACTERS] for line in (told or lines)[-LINES:]]
-    return "the last lines of its log:\n" + "\n".join(last) if last else "its log is empty"
+    return _shown(told or lines)
 
 
 def reason(log: str, exit_code: int | None) -> str:
@@ -77,7 +76,12 @@ def reason(log: str, exit_code: int | None) -> str:
         if found and not _FOLLOWS.search(line):
             more = [hint[1] for hint in map(_MORE.search, lines[number + 1 : number + 3]) if hint]
             return ". ".join(words.strip().rstrip(".") for words in [found[1] or found[2], *more])
-    return f"it ended with exit code {exit_code}; {end_of_log(log)}"
+    return f"it ended with exit code {exit_code}; {_shown(lines)}"
+
+
+def _shown(lines: list[str]) -> str:
+    last = [line[:_MOST_CHARACTERS] for line in lines[-LINES:]]
+    return "the last lines of its log:\n" + "\n".join(last) if last else "its log is empty"
 
 
 def _of_its_life(log: str) -> str:

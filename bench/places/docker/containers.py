@@ -48,6 +48,7 @@ DEFAULT_PERIOD_US = 100_000
 START_SECONDS = 120
 LOG_LINES = 1000
 """More than a server prints when it ends: its sessions speak, too."""
+_OVER_MEMORY = "went over the memory limit of its container, and processes of it were killed"
 THREADS = 4
 """Two a core of a small machine: more containers at once start no sooner."""
 
@@ -156,7 +157,7 @@ def postgres(
                 f"the Postgres container ended at once with exit code {code} and said nothing: "
                 "does the entrypoint of its image start postgres?"
             )
-        raise NotStartedError(reason(printed, code))
+        raise NotStartedError(f"it {_OVER_MEMORY}" if _went_out_of_memory(container) else reason(printed, code))
 
     way = way_to_postgres(engine, stack, keeper)
     conninfo = await_answer(way, password, refuse_if_ended)
@@ -342,7 +343,7 @@ def trouble(container: Container, conninfo: str) -> str:
         if state["Running"] and not crashed(log):
             return ""
         if _went_out_of_memory(container):
-            what = "Postgres went over the memory limit of its container, and processes of it were killed"
+            what = f"Postgres {_OVER_MEMORY}"
         else:
             what = "Postgres crashed" if state["Running"] else f"Postgres ended with exit code {state['ExitCode']}"
         return f"{what}; {end_of_log(log)}"
