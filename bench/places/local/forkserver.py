@@ -1,9 +1,9 @@
 """A process that has loaded what workers load, and forks them: to load takes longer than all else that they do first.
 
-Started as `python -m bench.places.local.forkserver PROGRAM...` with a stream socket as its standard input. It is asked
-for a worker with a line of JSON, [program, variables], that comes with its stdout and stderr as descriptors; or to kill some,
-with their process ids. It answers each with a line too: [process id] when a worker runs, [] when they are killed. One
-more line tells of a worker's end: [process id, exit code]. It ends when the socket is closed.
+Started as `python -m bench.places.local.forkserver PROGRAM...` with a stream socket as its standard input. It is
+asked for a worker with a line of JSON, [program, variables], that comes with its stdout and stderr as descriptors; or
+to kill some, with their process ids. It answers each with a line too: [process id] when a worker runs, [] when they
+are killed. One more line tells of a worker's end: [process id, exit code]. It ends when the socket is closed.
 """
 
 import gc
