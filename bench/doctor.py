@@ -20,9 +20,9 @@ from bench.postgres import control
 from bench.quota import processors
 from bench.results.results import machine
 from bench.run import environment
-from bench.run.place import FILES_A_WORKER, SPARE_FILES
-from bench.run.plan import SCHEMA
+from bench.run.preflight import FILES_A_WORKER, SPARE_FILES
 from bench.spec import MAX_SCALE
+from bench.statements import SCHEMA
 
 LEAST_BYTES = 1 << 20
 ROOM_BYTES = 1 << 30

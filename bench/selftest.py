@@ -15,7 +15,7 @@ from bench.places.rundir import RunFolder
 from bench.postgres import control
 from bench.postgres.control import Connection
 from bench.report.progress import watch
-from bench.run import plan
+from bench.run.jobs import consumers, producers
 from bench.run.phase import Phase, ToRead, carry_out
 from bench.run.place import Choice, open_site
 from bench.run.summary import Reader
@@ -182,11 +182,7 @@ class _Tested:
         return judged(self._spec, self._log, self._written, [reader], self._connection, []).verdict
 
     def _phase(self, name: str) -> Phase:
-        jobs = (
-            plan.producers(self._spec, self._log)
-            if name == "append"
-            else plan.consumers(self._spec, self._log, READ_BATCH)
-        )
+        jobs = producers(self._spec, self._log) if name == "append" else consumers(self._spec, self._log, READ_BATCH)
         phases = carry_out(
             {name: jobs},
             self._site.start_workers,

@@ -19,7 +19,7 @@ from bench.places.local import postgres as embedded
 from bench.places.rundir import by_hand, make, running_postgres
 from bench.places.starting import with_settings
 from bench.postgres import control
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 
 STOP_SECONDS = 60
 

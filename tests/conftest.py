@@ -22,7 +22,7 @@ from bench.paths import SQL
 from bench.places.docker.address import connect
 from bench.places.local import postgres as embedded
 from bench.postgres import control
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 
 settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bench")

@@ -9,7 +9,8 @@ import yaml
 
 from bench import eventlog
 from bench.records import ConsumerJob, ProducerJob, decode_job, encode_job
-from bench.run import plan
+from bench.run.disk import disk_bytes
+from bench.run.jobs import consumers, producers
 from bench.spec import MAX_SCALE, make
 from tests.conftest import REPOSITORY
 
@@ -17,19 +18,19 @@ BIGSERIAL = eventlog.load("bigserial")
 
 
 def test_each_producer_has_its_number_and_all_else_in_common() -> None:
-    jobs = plan.producers(make({"scale": 3}, None), BIGSERIAL)
+    jobs = producers(make({"scale": 3}, None), BIGSERIAL)
     assert [job.producer for job in jobs] == [0, 1, 2]
     assert len({encode_job(msgspec.structs.replace(job, name="", producer=0)) for job in jobs}) == 1
 
 
 def test_a_job_fits_into_an_environment_variable() -> None:
-    jobs = plan.producers(make({"scale": MAX_SCALE, "payload_bytes": 1000, "append": "generate"}, None), BIGSERIAL)
+    jobs = producers(make({"scale": MAX_SCALE, "payload_bytes": 1000, "append": "generate"}, None), BIGSERIAL)
     assert max(len(encode_job(job)) for job in jobs) < 128 * 1024
 
 
 def test_the_estimate_of_disk_grows_with_events_and_payloads() -> None:
     sizes = [
-        plan.disk_bytes(make(flags, None))
+        disk_bytes(make(flags, None))
         for flags in ({"limit": 1}, {"limit": 10**6}, {"limit": 10**7}, {"limit": 10**7, "payload_bytes": 500})
     ]
     assert sizes == sorted(set(sizes))
@@ -46,10 +47,10 @@ def test_the_jobs_by_hand_are_those_of_bench_run(file: str) -> None:
     spec = make({"limit": 100_000}, None)
     assert isinstance(producer, ProducerJob)
     assert isinstance(consumer, ConsumerJob)
-    expected = plan.producers(spec, BIGSERIAL)[0]
+    expected = producers(spec, BIGSERIAL)[0]
     assert producer == msgspec.structs.replace(expected, name="producer", producer=producer.producer)
     assert consumer == msgspec.structs.replace(
-        plan.consumers(spec, BIGSERIAL, 1000)[0], name="consumer", most_events=consumer.most_events, stop=None
+        consumers(spec, BIGSERIAL, 1000)[0], name="consumer", most_events=consumer.most_events, stop=None
     )
 
 

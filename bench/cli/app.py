@@ -28,7 +28,7 @@ from bench.report import markers, plot, progress, screen, terminal
 from bench.report import overhead as overhead_report
 from bench.report import runs as runs_report
 from bench.results import results
-from bench.run import plan
+from bench.run import preflight
 from bench.run.environment import bench_version
 from bench.run.place import choose
 from bench.run.run import execute
@@ -225,7 +225,7 @@ def run(
     context.find_root().obj = telling
     what = spec.make(flags, spec_file)
     which = eventlog.load(what.log)
-    plan.refuse_misfits(what, which)
+    preflight.refuse_misfits(what, which)
     refuse_unwritable("--export-json", telling.export_json)
     refuse_unwritable("--export-markdown", telling.export_markdown)
     refuse_unusable("--output", telling.output)

@@ -23,7 +23,7 @@ from bench.places import rundir
 from bench.places.rundir import RunFolder
 from bench.results import metrics, results
 from bench.results.results import Kept, Result
-from bench.run import trials
+from bench.run import preflight, trials
 from bench.run.phase import Watch
 from bench.run.place import Choice
 from bench.run.trials import Done
@@ -137,5 +137,5 @@ def at_revision(log_folder: str, revision: str, into: Path) -> str:
 
 
 def _trials(arm: Arm, choice: Choice, run_folder: RunFolder, watch: Watch) -> Generator[Done, None, None]:
-    trials.refuse(arm.spec, arm.log, choice, run_folder)
+    preflight.refuse(arm.spec, arm.log, choice, run_folder)
     return trials.carry_out(arm.spec, arm.log, choice, run_folder, watch)

@@ -21,8 +21,8 @@ from bench.postgres.stepping import PATIENCE_SECONDS, Reading, append, event_of,
 from bench.records import Way
 from bench.report.screen import plural
 from bench.run.place import Choice, open_site
-from bench.run.plan import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
 from bench.spec import SMALLEST_PAYLOAD_BYTES, Spec
+from bench.statements import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
 
 EVENTS = 7
 PAGE = 2

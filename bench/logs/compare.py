@@ -25,7 +25,7 @@ from bench.postgres import control
 from bench.postgres.control import Connection
 from bench.report import terminal
 from bench.results.results import Environment, ImpossibleCtimes, Kept, Trial, new_run_id
-from bench.run import environment, plan
+from bench.run import environment, preflight
 from bench.run.phase import Watch
 from bench.run.place import Choice, open_site
 from bench.run.trial import carry_out_trial
@@ -172,7 +172,7 @@ def compare(
     logs = list(given.values())
     for log in logs:
         for batch in workload.insert_batch:
-            plan.refuse_misfits(workload.speed(log, batch, choice.name), log)
+            preflight.refuse_misfits(workload.speed(log, batch, choice.name), log)
     if not workload.rounds and not workload.tails:
         raise BadInputError("there is nothing to do: give --rounds or --tails")
     known = Comparison(

@@ -22,7 +22,8 @@ from bench.results import results
 from bench.results.results import Environment, Kept
 from bench.run import environment
 from bench.run.phase import Watch
-from bench.run.place import Choice, open_site, refuse_full_disk
+from bench.run.place import Choice, open_site
+from bench.run.preflight import refuse_full_disk
 from bench.spec import Spec
 
 FILE = "limits.json"

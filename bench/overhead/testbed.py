@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from msgspec.structs import replace
 
+from bench import statements
 from bench.errors import OutsideError
 from bench.eventlog import Log
 from bench.judge import checker
@@ -15,7 +16,7 @@ from bench.postgres import audit, control
 from bench.postgres.control import Connection
 from bench.postgres.telemetry import observer
 from bench.records import ConsumerJob, Job, Range, Report, Way
-from bench.run import plan
+from bench.run.jobs import consumers, producers
 from bench.run.phase import Phase, ToRead, Watch, carry_out, unobserved
 from bench.run.summary import Reader, seconds_of
 from bench.run.waiting import Unanswered
@@ -49,18 +50,18 @@ class Court:
         """Make a log with so many events, to be read."""
         self.install()
         spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
-        phase = self._workers(spec, "append", plan.producers(spec, self._log))
+        phase = self._workers(spec, "append", producers(spec, self._log))
         # Those who read it prove that this is what is stored; to sort a large log would take longer than to fill it.
         self._filled[schema] = _acknowledged(phase)
         control.settle(self._connection)
-        self._connection.execute(f"ALTER SCHEMA {plan.SCHEMA} RENAME TO {schema}".encode())
+        self._connection.execute(f"ALTER SCHEMA {statements.SCHEMA} RENAME TO {schema}".encode())
 
     def read(
         self, size: int, events: int, *, schema: str = READ, check: bool = True, sampled: bool = False, passes: int = 0
     ) -> float:
         """Events/s of our consumer."""
         spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
-        (job,) = plan.consumers(spec, self._log, size)
+        (job,) = consumers(spec, self._log, size)
         job = replace(job, schema=schema, check=check)
         passes = passes or PASSES[size]
         reports = [self._read_once(spec, job, sampled=sampled) for _ in range(passes)]
@@ -87,28 +88,28 @@ class Court:
         """Events/s of our producers, on an empty log."""
         self._clear()
         spec = self._spec(way, scale, batch, batch * loops)
-        phase = self._workers(spec, "append", plan.producers(spec, self._log))
+        phase = self._workers(spec, "append", producers(spec, self._log))
         self._refuse_wrong(phase)
         return spec.events / seconds_of(phase.works)
 
     def pgbench_reads(self, size: int, events: int) -> float:
         """Events/s of pgbench."""
         pages = -(-(events // FILLERS * FILLERS) // size)
-        sql = plan.read_sql(self._log, size)
+        sql = statements.read_sql(self._log, size)
         return size * self._pgbench(programs.pgbench_reads(READ, sql, size, pages, PASSES[size]))
 
     def pgbench_generates(self, clients: int, batch: int, loops: int, threads: int) -> float:
         """Events/s of pgbench, on an empty log."""
         self._clear()
-        sql = plan.append_sql(self._spec("generate", clients, batch, batch * loops), self._log)
-        return batch * self._pgbench(programs.pgbench_generates(plan.SCHEMA, sql, batch, clients, loops, threads))
+        sql = statements.append_sql(self._spec("generate", clients, batch, batch * loops), self._log)
+        return batch * self._pgbench(programs.pgbench_generates(statements.SCHEMA, sql, batch, clients, loops, threads))
 
     def pgbench_appends(self, clients: int, loops: int) -> float:
         """Events/s of pgbench, one event a transaction, on an empty log."""
         self._clear()
-        sql = plan.append_sql(self._spec("log_event", clients, 1, loops), self._log)
+        sql = statements.append_sql(self._spec("log_event", clients, 1, loops), self._log)
         event = f'[{{"producer":0,"seq":{loops},"value":{loops}}}]'
-        return self._pgbench(programs.pgbench_appends(plan.SCHEMA, sql, event, clients, loops))
+        return self._pgbench(programs.pgbench_appends(statements.SCHEMA, sql, event, clients, loops))
 
     def psql_reads(self, events: int) -> float:
         """Events/s of a binary COPY."""
@@ -120,7 +121,7 @@ class Court:
     def psql_appends(self, events: int) -> float:
         """Events/s of one COPY, on an empty log."""
         self._clear()
-        program = programs.psql_copies_in(plan.SCHEMA, self._log.table, events)
+        program = programs.psql_copies_in(statements.SCHEMA, self._log.table, events)
         return events / programs.psql_seconds(self._site.run_program(program), events)
 
     def _pgbench(self, program: Program) -> float:

@@ -15,7 +15,7 @@ from bench.eventlog import Log
 from bench.judge.ranges import normal
 from bench.postgres.control import Connection
 from bench.records import EXAMPLES, Range
-from bench.run.plan import (
+from bench.statements import (
     SCHEMA,
     Table,
     bounds_sql,

@@ -10,7 +10,7 @@ import psycopg
 from bench.errors import BadInputError
 from bench.eventlog import Log
 from bench.records import EXAMPLES
-from bench.run.plan import (
+from bench.statements import (
     Table,
     bounds_sql,
     commits_sql,

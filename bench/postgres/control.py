@@ -23,10 +23,11 @@ from bench.eventlog import Log
 from bench.interrupts import held
 from bench.judge.checker import Holder
 from bench.keepalive import keep_alive
+from bench.postgres.barrier import GATE
 from bench.postgres.contract import check_contract
 from bench.postgres.settings import alike
 from bench.records import EXAMPLES, SESSION, TIMEOUTS
-from bench.run.plan import GATE, SCHEMA, cursor_columns, read_sql
+from bench.statements import SCHEMA, cursor_columns, read_sql
 from bench.worker import server
 
 Connection = psycopg.Connection[tuple[Any, ...]]

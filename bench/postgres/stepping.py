@@ -10,7 +10,7 @@ from psycopg import sql
 
 from bench.eventlog import Log
 from bench.postgres.control import Connection, Cursor, own_timeouts, read_page
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 
 PATIENCE_SECONDS = 1.0
 """A reader or writer that gets nowhere for so long is held up."""

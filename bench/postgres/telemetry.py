@@ -16,7 +16,7 @@ import psycopg
 
 from bench.places.api import Usage
 from bench.postgres.control import CONNECT_SECONDS, Connection, name_session, our_name, own_timeouts
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 
 SAMPLE_SECONDS = 0.25
 USAGE_SECONDS = 2.0

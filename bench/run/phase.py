@@ -16,6 +16,7 @@ from bench.interrupts import TimeIsUp, look
 from bench.judge.checker import Holder
 from bench.judge.ranges import events_in
 from bench.places.api import Ended, Messages, StartWorkers
+from bench.postgres.barrier import ALIVE, END, STOP
 from bench.postgres.control import (
     Connection,
     cancel,
@@ -43,7 +44,6 @@ from bench.records import (
     Undone,
 )
 from bench.report.screen import plural
-from bench.run.plan import ALIVE, END, STOP
 from bench.run.waiting import Stillness, Unanswered
 from bench.worker import PROGRESS_SECONDS
 

@@ -2,26 +2,21 @@
 
 import os
 import re
-import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import BadInputError, OutsideError, SettingRefusedError
+from bench.errors import BadInputError, SettingRefusedError
 from bench.eventlog import Log
 from bench.places.api import Site
 from bench.places.local import place as local
 from bench.places.rundir import RunFolder
-from bench.run.plan import disk_bytes
 from bench.spec import Spec
 
 SPARE_CONNECTIONS = 20
 """For the orchestrator, a person who looks, and Postgres' own reserve."""
 DEFAULT_MAX_CONNECTIONS = 100
-FILES_A_WORKER = 4
-"""Its two outputs as pipes, or its stream from the engine, while it is being started."""
-SPARE_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -62,69 +57,6 @@ def choose(spec: Spec) -> Choice:
         up = [node.name for node in cluster.nodes(client).values() if node.is_up]
         return Choice("swarm", f"asked for; it has {len(up)} nodes that are up: {', '.join(sorted(up))}")
     return Choice("docker", "asked for" if spec.place == "docker" else f"a Docker engine answers ({version})")
-
-
-def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
-    """Free disk where the log will be; None when it cannot be seen from here."""
-    if spec.dsn or spec.postgres_node:
-        return None
-    if choice.name != "local":
-        from bench.places.docker import address, engine  # noqa: PLC0415
-
-        return engine.free_bytes(address.connect())
-    space = os.statvfs(folder.path)
-    return space.f_bavail * space.f_frsize
-
-
-def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
-    """Refuse a run whose log will not fit where it will be; where the free disk cannot be seen nothing is refused.
-
-    Raises:
-        OutsideError: the estimate is over what is free.
-    """
-    free, needed = free_bytes(choice, spec, folder), disk_bytes(spec)
-    if free is not None and needed > free:
-        raise OutsideError(
-            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
-            "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
-        )
-
-
-def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
-    """Raise the limit of open files as far as this process may, and refuse a run that needs more.
-
-    Raises:
-        OutsideError: the message says how many it needs.
-    """
-    needed = SPARE_FILES + spec.workers * FILES_A_WORKER
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        raise OutsideError(
-            f"{spec.workers} workers need {needed} open files in the {choice.name} place and {hard} are allowed: "
-            f"ulimit -n {needed} raises that, or give a smaller --scale"
-        )
-    if needed > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
-    """Refuse more workers than a swarm may take with so many a node.
-
-    Raises:
-        BadInputError: the message says how many it may take.
-    """
-    if choice.name != "swarm" or spec.max_per_node is None:
-        return
-    from bench.places.docker import address  # noqa: PLC0415
-    from bench.places.swarm import cluster  # noqa: PLC0415
-
-    up = sum(node.is_up for node in cluster.nodes(address.connect()).values())
-    most = up * spec.max_per_node
-    for flag, workers in (("--scale", spec.scale), ("--group" if spec.group else "--consumers", spec.readers)):
-        if workers > most:
-            raise BadInputError(
-                f"{flag} {workers} is more than --max-per-node {spec.max_per_node} allows on {up} nodes: {most}"
-            )
 
 
 @contextmanager

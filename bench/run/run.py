@@ -10,7 +10,7 @@ from bench.places.rundir import RunFolder
 from bench.report import runs as runs_report
 from bench.report import terminal
 from bench.results.results import Environment, Result
-from bench.run import trials
+from bench.run import preflight, trials
 from bench.run.phase import Watch
 from bench.run.place import Choice
 from bench.run.trials import Done
@@ -35,7 +35,7 @@ def execute(
         BenchError: it cannot be run, or something broke; there is no verdict then on the trial in which it did.
         KeyboardInterrupt: it was interrupted; with several trials it says in which one.
     """
-    trials.refuse(spec, log, choice, folder)
+    preflight.refuse(spec, log, choice, folder)
     started_at = datetime.now(UTC)
     kept: list[Done] = []
     now = 0

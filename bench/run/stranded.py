@@ -10,7 +10,7 @@ from bench.judge.checker import Stranded, line_in_function
 from bench.postgres.control import Connection
 from bench.records import LogError
 from bench.run.phase import Work
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 
 
 def stranded(works: Iterable[Work], log: Log, connection: Connection) -> list[Stranded]:

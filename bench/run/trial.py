@@ -21,12 +21,13 @@ from bench.postgres.control import Connection
 from bench.postgres.telemetry import observer
 from bench.records import EXAMPLES, Fate, ProducerJob, Range
 from bench.results.results import Observed, Telemetry, Trial
-from bench.run import plan, summary
+from bench.run import summary
+from bench.run.jobs import consumers, producers
 from bench.run.phase import Lost, NodeLostError, Phase, ToRead, Tracks, Watch, Work, carry_out
-from bench.run.plan import Table
 from bench.run.stranded import stranded
 from bench.run.summary import Reader
 from bench.spec import Spec
+from bench.statements import Table
 
 
 def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, began_at: float) -> Trial:
@@ -61,8 +62,8 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
             observed[name] = summary.observed(server.seen, works)
         return phases
 
-    appending = {"append": plan.producers(spec, log, table_of(connection, log))}
-    reading = {f"read {size}": plan.consumers(spec, log, size) for size in spec.read_batch}
+    appending = {"append": producers(spec, log, table_of(connection, log))}
+    reading = {f"read {size}": consumers(spec, log, size) for size in spec.read_batch}
     phases: dict[str, Phase] = {}
     wal_before = control.wal_position(connection)
     phases |= workers({**appending, **reading} if spec.mode == "tail" else appending)

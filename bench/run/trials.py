@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from bench import statements
 from bench.eventlog import Log
 from bench.places.dsn import without_password
 from bench.places.rundir import RunFolder
 from bench.postgres import control
 from bench.results.results import Environment, Result, Trial
-from bench.run import environment, plan
+from bench.run import environment
+from bench.run.jobs import consumers
 from bench.run.phase import Watch
-from bench.run.place import Choice, open_site, refuse_few_nodes, refuse_few_open_files, refuse_full_disk
+from bench.run.place import Choice, open_site
 from bench.run.trial import carry_out_trial
 from bench.spec import Spec
 
@@ -27,18 +29,6 @@ class Done(NamedTuple):
 
     environment: Environment
     trial: Trial
-
-
-def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
-    """Refuse what cannot be run here, before anything is started.
-
-    Raises:
-        BenchError: the message says what is in the way.
-    """
-    plan.refuse_misfits(spec, log)
-    refuse_few_nodes(choice, spec)
-    refuse_few_open_files(choice, spec)
-    refuse_full_disk(choice, spec, folder)
 
 
 def carry_out(
@@ -101,8 +91,8 @@ def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Seq
         started_at=started_at,
         spec=stored_spec(spec),
         sql={
-            "append": plan.append_sql(spec, log),
-            **{f"read {size}": plan.consumers(spec, log, size)[0].sql for size in spec.read_batch},
+            "append": statements.append_sql(spec, log),
+            **{f"read {size}": consumers(spec, log, size)[0].sql for size in spec.read_batch},
         },
         log_sha256=log.sha256,
         environment=done[0].environment,

@@ -17,7 +17,7 @@ from bench.postgres import audit
 from bench.postgres.audit import Numbering
 from bench.postgres.contract import table_of
 from bench.postgres.control import Connection
-from bench.run.plan import Table, drawn_sql
+from bench.statements import Table, drawn_sql
 from consumer.ledger import Event
 
 BIGSERIAL = eventlog.load("bigserial")

@@ -20,7 +20,7 @@ from bench import eventlog
 from bench.paths import SQL
 from bench.places.local import postgres as embedded
 from bench.postgres.control import Connection, connected, installed
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 from tests.conftest import REPOSITORY
 
 PG = "pg@8.23.1"

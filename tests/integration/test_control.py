@@ -10,8 +10,9 @@ import pytest
 from bench import eventlog
 from bench.errors import BadInputError, OutsideError
 from bench.postgres import audit, control
+from bench.postgres.barrier import GATE
 from bench.postgres.control import Connection
-from bench.run.plan import GATE, SCHEMA
+from bench.statements import SCHEMA
 from tests.conftest import SETTINGS, write_log
 
 BIGSERIAL = eventlog.load("bigserial")

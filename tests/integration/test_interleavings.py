@@ -15,7 +15,7 @@ from bench.errors import BadInputError
 from bench.eventlog import Log
 from bench.postgres import control
 from bench.postgres.control import Connection
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 
 LOGS = eventlog.shipped()
 UNSAFE = {"bigserial", "commit-timestamp"}

@@ -9,7 +9,7 @@ import pytest
 from bench.postgres.control import Connection
 from bench.results import results
 from bench.results.results import Trial
-from bench.run.plan import event_bytes
+from bench.run.disk import event_bytes
 from tests.conftest import Bench, broken_log
 from tests.integration.test_workers import producer, work
 

@@ -10,9 +10,9 @@ from bench import eventlog
 from bench.postgres.control import Connection
 from bench.records import Record, Report
 from bench.results.results import Latency
-from bench.run import plan
-from bench.run.plan import SCHEMA
+from bench.run.jobs import consumers
 from bench.spec import make
+from bench.statements import SCHEMA
 from consumer import __main__ as consumer
 from consumer.ledger import MANY, MANY_BYTES, Ledger
 from consumer.rows import Page
@@ -45,7 +45,7 @@ def test_looking_is_not_in_the_latency_of_the_page_that_is_looked_at(
     )
     said: list[Record] = []
     monkeypatch.setattr(consumer, "say", said.append)
-    (job,) = plan.consumers(make({"limit": 50, "mode": mode}, None), eventlog.load("bigserial"), 100)
+    (job,) = consumers(make({"limit": 50, "mode": mode}, None), eventlog.load("bigserial"), 100)
     with psycopg.connect(log.info.dsn, autocommit=True, options=f"-c search_path={SCHEMA}") as session:
         session.pgconn.nonblocking = 0
         consumer.consume(session, job)

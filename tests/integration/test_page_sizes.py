@@ -10,7 +10,7 @@ import pytest
 from bench import eventlog
 from bench.postgres.control import Connection
 from bench.records import ConsumerJob, Report
-from bench.run import plan
+from bench.run.jobs import consumers
 from bench.spec import make
 from consumer import reader
 from tests.conftest import Bench, broken_log
@@ -43,7 +43,7 @@ def filled(log: Connection, schema_sql: str) -> None:
 
 def job(**flags: Any) -> ConsumerJob:
     spec = make({"scale": 1, "limit": EVENTS, "read_batch": [10], **flags}, None)
-    return plan.consumers(spec, BIGSERIAL, 10)[0]
+    return consumers(spec, BIGSERIAL, 10)[0]
 
 
 CLIENT = {"cursor": "client"}

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bench import eventlog
+from bench import eventlog, statements
 from bench.errors import OutsideError
 from bench.places.api import Messages, StartWorkers
 from bench.places.dsn import variables
@@ -22,7 +22,7 @@ from bench.postgres.control import Connection
 from bench.postgres.telemetry import observer
 from bench.records import Job
 from bench.report.progress import watch
-from bench.run import plan
+from bench.run.jobs import consumers, producers
 from bench.run.phase import ToRead, carry_out
 from bench.spec import make
 from bench.worker import connect
@@ -62,11 +62,11 @@ def starting(log: Connection) -> Iterator[Callable[[str], StartWorkers]]:
 
 
 def events_in_log(connection: Connection) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {plan.SCHEMA}.events_log".encode()).fetchone()
+    row = connection.execute(f"SELECT count(*) FROM {statements.SCHEMA}.events_log".encode()).fetchone()
     return int(row[0]) if row else 0
 
 
-@pytest.mark.parametrize("jobs", [plan.producers(SPEC, BIGSERIAL), plan.consumers(SPEC, BIGSERIAL, 10)])
+@pytest.mark.parametrize("jobs", [producers(SPEC, BIGSERIAL), consumers(SPEC, BIGSERIAL, 10)])
 def test_workers_that_reach_another_server_end_the_run_before_they_do_anything(
     log: Connection, neighbour: Connection, starting: Callable[[str], StartWorkers], jobs: Sequence[Job]
 ) -> None:
@@ -90,13 +90,13 @@ def test_a_worker_that_does_not_look_where_it_is_is_found_out_before_the_gate_op
 
     neighbour.execute("SELECT pg_advisory_lock(1)")
     with pytest.raises(OutsideError, match=f"its session has server = 'database {neighbour.info.dbname} "):
-        carry_out({"append": plan.producers(SPEC, BIGSERIAL)}, careless, log, 20, TO_READ, watch(quiet=True))
+        carry_out({"append": producers(SPEC, BIGSERIAL)}, careless, log, 20, TO_READ, watch(quiet=True))
     assert events_in_log(neighbour) == 0
 
 
 def test_workers_on_the_right_server_do_their_work(log: Connection, starting: Callable[[str], StartWorkers]) -> None:
     phases = carry_out(
-        {"append": plan.producers(SPEC, BIGSERIAL)}, starting(log.info.dbname), log, 20, TO_READ, watch(quiet=True)
+        {"append": producers(SPEC, BIGSERIAL)}, starting(log.info.dbname), log, 20, TO_READ, watch(quiet=True)
     )
     assert sum(work.report.events for work in phases["append"].works) == events_in_log(log) == 20
 
@@ -112,10 +112,10 @@ def test_a_member_that_joins_again_on_another_server_ends(
     log: Connection, neighbour: Connection, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for connection in (log, neighbour):
-        connection.execute(f"SET search_path TO {plan.SCHEMA}".encode())
+        connection.execute(f"SET search_path TO {statements.SCHEMA}".encode())
         connection.execute("SELECT log_event(json_agg(json_build_object('producer', 0, 'seq', i, 'value', i)))"
                            " FROM generate_series(0, 9) AS i")  # fmt: skip
-    job = replace(plan.consumers(SPEC, BIGSERIAL, 2)[0], rejoin_pages=2, server=control.session(log)["server"])
+    job = replace(consumers(SPEC, BIGSERIAL, 2)[0], rejoin_pages=2, server=control.session(log)["server"])
     with connect(job) as first:
         monkeypatch.setenv("PGDATABASE", neighbour.info.dbname)
         with pytest.raises(SystemExit, match="it reached another server than the orchestrator"):

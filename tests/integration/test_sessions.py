@@ -19,11 +19,13 @@ from bench.errors import BadInputError, OutsideError
 from bench.places import dsn
 from bench.places.local import postgres as embedded
 from bench.postgres import control
+from bench.postgres.barrier import ALIVE
 from bench.postgres.control import Connection
 from bench.records import encode_job
 from bench.results import results
-from bench.run.plan import ALIVE, SCHEMA, producers
+from bench.run.jobs import producers
 from bench.spec import Spec
+from bench.statements import SCHEMA
 from tests.conftest import Bench, broken_log, read_until
 
 RAISES = "CREATE FUNCTION uninstall_log() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'the slot is in use'; END $$;"

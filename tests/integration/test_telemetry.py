@@ -15,7 +15,7 @@ from bench.places.local import workers
 from bench.postgres.control import Connection, our_name
 from bench.postgres.telemetry import ON_CPU, WORKER, observer
 from bench.run import bottleneck
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 from tests.conftest import Bench
 
 

@@ -11,7 +11,7 @@ from psycopg import pq
 
 from bench import wire
 from bench.postgres.control import Connection
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 from bench.wire import Call, Line, can_speak, packed
 from bench.wire_grammar import ROWS, messages
 from bench.worker import Statement, caller, copier, text_caller

@@ -14,7 +14,7 @@ from psycopg import pq, sql
 
 from bench import eventlog
 from bench.postgres import control
-from bench.run.plan import SCHEMA
+from bench.statements import SCHEMA
 from bench.wire import Call, Line, copy_message
 from bench.wire_grammar import ROWS, messages
 from bench.worker import Statement

@@ -13,9 +13,9 @@ from bench import eventlog
 from bench.paths import SQL
 from bench.postgres.control import Connection
 from bench.records import ConsumerJob
-from bench.run import plan
-from bench.run.plan import SCHEMA
+from bench.run.jobs import consumers, producers
 from bench.spec import make
+from bench.statements import SCHEMA
 from bench.worker import Lifeline, caller, copier
 from consumer.reader import pages, source
 from consumer.rows import columns
@@ -92,7 +92,7 @@ def reload(log: Connection, server: str) -> Iterator[Callable[[], None]]:
 
 
 def appender(session: Connection, way: str) -> Append:
-    job = plan.producers(make({"scale": 1, "append": way}, None), eventlog.load("bigserial"))[0]
+    job = producers(make({"scale": 1, "append": way}, None), eventlog.load("bigserial"))[0]
     return WAYS[way](session, job, 0)  # type: ignore[index]
 
 
@@ -130,7 +130,7 @@ def reader(way: str) -> ConsumerJob:
         "client": {"cursor": "client"},
         "depth": {"cursor": "client", "depth": 3},
     }
-    return plan.consumers(make({"scale": 1, "limit": 1000, **flags[way]}, None), eventlog.load("bigserial"), BATCH)[0]
+    return consumers(make({"scale": 1, "limit": 1000, **flags[way]}, None), eventlog.load("bigserial"), BATCH)[0]
 
 
 @pytest.mark.parametrize("way", ["own", "client", "depth"])

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from bench.paths import SQL
+from bench.postgres.barrier import STOP
 from bench.results import results
 from bench.results.results import Trial
-from bench.run.plan import STOP
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until, write_log
 
 ONE = ("--scale", "1", "--limit", "100", "--insert-batch", "5", "--read-batch", "5", "--idle-timeout", "1")

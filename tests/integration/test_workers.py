@@ -13,7 +13,7 @@ from bench.judge.ranges import normal
 from bench.places.dsn import variables
 from bench.postgres.control import Connection
 from bench.records import Fate, Job, Ledger, LogError, Range, Record, Report, decode_record, encode_job
-from bench.run import plan
+from bench.run.jobs import consumers, producers
 from bench.spec import make
 from bench.worker import histogram
 
@@ -43,7 +43,7 @@ def told(records: list[Record], fate: Fate) -> list[Range]:
 
 
 def producer(**flags: Any) -> Any:
-    return plan.producers(make({"scale": 1, "limit": 100, "insert_batch": 30, **flags}, None), BIGSERIAL)[0]
+    return producers(make({"scale": 1, "limit": 100, "insert_batch": 30, **flags}, None), BIGSERIAL)[0]
 
 
 @pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
@@ -120,7 +120,7 @@ def test_a_log_that_takes_less_than_it_is_given_ends_the_producer(log: Connectio
 def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
     work("producers", log, producer())
     log.execute("DELETE FROM events_log WHERE (payload ->> 'seq')::int IN (10, 11, 50)")
-    code, records, _ = work("consumer", log, plan.consumers(make({"limit": 100}, None), BIGSERIAL, 7)[0])
+    code, records, _ = work("consumer", log, consumers(make({"limit": 100}, None), BIGSERIAL, 7)[0])
     assert code == 0
     assert records[-2] == Ledger("delivered", [(0, 0, 9), (0, 12, 49), (0, 51, 99)])
     assert isinstance(records[-1], Report)
@@ -129,7 +129,7 @@ def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
 
 
 def test_an_empty_log_is_read_to_its_end(log: Connection) -> None:
-    code, records, _ = work("consumer", log, plan.consumers(make({}, None), BIGSERIAL, 10)[0])
+    code, records, _ = work("consumer", log, consumers(make({}, None), BIGSERIAL, 10)[0])
     assert code == 0
     assert isinstance(records[-1], Report)
     assert (records[-1].events, records[-1].max_etag_gap) == (0, 0)

@@ -1,0 +1,96 @@
+"""How much disk a run needs, from how PostgreSQL lays out rows, chunks and their WAL."""
+
+from bench.spec import Spec
+
+_PAGE_BYTES, _PAGE_SPACE = 8192, 8192 - 24
+"""A page, and what of it rows can take."""
+
+_POINTER_BYTES = 4
+
+_ROW_BYTES = 24 + 8 + 8
+"""A tuple's header, its etag and its ctime."""
+
+_INDEX_BYTES = 23
+"""An 8-byte key with its header and line pointer, pages 90 % full."""
+
+_TOASTED_ROW = 2032
+"""A larger row has its payload elsewhere, in chunks, and 18 bytes that point to them (TOAST_TUPLE_THRESHOLD)."""
+
+_TOAST_POINTER_BYTES = 18
+
+_CHUNK_BYTES = 1996
+
+_CHUNK_HEAD_BYTES = 24 + 4 + 4 + 4
+"""A tuple's header, the number of the value and of the chunk, and the chunk's own header."""
+
+_CHUNK_INDEX_BYTES = 20
+
+_ROW_WAL_BYTES = 150
+"""The heads of two records, of the row and of its place in the index: measured, as the next one, on PostgreSQL 18."""
+
+_CHUNK_WAL_BYTES = 143
+
+_NATURAL_PAYLOAD_BYTES = 50
+
+_ENOUGH_ROWS = 1000
+"""So many are laid on pages for an average."""
+
+_BASE_BYTES = 512 * 2**20
+"""A new cluster, its first WAL segments, sorts of the audit."""
+
+_WAL_BYTES = 2**30
+"""max_wal_size as PostgreSQL ships it; a checkpoint starts before, but a log that grows fast overshoots by half."""
+
+
+def disk_bytes(spec: Spec) -> int:
+    """An estimate of the disk that a run needs: table, index, WAL and the cluster itself."""
+    stored_bytes, wal_bytes = event_bytes(spec.payload_bytes)
+    return round(_BASE_BYTES + spec.events * stored_bytes + min(spec.events * wal_bytes, _WAL_BYTES * 3 // 2))
+
+
+def event_bytes(payload_bytes: int) -> tuple[float, float]:
+    """An estimate of what an event of the log bigserial takes in table and indexes, and what it takes in WAL.
+
+    Payloads do not compress.
+    """
+    payload = payload_bytes or _NATURAL_PAYLOAD_BYTES
+    row = _aligned(_ROW_BYTES + payload + 4)
+    if row <= _TOASTED_ROW:
+        return _on_pages([row]) + _INDEX_BYTES, payload + _ROW_WAL_BYTES
+    whole, rest = divmod(payload, _CHUNK_BYTES)
+    chunks = [_CHUNK_BYTES] * whole + [rest] * (rest > 0)
+    stored = _on_pages([_aligned(_ROW_BYTES + _TOAST_POINTER_BYTES)])
+    stored += _on_pages([_aligned(_CHUNK_HEAD_BYTES + chunk) for chunk in chunks])
+    return (
+        stored + _INDEX_BYTES + len(chunks) * _CHUNK_INDEX_BYTES,
+        payload + _ROW_WAL_BYTES + _TOAST_POINTER_BYTES + len(chunks) * _CHUNK_WAL_BYTES,
+    )
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 8) * 8
+
+
+def _on_pages(rows: list[int]) -> float:
+    """The bytes of pages that these rows take when they are stored again and again.
+
+    A row that does not fit into the page of the one before goes into one that was left with enough space, as the free
+    space map has it, or begins another one.
+    """
+    times = -(-_ENOUGH_ROWS // len(rows))
+    smallest = min(rows) + _POINTER_BYTES
+    pages = left = 0
+    holes: list[int] = []
+    for row in rows * times:
+        needed = row + _POINTER_BYTES
+        if needed > left:
+            if left >= smallest:
+                holes.append(left)
+            hole = next((hole for hole in holes if hole >= needed), None)
+            if hole is None:
+                pages, left = pages + 1, _PAGE_SPACE
+            else:
+                holes.remove(hole)
+                left = hole
+        left -= needed
+    return pages * _PAGE_BYTES / times

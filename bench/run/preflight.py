@@ -1,0 +1,119 @@
+"""What cannot be run is refused before anything is started."""
+
+import os
+import resource
+
+from bench.errors import BadInputError, OutsideError
+from bench.eventlog import Log, load, shipped
+from bench.places.rundir import RunFolder
+from bench.postgres.settings import alike
+from bench.run.disk import disk_bytes
+from bench.run.place import Choice
+from bench.spec import Spec
+
+
+def refuse_misfits(spec: Spec, log: Log) -> None:
+    """Refuse what a log does not allow.
+
+    Raises:
+        BadInputError: the message names the flag and what the log allows.
+    """
+    for name, value in spec.set.items():
+        if name.lower() == "default_transaction_read_only" and alike(value, "on", "bool", None):
+            raise BadInputError(f"--set {name}={value}: nothing can be appended when sessions are read-only")
+    if spec.append not in log.append:
+        raise BadInputError(f"--append {spec.append}: the log {log.name} supports {', '.join(log.append)}")
+    if spec.group and log.group == "no":
+        able = [name for name in shipped() if load(name).group != "no"]
+        raise BadInputError(f"--group: sessions cannot share the log {log.name}; of those that ship, {', '.join(able)}")
+    if spec.cursor == "client" and log.group not in {"turns", "partitions"}:
+        able = [name for name in shipped() if load(name).group in {"turns", "partitions"}]
+        raise BadInputError(
+            f"--cursor client: the log {log.name} keeps no named client's cursor; of those that ship, {', '.join(able)}"
+        )
+    if not log.promises.replay and (spec.consumers > 1 or len(spec.read_batch) > 1):
+        raise BadInputError(
+            f"the log {log.name} can be read once only: give one --read-batch and one of --consumers"
+            + ("" if log.group == "no" else ", or a --group")
+        )
+
+
+FILES_A_WORKER = 4
+"""Its two outputs as pipes, or its stream from the engine, while it is being started."""
+
+SPARE_FILES = 64
+
+
+def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
+    """Free disk where the log will be; None when it cannot be seen from here."""
+    if spec.dsn or spec.postgres_node:
+        return None
+    if choice.name != "local":
+        from bench.places.docker import address, engine  # noqa: PLC0415
+
+        return engine.free_bytes(address.connect())
+    space = os.statvfs(folder.path)
+    return space.f_bavail * space.f_frsize
+
+
+def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
+    """Refuse a run whose log will not fit where it will be; where the free disk cannot be seen nothing is refused.
+
+    Raises:
+        OutsideError: the estimate is over what is free.
+    """
+    free, needed = free_bytes(choice, spec, folder), disk_bytes(spec)
+    if free is not None and needed > free:
+        raise OutsideError(
+            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
+            "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
+        )
+
+
+def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
+    """Raise the limit of open files as far as this process may, and refuse a run that needs more.
+
+    Raises:
+        OutsideError: the message says how many it needs.
+    """
+    needed = SPARE_FILES + spec.workers * FILES_A_WORKER
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise OutsideError(
+            f"{spec.workers} workers need {needed} open files in the {choice.name} place and {hard} are allowed: "
+            f"ulimit -n {needed} raises that, or give a smaller --scale"
+        )
+    if needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
+    """Refuse more workers than a swarm may take with so many a node.
+
+    Raises:
+        BadInputError: the message says how many it may take.
+    """
+    if choice.name != "swarm" or spec.max_per_node is None:
+        return
+    from bench.places.docker import address  # noqa: PLC0415
+    from bench.places.swarm import cluster  # noqa: PLC0415
+
+    up = sum(node.is_up for node in cluster.nodes(address.connect()).values())
+    most = up * spec.max_per_node
+    for flag, workers in (("--scale", spec.scale), ("--group" if spec.group else "--consumers", spec.readers)):
+        if workers > most:
+            raise BadInputError(
+                f"{flag} {workers} is more than --max-per-node {spec.max_per_node} allows on {up} nodes: {most}"
+            )
+
+
+def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
+    """Refuse what cannot be run here, before anything is started.
+
+    Raises:
+        BenchError: the message says what is in the way.
+    """
+    refuse_misfits(spec, log)
+    refuse_few_nodes(choice, spec)
+    refuse_few_open_files(choice, spec)
+    refuse_full_disk(choice, spec, folder)

@@ -1,0 +1,155 @@
+"""Every SQL text that is composed from what a log says of itself. Pure: nothing is run here."""
+
+from typing import NamedTuple
+
+from bench.eventlog import Log
+from bench.spec import Spec
+
+SCHEMA = "bench"
+"""The log is installed into this schema."""
+
+
+class Table(NamedTuple):
+    """What the table or view of a log has beyond what every log must have."""
+
+    ctime: bool = True
+    """A column `ctime` that holds times: when an event was logged."""
+    xmin: bool = True
+    """A column `xmin`: the transaction that wrote a row. Tables have it, views when they pass it on."""
+    unique_etag: bool = True
+    """An index under which no two rows have the same etag."""
+
+
+PLAIN_TABLE = Table()
+
+
+def read_sql(log: Log, read_batch: int, *, client: str | None = None) -> str:
+    """The statement that reads one page: after a cursor, or what the named client has not had.
+
+    Its size is written out: with a parameter in its place PostgreSQL would take a tenth of the log for the size of a
+    page it does not know, find that expensive, and plan each call anew.
+    """
+    columns = ", ".join(["etag", "ctime", "payload", *_more_columns(log)])
+    parameters = [f"${number}::{kind}" for number, kind in enumerate(log.cursor.values(), 1)]
+    if client and log.group != "competing":
+        columns, parameters = "etag, ctime, payload", [f"'{client}'::text"]
+    return f"SELECT {columns} FROM get_event({', '.join([*parameters, str(read_batch)])})"
+
+
+def _more_columns(log: Log) -> list[str]:
+    """The columns of the cursor that a reader would not fetch anyway."""
+    return [column for column in log.cursor if column != "etag"]
+
+
+def cursor_columns(log: Log) -> list[int]:
+    """Where the cursor's columns are in what `read_sql` yields."""
+    columns = ["etag", "ctime", "payload", *_more_columns(log)]
+    return [columns.index(column) for column in log.cursor]
+
+
+def drawn_sql(log: Log) -> str:
+    """The query that yields the etags of the open transaction's own events above $1, as texts: first and last.
+
+    A row that a subtransaction wrote (a savepoint, or an EXCEPTION block of PL/pgSQL) has that one's id as its xmin.
+    Such ids are drawn after the transaction's own, so its rows are those that are visible, have its id or a later one,
+    and are of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has no epoch;
+    `age` leaves out most rows of others at less cost.
+
+    Source: PostgreSQL's manual, chapter "Transaction Processing", on identifiers and subtransactions.
+    """
+    return f"""
+        SELECT min(etag)::text, max(etag)::text
+        FROM (SELECT etag, etag::numeric - row_number() OVER (ORDER BY etag) AS island
+              FROM (SELECT {log.etag}::bigint AS etag, own_xid, (xmin::text::bigint - own_xid) & 4294967295 AS later
+                    FROM {log.table}, (SELECT pg_current_xact_id()::text::bigint AS own_xid) AS own
+                    WHERE {log.etag} > $1::bigint AND {_has_etag(log)} AND age(xmin) <= 0) AS rows
+              WHERE CASE WHEN later = 0 THEN true
+                         WHEN later < 2147483648 THEN pg_xact_status((own_xid + later)::text::xid8) = 'in progress'
+                         ELSE false END) AS drawn
+        GROUP BY island"""
+
+
+def append_sql(spec: Spec, log: Log) -> str:
+    """The statement that appends one batch."""
+    if spec.append == "copy":
+        return f"COPY {log.table} (payload) FROM STDIN"
+    if spec.append == "log_event":
+        # The rows are counted and not sent back: a producer has no use for them.
+        return "SELECT count(*)::text FROM log_event($1::json)"
+    payload = _payload_sql(spec.payload_bytes)
+    return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM generate_series($2::bigint, $3::bigint) AS i"
+
+
+def _payload_sql(payload_bytes: int) -> str:
+    if not payload_bytes:
+        return "json_build_object('producer', $1::int, 'seq', i, 'value', i)"
+    start = """format('{"producer":%s,"seq":%s,"value":%s,"pad":"', $1::int, i, i)"""
+    return f"""(left({start} || $4::text, {payload_bytes - 2}) || '"}}')::json"""
+
+
+def _has_etag(log: Log) -> str:
+    """The condition that a row's etag is one that `get_event` could yield: not NULL, and no NaN of a numeric."""
+    return f"{log.etag} BETWEEN '{-(2**63)}'::bigint AND '{2**63 - 1}'::bigint"
+
+
+def stored_sql(log: Log, below: int | None = None) -> str:
+    """The query that yields each row of the log's table, or each with an etag below `below`: its etag, NULL when it has
+    no proper one, and its payload.
+
+    The payload comes as the text that it is. A server that looked into it could fail: `->>` raises an error for
+    {"note": "\\u0000"}, whatever key is asked for.
+    """
+    rows = f"SELECT CASE WHEN {_has_etag(log)} THEN {log.etag}::bigint END, payload::text FROM {log.table}"
+    return rows if below is None else f"{rows} WHERE {log.etag} < '{below}'::bigint"
+
+
+def count_sql(log: Log) -> str:
+    """The query that yields how many rows the log's table has, and how many of them have an etag."""
+    return f"SELECT count(*), count(*) FILTER (WHERE {_has_etag(log)}) FROM {log.table}"
+
+
+def bounds_sql(log: Log) -> str:
+    """The query that yields the lowest etag of the log's table and the highest; NULLs when no row has one."""
+    return f"SELECT min({log.etag})::bigint, max({log.etag})::bigint FROM {log.table} WHERE {_has_etag(log)}"
+
+
+def gaps_sql(log: Log) -> str:
+    """The query that yields the etags between the lowest one and the highest that no row has: (first, last)."""
+    return f"""
+        SELECT before + 1, etag - 1
+        FROM (SELECT etag, lag(etag) OVER (ORDER BY etag) AS before FROM ({_etags_sql(log)}) AS etags) AS pairs
+        WHERE CASE WHEN etag > before THEN etag - 1 > before ELSE false END
+        ORDER BY 1"""
+
+
+def doubled_sql(log: Log, most: int) -> str:
+    """The query that yields the first etags that several rows have."""
+    return f"SELECT etag FROM ({_etags_sql(log)}) AS etags GROUP BY etag HAVING count(*) > 1 ORDER BY etag LIMIT {most}"
+
+
+def _etags_sql(log: Log) -> str:
+    return f"SELECT {log.etag}::bigint AS etag FROM {log.table} WHERE {_has_etag(log)}"
+
+
+def stories_sql(log: Log, table: Table, *, commits: bool) -> str:
+    """The query that yields the rows with the etags %s: etag, payload, Unix time of ctime and of the commit. A time is
+    NULL where the table has no such column, or the server keeps no commit times.
+    """
+    logged = "extract(epoch FROM ctime)::float8" if table.ctime else "NULL::float8"
+    committed = (
+        "extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8" if commits and table.xmin else "NULL::float8"
+    )
+    return f"""
+        SELECT {log.etag}::bigint, payload::text, {logged}, {committed}
+        FROM {log.table} WHERE {log.etag} = ANY (%s::bigint[])"""
+
+
+def commits_sql(log: Log) -> str:
+    """The query that yields the events in a reader's jumps: payload, and whether it was committed after the reader had
+    asked for the page with the later event. Its parameters are arrays: the etags before the jumps, those after them,
+    and the Unix times of asking.
+    """
+    return f"""
+        SELECT l.payload::text, extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8 > jumps.at
+        FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS jumps (before, after, at)
+        JOIN {log.table} l ON l.{log.etag} > jumps.before AND l.{log.etag} < jumps.after"""
