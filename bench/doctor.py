@@ -16,7 +16,8 @@ from bench.places import rundir
 from bench.places.docker import address, containers, engine, image, leftovers
 from bench.places.local import postgres as embedded
 from bench.places.swarm import cluster, images
-from bench.postgres import control
+from bench.postgres import install
+from bench.postgres.connection import connected
 from bench.quota import processors
 from bench.results.results import machine
 from bench.run import environment
@@ -92,8 +93,8 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
             raise
         done.append(f"Docker was not looked at: {error}")
     if dsn is not None:
-        with control.connected(dsn) as connection:
-            if control.clear_left(connection):
+        with connected(dsn) as connection:
+            if install.clear_left(connection):
                 done.append(f"removed the schema {SCHEMA} that a run left in that database")
     copies = sorted(rundir.root().glob("binaries-*"))
     if copies and rundir.somebody_lives():

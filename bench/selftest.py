@@ -12,8 +12,9 @@ from bench.eventlog import Log, load
 from bench.judge.checker import KINDS, Verdict
 from bench.places.api import Site
 from bench.places.rundir import RunFolder
-from bench.postgres import control
-from bench.postgres.control import Connection
+from bench.postgres import install
+from bench.postgres.connection import Connection, connected
+from bench.postgres.server import settle
 from bench.report.progress import watch
 from bench.run.jobs import consumers, producers
 from bench.run.phase import Phase, ToRead, carry_out
@@ -119,19 +120,19 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
     )
     alone = tailing.model_copy(update={"scale": 1, "transaction_ms": (0.0, 0.0)})
     results = []
-    with open_site(choice, tailing, log, folder) as site, control.connected(site.conninfo) as connection:
-        with control.installed(connection, log, folder.run_id):
+    with open_site(choice, tailing, log, folder) as site, connected(site.conninfo) as connection:
+        with install.installed(connection, log, folder.run_id):
             tell(f"{'planted':<12} {'where':<34} {'events':>9}   found")
             connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
             tested = _Tested(spec, log, site, connection)
             results += [_line(tell, *each) for each in tested.results()]
-        with control.installed(connection, log, folder.run_id):
+        with install.installed(connection, log, folder.run_id):
             connection.execute(_WITHHOLD.encode())
             trial = carry_out_trial(alone, log, site, connection, watch(quiet=True), time.time())
             results.append(_line(tell, "withheld", "from a reader that tails", 10, trial.verdict))
         for name, caught in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             which = load(name)
-            with control.installed(connection, which, folder.run_id):
+            with install.installed(connection, which, folder.run_id):
                 trial = carry_out_trial(tailing, which, site, connection, watch(quiet=True), time.time())
             found = trial.verdict
             ok = found.skipped > 0 if caught else found.ok
@@ -156,7 +157,7 @@ class _Tested:
         appended = self._phase("append")
         self._written = written_by(appended)
         connection.execute(_PREPARE.encode())
-        control.settle(connection)
+        settle(connection)
 
     def results(self) -> Iterator[tuple[str, str, int | None, Verdict]]:
         """What was planted, where, how many, and what was found."""

@@ -18,7 +18,8 @@ from bench.eventlog import Log
 from bench.places.local import postgres as embedded
 from bench.places.rundir import by_hand, make, running_postgres
 from bench.places.starting import with_settings
-from bench.postgres import control
+from bench.postgres import install
+from bench.postgres.connection import connected
 from bench.statements import SCHEMA
 
 STOP_SECONDS = 60
@@ -80,7 +81,7 @@ def seed(events: int) -> str:
     Raises:
         BadInputError: the server does not run.
     """
-    with control.connected(_address()) as connection:
+    with connected(_address()) as connection:
         connection.execute(
             "SELECT count(*) FROM log_event("
             "(SELECT json_agg(json_build_object('v', t)) FROM generate_series(1, %s) AS t))",
@@ -134,14 +135,14 @@ def drop() -> str:
 def _prepare(folder: Path, log: Log) -> str:
     """Install the log unless it is there and return the password."""
     password_file = folder / "password"
-    with control.connected(_address()) as connection:
-        installed = control.comment_on_schema(connection)
+    with connected(_address()) as connection:
+        installed = install.comment_on_schema(connection)
         if installed is None:
-            control.make_schema(connection, log.name)
+            install.make_schema(connection, log.name)
             try:
-                control.install(connection, log)
+                install.install(connection, log)
             except BaseException:
-                control.drop(connection)
+                install.drop(connection)
                 raise
             schema = sql.Identifier(SCHEMA)
             connection.execute(sql.SQL("ALTER DATABASE postgres SET search_path TO {}, public").format(schema))

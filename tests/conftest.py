@@ -21,7 +21,8 @@ from bench.errors import OutsideError
 from bench.paths import SQL
 from bench.places.docker.address import connect
 from bench.places.local import postgres as embedded
-from bench.postgres import control
+from bench.postgres import install
+from bench.postgres.connection import Connection, connected
 from bench.statements import SCHEMA
 
 settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -80,31 +81,31 @@ def address(server: str) -> str:
 
 
 @pytest.fixture
-def connection(server: str) -> Iterator[control.Connection]:
+def connection(server: str) -> Iterator[Connection]:
     """A connection to a database of the test's own."""
     name = f"test_{os.urandom(4).hex()}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
-            with control.connected(psycopg.conninfo.make_conninfo(server, dbname=name)) as connection:
+            with connected(psycopg.conninfo.make_conninfo(server, dbname=name)) as connection:
                 yield connection
         finally:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
-def log(connection: control.Connection) -> Iterator[control.Connection]:
+def log(connection: Connection) -> Iterator[Connection]:
     """A connection to a database with the bigserial log installed, and search_path set to it."""
-    with control.installed(connection, eventlog.load("bigserial"), "test"):
+    with install.installed(connection, eventlog.load("bigserial"), "test"):
         yield connection
 
 
 @pytest.fixture
-def another(log: control.Connection) -> Iterator[Callable[[], control.Connection]]:
+def another(log: Connection) -> Iterator[Callable[[], Connection]]:
     """Opens more sessions on the database of `log`."""
-    opened: list[control.Connection] = []
+    opened: list[Connection] = []
 
-    def open_one() -> control.Connection:
+    def open_one() -> Connection:
         session = psycopg.connect(log.info.dsn, options=f"-c search_path={SCHEMA}", autocommit=True)
         opened.append(session)
         return session

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.postgres.telemetry import ON_CPU, WORKER
 from bench.run.bottleneck import in_words, sentence, shares
 

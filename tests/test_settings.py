@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import OutsideError
-from bench.postgres import control
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection, connected
+from bench.postgres.read_back import refuse_without_effect, settings_without_effect
 from bench.postgres.settings import alike
 
 NUMBERS = st.one_of(
@@ -134,13 +134,13 @@ def test_what_a_server_makes_of_a_number_is_alike_and_its_double_is_not(
 )
 def test_what_a_server_has_is_in_force_however_it_is_written(connection: Connection, name: str, value: str) -> None:
     connection.execute("SET search_path TO nowhere")  # what a session changed is not the server's
-    assert control.settings_without_effect(connection, {name: value}) == {}
+    assert settings_without_effect(connection, {name: value}) == {}
 
 
 def test_what_a_server_does_not_have_is_said_as_the_server_shows_it(connection: Connection) -> None:
     wanted = {"shared_buffers": "33MB", "no_such": "1", "no.such": "1", "fsync": "on", "wal_buffers": "33MB"}
     (wal_buffers,) = connection.execute("SHOW wal_buffers").fetchone() or ("",)
-    assert control.settings_without_effect(connection, wanted) == {
+    assert settings_without_effect(connection, wanted) == {
         "shared_buffers": "128MB",
         "no_such": "no such setting",
         "no.such": "no such setting",
@@ -152,17 +152,17 @@ def test_what_a_server_does_not_have_is_said_as_the_server_shows_it(connection: 
 def test_a_database_that_overrules_a_setting_is_noticed(connection: Connection) -> None:
     name = connection.info.dbname
     connection.execute(f"ALTER DATABASE {name} SET work_mem = '5MB'; ALTER DATABASE {name} SET my.own = 'x'".encode())
-    with control.connected(connection.info.dsn) as later:
-        control.refuse_without_effect(later, {"work_mem": "5120kB", "my.own": "x"})
+    with connected(connection.info.dsn) as later:
+        refuse_without_effect(later, {"work_mem": "5120kB", "my.own": "x"})
         with pytest.raises(OutsideError, match=r"--set work_mem=4MB had no effect: the server has 5MB; does the image"):
-            control.refuse_without_effect(later, {"work_mem": "4MB"})
+            refuse_without_effect(later, {"work_mem": "4MB"})
 
 
 def test_a_setting_that_a_role_may_not_see_is_not_taken_for_one_in_force(connection: Connection) -> None:
     connection.execute("CREATE ROLE onlooker")
     try:
         connection.execute("SET ROLE onlooker")
-        found = control.settings_without_effect(connection, {"shared_preload_libraries": "x", "fsync": "off"})
+        found = settings_without_effect(connection, {"shared_preload_libraries": "x", "fsync": "off"})
         assert found == {"shared_preload_libraries": "a value that this role may not see"}
     finally:
         connection.execute("RESET ROLE")

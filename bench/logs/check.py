@@ -15,8 +15,9 @@ from bench.eventlog import Log
 from bench.padding import padding
 from bench.places.rundir import RunFolder
 from bench.postgres import audit
+from bench.postgres.connection import Connection, connected, pinned
 from bench.postgres.contract import table_of
-from bench.postgres.control import Connection, connected, installed, pinned
+from bench.postgres.install import installed
 from bench.postgres.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
 from bench.records import Way
 from bench.report.screen import plural

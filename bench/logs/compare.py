@@ -21,8 +21,8 @@ from bench.logs import open_transactions
 from bench.logs.open_transactions import Blocked
 from bench.places import rundir
 from bench.places.api import Site
-from bench.postgres import control
-from bench.postgres.control import Connection
+from bench.postgres import install
+from bench.postgres.connection import Connection, connected, in_words
 from bench.report import terminal
 from bench.results.results import Environment, ImpossibleCtimes, Kept, Trial, new_run_id
 from bench.run import environment, preflight
@@ -275,7 +275,7 @@ def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site
     with (
         rundir.opened(new_run_id()) as run_folder,
         open_site(choice, spec, log, run_folder) as site,
-        control.connected(site.conninfo) as connection,
+        connected(site.conninfo) as connection,
     ):
         yield site, connection, run_folder.run_id
 
@@ -287,14 +287,14 @@ def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: 
         OutsideError: something broke that is not the log's.
     """
     try:
-        with control.installed(connection, log, run_id):
+        with install.installed(connection, log, run_id):
             return carry_out_trial(spec, log, site, connection, watch, began_at=time.time())
     except BadInputError as error:
         return str(error)
     except psycopg.Error as error:
         if not is_of_the_log(error):
             raise
-        return control.in_words(error)
+        return in_words(error)
 
 
 def _speed(trial: Trial | str) -> Speed:

@@ -13,7 +13,8 @@ from psycopg import sql
 from bench.errors import BadInputError, OutsideError
 from bench.eventlog import Log
 from bench.log_error import is_of_the_log
-from bench.postgres.control import Connection, in_words, installed
+from bench.postgres.connection import Connection, in_words
+from bench.postgres.install import installed
 from bench.postgres.stepping import APPEND_SECONDS, PATIENCE_SECONDS, Reading, append, session
 
 EVENTS = 10

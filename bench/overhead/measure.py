@@ -16,7 +16,8 @@ from bench.errors import OutsideError
 from bench.eventlog import load
 from bench.overhead.testbed import FILLERS, GROWN, INSERT_BATCH, READ, Court
 from bench.places.rundir import RunFolder
-from bench.postgres import control
+from bench.postgres.connection import connected
+from bench.postgres.read_back import refuse_without_effect
 from bench.quota import processors
 from bench.results import results
 from bench.results.results import Environment, Kept
@@ -91,8 +92,8 @@ def measure(
     spec = Spec(scale=SINGLES, limit=(events + grown) // SINGLES, set=SETTINGS)
     refuse_full_disk(choice, spec, folder)
     started_at = datetime.now(UTC)
-    with open_site(choice, spec, log, folder) as site, control.connected(site.conninfo) as connection:
-        control.refuse_without_effect(connection, spec.set)
+    with open_site(choice, spec, log, folder) as site, connected(site.conninfo) as connection:
+        refuse_without_effect(connection, spec.set)
         court = Court(site, connection, log, watch)
         for schema, size in ((READ, events), (GROWN, grown)):
             if size:

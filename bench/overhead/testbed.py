@@ -12,8 +12,9 @@ from bench.judge import checker
 from bench.judge.checker import Stored, Written
 from bench.overhead import programs
 from bench.places.api import Program, Site
-from bench.postgres import audit, control
-from bench.postgres.control import Connection
+from bench.postgres import audit, install
+from bench.postgres.connection import Connection
+from bench.postgres.server import settle
 from bench.postgres.telemetry import observer
 from bench.records import ConsumerJob, Job, Range, Report, Way
 from bench.run.jobs import consumers, producers
@@ -43,8 +44,8 @@ class Court:
 
     def install(self) -> None:
         """Make an empty log to append to."""
-        control.make_schema(self._connection, "bench limits")
-        control.install(self._connection, self._log)
+        install.make_schema(self._connection, "bench limits")
+        install.install(self._connection, self._log)
 
     def fill(self, schema: str, events: int) -> None:
         """Make a log with so many events, to be read."""
@@ -53,7 +54,7 @@ class Court:
         phase = self._workers(spec, "append", producers(spec, self._log))
         # Those who read it prove that this is what is stored; to sort a large log would take longer than to fill it.
         self._filled[schema] = _acknowledged(phase)
-        control.settle(self._connection)
+        settle(self._connection)
         self._connection.execute(f"ALTER SCHEMA {statements.SCHEMA} RENAME TO {schema}".encode())
 
     def read(

@@ -13,7 +13,7 @@ import psycopg
 from bench.errors import OutsideError
 from bench.eventlog import Log
 from bench.judge.ranges import normal
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.records import EXAMPLES, Range
 from bench.statements import (
     SCHEMA,

@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from bench.eventlog import Log
-from bench.postgres.control import Connection, Cursor, own_timeouts, read_page
-from bench.statements import SCHEMA
+from bench.postgres.connection import Connection, own_timeouts
+from bench.statements import SCHEMA, cursor_columns, read_sql
 
 PATIENCE_SECONDS = 1.0
 """A reader or writer that gets nowhere for so long is held up."""
@@ -71,3 +72,15 @@ def event_of(payload: object) -> tuple[int, int]:
     if isinstance(payload, dict) and {"producer", "seq"} <= payload.keys():
         return payload["producer"], payload["seq"]
     return -1, -1
+
+
+Cursor = tuple[Any, ...]
+"""A reader's position, whatever a log makes of it; () is the start."""
+
+
+def read_page(connection: Connection, log: Log, read_batch: int, after: Cursor = ()) -> tuple[list[Cursor], Cursor]:
+    """Read one page by hand: its rows, which begin with etag, ctime and payload, and the cursor for the next page."""
+    with psycopg.RawCursor(connection) as cursor:
+        cursor.execute(read_sql(log, read_batch).encode(), after or [None] * len(log.cursor))
+        rows = cursor.fetchall()
+    return rows, tuple(rows[-1][column] for column in cursor_columns(log)) if rows else after

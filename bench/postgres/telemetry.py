@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from bench.places.api import Usage
-from bench.postgres.control import CONNECT_SECONDS, Connection, name_session, our_name, own_timeouts
+from bench.postgres.connection import CONNECT_SECONDS, Connection, name_session, our_name, own_timeouts
 from bench.statements import SCHEMA
 
 SAMPLE_SECONDS = 0.25

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 
 from bench.paths import PACKAGES
-from bench.postgres import control
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
+from bench.postgres.server import fsync_ms, server_version, settings_that_differ
 from bench.quota import cpu_quota, memory_limit, processors
 from bench.results.results import Environment
 
@@ -30,9 +30,9 @@ def of(place: str, about: dict[str, str], connection: Connection) -> Environment
         python=python(),
         bench=bench_version(),
         git_revision=git_revision(),
-        postgres=control.version(connection),
-        settings=control.settings_that_differ(connection),
-        fsync_ms=control.fsync_ms(connection),
+        postgres=server_version(connection),
+        settings=settings_that_differ(connection),
+        fsync_ms=fsync_ms(connection),
         governor=_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         limits=control_group_limits(),
         about=about,

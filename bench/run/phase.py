@@ -16,18 +16,9 @@ from bench.interrupts import TimeIsUp, look
 from bench.judge.checker import Holder
 from bench.judge.ranges import events_in
 from bench.places.api import Ended, Messages, StartWorkers
-from bench.postgres.barrier import ALIVE, END, STOP
-from bench.postgres.control import (
-    Connection,
-    cancel,
-    gate,
-    has_been_spoken_to,
-    holders,
-    our_name,
-    refuse_lost,
-    session,
-    terminate,
-)
+from bench.postgres.barrier import ALIVE, END, STOP, cancel, gate, terminate
+from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
+from bench.postgres.server import holders, session_settings
 from bench.records import (
     Anomaly,
     ConsumerJob,
@@ -197,7 +188,7 @@ def carry_out(
         NodeLostError: the node of a worker that cannot be done without is gone.
         TimeIsUp: the time limit is over; the message says how far the phase is and what it waits for.
     """
-    ours = session(connection)
+    ours = session_settings(connection)
     tracks = {
         name: [_here(job, ours["server"], our_name(connection, job.name)) for job in jobs]
         for name, jobs in tracks.items()

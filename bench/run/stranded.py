@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 
 from bench.eventlog import Log
 from bench.judge.checker import Stranded, line_in_function
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.records import LogError
 from bench.run.phase import Work
 from bench.statements import SCHEMA

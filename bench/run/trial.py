@@ -14,10 +14,11 @@ from bench.judge import checker
 from bench.judge.checker import Delivered, Fault, Promise, Stored, Stranded, Verdict, Written
 from bench.judge.ranges import checksum, events_in, first_events, intersect, normal, subtract
 from bench.places.api import Site
-from bench.postgres import audit, control
+from bench.postgres import audit
 from bench.postgres.audit import Story
+from bench.postgres.connection import Connection, pinned
 from bench.postgres.contract import table_of
-from bench.postgres.control import Connection
+from bench.postgres.server import settle, wal_position
 from bench.postgres.telemetry import observer
 from bench.records import EXAMPLES, Fate, ProducerJob, Range
 from bench.results.results import Observed, Telemetry, Trial
@@ -38,7 +39,7 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     """
     seconds = {"start": time.time() - began_at}
     notes: list[str] = []
-    conninfo = control.pinned(connection, site.conninfo)
+    conninfo = pinned(connection, site.conninfo)
     observed: dict[str, Observed] = {}
 
     def workers(tracks: Tracks, to_read: tuple[int, int] | None = None) -> dict[str, Phase]:
@@ -65,15 +66,15 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     appending = {"append": producers(spec, log, table_of(connection, log))}
     reading = {f"read {size}": consumers(spec, log, size) for size in spec.read_batch}
     phases: dict[str, Phase] = {}
-    wal_before = control.wal_position(connection)
+    wal_before = wal_position(connection)
     phases |= workers({**appending, **reading} if spec.mode == "tail" else appending)
-    wal_after = control.wal_position(connection)
+    wal_after = wal_position(connection)
     with (
         _timed(seconds, "settle"),
         watch.step("settling the log: vacuum, analyze, checkpoint"),
         _noted(notes, "the log was not settled before it was read"),
     ):
-        control.settle(connection)
+        settle(connection)
     if spec.mode == "drain":
         acknowledged = normal(written_by(phases["append"]).acknowledged)
         to_read = events_in(acknowledged), sum(checksum(part) for part in acknowledged)

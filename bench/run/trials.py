@@ -14,7 +14,10 @@ from bench import statements
 from bench.eventlog import Log
 from bench.places.dsn import without_password
 from bench.places.rundir import RunFolder
-from bench.postgres import control
+from bench.postgres import install
+from bench.postgres.connection import connected
+from bench.postgres.read_back import refuse_without_effect
+from bench.postgres.server import check_connections
 from bench.results.results import Environment, Result, Trial
 from bench.run import environment
 from bench.run.jobs import consumers
@@ -54,11 +57,11 @@ def carry_out(
         with ExitStack() as stack:
             with watch.step("starting PostgreSQL" if spec.dsn is None else "connecting to PostgreSQL"):
                 site = stack.enter_context(open_site(choice, spec, log, folder))
-                connection = stack.enter_context(control.connected(site.conninfo))
-            control.refuse_without_effect(connection, spec.set)
+                connection = stack.enter_context(connected(site.conninfo))
+            refuse_without_effect(connection, spec.set)
             for _ in range(1) if spec.fresh else count():
-                with control.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
-                    control.check_connections(connection, spec.workers)
+                with install.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
+                    check_connections(connection, spec.workers)
                     if where is None:
                         where = environment.of(choice.name, site.about, connection)
                         opened(where)

@@ -7,7 +7,8 @@ from typing import LiteralString
 
 import psycopg
 
-from bench.postgres.control import Connection, our_name, session_in_words
+from bench.postgres.connection import Connection, our_name
+from bench.postgres.locks import session_in_words
 
 Unanswered = Callable[[], float]
 """Seconds since the server last answered somebody who asks it all the time."""

@@ -15,8 +15,8 @@ from bench.errors import OutsideError
 from bench.judge.ranges import normal
 from bench.postgres import audit
 from bench.postgres.audit import Numbering
+from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
-from bench.postgres.control import Connection
 from bench.statements import Table, drawn_sql
 from consumer.ledger import Event
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 
 Another = Callable[[], Connection]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from bench import eventlog
 from bench.logs import open_transactions
 from bench.paths import SQL
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from tests.conftest import write_log
 
 WAITS_FOR_ANYBODY = """

@@ -19,7 +19,8 @@ from psycopg import sql
 from bench import eventlog
 from bench.paths import SQL
 from bench.places.local import postgres as embedded
-from bench.postgres.control import Connection, connected, installed
+from bench.postgres.connection import Connection, connected
+from bench.postgres.install import installed
 from bench.statements import SCHEMA
 from tests.conftest import REPOSITORY
 

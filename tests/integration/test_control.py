@@ -9,9 +9,10 @@ import pytest
 
 from bench import eventlog
 from bench.errors import BadInputError, OutsideError
-from bench.postgres import audit, control
-from bench.postgres.barrier import GATE
-from bench.postgres.control import Connection
+from bench.postgres import audit, install
+from bench.postgres.barrier import GATE, gate
+from bench.postgres.connection import Connection, connected, name_session, our_name
+from bench.postgres.server import check_connections, holders, settings_that_differ, settle
 from bench.statements import SCHEMA
 from tests.conftest import SETTINGS, write_log
 
@@ -20,7 +21,7 @@ BIGSERIAL = eventlog.load("bigserial")
 
 def test_the_schema_is_ours_alone_and_gone_afterwards(connection: Connection) -> None:
     connection.execute("CREATE TABLE public.mine AS SELECT 1 AS one")
-    with control.installed(connection, BIGSERIAL, "r"):
+    with install.installed(connection, BIGSERIAL, "r"):
         assert connection.execute("SELECT count(*) FROM events_log").fetchone() == (0,)
     assert connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = %s", [SCHEMA]).fetchone() == (0,)
     assert connection.execute("SELECT one FROM public.mine").fetchone() == (1,)
@@ -28,26 +29,26 @@ def test_the_schema_is_ours_alone_and_gone_afterwards(connection: Connection) ->
 
 def test_a_schema_of_somebody_else_is_not_touched(connection: Connection) -> None:
     connection.execute("CREATE SCHEMA bench CREATE TABLE precious (id int)")
-    with pytest.raises(OutsideError, match="that no run made"), control.installed(connection, BIGSERIAL, "r"):
+    with pytest.raises(OutsideError, match="that no run made"), install.installed(connection, BIGSERIAL, "r"):
         pass
     assert connection.execute("SELECT count(*) FROM bench.precious").fetchone() == (0,)
 
 
 def test_a_schema_that_an_earlier_run_left_is_replaced(connection: Connection) -> None:
-    with control.installed(connection, BIGSERIAL, "first"):
+    with install.installed(connection, BIGSERIAL, "first"):
         connection.execute("ALTER SCHEMA bench RENAME TO kept")
         connection.execute("CREATE SCHEMA bench")
     connection.execute("ALTER SCHEMA kept RENAME TO bench")
-    with control.installed(connection, BIGSERIAL, "second"):
+    with install.installed(connection, BIGSERIAL, "second"):
         assert audit.stored_events(connection, BIGSERIAL) == (0, 0)
 
 
 def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
     with (
-        control.installed(connection, BIGSERIAL, "first"),
-        control.connected(connection.info.dsn) as second,
+        install.installed(connection, BIGSERIAL, "first"),
+        connected(connection.info.dsn) as second,
         pytest.raises(OutsideError, match="another run is at work"),
-        control.installed(second, BIGSERIAL, "second"),
+        install.installed(second, BIGSERIAL, "second"),
     ):
         pass
 
@@ -96,7 +97,7 @@ def test_a_log_that_breaks_the_contract_is_refused_and_leaves_nothing(
     connection: Connection, tmp_path: Path, schema: str, changes: dict[str, str], says: str
 ) -> None:
     log = eventlog.load(str(write_log(tmp_path, schema, **changes)))
-    with pytest.raises(BadInputError, match=says), control.installed(connection, log, "r"):
+    with pytest.raises(BadInputError, match=says), install.installed(connection, log, "r"):
         pass
     assert connection.execute("SELECT to_regnamespace('bench')").fetchone() == (None,)
 
@@ -115,7 +116,7 @@ def test_the_audit_tells_ranges_and_rows_that_are_no_events(log: Connection) -> 
 
 
 def test_the_gate_holds_until_it_opens(connection: Connection) -> None:
-    with control.connected(connection.info.dsn) as worker:
+    with connected(connection.info.dsn) as worker:
         passed = threading.Event()
 
         def wait() -> None:
@@ -123,7 +124,7 @@ def test_the_gate_holds_until_it_opens(connection: Connection) -> None:
             passed.set()
 
         thread = threading.Thread(target=wait)
-        with control.gate(connection) as open_gate:
+        with gate(connection) as open_gate:
             thread.start()
             waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             while connection.execute(waiting).fetchone() != (1,):
@@ -134,28 +135,28 @@ def test_the_gate_holds_until_it_opens(connection: Connection) -> None:
 
 
 def test_too_many_workers_for_the_server_are_refused(connection: Connection) -> None:
-    control.check_connections(connection, 40)
+    check_connections(connection, 40)
     with pytest.raises(BadInputError, match="46 workers need 51 connections and this Postgres allows 50"):
-        control.check_connections(connection, 46)
+        check_connections(connection, 46)
 
 
 def test_settings_that_differ_are_told_and_no_others(connection: Connection) -> None:
     # initdb writes this down, and it is the default from 15 on only.
     written = {"shared_buffers": "128MB"} if connection.info.server_version < 150000 else {}
-    assert control.settings_that_differ(connection) == SETTINGS | written
+    assert settings_that_differ(connection) == SETTINGS | written
 
 
 def test_a_server_that_lets_nobody_in_is_a_clear_error(server: str) -> None:
     with (
         pytest.raises(OutsideError, match='database "nowhere" does not exist'),
-        control.connected(psycopg.conninfo.make_conninfo(server, dbname="nowhere")),
+        connected(psycopg.conninfo.make_conninfo(server, dbname="nowhere")),
     ):
         pass
 
 
 def test_a_server_that_goes_away_is_a_clear_error(connection: Connection) -> None:
     def use_a_connection_that_is_cut() -> None:
-        with control.connected(connection.info.dsn) as cut:
+        with connected(connection.info.dsn) as cut:
             connection.execute("SELECT pg_terminate_backend(%s)", [cut.info.backend_pid])
             cut.execute("SELECT 1")
 
@@ -166,13 +167,13 @@ def test_a_server_that_goes_away_is_a_clear_error(connection: Connection) -> Non
 def test_a_lock_in_the_way_of_settling_is_named(
     log: Connection, another: Callable[[], Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("bench.postgres.locks.LOCK_SECONDS", 0.2)
     holder = another()
     holder.execute("BEGIN; LOCK TABLE events_log IN SHARE MODE")
     with pytest.raises(OutsideError, match=f"in the way is the session pid {holder.info.backend_pid} "):
-        control.settle(log)
+        settle(log)
     holder.execute("ROLLBACK")
-    control.settle(log)
+    settle(log)
 
 
 def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(
@@ -182,7 +183,7 @@ def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(
     writer, reader, worker = another(), another(), another()
     writer.execute("SET application_name TO 'bench psql'")
     reader.execute("SET application_name TO ''")
-    control.name_session(worker, control.our_name(log, "producer-0"))
+    name_session(worker, our_name(log, "producer-0"))
     for session in (writer, reader, worker):
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     writer.execute("INSERT INTO events_log (payload) VALUES ('{}')")
@@ -194,8 +195,8 @@ def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(
         elsewhere.execute("SELECT pg_current_xact_id()")
         elsewhere.execute(f"PREPARE TRANSACTION '{name}'".encode())
         try:
-            found = control.holders(log, 0)
-            young = control.holders(log, 3600)
+            found = holders(log, 0)
+            young = holders(log, 3600)
         finally:
             elsewhere.execute(f"ROLLBACK PREPARED '{name}'".encode())
     assert found is not None

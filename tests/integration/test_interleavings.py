@@ -13,8 +13,9 @@ from psycopg import sql
 from bench import eventlog
 from bench.errors import BadInputError
 from bench.eventlog import Log
-from bench.postgres import control
-from bench.postgres.control import Connection
+from bench.postgres import install
+from bench.postgres.connection import Connection
+from bench.postgres.stepping import Cursor, read_page
 from bench.statements import SCHEMA
 
 LOGS = eventlog.shipped()
@@ -31,7 +32,7 @@ class Bystander:
     log: Log
     open_one: Callable[[], Connection]
     reader: Connection
-    cursor: control.Cursor = ()
+    cursor: Cursor = ()
     delivered: list[int] = field(default_factory=list)
 
     def reads(self) -> list[int]:
@@ -41,7 +42,7 @@ class Bystander:
         new: list[int] = []
         while True:
             try:
-                rows, self.cursor = control.read_page(self.reader, self.log, 2, self.cursor)
+                rows, self.cursor = read_page(self.reader, self.log, 2, self.cursor)
             except psycopg.errors.QueryCanceled:
                 break
             new += [row[2]["n"] for row in rows]
@@ -78,7 +79,7 @@ def stepped(request: pytest.FixtureRequest, connection: Connection) -> Iterator[
         opened.append(session)
         return session
 
-    with control.installed(connection, which, "test"):
+    with install.installed(connection, which, "test"):
         reader = open_one()
         reader.execute("SET statement_timeout = '400ms'")
         yield Bystander(which, open_one, reader)
@@ -162,7 +163,7 @@ def test_a_hole_that_a_rollback_leaves_stops_nobody(stepped: Bystander) -> None:
     assert 1 not in stepped.delivered
     if stepped.log.promises.gap_free:
         stepped.cursor = ()
-        rows, _ = control.read_page(stepped.reader, stepped.log, 10)
+        rows, _ = read_page(stepped.reader, stepped.log, 10)
         assert [row[0] for row in rows] == [1, 2, 3]
 
 
@@ -250,7 +251,7 @@ def test_a_writer_that_is_prepared_and_forgotten(stepped: Bystander) -> None:
 
 @pytest.mark.parametrize("log", ["lock-drain", "gap-wait"])
 def test_a_reader_that_would_see_an_old_snapshot_is_refused(connection: Connection, log: str) -> None:
-    with control.installed(connection, eventlog.load(log), "test"):
+    with install.installed(connection, eventlog.load(log), "test"):
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         with pytest.raises(psycopg.errors.RaiseException, match="in READ COMMITTED"):
             connection.execute("SELECT * FROM get_event(0, 1)")
@@ -265,7 +266,7 @@ def test_a_batch_is_whole(stepped: Bystander) -> None:
 
 
 def test_the_slot_of_a_log_goes_with_it(connection: Connection) -> None:
-    with control.installed(connection, eventlog.load("logical-slot"), "test"):
+    with install.installed(connection, eventlog.load("logical-slot"), "test"):
         assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (1,)
     assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (0,)
 
@@ -274,6 +275,6 @@ def test_a_log_on_a_server_without_its_settings_is_refused(connection: Connectio
     which = eventlog.load("bigserial").model_copy(update={"settings": {"wal_level": "minimal"}})
     with (
         pytest.raises(BadInputError, match="needs wal_level=minimal: this Postgres has logical"),
-        control.installed(connection, which, "test"),
+        install.installed(connection, which, "test"),
     ):
         pass

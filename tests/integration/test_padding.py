@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.results import results
 from bench.results.results import Trial
 from bench.run.disk import event_bytes

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from bench import eventlog
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.records import Record, Report
 from bench.results.results import Latency
 from bench.run.jobs import consumers

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import eventlog
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.records import ConsumerJob, Report
 from bench.run.jobs import consumers
 from bench.spec import make

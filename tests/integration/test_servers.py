@@ -17,8 +17,10 @@ from bench.places.api import Messages, StartWorkers
 from bench.places.dsn import variables
 from bench.places.local import postgres as embedded
 from bench.places.local import workers
-from bench.postgres import control
-from bench.postgres.control import Connection
+from bench.postgres import install
+from bench.postgres.barrier import cancel, terminate
+from bench.postgres.connection import Connection, connected, our_name, pinned
+from bench.postgres.server import session_settings
 from bench.postgres.telemetry import observer
 from bench.records import Job
 from bench.report.progress import watch
@@ -41,9 +43,9 @@ def neighbour(server: str, connection: Connection) -> Iterator[Connection]:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}".encode())
         try:
-            with control.connected(make_conninfo(server, dbname=name)) as there:
-                control.make_schema(there, "left")
-                control.install(there, BIGSERIAL)
+            with connected(make_conninfo(server, dbname=name)) as there:
+                install.make_schema(there, "left")
+                install.install(there, BIGSERIAL)
                 yield there
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
@@ -115,7 +117,7 @@ def test_a_member_that_joins_again_on_another_server_ends(
         connection.execute(f"SET search_path TO {statements.SCHEMA}".encode())
         connection.execute("SELECT log_event(json_agg(json_build_object('producer', 0, 'seq', i, 'value', i)))"
                            " FROM generate_series(0, 9) AS i")  # fmt: skip
-    job = replace(consumers(SPEC, BIGSERIAL, 2)[0], rejoin_pages=2, server=control.session(log)["server"])
+    job = replace(consumers(SPEC, BIGSERIAL, 2)[0], rejoin_pages=2, server=session_settings(log)["server"])
     with connect(job) as first:
         monkeypatch.setenv("PGDATABASE", neighbour.info.dbname)
         with pytest.raises(SystemExit, match="it reached another server than the orchestrator"):
@@ -126,10 +128,10 @@ def test_a_member_that_joins_again_on_another_server_ends(
 def test_where_a_list_of_hosts_led_can_be_named(connection: Connection) -> None:
     host = conninfo_to_dict(connection.info.dsn)["host"]
     several = make_conninfo(connection.info.dsn, host=f"/nowhere,{host}", port="1,5432")
-    with control.connected(several) as reached:
-        assert conninfo_to_dict(control.pinned(reached, several))["host"] == host
-        with control.connected(control.pinned(reached, several)) as again:
-            assert control.session(again)["server"] == control.session(reached)["server"]
+    with connected(several) as reached:
+        assert conninfo_to_dict(pinned(reached, several))["host"] == host
+        with connected(pinned(reached, several)) as again:
+            assert session_settings(again)["server"] == session_settings(reached)["server"]
 
 
 @contextmanager
@@ -159,15 +161,15 @@ def asleep(dsn: str, application_name: str) -> Iterator[threading.Event]:
             sleeper.join()
 
 
-@pytest.mark.parametrize("end", [control.cancel, control.terminate])
+@pytest.mark.parametrize("end", [cancel, terminate])
 def test_only_workers_of_the_own_database_are_ended(
     log: Connection, neighbour: Connection, end: Callable[[Connection, Sequence[str]], None]
 ) -> None:
     with (
-        asleep(log.info.dsn, control.our_name(log, "consumer-1000")) as ours,
-        asleep(log.info.dsn, control.our_name(log, "consumer-10")) as another,
+        asleep(log.info.dsn, our_name(log, "consumer-1000")) as ours,
+        asleep(log.info.dsn, our_name(log, "consumer-10")) as another,
         asleep(log.info.dsn, "bench consumer-1000") as somebody,
-        asleep(neighbour.info.dsn, control.our_name(log, "consumer-1000")) as theirs,
+        asleep(neighbour.info.dsn, our_name(log, "consumer-1000")) as theirs,
     ):
         end(log, ["consumer-1000"])
         assert ours.wait(10)
@@ -181,7 +183,7 @@ def test_only_workers_of_the_own_database_are_ended(
 
 def test_what_a_neighbour_waits_for_is_not_ours(log: Connection, neighbour: Connection) -> None:
     with (
-        asleep(neighbour.info.dsn, control.our_name(log, "consumer-1000")),
+        asleep(neighbour.info.dsn, our_name(log, "consumer-1000")),
         asleep(neighbour.info.dsn, "psql"),
         observer(log.info.dsn, log, lambda: None) as watching,
         watching.observe(),
@@ -200,7 +202,7 @@ def test_a_neighbours_workers_are_not_waited_for(
 
     monkeypatch.setattr("bench.postgres.telemetry.time.sleep", wait)
     with (
-        asleep(neighbour.info.dsn, control.our_name(log, "consumer-1000")),
+        asleep(neighbour.info.dsn, our_name(log, "consumer-1000")),
         observer(log.info.dsn, log, lambda: None) as watching,
         watching.observe(),
     ):

@@ -18,9 +18,9 @@ from bench import eventlog
 from bench.errors import BadInputError, OutsideError
 from bench.places import dsn
 from bench.places.local import postgres as embedded
-from bench.postgres import control
-from bench.postgres.barrier import ALIVE
-from bench.postgres.control import Connection
+from bench.postgres import install
+from bench.postgres.barrier import ALIVE, gate
+from bench.postgres.connection import Connection, connected, limited, refuse_lost
 from bench.records import encode_job
 from bench.results import results
 from bench.run.jobs import producers
@@ -132,7 +132,7 @@ def test_a_worker_looks_for_itself_whether_its_orchestrator_lives(log: Connectio
     )
     job = replace(job, alive=ALIVE, session="bench 1 waiting")
     variables, _ = dsn.variables(log.info.dsn)
-    with psycopg.connect(log.info.dsn, autocommit=True) as orchestrator, control.gate(log) as open_gate:
+    with psycopg.connect(log.info.dsn, autocommit=True) as orchestrator, gate(log) as open_gate:
         orchestrator.execute("SELECT pg_advisory_lock(%s)", [ALIVE])
         worker = subprocess.Popen(
             [sys.executable, "-m", "producers"],
@@ -227,34 +227,34 @@ def test_read_only_by_a_flag_is_bad_input(bench: Bench) -> None:
 def test_another_run_is_named(connection: Connection) -> None:
     log, says = eventlog.load("bigserial"), f"pid {connection.info.backend_pid}"
     with (
-        control.installed(connection, log, "first"),
-        control.connected(connection.info.dsn) as second,
+        install.installed(connection, log, "first"),
+        connected(connection.info.dsn) as second,
         pytest.raises(OutsideError, match=says),
-        control.installed(second, log, "second"),
+        install.installed(second, log, "second"),
     ):
         pass
 
 
 def test_nothing_waits_longer_than_it_is_let(connection: Connection) -> None:
-    with pytest.raises(psycopg.OperationalError), control.limited(connection, 0.2):
+    with pytest.raises(psycopg.OperationalError), limited(connection, 0.2):
         connection.execute("SELECT pg_sleep(60)")
     assert connection.broken
 
 
 def test_a_connection_that_is_gone_is_noticed_without_asking(connection: Connection, server: str) -> None:
-    control.refuse_lost(connection)
+    refuse_lost(connection)
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
     assert select.select([connection.fileno()], [], [], 60)[0]
     with pytest.raises(psycopg.OperationalError, match="administrator command"):
-        control.refuse_lost(connection)
+        refuse_lost(connection)
 
 
 def test_settings_of_the_log_that_forbid_writing(connection: Connection) -> None:
     log = eventlog.load("bigserial")
     connection.execute("SET default_transaction_read_only TO on")
     asks = log.model_copy(update={"settings": {"default_transaction_read_only": "on"}})
-    with pytest.raises(BadInputError, match="nothing can be appended"), control.installed(connection, asks, "r"):
+    with pytest.raises(BadInputError, match="nothing can be appended"), install.installed(connection, asks, "r"):
         pass
 
 

@@ -12,7 +12,7 @@ import pytest
 from bench.places.api import Usage
 from bench.places.local import postgres as embedded
 from bench.places.local import workers
-from bench.postgres.control import Connection, our_name
+from bench.postgres.connection import Connection, our_name
 from bench.postgres.telemetry import ON_CPU, WORKER, observer
 from bench.run import bottleneck
 from bench.statements import SCHEMA

@@ -10,7 +10,7 @@ import pytest
 from psycopg import pq
 
 from bench import wire
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.statements import SCHEMA
 from bench.wire import Call, Line, can_speak, packed
 from bench.wire_grammar import ROWS, messages

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from psycopg import pq, sql
 
 from bench import eventlog
-from bench.postgres import control
+from bench.postgres import install
+from bench.postgres.connection import Connection, connected
 from bench.statements import SCHEMA
 from bench.wire import Call, Line, copy_message
 from bench.wire_grammar import ROWS, messages
@@ -81,7 +82,7 @@ def told_by(found: list[bytes], start: bytes) -> list[bytes]:
     return [each for each in found if each.startswith(start)]
 
 
-def ask(session: control.Connection, call: bytes) -> list[bytes]:
+def ask(session: Connection, call: bytes) -> list[bytes]:
     """Send a call over the session's socket; returns the messages of the answer."""
     with Line(session)._socket as socket:
         socket.sendall(call)
@@ -91,7 +92,7 @@ def ask(session: control.Connection, call: bytes) -> list[bytes]:
     return [received[start - 5 : end] for _, start, end in messages(received, len(received))]
 
 
-def recorded(session: control.Connection, query: str, calls: int = 1) -> Recorded:
+def recorded(session: Connection, query: str, calls: int = 1) -> Recorded:
     statement = Statement(session, query)
     described = ask(
         session, b"D" + (6 + len(statement.name)).to_bytes(4, "big") + b"S" + statement.name + b"\0S\0\0\0\4"
@@ -115,8 +116,8 @@ def answers(server: str) -> Iterator[dict[str, Recorded]]:
         own = psycopg.conninfo.make_conninfo(server, dbname="recorded")
         try:
             with (
-                control.connected(own) as connection,
-                control.installed(connection, eventlog.load("bigserial"), "test"),
+                connected(own) as connection,
+                install.installed(connection, eventlog.load("bigserial"), "test"),
             ):
                 connection.execute(SCHEMA_SQL)
                 with psycopg.connect(own, autocommit=True, options=f"-c search_path={SCHEMA}") as session:
@@ -125,7 +126,7 @@ def answers(server: str) -> Iterator[dict[str, Recorded]]:
             admin.execute(sql.SQL("DROP DATABASE recorded WITH (FORCE)"))
 
 
-def _answers(session: control.Connection) -> dict[str, Recorded]:
+def _answers(session: Connection) -> dict[str, Recorded]:
     found = {name: recorded(session, query) for name, query in QUERIES.items()}
     for name, rows in COPIES.items():
         found[name] = Recorded(ask(session, copy_message(b"COPY events_log (payload) FROM STDIN", rows)), 0, b"")

@@ -11,7 +11,7 @@ import pytest
 
 from bench import eventlog
 from bench.paths import SQL
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.records import ConsumerJob
 from bench.run.jobs import consumers, producers
 from bench.spec import make

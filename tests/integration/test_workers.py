@@ -11,7 +11,7 @@ import pytest
 from bench import eventlog
 from bench.judge.ranges import normal
 from bench.places.dsn import variables
-from bench.postgres.control import Connection
+from bench.postgres.connection import Connection
 from bench.records import Fate, Job, Ledger, LogError, Range, Record, Report, decode_record, encode_job
 from bench.run.jobs import consumers, producers
 from bench.spec import make

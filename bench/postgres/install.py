@@ -1,0 +1,222 @@
+"""A log is installed into a schema of its own on a server that can be written, and dropped from it in the end."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from bench.errors import BadInputError, OutsideError
+from bench.eventlog import Log
+from bench.interrupts import held
+from bench.postgres.barrier import take_database, terminate_where
+from bench.postgres.connection import LOCK_SECONDS, Connection, connected, in_words, limited, our_name, way
+from bench.postgres.contract import check_contract
+from bench.postgres.locks import lock_timeout
+from bench.postgres.read_back import settings_without_effect
+from bench.statements import SCHEMA
+
+_OURS = "eventlog-bench: dropped after the run "
+CLEAR_SECONDS = 60
+"""All clearing away of a database takes no longer than this, whatever the server does."""
+
+_news = logging.getLogger("bench")
+
+
+@contextmanager
+def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = True) -> Iterator[None]:
+    """Install a log into a schema of its own, which is dropped in the end.
+
+    A schema of that name that an earlier run of ours left is replaced. `stays` is whether the server is there after the
+    run: of one that goes with it nothing is cleared away over a second connection.
+
+    Raises:
+        BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
+        OutsideError: the schema is somebody else's, or another run is at work in this database.
+    """
+    _refuse_read_only(connection, log)
+    _check_server(connection, log)
+    take_database(connection)
+    end_left_sessions(connection)
+    if comment_on_schema(connection, _OURS):
+        drop(connection)
+    try:
+        make_schema(connection, _OURS + run_id)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise OutsideError(f"cannot make the schema {SCHEMA}: {error.diag.message_primary}") from error
+    try:
+        install(connection, log)
+        yield
+    finally:
+        with held():
+            if stays or not (connection.broken or connection.closed):
+                _clear_away(connection)
+
+
+def clear_left(connection: Connection) -> bool:
+    """Drop the schema that a dead run left in a database; False when there is none.
+
+    Raises:
+        OutsideError: it is not ours, a run is at work there, or something is in the way.
+    """
+    if comment_on_schema(connection, _OURS) is None:
+        return False
+    take_database(connection)
+    end_left_sessions(connection)
+    drop(connection)
+    return True
+
+
+def _refuse_read_only(connection: Connection, log: Log) -> None:
+    """Refuse a server on which nothing can be written.
+
+    Raises:
+        OutsideError: it is a standby, or its sessions are read-only.
+        BadInputError: they are because the run or the log asks for it.
+    """
+    row = connection.execute(
+        "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool, source FROM pg_settings "
+        "WHERE name = 'default_transaction_read_only'"
+    ).fetchone()
+    standby, read_only, source = row or (False, False, "")
+    if standby:
+        raise OutsideError("this Postgres is a standby, which takes no writes: name its primary")
+    if not read_only:
+        return
+    if "default_transaction_read_only" in log.settings:
+        raise BadInputError(
+            f"the log {log.name}: log.toml: settings: nothing can be appended when sessions are read-only"
+        )
+    raise OutsideError(
+        f"sessions of this Postgres are read-only: default_transaction_read_only is on (set by: {source}); "
+        "name a server, a role or a database that takes writes"
+    )
+
+
+def end_left_sessions(connection: Connection) -> None:
+    """End the sessions of workers that a dead run left in this database. Whoever calls this holds the database."""
+    which: LiteralString = "application_name ~ '^bench [0-9]+ ' AND NOT starts_with(application_name, %s)"
+    terminate_where(connection, which, f"{our_name(connection)} ")
+
+
+def _clear_away(connection: Connection) -> None:
+    """Drop the schema, whatever became of the run and of its connection. What cannot be dropped is told, not raised."""
+    try:
+        if connection.broken or connection.closed:
+            ours = our_name(connection)
+            with connected(way(connection)) as second, limited(second, CLEAR_SECONDS):
+                take_database(second)
+                _end_sessions(second, ours)
+                drop(second)
+        else:
+            with limited(connection, CLEAR_SECONDS):
+                _end_sessions(connection, our_name(connection))
+                drop(connection)
+    except (psycopg.Error, OutsideError) as error:
+        words = in_words(error) if isinstance(error, psycopg.Error) else str(error)
+        _news.warning(
+            "the schema %s is left in the database (%s); `bench clean --dsn URL` or the next run there removes it",
+            SCHEMA,
+            words,
+        )
+
+
+def _end_sessions(connection: Connection, ours: str) -> None:
+    """End the workers' sessions of a run that is over: what they still have the server do would hold locks."""
+    terminate_where(connection, "starts_with(application_name, %s)", f"{ours} ")
+
+
+def make_schema(connection: Connection, comment: str) -> None:
+    """Make the schema that a log is installed into; the comment says whose it is."""
+    schema = sql.Identifier(SCHEMA)
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+    connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(comment)))
+
+
+def comment_on_schema(connection: Connection, start: str = "") -> str | None:
+    """The comment on the schema, None when there is no such schema.
+
+    Raises:
+        OutsideError: the comment does not start like that, so the schema is somebody else's.
+    """
+    row = connection.execute(
+        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
+    ).fetchone()
+    if row is None:
+        return None
+    if not row[0].startswith(start):
+        raise OutsideError(
+            f"there is a schema {SCHEMA} in this database that no run made, though perhaps `bench start`: "
+            "name another database, or rename that schema"
+        )
+    return str(row[0])
+
+
+def install(connection: Connection, log: Log) -> None:
+    """Run a log's SQL in the schema and check that what the contract asks for is there.
+
+    Raises:
+        BadInputError: the SQL or what it makes is wrong; the message has the line of schema.sql where Postgres says it.
+    """
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
+    connection.execute("SET client_min_messages TO warning")
+    try:
+        connection.execute(log.schema_sql.encode())
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        where = f"schema.sql{_line(error, log.schema_sql)}"
+        raise BadInputError(f"the log {log.name}: {where}: {error.diag.message_primary or error}") from error
+    check_contract(connection, log)
+
+
+def _line(error: psycopg.Error, statements: str) -> str:
+    """The line of an error, in words; nothing when Postgres does not give its place in these statements.
+
+    Only what was parsed has a place. A position within a function's body would be another text's.
+    """
+    position = error.diag.statement_position
+    return "" if position is None else f", line {statements.count(chr(10), 0, int(position) - 1) + 1}"
+
+
+def _check_server(connection: Connection, log: Log) -> None:
+    major = connection.info.server_version // 10000
+    if major < log.postgres:
+        raise BadInputError(f"the log {log.name} needs PostgreSQL {log.postgres} or later, and this is {major}")
+    for name, has in settings_without_effect(connection, log.settings).items():
+        raise BadInputError(
+            f"the log {log.name} needs {name}={log.settings[name]}: this Postgres has {has}; change that setting of it"
+        )
+
+
+def drop(connection: Connection) -> None:
+    """Drop the schema, after the log in it has taken away what it has outside of it. What stands in the way is waited
+    for some seconds.
+
+    Raises:
+        OutsideError: somebody else's session is in the way; the message says whose.
+        psycopg.Error: the server refused.
+    """
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
+    with lock_timeout(connection):
+        _uninstall(connection)
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
+
+
+def _uninstall(connection: Connection) -> None:
+    """Call the log's own uninstall_log, if there is one. That it fails is told, and keeps nothing from going on."""
+    row = connection.execute("SELECT to_regprocedure('uninstall_log()') IS NOT NULL").fetchone()
+    if not row or not row[0]:
+        return
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
+    try:
+        connection.execute("SELECT uninstall_log()")
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        _news.warning("the log's uninstall_log() failed: %s; what it has outside of its schema stays", in_words(error))
+    finally:
+        if not connection.broken:
+            connection.execute("SET statement_timeout TO 0")
