@@ -20,10 +20,10 @@ from bench.postgres.contract import table_of
 from bench.postgres.install import installed
 from bench.postgres.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
 from bench.records import Way
-from bench.report.screen import plural
 from bench.run.place import Choice, open_site
 from bench.spec import SMALLEST_PAYLOAD_BYTES, Spec
 from bench.statements import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
+from bench.text import plural
 
 EVENTS = 7
 PAGE = 2

@@ -10,10 +10,11 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bench import stats
 from bench.report import runs as runs_report
-from bench.report import screen, terminal
+from bench.report import terminal
 from bench.results import metrics
 from bench.results.metrics import Metric
 from bench.results.results import Result
+from bench.text import plural
 
 BEGIN, END = "<!-- bench result: begin -->", "<!-- bench result: end -->"
 """What a comment on a pull request is found by, to be replaced by the next one."""
@@ -106,7 +107,7 @@ def markdown(result: Result) -> str:
     counts = Counter(terminal.verdict(trial) for trial in result.trials)
     blocks = {words: f"```\n{words}\n```" for words in counts}
     if len(blocks) > 1:
-        blocks = {words: f"Of {screen.plural(counts[words], 'trial')}:\n\n{block}" for words, block in blocks.items()}
+        blocks = {words: f"Of {plural(counts[words], 'trial')}:\n\n{block}" for words, block in blocks.items()}
     verdicts = "\n\n".join(blocks.values())
     return f"{BEGIN}\n\n{runs_report.published([result])}\n\n{verdicts}\n\n{END}\n"
 
@@ -121,7 +122,7 @@ def _github(result: Result, chosen: list[Metric]) -> str:
                 "unit": metric.unit,
                 "value": middle.value,
                 "range": f"{middle.low:.6g} to {middle.high:.6g}",
-                "extra": f"{screen.plural(len(metric.values), 'trial')}, {runs_report.command(result)}",
+                "extra": f"{plural(len(metric.values), 'trial')}, {runs_report.command(result)}",
             }
         )
     return json.dumps(found, indent=1) + "\n"

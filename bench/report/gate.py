@@ -9,10 +9,11 @@ from bench.gate.ab import Ab
 from bench.gate.compare import Compared
 from bench.gate.power import Calibration
 from bench.gate.regression import Change, Lack, Rules
-from bench.report import screen, tabular
+from bench.report import tabular
 from bench.report.tabular import Form
 from bench.results import metrics
 from bench.results.results import Result
+from bench.text import plural
 
 BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
 """What a comment on a pull request is found by, to be replaced by the next one."""
@@ -78,7 +79,7 @@ def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
     speeds = {a.name: regression.speed(a, b) for a, b in both}
     known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
     compared = f"b over a: {known}" if known else "there is no rate that both have, so nothing to compare"
-    return f"{ab.trials} of at most {screen.plural(max_trials, 'trial')} a side; {compared}"
+    return f"{ab.trials} of at most {plural(max_trials, 'trial')} a side; {compared}"
 
 
 def calibration(ab: Ab, found: Calibration, form: Form = tabular.markdown) -> str:
@@ -104,7 +105,7 @@ def calibration(ab: Ab, found: Calibration, form: Form = tabular.markdown) -> st
             form(simulated),
             form(visible),
             f"- `{ab.command}`: {where.cpu}, {where.machine}, PostgreSQL {where.postgres}, {where.place}; "
-            f"{screen.plural(ab.trials, 'trial')} a side, run {ab.run_id}.\n"
+            f"{plural(ab.trials, 'trial')} a side, run {ab.run_id}.\n"
             f"- First table: {found.comparisons:,} comparisons a line, their trials drawn from those in stretches of "
             f"one block, with a threshold of {found.threshold:.0%}, ended when the intervals reached "
             f"{found.precision:.0%} to either side or after {found.max_trials} trials a side. "
@@ -167,7 +168,7 @@ def _sentence(found: Compared) -> str:
     if found.trials < regression.MIN_TRIALS:
         are = "is" if found.trials == 1 else "are"
         return (
-            f"{screen.plural(found.trials, 'trial')} a side {are} too few to tell, "
+            f"{plural(found.trials, 'trial')} a side {are} too few to tell, "
             f"give --trials {regression.MIN_TRIALS} or more"
         )
     if found.word == "regressed":
@@ -203,7 +204,7 @@ def _sees(found: Compared, told: Sequence[Change]) -> str:
     seen = {change.metric: found.visible[change.metric] for change in told if change.metric in found.visible}
     if not seen:
         return ""
-    with_so_many = f"; with {screen.plural(found.trials, 'trial')} this machine sees"
+    with_so_many = f"; with {plural(found.trials, 'trial')} this machine sees"
     blind = [metric for metric, share in seen.items() if share >= 1]
     if blind:
         return f"{with_so_many} no slowdown up to {_LARGEST} of {', '.join(blind)}"
@@ -213,7 +214,7 @@ def _sees(found: Compared, told: Sequence[Change]) -> str:
 
 def _who(result: Result) -> str:
     return (
-        f"{result.run_id}, {screen.plural(len(result.trials), 'trial')}, PostgreSQL {result.environment.postgres}, "
+        f"{result.run_id}, {plural(len(result.trials), 'trial')}, PostgreSQL {result.environment.postgres}, "
         f"bench {result.environment.git_revision or result.environment.bench}"
     )
 

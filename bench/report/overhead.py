@@ -2,8 +2,8 @@
 
 from bench import stats
 from bench.overhead.measure import Contest, Limits
-from bench.report import screen
 from bench.report.tabular import Form, markdown
+from bench.text import plural
 
 ENOUGH_ROUNDS = 2
 """One round says nothing of how much the next one would differ, so no target is judged by it."""
@@ -39,7 +39,7 @@ def met(limits: Limits) -> bool:
 
 def _judged(met: bool, limits: Limits) -> str:  # noqa: FBT001
     if limits.rounds < ENOUGH_ROUNDS:
-        return f"{screen.plural(limits.rounds, 'round')}: no judgement"
+        return f"{plural(limits.rounds, 'round')}: no judgement"
     return "ok" if met else "MISSED"
 
 

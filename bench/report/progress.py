@@ -19,6 +19,7 @@ from bench.report import screen
 from bench.run import environment
 from bench.run.phase import Update, Watch
 from bench.run.place import Choice
+from bench.text import plural
 
 SECONDS_A_LINE = 5.0
 REFRESHES_A_SECOND = 5
@@ -42,7 +43,7 @@ def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
     busy = None if quiet else environment.busy_cores()
     if busy is not None:
         said.info("This machine is busy: other programs use %.1f of its %s. Numbers will be worse than they could be.",
-                  busy, screen.plural(processors(), "core"))  # fmt: skip
+                  busy, plural(processors(), "core"))  # fmt: skip
     return said.info
 
 
@@ -102,7 +103,7 @@ class Track:
     @property
     def who(self) -> str:
         """Its workers."""
-        return screen.plural(self.workers, "producer" if self.name == "append" else "consumer")
+        return plural(self.workers, "producer" if self.name == "append" else "consumer")
 
     @property
     def over(self) -> bool:

@@ -16,6 +16,7 @@ from bench.report import screen
 from bench.report.tabular import Form, Rows, markdown, narrow
 from bench.results.results import Append, Environment, Read, Result, Trial
 from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
+from bench.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,8 +140,7 @@ def nodes(trial: Trial, form: Form = markdown) -> str:
 def others_at_work(commits: int) -> str:
     """That others used the server meanwhile, and what of the figures has their work in it."""
     return (
-        f"others were at work on this server: {screen.plural(commits, 'commit')} in other databases; "
-        "WAL is the whole server's"
+        f"others were at work on this server: {plural(commits, 'commit')} in other databases; WAL is the whole server's"
     )
 
 

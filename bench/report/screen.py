@@ -81,8 +81,3 @@ def coloured(text: str, stream: TextIO | None = None) -> str:
     for words, colour in _COLOURS:
         text = words.sub(lambda found, colour=colour: f"{colour}{found[0]}{_RESET}", text)  # type: ignore[misc]
     return text
-
-
-def plural(count: int, one: str, several: str | None = None) -> str:
-    """A count with its noun: 1 trial, 2 trials."""
-    return f"{count:,} {one if count == 1 else several or f'{one}s'}"

@@ -12,6 +12,7 @@ from bench.judge.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in
 from bench.report import runs as runs_report
 from bench.report import screen, tabular
 from bench.results.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
+from bench.text import plural
 
 NAME_WIDTH = 10
 SHOWN_NAMES = 3
@@ -52,7 +53,7 @@ def _several(result: Result) -> Iterator[str]:
         yield runs_report.NOTHING
     right = [trial for trial in measured if trial.verdict.ok]
     if right:
-        yield f"verdict: ok in {len(right)} of {screen.plural(len(measured), 'trial')}; of the last of them:"
+        yield f"verdict: ok in {len(right)} of {plural(len(measured), 'trial')}; of the last of them:"
         yield f"  {_verdict(right[-1])}"
 
 
@@ -86,11 +87,11 @@ def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
     for name, found in rates.items():
         values = [rate for rate in found if rate is not None]
         if len(values) < len(found):
-            lacking = f"no rate in {len(found) - len(values)} of {screen.plural(len(found), 'trial')}"
+            lacking = f"no rate in {len(found) - len(values)} of {plural(len(found), 'trial')}"
             yield f"{name:<{wide}}  {screen.HANG}no median: {lacking}"
             continue
         middle = stats.median(values)
-        told = [f"{middle.value:,.0f} events/s, the median of {screen.plural(len(values), 'trial')}"]
+        told = [f"{middle.value:,.0f} events/s, the median of {plural(len(values), 'trial')}"]
         if len(values) >= stats.SMALLEST_SAMPLE:
             told.append(f"{stats.interval_name(len(values))} {middle.low:,.0f} to {middle.high:,.0f}")
         if len(values) > 1:
@@ -366,7 +367,7 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
         told.append(f"{counted['wal_bytes'] / events:.0f} bytes of WAL an event")
     checkpoints = counted.get("checkpoints_timed", 0) + counted.get("checkpoints_requested", 0)
     if checkpoints:
-        told.append(screen.plural(checkpoints, "checkpoint"))
+        told.append(plural(checkpoints, "checkpoint"))
     looked_up = counted.get("blocks_hit", 0) + counted.get("blocks_read", 0)
     if looked_up:
         told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
@@ -446,7 +447,7 @@ def _faults(found: Verdict) -> str:
     faults = _counts({kind: count for kind, count in counts.items() if kind not in found.excused})
     told = [faults]
     if found.wrong_checksums:
-        readings = screen.plural(found.wrong_checksums, "reading")
+        readings = plural(found.wrong_checksums, "reading")
         told.append(f"the right events with a wrong checksum in {readings}")
     # Members of a group are stopped one by one, and go by the name of the group.
     told += [words if count == 1 else f"{words} ({count} times)" for words, count in Counter(found.stopped).items()]

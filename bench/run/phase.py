@@ -34,8 +34,8 @@ from bench.records import (
     Report,
     Undone,
 )
-from bench.report.screen import plural
 from bench.run.waiting import Stillness, Unanswered
+from bench.text import plural
 from bench.worker import PROGRESS_SECONDS
 
 SAMPLE_SECONDS = 0.5
