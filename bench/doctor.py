@@ -19,7 +19,7 @@ from bench.places.swarm import cluster, images
 from bench.postgres import install
 from bench.postgres.connection import connected
 from bench.quota import processors
-from bench.results.results import machine
+from bench.results.models import machine
 from bench.run import environment
 from bench.run.preflight import FILES_A_WORKER, SPARE_FILES
 from bench.spec import MAX_SCALE

@@ -12,8 +12,8 @@ from bench.logs import compare as log_comparison
 from bench.logs.compare import Comparison, Measured, Speed, Tail, Workload
 from bench.logs.open_transactions import BLOCKERS, Blocked
 from bench.report import logs as logs_report
-from bench.results import results
-from bench.results.results import Environment
+from bench.results import store
+from bench.results.models import Environment
 from tests.conftest import REPOSITORY, golden
 
 ENVIRONMENT = Environment(
@@ -134,11 +134,11 @@ def test_what_a_log_failed_to_do_is_told_and_is_no_success() -> None:
 
 def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
     found = compared(1, [tail({}, ok=True)])
-    results.store_kept(found, tmp_path / found.run_id / log_comparison.FILE)
-    assert results.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE) == [found]
+    store.store_kept(found, tmp_path / found.run_id / log_comparison.FILE)
+    assert store.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE) == [found]
     (tmp_path / "r" / "comparison.json").write_text("{}")
     with pytest.raises(BadInputError, match="is no comparison"):
-        results.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE)
+        store.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE)
 
 
 @pytest.mark.parametrize("batch", [1, 10, 100, 10_000, 100_000])
@@ -151,7 +151,7 @@ def test_a_workload_fits_its_batch(batch: int) -> None:
 
 
 def test_the_published_pages_are_what_their_comparison_says() -> None:
-    found = results.load_kept(log_comparison.Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
+    found = store.load_kept(log_comparison.Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
     assert found
     update = "run: python -m bench table README.md results/README.md results/logs.md"
     assert logs_report.short(found) in (REPOSITORY / "README.md").read_text(), update

@@ -19,8 +19,8 @@ from bench.report import overhead as overhead_report
 from bench.report import runs as runs_report
 from bench.report.progress import Track, line
 from bench.report.tabular import Form
-from bench.results import results
-from bench.results.results import Result
+from bench.results import store
+from bench.results.models import Result
 from tests.conftest import Bench
 from tests.test_comparison import compared, tail
 from tests.test_export import several
@@ -89,7 +89,7 @@ def test_tables_fit_the_screen(which: str, columns: int) -> None:
 
 
 def test_a_gate_on_a_terminal_fits_it(bench: Bench) -> None:
-    (bench.folder / "result.json").write_text(results.json_text(several(6)))
+    (bench.folder / "result.json").write_text(store.json_text(several(6)))
     for columns in (40, 80):
         code, printed = on_a_terminal(bench, columns, "compare", "result.json", "result.json")
         assert code == 0, printed

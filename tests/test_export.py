@@ -12,7 +12,8 @@ import pytest
 
 from bench.report import export
 from bench.results import metrics
-from bench.results.results import Result, json_text
+from bench.results.models import Result
+from bench.results.store import json_text
 from tests.conftest import Bench
 from tests.test_table import FAILED, result
 

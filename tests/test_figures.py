@@ -28,7 +28,8 @@ from bench.report import gate as gate_report
 from bench.report import logs as logs_report
 from bench.report import runs as runs_report
 from bench.results import metrics
-from bench.results.results import ImpossibleCtimes, Latency, Result, json_text, load
+from bench.results.models import ImpossibleCtimes, Latency, Result
+from bench.results.store import json_text, load
 from bench.run import summary
 from bench.run.phase import Phase, Work
 from bench.run.summary import Reader

@@ -13,7 +13,7 @@ from bench.errors import BadInputError, NotComparableError
 from bench.gate import compare, power, regression
 from bench.gate.regression import Rules, Word
 from bench.results.metrics import Metric
-from bench.results.results import Result
+from bench.results.models import Result
 from tests.test_export import several
 from tests.test_table import FAILED, result
 

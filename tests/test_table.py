@@ -8,7 +8,8 @@ from bench.errors import BadInputError, OutsideError
 from bench.judge.checker import Fault, Gaps, Verdict
 from bench.report import plot, terminal
 from bench.report import runs as runs_report
-from bench.results.results import Producer, Result, json_schema_text, json_text, load, load_all, store
+from bench.results.models import Producer, Result, json_schema_text
+from bench.results.store import json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
 
 OK = Verdict(ok=True, expected_events=2500, expected_checksum=1561250)

@@ -27,7 +27,7 @@ from bench.report import logs as logs_report
 from bench.report import markers, plot, progress, screen, terminal
 from bench.report import overhead as overhead_report
 from bench.report import runs as runs_report
-from bench.results import results
+from bench.results import models, store
 from bench.run import preflight
 from bench.run.environment import bench_version
 from bench.run.place import choose
@@ -233,7 +233,7 @@ def run(
     where = choose(what)
     tell = progress.news(where, quiet=telling.quiet)
     keeper = _Keeper(telling)
-    with interrupts.time_limit(telling.time_limit), rundir.opened(results.new_run_id()) as run_folder:
+    with interrupts.time_limit(telling.time_limit), rundir.opened(store.new_run_id()) as run_folder:
         result = execute(
             what,
             which,
@@ -258,15 +258,15 @@ class _Keeper:
         self._kept: Path | None = None
         self.complaints: list[str] = []
 
-    def keep(self, result: results.Result) -> None:
+    def keep(self, result: models.Result) -> None:
         """Store a result, in place of what is known of this run already."""
         try:
-            self._kept = results.store(result, self._telling.output)
+            self._kept = store.store(result, self._telling.output)
         except OutsideError as error:
             self._kept = None
             self._complain(error)
 
-    def show(self, result: results.Result) -> None:
+    def show(self, result: models.Result) -> None:
         """Print a result, and write it where it was asked for."""
         to_stdout = STDOUT in {self._telling.export_json, self._telling.export_markdown}
         if not to_stdout:
@@ -279,7 +279,7 @@ class _Keeper:
                 if self._kept:
                     print(f"result: {self._kept}")
         for file, text in (
-            (self._telling.export_json, results.json_text),
+            (self._telling.export_json, store.json_text),
             (self._telling.export_markdown, lambda found: runs_report.published([found]) + "\n"),
         ):
             if file == STDOUT:
@@ -308,8 +308,8 @@ def table_(
     source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the published results are")] = PUBLISHED,
 ) -> None:
     """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
-    stored = results.load_all(source)
-    compared = results.load_kept(log_comparison.Comparison, source, log_comparison.FILE)
+    stored = store.load_all(source)
+    compared = store.load_kept(log_comparison.Comparison, source, log_comparison.FILE)
     sections = {"table": runs_report.published(stored)} if stored else {}
     made = {"saturation": runs_report.saturation(stored), "nodes": runs_report.by_node(stored)}
     sections |= {name: text for name, text in made.items() if text}
@@ -318,10 +318,10 @@ def table_(
             "logs": "\n\n".join(logs_report.whole(each) for each in compared),
             "logs short": logs_report.short(compared),
         }
-    measured = results.load_kept(overhead.Limits, source, overhead.FILE)
+    measured = store.load_kept(overhead.Limits, source, overhead.FILE)
     if measured:
         sections["limits"] = "\n\n".join(overhead_report.whole(each) for each in measured)
-    calibrated = [each for each in results.load_kept(ab.Ab, source, ab.FILE) if each.calibration]
+    calibrated = [each for each in store.load_kept(ab.Ab, source, ab.FILE) if each.calibration]
     if calibrated and calibrated[-1].calibration:
         sections["calibration"] = gate_report.calibration(calibrated[-1], calibrated[-1].calibration)
     if not sections:
@@ -338,7 +338,7 @@ def plot_(
     source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the results are")] = PUBLISHED,
 ) -> None:
     """Draw how the rate of appending grows with the number of producers, from stored results."""
-    stored = results.load_all(source)
+    stored = store.load_all(source)
     if not stored:
         raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
     plot.saturation(stored, file)

@@ -20,7 +20,7 @@ from bench.output import STDOUT, refuse_unusable, refuse_unwritable, write
 from bench.report import gate as gate_report
 from bench.report import progress, screen, tabular, terminal
 from bench.report.gate import MARKDOWN
-from bench.results import metrics, results
+from bench.results import metrics, models, store
 from bench.run.place import choose
 
 GATE_CODES = (
@@ -149,7 +149,7 @@ def ab_(
             progress.watch(quiet=False, brief=True),
             tell,
         ):
-            kept_at = results.store_kept(found, output / found.run_id / ab.FILE)
+            kept_at = store.store_kept(found, output / found.run_id / ab.FILE)
             tell(gate_report.so_far(found, rules, max_trials))
     failed = [trial for side in (found.a, found.b) for trial in side.trials if not trial.verdict.ok]
     if failed:
@@ -162,7 +162,7 @@ def ab_(
         tell("simulating comparisons")
         of_a, of_b = metrics.of(found.a), metrics.of(found.b)
         known = power.calibrate(of_a, of_b, rules, narrow, max_trials, comparisons)
-        results.store_kept(found.model_copy(update={"calibration": known}), kept_at)
+        store.store_kept(found.model_copy(update={"calibration": known}), kept_at)
         print("\n" + tabular.shown(lambda form: gate_report.calibration(found, known, form)))
     _export(gate_report.sides(compared, MARKDOWN), export_markdown)
     print(f"record: {kept_at}")
@@ -180,8 +180,8 @@ def _arm(context: typer.Context, texts: tuple[str, str], revision: str | None, f
     return ab.Arm(what, eventlog.load(what.log))
 
 
-def _result(path: Path | None) -> results.Result:
-    return results.latest(RUNS) if path is None else results.load(path)
+def _result(path: Path | None) -> models.Result:
+    return store.latest(RUNS) if path is None else store.load(path)
 
 
 def _export(text: str, file: Path | None) -> None:

@@ -15,7 +15,7 @@ from bench.output import refuse_unusable
 from bench.places import rundir
 from bench.report import logs as logs_report
 from bench.report import progress, screen, tabular
-from bench.results.results import new_run_id, store_kept
+from bench.results.store import new_run_id, store_kept
 from bench.run.place import choose
 
 RUNS = spec.Telling().output

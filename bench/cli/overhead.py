@@ -13,7 +13,7 @@ from bench.overhead import measure as overhead
 from bench.places import rundir
 from bench.report import overhead as overhead_report
 from bench.report import progress, screen, tabular
-from bench.results.results import new_run_id, store_kept
+from bench.results.store import new_run_id, store_kept
 from bench.run.place import choose
 
 CODES = (

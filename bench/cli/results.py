@@ -11,7 +11,7 @@ from bench.cli.logs import RUNS
 from bench.errors import BadInputError
 from bench.output import STDOUT, write
 from bench.report import export
-from bench.results import results
+from bench.results import store
 
 _news = logging.getLogger("bench")
 
@@ -34,7 +34,7 @@ def export_(
     """
     if format_ not in export.FORMATS:
         raise BadInputError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
-    text = export.FORMATS[format_](results.latest(RUNS) if result is None else results.load(result))
+    text = export.FORMATS[format_](store.latest(RUNS) if result is None else store.load(result))
     if format_ == "markdown":
         to_summary(text)
     if output in {None, STDOUT}:

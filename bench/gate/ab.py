@@ -21,8 +21,8 @@ from bench.gate.power import BLOCK, Calibration
 from bench.gate.regression import Rules
 from bench.places import rundir
 from bench.places.rundir import RunFolder
-from bench.results import metrics, results
-from bench.results.results import Kept, Result
+from bench.results import metrics, store
+from bench.results.models import Kept, Result
 from bench.run import preflight, trials
 from bench.run.phase import Watch
 from bench.run.place import Choice
@@ -75,7 +75,7 @@ def alternate(
     Raises:
         BenchError: it cannot be run, or something broke.
     """
-    run_id, started_at = results.new_run_id(), datetime.now(UTC)
+    run_id, started_at = store.new_run_id(), datetime.now(UTC)
     done: tuple[list[Done], list[Done]] = ([], [])
 
     def known() -> Ab:

@@ -10,8 +10,8 @@ from bench.eventlog import short_names
 from bench.gate import regression
 from bench.gate.regression import Change, Lack, Rules, Word
 from bench.output import write
-from bench.results import metrics, results
-from bench.results.results import Result
+from bench.results import metrics, store
+from bench.results.models import Result
 
 BASELINES = Path("results/baselines")
 _FREE = {
@@ -158,7 +158,7 @@ def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
         raise BadInputError(f"{name!r} is no name for a baseline: give letters, digits, dots and dashes")
     if not result.ok:
         raise BadInputError(f"{result.run_id}: its verdict failed, so it is no measure for others")
-    return write(folder / name / "result.json", results.json_text(result))
+    return write(folder / name / "result.json", store.json_text(result))
 
 
 def baseline(name: str, folder: Path = BASELINES) -> Result:
@@ -169,7 +169,7 @@ def baseline(name: str, folder: Path = BASELINES) -> Result:
     """
     for file in (folder / name / "result.json", Path(name) / "result.json", Path(name)):
         if file.is_file():
-            return results.load(file)
+            return store.load(file)
     there = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
     raise NotComparableError(
         f"there is no baseline {name!r} in {folder} ({there or 'it is empty'}): bench baseline save {name} keeps one"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.gate import regression
 from bench.gate.regression import Rules
 from bench.results.metrics import Metric
-from bench.results.results import Kept
+from bench.results.models import Kept
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,7 +24,8 @@ from bench.places.api import Site
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected, in_words
 from bench.report import terminal
-from bench.results.results import Environment, ImpossibleCtimes, Kept, Trial, new_run_id
+from bench.results.models import Environment, ImpossibleCtimes, Kept, Trial
+from bench.results.store import new_run_id
 from bench.run import environment, preflight
 from bench.run.phase import Watch
 from bench.run.place import Choice, open_site

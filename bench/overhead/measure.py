@@ -19,8 +19,8 @@ from bench.places.rundir import RunFolder
 from bench.postgres.connection import connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.quota import processors
-from bench.results import results
-from bench.results.results import Environment, Kept
+from bench.results import store
+from bench.results.models import Environment, Kept
 from bench.run import environment
 from bench.run.phase import Watch
 from bench.run.place import Choice, open_site
@@ -242,4 +242,4 @@ def _first_event_seconds(place: str, folder: RunFolder) -> float:
     ran = subprocess.run(command, check=False, capture_output=True, text=True, start_new_session=True)
     if ran.returncode:
         raise OutsideError(f"a run of ten events failed: {ran.stderr.strip()}")
-    return results.load(file).trials[0].append.first_event_seconds or 0
+    return store.load(file).trials[0].append.first_event_seconds or 0

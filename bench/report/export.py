@@ -13,7 +13,7 @@ from bench.report import runs as runs_report
 from bench.report import terminal
 from bench.results import metrics
 from bench.results.metrics import Metric
-from bench.results.results import Result
+from bench.results.models import Result
 from bench.text import plural
 
 BEGIN, END = "<!-- bench result: begin -->", "<!-- bench result: end -->"

@@ -12,7 +12,7 @@ from bench.gate.regression import Change, Lack, Rules
 from bench.report import tabular
 from bench.report.tabular import Form
 from bench.results import metrics
-from bench.results.results import Result
+from bench.results.models import Result
 from bench.text import plural
 
 BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.errors import BadInputError, OutsideError
 from bench.output import write
 from bench.report import runs as runs_report
-from bench.results.results import Result
+from bench.results.models import Result
 
 
 def saturation(results: Sequence[Result], file: Path) -> None:

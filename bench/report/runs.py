@@ -14,7 +14,7 @@ from bench.eventlog import short_names
 from bench.places.dsn import without_password
 from bench.report import screen
 from bench.report.tabular import Form, Rows, markdown, narrow
-from bench.results.results import Append, Environment, Read, Result, Trial
+from bench.results.models import Append, Environment, Read, Result, Trial
 from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
 from bench.text import plural
 

@@ -11,7 +11,7 @@ from bench import stats
 from bench.judge.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in_function
 from bench.report import runs as runs_report
 from bench.report import screen, tabular
-from bench.results.results import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
+from bench.results.models import Append, ImpossibleCtimes, Latency, Observed, Read, Result, Trial
 from bench.text import plural
 
 NAME_WIDTH = 10

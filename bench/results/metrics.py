@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from bench.results.results import Latency, Result
+from bench.results.models import Latency, Result
 
 
 class Metric(NamedTuple):

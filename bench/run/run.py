@@ -9,7 +9,7 @@ from bench.eventlog import Log
 from bench.places.rundir import RunFolder
 from bench.report import runs as runs_report
 from bench.report import terminal
-from bench.results.results import Environment, Result
+from bench.results.models import Environment, Result
 from bench.run import preflight, trials
 from bench.run.phase import Watch
 from bench.run.place import Choice

@@ -9,7 +9,7 @@ from bench.judge.checker import Delivered, Holder
 from bench.judge.ranges import events_in, normal
 from bench.postgres.telemetry import WORKER, Observation
 from bench.records import Report
-from bench.results.results import (
+from bench.results.models import (
     Append,
     ImpossibleCtimes,
     Latency,

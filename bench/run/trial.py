@@ -21,7 +21,7 @@ from bench.postgres.contract import table_of
 from bench.postgres.server import settle, wal_position
 from bench.postgres.telemetry import observer
 from bench.records import EXAMPLES, Fate, ProducerJob, Range
-from bench.results.results import Observed, Telemetry, Trial
+from bench.results.models import Observed, Telemetry, Trial
 from bench.run import summary
 from bench.run.jobs import consumers, producers
 from bench.run.phase import Lost, NodeLostError, Phase, ToRead, Tracks, Watch, Work, carry_out

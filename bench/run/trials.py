@@ -18,7 +18,7 @@ from bench.postgres import install
 from bench.postgres.connection import connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.postgres.server import check_connections
-from bench.results.results import Environment, Result, Trial
+from bench.results.models import Environment, Result, Trial
 from bench.run import environment
 from bench.run.jobs import consumers
 from bench.run.phase import Watch

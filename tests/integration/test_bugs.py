@@ -8,7 +8,7 @@ import pytest
 
 from bench.judge.checker import KINDS
 from bench.paths import SQL
-from bench.results import results
+from bench.results import store
 from tests.conftest import REPOSITORY, Bench, read_until
 
 BUGS = REPOSITORY / "tests" / "logs" / "bugs"
@@ -53,7 +53,7 @@ def test_a_bug_is_caught(bench: Bench, address: str, bug: str, kinds: set[str], 
     words = ("--place", "local", *where, "--log", str(folder), "--read-batch", "50", "--idle-timeout", "1", *flags)
     ran = bench("run", *words, "--export-json", "result.json")
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    verdict = results.load(bench.folder / "result.json").trials[0].verdict
+    verdict = store.load(bench.folder / "result.json").trials[0].verdict
     assert {kind for kind in KINDS if getattr(verdict, kind)} & kinds, verdict
 
 

@@ -25,7 +25,7 @@ from bench.places.docker.containers import Database, Limits, Wishes
 from bench.places.docker.engine import SECRETS
 from bench.places.docker.leftovers import sweep
 from bench.places.rundir import opened
-from bench.results import results
+from bench.results import models, store
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import ours, sshd
 from tests.integration.test_limits import carry_out_and_look
@@ -35,9 +35,9 @@ pytestmark = pytest.mark.docker
 SMALL = ("run", "--place", "docker", "--scale", "2", "--insert-batch", "100", "--insert-loops", "3")
 
 
-def stored(bench: Bench) -> results.Result:
+def stored(bench: Bench) -> models.Result:
     (file,) = (bench.folder / "results" / "runs").glob("*/result.json")
-    return results.load(file)
+    return store.load(file)
 
 
 def output(container: Container, *command: str, user: str = "") -> str | None:

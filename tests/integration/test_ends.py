@@ -12,15 +12,15 @@ import pytest
 
 from bench.errors import OutsideError
 from bench.output import write
-from bench.results import results
+from bench.results import models, store
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
 LOSSY = (REPOSITORY / "tests" / "logs" / "lossy.sql").read_text()
 SMALL = ("run", "--place", "local", "--scale", "1", "--limit", "100", "--insert-batch", "10", "--idle-timeout", "1")
 
 
-def kept(bench: Bench) -> list[results.Result]:
-    return results.load_all(bench.folder / "results" / "runs")
+def kept(bench: Bench) -> list[models.Result]:
+    return store.load_all(bench.folder / "results" / "runs")
 
 
 def shell(bench: Bench, how: str, *words: str, **extra: str) -> "subprocess.CompletedProcess[str]":
@@ -41,7 +41,7 @@ def test_streams_that_cannot_be_written_cost_nothing(bench: Bench, address: str,
     assert "fault of bench" not in ran.stderr
     (result,) = kept(bench)
     assert result.ok
-    assert results.load(bench.folder / "r.json") == result
+    assert store.load(bench.folder / "r.json") == result
 
 
 @pytest.mark.parametrize("how", ["| true", "2> /dev/full", "> /dev/full"])
@@ -121,7 +121,7 @@ def test_a_full_disk_costs_no_verdict(bench: Bench, address: str) -> None:
 def test_json_on_standard_output(bench: Bench, address: str) -> None:
     ran = bench(*SMALL, "--dsn", address, "--export-json", "-")
     assert ran.returncode == 0, ran.stderr
-    assert results.Result.model_validate_json(ran.stdout) == kept(bench)[0]
+    assert models.Result.model_validate_json(ran.stdout) == kept(bench)[0]
 
 
 def test_finished_trials_survive_an_interrupt(bench: Bench, address: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.results import results
+from bench.results import store
 from tests.conftest import REPOSITORY, Bench
 
 OVERLAPPING = (
@@ -45,6 +45,6 @@ def test_all_categories_read_by_one_position_are_not(bench: Bench, assembled: Pa
     assert "an event that committed after a later one is never delivered" in checked.stderr
     words = ("--log", str(assembled / "message-db-all"), "--idle-timeout", "1", "--export-json", "result.json")
     assert bench("run", "--place", "local", "--mode", "tail", *words, *OVERLAPPING).returncode == 1
-    verdict = results.load(bench.folder / "result.json").trials[0].verdict
+    verdict = store.load(bench.folder / "result.json").trials[0].verdict
     assert verdict.skipped
     assert not verdict.lost

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from bench.results import results
+from bench.results import store
 from tests.conftest import Bench
 from tests.integration import ours
 
@@ -30,7 +30,7 @@ def test_what_an_image_names_otherwise_is_as_we_need_it(engine: docker.DockerCli
     ran = bench(*SMALL, "--postgres-image", image)
     assert ran.returncode == 0, ran.stderr
     (file,) = (bench.folder / "results" / "runs").glob("*/result.json")
-    assert results.load(file).environment.settings == {"work_mem": "8MB"}
+    assert store.load(file).environment.settings == {"work_mem": "8MB"}
     assert ours.left(engine, bench) == []
 
 

@@ -1,7 +1,7 @@
 """Ours beside PostgreSQL's own programs, for real."""
 
 from bench.overhead import measure as overhead
-from bench.results import results
+from bench.results import store
 from tests.conftest import Bench
 
 
@@ -14,7 +14,7 @@ def carry_out_and_look(bench: Bench, place: str, rounds: int) -> None:
     # Which targets so few events meet is chance.
     assert ran.returncode in {0, 1}, ran.stderr
     assert "Traceback" not in ran.stderr, ran.stderr
-    (found,) = results.load_kept(overhead.Limits, bench.folder / "results" / "runs", overhead.FILE)
+    (found,) = store.load_kept(overhead.Limits, bench.folder / "results" / "runs", overhead.FILE)
     assert found.rounds == rounds
     assert [len(contest.pairs) for contest in found.contests] == [rounds] * 14
     assert all(ours > 0 and theirs > 0 for contest in found.contests for ours, theirs in contest.pairs)

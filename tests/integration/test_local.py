@@ -12,16 +12,16 @@ import pytest
 
 from bench.places.local import postgres as embedded
 from bench.report import runs as runs_report
-from bench.results import results
+from bench.results import models, store
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 
 LOGS = REPOSITORY / "tests" / "logs"
 SMALL = ("run", "--place", "local", "--scale", "2", "--insert-batch", "100", "--insert-loops", "3")
 
 
-def stored(bench: Bench) -> results.Result:
+def stored(bench: Bench) -> models.Result:
     (file,) = (bench.folder / "results" / "runs").glob("*/result.json")
-    return results.load(file)
+    return store.load(file)
 
 
 def nothing_is_left(bench: Bench) -> None:
@@ -160,8 +160,8 @@ def test_exports_and_quiet(bench: Bench) -> None:
     assert ran.returncode == 0
     assert ran.stderr == ""
     assert [line[0] for line in ran.stdout.splitlines()] == ["|"] * 3
-    exported = results.load(bench.folder / "out.json")
-    assert results.load(bench.folder / "kept" / exported.run_id / "result.json") == exported
+    exported = store.load(bench.folder / "out.json")
+    assert store.load(bench.folder / "kept" / exported.run_id / "result.json") == exported
 
 
 def test_a_spec_file(bench: Bench) -> None:
@@ -171,7 +171,7 @@ def test_a_spec_file(bench: Bench) -> None:
     )
     ran = bench("run", "--spec", "spec.toml", "--scale", "2")
     assert (ran.returncode, ran.stderr) == (0, "")
-    result = results.load(bench.folder / "out.json")
+    result = store.load(bench.folder / "out.json")
     assert result.trials[0].verdict.expected_events == 50
     assert (bench.folder / "kept" / result.run_id / "result.json").is_file()
     assert (bench.folder / "out.md").is_file()

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from bench.log_error import is_of_the_log
-from bench.results import results
-from bench.results.results import Trial
+from bench.results import store
+from bench.results.models import Trial
 from tests.conftest import Bench, broken_log
 
 TELL = """
@@ -44,7 +44,7 @@ def run(bench: Bench, address: str, folder: Path, *flags: str, code: int = 1) ->
     assert "Traceback" not in ran.stderr
     with psycopg.connect(address) as left:
         assert left.execute("SELECT to_regnamespace('bench')").fetchone() == (None,)
-    return results.load(bench.folder / "result.json").trials[0], " ".join(ran.stdout.split())
+    return store.load(bench.folder / "result.json").trials[0], " ".join(ran.stdout.split())
 
 
 def line_of(folder: Path, words: str) -> int:

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from bench.postgres.connection import Connection
-from bench.results import results
-from bench.results.results import Trial
+from bench.results import store
+from bench.results.models import Trial
 from bench.run.disk import event_bytes
 from tests.conftest import Bench, broken_log
 from tests.integration.test_workers import producer, work
@@ -20,7 +20,7 @@ SIZES = {0: 4000, 200: 4000, 2100: 1000, 8000: 500, 100_000: 40}
 def run(bench: Bench, address: str, *flags: str) -> Trial:
     ran = bench("run", "--place", "local", "--dsn", address, *flags, "--quiet", "--export-json", "result.json")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return results.load(bench.folder / "result.json").trials[0]
+    return store.load(bench.folder / "result.json").trials[0]
 
 
 @pytest.mark.parametrize("payload_bytes", SIZES)
@@ -77,6 +77,6 @@ def test_a_log_that_changes_a_letter_of_the_padding_is_caught(bench: Bench, addr
     flags = ("--scale", "2", "--limit", "200", "--insert-batch", "10", "--payload-bytes", "300", "--log", str(folder))
     ran = bench("run", "--place", "local", "--dsn", address, *flags, "--export-json", "result.json")
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert results.load(bench.folder / "result.json").trials[0].verdict.corrupt == 2
+    assert store.load(bench.folder / "result.json").trials[0].verdict.corrupt == 2
     with psycopg.connect(address) as left:
         assert left.execute("SELECT to_regnamespace('bench')").fetchone() == (None,)

@@ -9,7 +9,7 @@ import pytest
 from bench import eventlog
 from bench.postgres.connection import Connection
 from bench.records import Record, Report
-from bench.results.results import Latency
+from bench.results.models import Latency
 from bench.run.jobs import consumers
 from bench.spec import make
 from bench.statements import SCHEMA

@@ -22,7 +22,7 @@ from bench.postgres import install
 from bench.postgres.barrier import ALIVE, gate
 from bench.postgres.connection import Connection, connected, limited, refuse_lost
 from bench.records import encode_job
-from bench.results import results
+from bench.results import store
 from bench.run.jobs import producers
 from bench.spec import Spec
 from bench.statements import SCHEMA
@@ -70,7 +70,7 @@ def test_a_log_that_cannot_be_uninstalled_costs_no_verdict_and_no_later_run(benc
     how = RAISES.replace("in use';", f"in use' {code};")
     ran = bench(*SMALL, "--dsn", own, "--log", str(broken_log(bench.folder / "log", how)), "--export-json", "r.json")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert results.load(bench.folder / "r.json").ok
+    assert store.load(bench.folder / "r.json").ok
     assert "uninstall_log() failed: the slot is in use" in ran.stderr
     assert schemas(own) == 0
     assert bench(*SMALL, "--dsn", own).returncode == 0

@@ -24,7 +24,7 @@ from requests.exceptions import RequestException
 
 from bench.places.docker import image
 from bench.places.swarm import cluster
-from bench.results import results
+from bench.results import models, store
 from tests.conftest import REPOSITORY, Bench, read_until
 from tests.integration import ours
 
@@ -66,9 +66,9 @@ class Swarm:
     def start(self, *words: str) -> "subprocess.Popen[str]":
         return self.bench.start(*words, **self.environment())
 
-    def result(self) -> results.Result:
+    def result(self) -> models.Result:
         (file,) = (self.bench.folder / "results" / "runs").glob("*/result.json")
-        return results.load(file)
+        return store.load(file)
 
     def kill(self, number: int) -> None:
         subprocess.run([NODE_PROGRAM, "kill", str(number)], check=True, capture_output=True)

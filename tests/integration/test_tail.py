@@ -3,8 +3,8 @@
 import pytest
 
 from bench import eventlog
-from bench.results import results
-from bench.results.results import Result
+from bench.results import store
+from bench.results.models import Result
 from tests.conftest import Bench, broken_log, write_log
 
 OVERLAPPING = (
@@ -28,7 +28,7 @@ SAFE = [name for name in eventlog.shipped() if eventlog.load(name).promises.tail
 def run(bench: Bench, address: str, *words: str, code: int = 0) -> Result:
     ran = bench("run", "--place", "local", "--dsn", address, "--export-json", "result.json", *words)
     assert ran.returncode == code, ran.stdout + ran.stderr
-    return results.load(bench.folder / "result.json")
+    return store.load(bench.folder / "result.json")
 
 
 def test_bigserial_is_caught_skipping_and_the_story_is_told(bench: Bench, address: str) -> None:
@@ -70,7 +70,7 @@ def test_ctimes_that_cannot_be_give_no_delay_and_a_sentence(bench: Bench, addres
     ran = bench("run", "--place", "local", "--dsn", address, "--export-json", "result.json", *words)
     assert ran.returncode == 0, ran.stderr
     assert f"no delay can be given: {says}" in ran.stdout
-    (read,) = results.load(bench.folder / "result.json").trials[0].reads
+    (read,) = store.load(bench.folder / "result.json").trials[0].reads
     assert read.end_to_end_ms is None
     assert read.impossible_ctimes
     assert read.impossible_ctimes.ahead + read.impossible_ctimes.old + read.impossible_ctimes.infinite == 100
@@ -90,7 +90,7 @@ def test_a_run_in_which_all_was_rolled_back_measured_nothing(bench: Bench, addre
     ran = bench("run", "--place", "local", "--dsn", address, *words)
     assert ran.returncode == 0, ran.stderr
     assert "no event was acknowledged: nothing was measured" in ran.stdout
-    (trial,) = results.load_all(bench.folder / "runs")[0].trials
+    (trial,) = store.load_all(bench.folder / "runs")[0].trials
     assert (trial.append.events, trial.append.rolled_back, trial.append.events_per_second) == (0, 1, None)
     assert trial.append.latency_ms is None
     assert trial.append.first_event_seconds is None

@@ -9,8 +9,8 @@ import pytest
 
 from bench.paths import SQL
 from bench.postgres.barrier import STOP
-from bench.results import results
-from bench.results.results import Trial
+from bench.results import store
+from bench.results.models import Trial
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until, write_log
 
 ONE = ("--scale", "1", "--limit", "100", "--insert-batch", "5", "--read-batch", "5", "--idle-timeout", "1")
@@ -69,7 +69,7 @@ $$;
 def run(bench: Bench, address: str, *words: str, code: int = 1) -> tuple[Trial, str]:
     ran = bench("run", "--place", "local", "--dsn", address, "--export-json", "result.json", *words)
     assert ran.returncode == code, ran.stdout + ran.stderr
-    (trial,) = results.load(bench.folder / "result.json").trials
+    (trial,) = store.load(bench.folder / "result.json").trials
     return trial, " ".join(ran.stdout.split())
 
 
@@ -169,7 +169,7 @@ def test_a_reader_waits_for_what_comes_late_and_then_all_is_well(
             assert running.poll() is None
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 0, stdout + stderr
-    (trial,) = results.load(bench.folder / "result.json").trials
+    (trial,) = store.load(bench.folder / "result.json").trials
     assert trial.reads[0].events == 200
     assert trial.reads[0].longest_wait_seconds > 0
 
@@ -193,7 +193,7 @@ def test_a_writer_that_keeps_a_drained_reader_waiting_is_named_and_nothing_is_sk
         writer.rollback()
         stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 1, stdout + stderr
-    (trial,) = results.load(bench.folder / "result.json").trials
+    (trial,) = store.load(bench.folder / "result.json").trials
     assert stopped in stdout
     assert trial.verdict.skipped == 0
     assert trial.verdict.withheld > 0

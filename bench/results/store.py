@@ -1,0 +1,110 @@
+"""Results in files: written whole, read back only when they are what they say."""
+
+import json
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench.errors import BadInputError
+from bench.output import write
+from bench.results.models import SCHEMA_NAME, Kept, M, Result
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def json_text(result: Result) -> str:
+    """The text of result.json."""
+    return result.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+def store(result: Result, folder: Path) -> Path:
+    """Keep a result as folder/RUN_ID/result.json; it is there whole or not at all.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    return write(folder / result.run_id / "result.json", json_text(result))
+
+
+def load(path: Path) -> Result:
+    """Read a result.json, given itself or by the folder that it is in.
+
+    Raises:
+        BadInputError: it is none, or of another schema.
+    """
+    file = path / "result.json" if path.is_dir() else path
+    try:
+        return Result.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{file}: {error.strerror}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        if _schema_of(file) > SCHEMA_NAME:
+            raise BadInputError(
+                f"{file} was made by a later bench: {_schema_of(file)}, this one reads {SCHEMA_NAME}"
+            ) from error
+        raise BadInputError(f"{file} is no result of the schema {SCHEMA_NAME}{_first_problem(error)}") from error
+
+
+def _schema_of(file: Path) -> str:
+    """What a file says that it is, if it says so as a result does."""
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))["schema"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return named if isinstance(named, str) and named.startswith("bench.result/") else ""
+
+
+def _first_problem(error: ValidationError | UnicodeDecodeError) -> str:
+    """What is wrong first in a file, behind a colon; nothing of a file that is no text."""
+    if isinstance(error, UnicodeDecodeError):
+        return ""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    return f": {where}{': ' if where else ''}{problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def latest(runs: Path) -> Result:
+    """The newest result of a folder.
+
+    Raises:
+        BadInputError: there is none, or it cannot be read.
+    """
+    files = sorted(runs.glob("*/result.json"))
+    if not files:
+        raise BadInputError(f"there is no result in {runs}: `bench run` puts one there, or name one")
+    return load(files[-1])
+
+
+def load_all(folder: Path) -> list[Result]:
+    """Read the results kept in a folder, oldest first."""
+    return [load(file) for file in sorted(folder.glob("*/result.json"))]
+
+
+def store_kept(record: Kept, file: Path) -> Path:
+    """Keep a record of another kind, whole or not at all.
+
+    Raises:
+        OutsideError: it cannot be written.
+    """
+    return write(file, record.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def load_kept(model: type[M], folder: Path, name: str) -> list[M]:
+    """Read the records of another kind that are kept in a folder as RUN_ID/NAME, oldest first.
+
+    Raises:
+        BadInputError: one is none, or of another schema.
+    """
+    found = []
+    for file in sorted(folder.glob(f"*/{name}")):
+        try:
+            found.append(model.model_validate_json(file.read_text(encoding="utf-8")))
+        except (ValidationError, UnicodeDecodeError) as error:
+            kind = Path(name).stem
+            raise BadInputError(f"{file} is no {kind} of the schema bench.{kind}/1") from error
+    return found
