@@ -20,7 +20,8 @@ from bench.run.jobs import consumers, producers
 from bench.run.phase import Phase, ToRead, carry_out
 from bench.run.place import Choice, open_site
 from bench.run.summary import Reader
-from bench.run.trial import carry_out_trial, judged, written_by
+from bench.run.trial import carry_out_trial
+from bench.run.verdict import judged, written_by
 from bench.spec import Spec
 
 PRODUCERS = 4

@@ -27,6 +27,7 @@ from bench.report import export, terminal
 from bench.report import gate as gate_report
 from bench.report import logs as logs_report
 from bench.report import runs as runs_report
+from bench.report.verdict import wrong_ctimes
 from bench.results import metrics
 from bench.results.models import ImpossibleCtimes, Latency, Result
 from bench.results.store import json_text, load
@@ -96,7 +97,7 @@ def test_ctimes_that_cannot_be_give_no_delay_and_a_sentence(ctimes: list[int], w
     assert latency is None
     assert impossible
     kept = ImpossibleCtimes.model_validate({name: getattr(impossible, name) for name in ImpossibleCtimes.model_fields})
-    assert words in terminal.wrong_ctimes(kept)
+    assert words in wrong_ctimes(kept)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=70), st.floats(0, 86_400))

@@ -18,8 +18,9 @@ from bench.gate.compare import BASELINES, EXIT_CODES
 from bench.gate.regression import MIN_TRIALS
 from bench.output import STDOUT, refuse_unusable, refuse_unwritable, write
 from bench.report import gate as gate_report
-from bench.report import progress, screen, tabular, terminal
+from bench.report import progress, screen, tabular
 from bench.report.gate import MARKDOWN
+from bench.report.verdict import verdict
 from bench.results import metrics, models, store
 from bench.run.place import choose
 
@@ -153,7 +154,7 @@ def ab_(
             tell(gate_report.so_far(found, rules, max_trials))
     failed = [trial for side in (found.a, found.b) for trial in side.trials if not trial.verdict.ok]
     if failed:
-        print(screen.coloured(terminal.verdict(failed[0])))
+        print(screen.coloured(verdict(failed[0])))
         print(f"\nfailed verdict\nrecord: {kept_at}")
         raise typer.Exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))

@@ -23,7 +23,7 @@ from bench.places import rundir
 from bench.places.api import Site
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected, in_words
-from bench.report import terminal
+from bench.report.verdict import failure
 from bench.results.models import Environment, ImpossibleCtimes, Kept, Trial
 from bench.results.store import new_run_id
 from bench.run import environment, preflight
@@ -303,7 +303,7 @@ def _speed(trial: Trial | str) -> Speed:
         return Speed(failure=trial)
     append, (read,) = trial.append, trial.reads
     return Speed(
-        failure=None if trial.verdict.ok else terminal.failure(trial.verdict),
+        failure=None if trial.verdict.ok else failure(trial.verdict),
         appended_per_second=append.events_per_second,
         read_per_second=read.events_per_second,
         bytes_an_event=_per_event(trial.telemetry.stored_bytes, append.events),
@@ -324,7 +324,7 @@ def _tail(trial: Trial | str) -> Tail:
     told_by_faults = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
     return Tail(
         ok=verdict.ok,
-        failure=None if told_by_faults else terminal.failure(verdict),
+        failure=None if told_by_faults else failure(verdict),
         acknowledged=verdict.expected_events,
         faults=faults,
         end_to_end_p50_ms=delay.p50 if delay else None,

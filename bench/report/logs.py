@@ -8,7 +8,7 @@ from bench.eventlog import Promises, shipped
 from bench.logs.compare import CONTROL, Comparison, Measured, Speed, Tail
 from bench.logs.open_transactions import BLOCKERS, Blocked
 from bench.report.tabular import Form, markdown
-from bench.report.terminal import some, wrong_ctimes
+from bench.report.verdict import some, wrong_ctimes
 from bench.text import plural
 
 FAILED, NOT_APPLICABLE = "FAILED", "not applicable"

@@ -1,0 +1,224 @@
+"""What became of the events of a trial: judged, and explained as far as the log and the server know."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import NamedTuple
+
+import psycopg
+
+from bench.errors import BenchError, OutsideError
+from bench.eventlog import Log
+from bench.judge import checker
+from bench.judge.checker import Delivered, Fault, Promise, Stored, Stranded, Verdict, Written
+from bench.judge.ranges import events_in, first_events, intersect, normal, subtract
+from bench.postgres import audit
+from bench.postgres.audit import Story
+from bench.postgres.connection import Connection
+from bench.postgres.contract import table_of
+from bench.records import EXAMPLES, Fate, ProducerJob, Range
+from bench.run.phase import Lost, Phase, Work
+from bench.run.summary import Reader
+from bench.spec import Spec
+from bench.statements import Table
+
+
+def written_by(appended: Phase, *, cut_short: bool = False) -> Written:
+    """What producers know of their events, those on lost nodes as far as they reported. When the log failed a worker,
+    which cuts the phase short, they have not appended all of them.
+    """
+    told: list[Work | Lost] = [*appended.works, *appended.lost]
+
+    def all_of(fate: Fate) -> list[Range]:
+        return [part for each in told for part in each.ranges[fate]]
+
+    return Written(
+        acknowledged=all_of("acknowledged"),
+        # What a lost producer did not report any more may have been committed or not.
+        indeterminate=[
+            *all_of("indeterminate"),
+            *(part for each in appended.lost for part in _untold(each.job, each.ranges)),
+        ],
+        aborted=all_of("aborted"),
+        undone=[part for each in told for part in each.undone],
+        unattempted=[
+            part
+            for each in appended.works
+            if cut_short and isinstance(each.ready.job, ProducerJob)
+            for part in _untold(each.ready.job, each.ranges)
+        ],
+    )
+
+
+class Judged(NamedTuple):
+    """A verdict, and what it takes to explain it."""
+
+    verdict: Verdict
+    skipped: list[list[Range]]
+    """The events that each reader skipped."""
+
+
+def judged(
+    spec: Spec,
+    log: Log,
+    written: Written,
+    readers: list[Reader],
+    connection: Connection,
+    notes: list[str],
+    failures: Sequence[Stranded] = (),
+) -> Judged:
+    """Judge what was written and what readers were given, by what the log's table holds now. `failures` are what let
+    workers go no further; what cannot be found out and is not needed for the verdict is added to `notes`.
+
+    Raises:
+        OutsideError: producers do not account for all of their events, or the log's table cannot be read.
+    """
+    if checker.accounted_for(written) != spec.events:
+        raise OutsideError(
+            f"there is no verdict: producers account for {checker.accounted_for(written):,} of {spec.events:,} events"
+        )
+    delivered = [reader.delivered() for reader in readers]
+    table = table_of(connection, log)
+    if spec.abort_rate and not table.xmin:
+        written = replace(written, undone=None)
+    stored = _stored(log, table, written, delivered, connection, notes)
+    if checker.undelivered(written, delivered):
+        with noted(notes, "which of the events that were not delivered were skipped is not known"):
+            delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
+    promised = log.promises
+    promise = Promise(
+        etag_order=promised.order == "etag" and not spec.group,
+        producer_order=promised.order != "none",
+        once=promised.once,
+        gap_free=promised.gap_free,
+        by_etag=promised.order == "etag",
+        drained=spec.mode == "drain",
+        redelivers=promised.once and not promised.replay and not log.cursor,
+        replay=promised.replay,
+    )
+    verdict = checker.judge(written, delivered, stored, promise, failures)
+    return Judged(verdict, [checker.skipped(written, read, stored, promise) for read in delivered])
+
+
+def explained(
+    found: Judged, spec: Spec, log: Log, readers: list[Reader], connection: Connection, notes: list[str]
+) -> Verdict:
+    """Add to a verdict how skipped events came about, as far as the log and the server know it."""
+    verdict = found.verdict
+    with noted(notes, "how events came to be skipped is not known"):
+        table = table_of(connection, log)
+        if verdict.skipped and spec.mode == "tail" and table.xmin:
+            verdict = _with_commits(verdict, log, readers, found.skipped, connection)
+        if verdict.skipped:
+            verdict = _with_stories(verdict, log, table, readers, connection)
+    return verdict
+
+
+def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
+    """The stored events below the highest etag that a reader was given."""
+    if read.highest_etag is None:
+        return []
+    return audit.stored_ranges(connection, log, below=read.highest_etag)[0]
+
+
+def _with_commits(
+    verdict: Verdict, log: Log, readers: list[Reader], passed_over: list[list[Range]], connection: Connection
+) -> Verdict:
+    """Add when skipped events were committed, as far as the server keeps that: each reader's own."""
+    late: list[Range] = []
+    early: list[Range] = []
+    for reader, ranges in zip(readers, passed_over, strict=True):
+        jumps = [jump for work in reader.works for jump in work.jumps]
+        after, before = audit.commits(connection, log, jumps)
+        late += intersect(after, ranges)
+        early += intersect(before, ranges)
+    late = normal(late)
+    return checker.with_commits(verdict, events_in(late), events_in(subtract(normal(early), late)))
+
+
+def _untold(job: ProducerJob, ranges: Mapping[Fate, list[Range]]) -> list[Range]:
+    """The events of a producer that it did not speak of."""
+    told = [part for of_fate in ranges.values() for part in of_fate]
+    numbers = {producer for producer, _, _ in told}
+    if isinstance(job.producer, int):
+        numbers.add(job.producer)
+    return [part for number in numbers for part in subtract([(number, 0, job.limit - 1)], normal(told))]
+
+
+def what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -> str:
+    """In words, whether the table holds what was acknowledged; nothing when nothing was, or it need not stay."""
+    if not acknowledged or not log.promises.replay:
+        return ""
+    try:
+        stored, _ = audit.stored_ranges(connection, log)
+    except (psycopg.Error, BenchError) as error:
+        return f"; whether what was acknowledged until then is stored is not known: {_reason(error)}"
+    promised = normal(acknowledged)
+    lost = subtract(promised, normal(stored))
+    told = f"{events_in(promised):,} events that were acknowledged until then"
+    if not lost:
+        return f"; all of the {told} are stored"
+    examples = ", ".join(f"producer {producer} seq {seq}" for producer, seq in first_events(lost, EXAMPLES))
+    return f"; of the {told}, {events_in(lost):,} are not stored: {examples}"
+
+
+def _stored(
+    log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection, notes: list[str]
+) -> Stored:
+    """What the table holds; looked through only when its number of rows does not prove it already."""
+    events, numbered = audit.stored_events(connection, log)
+    stored = Stored(written.acknowledged)
+    if checker.needs_audit(written, delivered, events):
+        stored = Stored(*audit.look_through(connection, log))
+    if not log.promises.replay:  # its events were taken away with their etags
+        return replace(stored, removed=[part for read in delivered for part in read.ranges])
+    with nullcontext() if log.promises.gap_free else noted(notes, "whether etags are missing or doubled is not known"):
+        missing, doubled, doubled_etags = audit.numbering(connection, log, table, numbered)
+        return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
+    return stored
+
+
+def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader], connection: Connection) -> Verdict:
+    """Tell of each skipped example how it came about."""
+    wanted = {(fault.producer, fault.seq) for fault in verdict.examples if fault.kind == "skipped"}
+    if not wanted:
+        return verdict
+    events = [(producer, seq) for producer, seq in wanted if producer is not None and seq is not None]
+    stories = audit.stories(connection, log, table, events)
+    jumps = {reader.name: [jump for work in reader.works for jump in work.jumps] for reader in readers}
+    return replace(
+        verdict,
+        examples=[
+            _told(fault, stories[fault.producer or 0, fault.seq or 0], jumps.get(fault.reader or "", []))
+            if fault.kind == "skipped" and (fault.producer, fault.seq) in stories
+            else fault
+            for fault in verdict.examples
+        ],
+    )
+
+
+def _told(fault: Fault, story: Story, jumps: list[tuple[int, int, float]]) -> Fault:
+    passed_to, passed_at = checker.passed(story.etag, jumps) or (None, None)
+    return replace(
+        fault,
+        etag=story.etag,
+        logged_at=story.logged_at,
+        visible_at=story.visible_at,
+        passed_to=passed_to,
+        passed_at=passed_at,
+    )
+
+
+@contextmanager
+def noted(notes: list[str], what: str) -> Iterator[None]:
+    """Have what fails here cost an explanation and not the verdict: it becomes a note that begins with `what`."""
+    try:
+        yield
+    except (psycopg.Error, BenchError) as error:
+        notes.append(f"{what}: {_reason(error)}")
+
+
+def _reason(error: psycopg.Error | BenchError) -> str:
+    """Why something failed, in the first of its words."""
+    words = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return (words or str(error)).strip().splitlines()[0]
