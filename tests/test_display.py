@@ -19,7 +19,7 @@ from bench.report import overhead as overhead_report
 from bench.report import runs as runs_report
 from bench.report.progress import Track, line
 from bench.report.tabular import Form
-from bench.report.verdict import verdict
+from bench.report.verdict import verdict_text
 from bench.results import store
 from bench.results.models import Result
 from tests.conftest import Bench
@@ -178,7 +178,7 @@ def test_a_rate_that_is_not_durable_is_marked() -> None:
 
 
 def test_what_a_log_may_do_is_not_counted_among_its_faults() -> None:
-    text = " ".join(verdict(result(verdict=TAILED).trials[0]).split())
+    text = " ".join(verdict_text(result(verdict=TAILED).trials[0]).split())
     assert "13 skipped, 2 withheld, consumer-10-1: a read" in text
     assert "besides 1 reordered, which the log may do" in text
 
@@ -186,7 +186,7 @@ def test_what_a_log_may_do_is_not_counted_among_its_faults() -> None:
 def test_what_stopped_several_members_of_a_group_is_said_once() -> None:
     stopped = ["group-10: a read did not come back and was cancelled"] * 3
     verdict = OK.__class__(ok=False, expected_events=9, expected_checksum=36, stopped=stopped)
-    text = " ".join(verdict(result(verdict=verdict).trials[0]).split())
+    text = " ".join(verdict_text(result(verdict=verdict).trials[0]).split())
     assert text.count("group-10") == 1
     assert "was cancelled (3 times)" in text
 

@@ -8,6 +8,7 @@ from bench.errors import BadInputError, OutsideError
 from bench.judge.checker import Fault, Gaps, Verdict
 from bench.report import plot, terminal
 from bench.report import runs as runs_report
+from bench.report.verdict import verdict_text
 from bench.results.models import Producer, Result, json_schema_text
 from bench.results.store import json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
@@ -186,7 +187,7 @@ def test_others_are_told_of_when_they_did_much(here: int, elsewhere: int, are_to
 )
 def test_what_is_wrong_with_etags_is_said(gaps: Gaps, says: list[str]) -> None:
     verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, gaps=gaps)
-    shown = " ".join(verdict(result(verdict=verdict).trials[0]).split())
+    shown = " ".join(verdict_text(result(verdict=verdict).trials[0]).split())
     assert all(words in shown for words in says)
 
 
@@ -194,7 +195,7 @@ def test_gaps_are_said_beside_what_the_log_may_do() -> None:
     verdict = Verdict(
         ok=False, expected_events=9, expected_checksum=36, reordered=2, excused=["reordered"], gaps=Gaps(unexplained=1)
     )
-    shown = " ".join(verdict(result(verdict=verdict).trials[0]).split())
+    shown = " ".join(verdict_text(result(verdict=verdict).trials[0]).split())
     assert "events: etags have gaps, besides 2 reordered, which the log may do." in shown
 
 
@@ -202,7 +203,7 @@ def test_rows_that_are_no_events_are_shown_with_their_etags() -> None:
     def shown(*etags: int) -> str:
         faults = [Fault("phantom", etag=etag) for etag in etags]
         verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, phantom=len(etags), examples=faults)
-        return verdict(result(verdict=verdict).trials[0])
+        return verdict_text(result(verdict=verdict).trials[0])
 
     assert "phantom: etag 17, a row that is no event of a producer" in shown(17)
     assert "phantom: etag 17 and 20, rows that are no events of a producer" in shown(17, 20)
@@ -212,7 +213,7 @@ def test_a_story_lacks_what_is_not_known() -> None:
     def story(logged_at: float | None = None, visible_at: float | None = None) -> str:
         fault = Fault("skipped", "r", 0, 1, 2, logged_at, visible_at)
         verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, skipped=1, examples=[fault])
-        return verdict(result(verdict=verdict).trials[0])
+        return verdict_text(result(verdict=verdict).trials[0])
 
     logged, visible = "\n    logged at 00:00:01.500", "committed at 00:00:02.000"
     assert "logged" not in story() + story(visible_at=2)

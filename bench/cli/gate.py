@@ -20,7 +20,7 @@ from bench.output import STDOUT, refuse_unusable, refuse_unwritable, write
 from bench.report import gate as gate_report
 from bench.report import progress, screen, tabular
 from bench.report.gate import MARKDOWN
-from bench.report.verdict import verdict
+from bench.report.verdict import verdict_text
 from bench.results import metrics, models, store
 from bench.run.place import choose
 
@@ -154,7 +154,7 @@ def ab_(
             tell(gate_report.so_far(found, rules, max_trials))
     failed = [trial for side in (found.a, found.b) for trial in side.trials if not trial.verdict.ok]
     if failed:
-        print(screen.coloured(verdict(failed[0])))
+        print(screen.coloured(verdict_text(failed[0])))
         print(f"\nfailed verdict\nrecord: {kept_at}")
         raise typer.Exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))

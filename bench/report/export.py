@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bench import stats
 from bench.report import runs as runs_report
-from bench.report.verdict import verdict
+from bench.report.verdict import verdict_text
 from bench.results import metrics
 from bench.results.metrics import Metric
 from bench.results.models import Result
@@ -67,7 +67,7 @@ def junit(result: Result) -> str:
     for name, seconds, trial in cases:
         case = SubElement(suite, "testcase", classname=f"bench.{result.spec['log']}", name=name, time=f"{seconds:.3f}")
         if not trial.verdict.ok:
-            words = verdict(trial)
+            words = verdict_text(trial)
             SubElement(case, "failure", type="verdict", message=words.split("\n", 1)[0]).text = words
     indent(suite)
     return tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
@@ -104,7 +104,7 @@ def csv(result: Result) -> str:
 
 def markdown(result: Result) -> str:
     """The table and the verdict for a pull request, between markers."""
-    counts = Counter(verdict(trial) for trial in result.trials)
+    counts = Counter(verdict_text(trial) for trial in result.trials)
     blocks = {words: f"```\n{words}\n```" for words in counts}
     if len(blocks) > 1:
         blocks = {words: f"Of {plural(counts[words], 'trial')}:\n\n{block}" for words, block in blocks.items()}

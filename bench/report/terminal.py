@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from bench import stats
 from bench.report import runs as runs_report
 from bench.report import screen, tabular
-from bench.report.verdict import _faults, _verdict, wrong_ctimes
+from bench.report.verdict import faults, trial_verdict, wrong_ctimes
 from bench.results.models import Append, Latency, Observed, Read, Result, Trial
 from bench.text import plural
 
@@ -32,7 +32,7 @@ def _one(result: Result) -> Iterator[str]:
     yield from _phases(trial, result.spec)
     if trial.nodes:
         yield from ("", runs_report.nodes(trial, tabular.form()))
-    yield from ("", _verdict(trial))
+    yield from ("", trial_verdict(trial))
     yield from (f"Note: {note}." for note in trial.notes)
 
 
@@ -41,7 +41,7 @@ def _several(result: Result) -> Iterator[str]:
     names = trial_names(result)
     failed = [(name, trial) for name, trial in zip(names, result.trials, strict=True) if not trial.verdict.ok]
     for place, (name, trial) in enumerate(failed):
-        yield from (("", name, _verdict(trial)) if place < FULL_VERDICTS else (trial_line(name, trial),))
+        yield from (("", name, trial_verdict(trial)) if place < FULL_VERDICTS else (trial_line(name, trial),))
     measured = [trial for trial in result.trials if not trial.warm_up]
     yield ""
     if not failed:
@@ -51,7 +51,7 @@ def _several(result: Result) -> Iterator[str]:
     right = [trial for trial in measured if trial.verdict.ok]
     if right:
         yield f"verdict: ok in {len(right)} of {plural(len(measured), 'trial')}; of the last of them:"
-        yield f"  {_verdict(right[-1])}"
+        yield f"  {trial_verdict(right[-1])}"
 
 
 def trial_names(result: Result) -> list[str]:
@@ -68,7 +68,7 @@ def trial_names(result: Result) -> list[str]:
 def trial_line(name: str, trial: Trial) -> str:
     """A trial in one line: its verdict and its rates, or its faults."""
     if not trial.verdict.ok:
-        return f"{name}: FAILED, {_faults(trial.verdict)}"
+        return f"{name}: FAILED, {faults(trial.verdict)}"
     rates = {"append": trial.append.events_per_second}
     rates |= {_reading(read): read.events_per_second for read in trial.reads}
     told = [f"{what} {rate:,.0f}/s" for what, rate in rates.items() if rate is not None]

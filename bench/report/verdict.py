@@ -13,15 +13,15 @@ from bench.text import plural
 SHOWN_NAMES = 3
 
 
-def verdict(trial: Trial) -> str:
+def verdict_text(trial: Trial) -> str:
     """The verdict in words, in as many columns as standard output has; when it failed, with the examples."""
-    return screen.fit(_verdict(trial), screen.width())
+    return screen.fit(trial_verdict(trial), screen.width())
 
 
-def _verdict(trial: Trial) -> str:
+def trial_verdict(trial: Trial) -> str:
     found = trial.verdict
     if not found.ok:
-        lines = [f"verdict: FAILED. {_faults(found)}."] if _has_faults(found) else ["verdict: FAILED."]
+        lines = [f"verdict: FAILED. {faults(found)}."] if _has_faults(found) else ["verdict: FAILED."]
         lines += _stranded(found)
         if len(found.by_reader) > 1:
             lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
@@ -56,7 +56,7 @@ def _verdict(trial: Trial) -> str:
 
 def failure(found: Verdict) -> str:
     """What is wrong by a failed verdict, as one paragraph: what stranded workers, and what became of events."""
-    faults = [f"{_faults(found)}."] if _has_faults(found) else []
+    faults = [f"{faults(found)}."] if _has_faults(found) else []
     return " ".join([*_stranded(found), *faults])
 
 
@@ -206,7 +206,7 @@ def _span(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def _faults(found: Verdict) -> str:
+def faults(found: Verdict) -> str:
     counts = {kind: getattr(found, kind) for kind in KINDS}
     faults = _counts({kind: count for kind, count in counts.items() if kind not in found.excused})
     told = [faults]
