@@ -19,6 +19,7 @@ def verdict_text(trial: Trial) -> str:
 
 
 def trial_verdict(trial: Trial) -> str:
+    """The same, a sentence to a line."""
     found = trial.verdict
     if not found.ok:
         lines = [f"verdict: FAILED. {faults(found)}."] if _has_faults(found) else ["verdict: FAILED."]
@@ -56,8 +57,7 @@ def trial_verdict(trial: Trial) -> str:
 
 def failure(found: Verdict) -> str:
     """What is wrong by a failed verdict, as one paragraph: what stranded workers, and what became of events."""
-    faults = [f"{faults(found)}."] if _has_faults(found) else []
-    return " ".join([*_stranded(found), *faults])
+    return " ".join([*_stranded(found), *([f"{faults(found)}."] if _has_faults(found) else [])])
 
 
 def _has_faults(found: Verdict) -> bool:
@@ -207,9 +207,9 @@ def _span(seconds: float) -> str:
 
 
 def faults(found: Verdict) -> str:
+    """What was found wrong with events and readings, with counts."""
     counts = {kind: getattr(found, kind) for kind in KINDS}
-    faults = _counts({kind: count for kind, count in counts.items() if kind not in found.excused})
-    told = [faults]
+    told = [_counts({kind: count for kind, count in counts.items() if kind not in found.excused})]
     if found.wrong_checksums:
         readings = plural(found.wrong_checksums, "reading")
         told.append(f"the right events with a wrong checksum in {readings}")
