@@ -15,13 +15,13 @@ from bench.places.rundir import RunFolder
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.postgres.server import settle
-from bench.report.progress import watch
 from bench.run.jobs import consumers, producers
 from bench.run.phase import Phase, ToRead, carry_out
 from bench.run.place import Choice, open_site
 from bench.run.summary import Reader
 from bench.run.trial import carry_out_trial
 from bench.run.verdict import judged, written_by
+from bench.run.watch import Unwatched
 from bench.spec import Spec
 
 PRODUCERS = 4
@@ -129,12 +129,12 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
             results += [_line(tell, *each) for each in tested.results()]
         with install.installed(connection, log, folder.run_id):
             connection.execute(_WITHHOLD.encode())
-            trial = carry_out_trial(alone, log, site, connection, watch(quiet=True), time.time())
+            trial = carry_out_trial(alone, log, site, connection, Unwatched(), time.time())
             results.append(_line(tell, "withheld", "from a reader that tails", 10, trial.verdict))
         for name, caught in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             which = load(name)
             with install.installed(connection, which, folder.run_id):
-                trial = carry_out_trial(tailing, which, site, connection, watch(quiet=True), time.time())
+                trial = carry_out_trial(tailing, which, site, connection, Unwatched(), time.time())
             found = trial.verdict
             ok = found.skipped > 0 if caught else found.ok
             results.append(
@@ -191,7 +191,7 @@ class _Tested:
             self._connection,
             self._spec.events,
             ToRead(self._spec.idle_timeout, (self._spec.events, self._spec.checksum)),
-            watch(quiet=True),
+            Unwatched(),
         )
         return phases[name]
 

@@ -24,9 +24,9 @@ from bench.places.rundir import RunFolder
 from bench.results import metrics, store
 from bench.results.models import Kept, Result
 from bench.run import preflight, trials
-from bench.run.phase import Watch
 from bench.run.place import Choice
 from bench.run.trials import Done
+from bench.run.watch import Watch
 from bench.spec import Spec
 
 FILE = "ab.json"

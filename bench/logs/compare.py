@@ -27,9 +27,9 @@ from bench.report.verdict import failure
 from bench.results.models import Environment, ImpossibleCtimes, Kept, Trial
 from bench.results.store import new_run_id
 from bench.run import environment, preflight
-from bench.run.phase import Watch
 from bench.run.place import Choice, open_site
 from bench.run.trial import carry_out_trial
+from bench.run.watch import Watch
 from bench.spec import Spec
 
 CONTROL = "bigserial"

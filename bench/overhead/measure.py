@@ -22,9 +22,9 @@ from bench.quota import processors
 from bench.results import store
 from bench.results.models import Environment, Kept
 from bench.run import environment
-from bench.run.phase import Watch
 from bench.run.place import Choice, open_site
 from bench.run.preflight import refuse_full_disk
+from bench.run.watch import Watch
 from bench.spec import Spec
 
 FILE = "limits.json"

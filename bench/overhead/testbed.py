@@ -18,9 +18,10 @@ from bench.postgres.server import settle
 from bench.postgres.telemetry import observer
 from bench.records import ConsumerJob, Job, Range, Report, Way
 from bench.run.jobs import consumers, producers
-from bench.run.phase import Phase, ToRead, Watch, carry_out, unobserved
+from bench.run.phase import Phase, ToRead, carry_out, unobserved
 from bench.run.summary import Reader, seconds_of
 from bench.run.waiting import Unanswered
+from bench.run.watch import Watch
 from bench.spec import Spec
 
 READ, GROWN = "bench_read", "bench_grown"

@@ -8,8 +8,8 @@ from bench.eventlog import Promises, shipped
 from bench.logs.compare import CONTROL, Comparison, Measured, Speed, Tail
 from bench.logs.open_transactions import BLOCKERS, Blocked
 from bench.report.tabular import Form, markdown
-from bench.report.verdict import some, wrong_ctimes
-from bench.text import plural
+from bench.report.verdict import wrong_ctimes
+from bench.text import plural, some
 
 FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
 """What stands in a cell instead of a value; the reason stands below."""

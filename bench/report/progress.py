@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -17,8 +17,8 @@ from rich.text import Text
 from bench.quota import processors
 from bench.report import screen
 from bench.run import environment
-from bench.run.phase import Update, Watch
 from bench.run.place import Choice
+from bench.run.watch import Unwatched, Update, Watch
 from bench.text import plural
 
 SECONDS_A_LINE = 5.0
@@ -70,18 +70,8 @@ def watch(*, quiet: bool, brief: bool = False) -> Watch:
     With `brief` nothing stays of a phase that is over, and on a pipe only what lasts is shown: for many trials.
     """
     if quiet:
-        return _Silent()
+        return Unwatched()
     return _Display(brief=brief) if screen.is_terminal(sys.stderr) else _Lines(brief=brief)
-
-
-class _Silent:
-    """Shows nothing."""
-
-    def __call__(self, tracks: Mapping[str, tuple[int, int]], idle_seconds: float) -> AbstractContextManager[Update]:  # noqa: ARG002
-        return nullcontext(lambda _name, _events, _done: None)
-
-    def step(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        return nullcontext()
 
 
 @dataclass

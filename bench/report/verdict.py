@@ -8,7 +8,7 @@ from itertools import groupby
 from bench.judge.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in_function
 from bench.report import screen
 from bench.results.models import ImpossibleCtimes, Trial
-from bench.text import plural
+from bench.text import plural, some
 
 SHOWN_NAMES = 3
 
@@ -83,13 +83,6 @@ def _stranded(found: Verdict) -> Iterator[str]:
     if found.unattempted:
         told += f"; {found.unattempted:,} were not attempted"
     yield f"{told}."
-
-
-def some(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    shown = names if len(names) <= SHOWN_NAMES else names[: SHOWN_NAMES - 1]
-    others = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {others} others" if others else "")
 
 
 def _error(met: Stranded) -> str:

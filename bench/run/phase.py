@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import psycopg
 from msgspec.structs import asdict, replace
@@ -35,6 +34,7 @@ from bench.records import (
     Undone,
 )
 from bench.run.waiting import Stillness, Unanswered
+from bench.run.watch import Watch
 from bench.text import plural
 from bench.worker import PROGRESS_SECONDS
 
@@ -47,25 +47,9 @@ CANCEL_SECONDS = 2
 
 _news = logging.getLogger("bench")
 
-Update = Callable[[str, int, int], None]
-"""Takes a track's name, its events so far and how many of its workers are done."""
 
 Tracks = Mapping[str, Sequence[Job]]
 """The jobs of a phase by what people call them: appending, and reading at the same time when tailing."""
-
-
-class Watch(Protocol):
-    """Shows a person what goes on."""
-
-    def __call__(self, tracks: Mapping[str, tuple[int, int]], idle_seconds: float) -> AbstractContextManager[Update]:
-        """Show a phase. Takes the workers and the events of each track, and after how many seconds without an event
-        readers are stopped; yields what to call as the phase goes on.
-        """
-        ...
-
-    def step(self, name: str) -> AbstractContextManager[None]:
-        """Show for as long as it lasts what has no events to count."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from bench.report import runs as runs_report
 from bench.report import terminal
 from bench.results.models import Environment, Result
 from bench.run import preflight, trials
-from bench.run.phase import Watch
 from bench.run.place import Choice
 from bench.run.trials import Done
+from bench.run.watch import Watch
 from bench.spec import Spec
 
 Tell = Callable[[str], None]

@@ -16,10 +16,11 @@ from bench.postgres.telemetry import observer
 from bench.results.models import Observed, Telemetry, Trial
 from bench.run import summary
 from bench.run.jobs import consumers, producers
-from bench.run.phase import NodeLostError, Phase, ToRead, Tracks, Watch, carry_out
+from bench.run.phase import NodeLostError, Phase, ToRead, Tracks, carry_out
 from bench.run.stranded import stranded
 from bench.run.summary import Reader
 from bench.run.verdict import explained, judged, noted, what_is_kept, written_by
+from bench.run.watch import Watch
 from bench.spec import Spec
 
 

@@ -21,9 +21,9 @@ from bench.postgres.server import check_connections
 from bench.results.models import Environment, Result, Trial
 from bench.run import environment
 from bench.run.jobs import consumers
-from bench.run.phase import Watch
 from bench.run.place import Choice, open_site
 from bench.run.trial import carry_out_trial
+from bench.run.watch import Watch
 from bench.spec import Spec
 
 
