@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.report.verdict import SHOWN_NAMES
+SHOWN_NAMES = 3
 
 
 def plural(count: int, one: str, several: str | None = None) -> str:

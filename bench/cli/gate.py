@@ -10,7 +10,7 @@ import typer
 
 from bench import eventlog, spec
 from bench.cli import options
-from bench.cli.logs import CODES, RUNS
+from bench.cli.codes import CODES, RUNS
 from bench.cli.results import to_summary
 from bench.errors import BadInputError
 from bench.gate import ab, compare, power

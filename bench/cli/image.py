@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.logs import CODES
+from bench.cli.codes import CODES
 from bench.report import progress
 
 app = typer.Typer(

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from bench import eventlog, selftest, spec
+from bench import eventlog, spec
+from bench.cli.codes import CODES, RUNS
 from bench.cli.options import numbers
 from bench.errors import BadInputError
 from bench.logs import check as log_check
@@ -18,16 +19,9 @@ from bench.report import progress, screen, tabular
 from bench.results.store import new_run_id, store_kept
 from bench.run.place import choose
 
-RUNS = spec.Telling().output
-
-CODES = "Exit codes: 0 done; 2 bad usage or input; 3 something outside is missing or broke; 130 interrupted."
 _CHECK_CODES = "Exit codes: 0 the log keeps the contract; 2 it does not; 3 something outside is missing or broke."
 COMPARE_CODES = (
     "Exit codes: 0 done; 1 a log failed to do something, so the table has no value there; 2 bad usage or input; "
-    "3 something outside is missing or broke; 130 interrupted."
-)
-SELFTEST_CODES = (
-    "Exit codes: 0 all was caught and nothing else; 1 something was not; 2 bad usage; "
     "3 something outside is missing or broke; 130 interrupted."
 )
 
@@ -81,23 +75,6 @@ def check(
         f"Now under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
         f"--insert-loops 100 --log {quote(directory)}"
     )
-
-
-def selftest_(
-    *,
-    events: Annotated[
-        int, typer.Option(min=4000, max=100_000_000, help="Events in the log; one of them is the rarest fault")
-    ] = 1_000_000,
-    place: _Place = "local",
-) -> None:
-    """Prove the checker: plant each kind of fault between log and consumer, and see that it is caught and named.
-
-    Healthy runs must not be accused, and bigserial, tailed while commits overlap, must be caught skipping.
-    """
-    what = spec.make({"place": place}, None)
-    with rundir.opened(new_run_id()) as run_folder:
-        ok = selftest.run(events, choose(what), run_folder, print)
-    raise typer.Exit(0 if ok else 1)
 
 
 def compare_logs(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bench import spec
-from bench.cli.logs import RUNS
+from bench.cli.codes import RUNS
 from bench.errors import BadInputError
 from bench.output import refuse_unusable
 from bench.overhead import measure as overhead

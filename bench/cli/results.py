@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.logs import RUNS
+from bench.cli.codes import RUNS
 from bench.errors import BadInputError
+from bench.gate import ab
+from bench.logs import compare as log_comparison
 from bench.output import STDOUT, write
-from bench.report import export
+from bench.overhead import measure as overhead
+from bench.report import export, markers, plot
+from bench.report import gate as gate_report
+from bench.report import logs as logs_report
+from bench.report import overhead as overhead_report
+from bench.report import runs as runs_report
 from bench.results import store
 
 _news = logging.getLogger("bench")
@@ -52,3 +59,50 @@ def to_summary(markdown: str) -> None:
                 file.write(markdown)
         except OSError as error:
             _news.warning("GITHUB_STEP_SUMMARY %s cannot be written: %s", page, error.strerror)
+
+
+PUBLISHED = Path("results/published")
+
+
+def table_(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="The pages to rewrite", show_default=False),
+    ] = None,
+    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the published results are")] = PUBLISHED,
+) -> None:
+    """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
+    stored = store.load_all(source)
+    compared = store.load_kept(log_comparison.Comparison, source, log_comparison.FILE)
+    sections = {"table": runs_report.published(stored)} if stored else {}
+    made = {"saturation": runs_report.saturation(stored), "nodes": runs_report.by_node(stored)}
+    sections |= {name: text for name, text in made.items() if text}
+    if compared:
+        sections |= {
+            "logs": "\n\n".join(logs_report.whole(each) for each in compared),
+            "logs short": logs_report.short(compared),
+        }
+    measured = store.load_kept(overhead.Limits, source, overhead.FILE)
+    if measured:
+        sections["limits"] = "\n\n".join(overhead_report.whole(each) for each in measured)
+    calibrated = [each for each in store.load_kept(ab.Ab, source, ab.FILE) if each.calibration]
+    if calibrated and calibrated[-1].calibration:
+        sections["calibration"] = gate_report.calibration(calibrated[-1], calibrated[-1].calibration)
+    if not sections:
+        raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+    for file in files or [Path("results/README.md")]:
+        changed = markers.rewrite(file, sections)
+        found = f"{len(stored)} runs, {len(compared)} comparisons, {len(measured)} limits"
+        print(f"{file}: {'rewritten' if changed else 'is up to date'}, {found}")
+
+
+def plot_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The picture to write, .svg or .png")],
+    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the results are")] = PUBLISHED,
+) -> None:
+    """Draw how the rate of appending grows with the number of producers, from stored results."""
+    stored = store.load_all(source)
+    if not stored:
+        raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+    plot.saturation(stored, file)
+    print(f"{file}: {len(stored)} runs")

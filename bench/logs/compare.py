@@ -16,6 +16,7 @@ from pydantic import Field
 from bench.errors import BadInputError
 from bench.eventlog import Log, Promises, load_side_by_side
 from bench.judge.checker import KINDS
+from bench.judge.words import failure
 from bench.log_error import is_of_the_log
 from bench.logs import open_transactions
 from bench.logs.open_transactions import Blocked
@@ -23,7 +24,6 @@ from bench.places import rundir
 from bench.places.api import Site
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected, in_words
-from bench.report.verdict import failure
 from bench.results.models import Environment, ImpossibleCtimes, Kept, Trial
 from bench.results.store import new_run_id
 from bench.run import environment, preflight

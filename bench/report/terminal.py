@@ -6,9 +6,10 @@ from statistics import stdev
 from typing import Any, NamedTuple
 
 from bench import stats
+from bench.judge.words import faults
 from bench.report import runs as runs_report
 from bench.report import screen, tabular
-from bench.report.verdict import faults, trial_verdict, wrong_ctimes
+from bench.report.verdict import trial_verdict, wrong_ctimes
 from bench.results.models import Append, Latency, Observed, Read, Result, Trial
 from bench.text import plural
 

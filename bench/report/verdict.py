@@ -1,16 +1,13 @@
 """A verdict in words: what was found, and how it came about."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
-from bench.judge.checker import KINDS, Fault, Holder, Stranded, Verdict, line_in_function
+from bench.judge.checker import Fault, Holder, Verdict
+from bench.judge.words import counts, faults, has_faults, stranded
 from bench.report import screen
 from bench.results.models import ImpossibleCtimes, Trial
-from bench.text import plural, some
-
-SHOWN_NAMES = 3
 
 
 def verdict_text(trial: Trial) -> str:
@@ -22,10 +19,10 @@ def trial_verdict(trial: Trial) -> str:
     """The same, a sentence to a line."""
     found = trial.verdict
     if not found.ok:
-        lines = [f"verdict: FAILED. {faults(found)}."] if _has_faults(found) else ["verdict: FAILED."]
-        lines += _stranded(found)
+        lines = [f"verdict: FAILED. {faults(found)}."] if has_faults(found) else ["verdict: FAILED."]
+        lines += stranded(found)
         if len(found.by_reader) > 1:
-            lines += [f"  {reader}: {_counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
+            lines += [f"  {reader}: {counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
         return "\n".join(
             [
                 *lines,
@@ -41,7 +38,7 @@ def trial_verdict(trial: Trial) -> str:
         return "\n".join(["verdict: ok, and nothing was tested: no event was acknowledged.", *_gaps(found)])
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
-    excused = _counts({kind: getattr(found, kind) for kind in found.excused})
+    excused = counts({kind: getattr(found, kind) for kind in found.excused})
     once = "at least once" if "duplicated" in found.excused else "once"
     order = f"; {excused}, which the log may do" if excused else " and in order"
     return "\n".join(
@@ -53,49 +50,6 @@ def trial_verdict(trial: Trial) -> str:
             *_losses(trial),
         ]
     )
-
-
-def failure(found: Verdict) -> str:
-    """What is wrong by a failed verdict, as one paragraph: what stranded workers, and what became of events."""
-    return " ".join([*_stranded(found), *([f"{faults(found)}."] if _has_faults(found) else [])])
-
-
-def _has_faults(found: Verdict) -> bool:
-    """Whether anything is wrong with events, or with readings, beyond what stranded workers."""
-    counted = any(getattr(found, kind) for kind in KINDS)
-    return bool(counted or found.wrong_checksums or found.stopped or found.oversized or not found.stranded)
-
-
-def _stranded(found: Verdict) -> Iterator[str]:
-    """What of the log's own doing let workers go no further, and what became of the events until then."""
-    if not found.stranded:
-        return
-    for _, group in groupby(found.stranded, lambda each: (each.call, each.message, each.context)):
-        alike = list(group)
-        yield f"The log stranded: {some([each.worker for each in alike])}: {_error(alike[0])}."
-    told = f"{found.expected_events:,} events were acknowledged"
-    if found.expected_events:
-        told += f", and {found.lost:,} of them are lost" if found.lost else ", and none of them is lost"
-    if found.indeterminate:
-        told += f"; {found.indeterminate:,} may be stored or not"
-    if found.aborted:
-        told += f"; {found.aborted:,} were rolled back"
-    if found.unattempted:
-        told += f"; {found.unattempted:,} were not attempted"
-    yield f"{told}."
-
-
-def _error(met: Stranded) -> str:
-    """An error of the log's own in the server's words, with its place in schema.sql as far as that is known."""
-    context = met.context.splitlines()
-    functions = [line for line in context if line_in_function(line)]
-    place = [
-        *([] if met.line is None else [f"schema.sql line {met.line}"]),
-        *(functions or context)[:1],
-    ]
-    said = [met.message, *filter(None, (met.detail, met.hint))]
-    told = "; ".join(" ".join(words.split()).removesuffix(".") for words in said)
-    return f"{met.call}: {told}" + (f" ({', '.join(place)})" if place else "")
 
 
 def _losses(trial: Trial) -> Iterator[str]:
@@ -197,38 +151,6 @@ def _span(seconds: float) -> str:
         if seconds >= length * least:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds * 1e3:.3g} ms"
-
-
-def faults(found: Verdict) -> str:
-    """What was found wrong with events and readings, with counts."""
-    counts = {kind: getattr(found, kind) for kind in KINDS}
-    told = [_counts({kind: count for kind, count in counts.items() if kind not in found.excused})]
-    if found.wrong_checksums:
-        readings = plural(found.wrong_checksums, "reading")
-        told.append(f"the right events with a wrong checksum in {readings}")
-    # Members of a group are stopped one by one, and go by the name of the group.
-    told += [words if count == 1 else f"{words} ({count} times)" for words, count in Counter(found.stopped).items()]
-    told += found.oversized
-    if not any(told):  # what is left is the only fault
-        told.append(_numbering(found))
-    allowed = _counts({kind: counts[kind] for kind in found.excused})
-    if allowed:
-        told.append(f"besides {allowed}, which the log may do")
-    return f"Of {found.expected_events:,} acknowledged events: {', '.join(filter(None, told))}"
-
-
-def _numbering(found: Verdict) -> str:
-    """What is wrong with the etags of a log that promises them without gaps."""
-    gaps = found.gaps
-    faults = {
-        "have gaps": gaps.rolled_back or gaps.unexplained or gaps.unknown,
-        "are there more than once": gaps.doubled,
-    }
-    return f"etags {' and '.join(words for words, count in faults.items() if count)}"
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
 
 
 def _examples(faults: Sequence[Fault]) -> Iterator[str]:

@@ -1,35 +1,46 @@
 """A run told from top to bottom: refuse what cannot be run, carry out each trial, keep it, show what came out."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from bench.errors import BenchError
 from bench.eventlog import Log
 from bench.places.rundir import RunFolder
-from bench.report import runs as runs_report
-from bench.report import terminal
-from bench.results.models import Environment, Result
+from bench.results.models import Environment, Result, Trial
 from bench.run import preflight, trials
 from bench.run.place import Choice
 from bench.run.trials import Done
 from bench.run.watch import Watch
 from bench.spec import Spec
 
-Tell = Callable[[str], None]
-"""Tells a person what is done next."""
 
-Take = Callable[[Result], None]
-"""Takes what is known of a run."""
+class Audience(Protocol):
+    """Who is shown a run, and keeps what it finds."""
+
+    def opened(self, spec: Mapping[str, Any], where: Environment) -> None:
+        """Where it takes place is known, and nothing was done there yet."""
+        ...
+
+    def judged(self, name: str, trial: Trial) -> None:
+        """One of several trials is judged."""
+        ...
+
+    def keep(self, result: Result) -> None:
+        """Store what is known of a run, in place of what was stored of it before."""
+        ...
+
+    def show(self, result: Result) -> None:
+        """Show what is known of a run."""
+        ...
 
 
-def execute(
-    spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, tell: Tell, keep: Take, show: Take
-) -> Result:
+def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, audience: Audience) -> Result:
     """Run a spec at a place. Everything that it starts is gone when it returns or raises.
 
-    Each trial is given to `keep` with those before it as soon as it is judged. What is known is given to `show` before
-    anything is cleaned up, also when the run ends early because it was interrupted or something broke.
+    Each trial is kept with those before it as soon as it is judged. What is known is shown before anything is cleaned
+    up, also when the run ends early because it was interrupted or something broke.
 
     Raises:
         BenchError: it cannot be run, or something broke; there is no verdict then on the trial in which it did.
@@ -50,15 +61,15 @@ def execute(
             done = done._replace(trial=done.trial.model_copy(update={"warm_up": True}))
         if now > 0 or not done.trial.verdict.ok:
             kept.append(done)
-            keep(known())
+            audience.keep(known())
         if spec.trials > 1:
-            tell(terminal.trial_line(_name(now, spec), done.trial))
+            audience.judged(_name(now, spec), done.trial)
         if now == spec.trials:
             shown = True
-            show(known())
+            audience.show(known())
 
     def opened(where: Environment) -> None:
-        tell(runs_report.heading(trials.stored_spec(spec), where))
+        audience.opened(trials.stored_spec(spec), where)
 
     with closing(trials.carry_out(spec, log, choice, folder, watch, judged, opened)) as each_trial:
         try:
@@ -66,7 +77,7 @@ def execute(
                 next(each_trial)
         except (KeyboardInterrupt, BenchError) as end:
             if kept and not shown:
-                show(known())
+                audience.show(known())
             if isinstance(end, KeyboardInterrupt) and spec.trials > 1:
                 raise type(end)(" ".join(filter(None, (f"in {_name(now, spec)}", str(end))))) from end
             raise

@@ -26,7 +26,9 @@ class Unwatched:
     """Shows nothing."""
 
     def __call__(self, tracks: Mapping[str, tuple[int, int]], idle_seconds: float) -> AbstractContextManager[Update]:  # noqa: ARG002
+        """Show nothing of a phase."""
         return nullcontext(lambda _name, _events, _done: None)
 
     def step(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Show nothing of a step."""
         return nullcontext()
