@@ -36,6 +36,9 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
                 meter.progress(first)
                 lifeline.look()
                 if ended and ended.run().get_value(0, 0) == b"true":
+                    # An orchestrator that dies lets go of this lock, too.
+                    lifeline.due = 0
+                    lifeline.look()
                     break
     except LogFailedError as failed:
         error = failed.error

@@ -194,6 +194,11 @@ class RunOutput:
         """Say what one of several trials came to."""
         self._tell(terminal.trial_line(name, trial))
 
+    def unjudged(self, asked: Mapping[str, Any], found: models.Unjudged) -> None:
+        """Print what a trial had measured that ended without a verdict."""
+        if not self._telling.quiet and STDOUT not in {self._telling.export_json, self._telling.export_markdown}:
+            print(f"\n{screen.coloured(terminal.unjudged(found, asked))}", flush=True)
+
     def keep(self, result: models.Result) -> None:
         """Store a result, in place of what is known of this run already."""
         try:

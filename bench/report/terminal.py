@@ -1,6 +1,6 @@
 """What a person sees of a run when it is over: the lines that say how it went, the verdict in words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from statistics import stdev
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from bench.judge.words import faults
 from bench.report import runs as runs_report
 from bench.report import screen, tabular
 from bench.report.verdict import trial_verdict, wrong_ctimes
-from bench.results.models import Append, Latency, Observed, Read, Result, Trial
+from bench.results.models import Append, Latency, Observed, Read, Result, Trial, Unjudged
 from bench.text import plural
 
 NAME_WIDTH = 10
@@ -109,17 +109,33 @@ class _Line(NamedTuple):
     text: str = ""
 
 
+def unjudged(found: Unjudged, spec: Mapping[str, Any]) -> str:
+    """What was measured by the phases of a trial that were over when it ended without a verdict."""
+    lines = [
+        *_append_lines(found.append, "none", spec),
+        *_costs("", found.phases.get("append"), found.append.events),
+        *_read_lines(found.reads, "none", found.phases),
+    ]
+    words = "There is no verdict: what follows was measured, and not checked."
+    return screen.fit("\n".join([words, *_set(lines)]), screen.width())
+
+
 def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:
-    lines = [line for line in _phase_lines(trial, spec) if line.name or line.text]
-    wide = max(NAME_WIDTH, *(len(line.name) for line in lines))
-    for name, seconds, text in lines:
-        took = f"{seconds:>{SECONDS_WIDTH}.1f} s" if seconds is not None else f"{'':>{SECONDS_WIDTH + 2}}"
-        yield f"{name:<{wide}} {took}  {screen.HANG}{text}"
+    yield from _set(_phase_lines(trial, spec))
     bound = [_reading(read) for read in trial.reads if read.client_bound]
     if trial.append.client_bound:
         bound.insert(0, "append")
     if bound:
         yield f"* client-bound: a worker, and not Postgres, set the pace of {', '.join(bound)}"
+
+
+def _set(lines: Iterable[_Line]) -> Iterator[str]:
+    """Lines in columns: the phase, its seconds, what there is to say of it."""
+    shown = [line for line in lines if line.name or line.text]
+    wide = max(NAME_WIDTH, *(len(line.name) for line in shown))
+    for name, seconds, text in shown:
+        took = f"{seconds:>{SECONDS_WIDTH}.1f} s" if seconds is not None else f"{'':>{SECONDS_WIDTH + 2}}"
+        yield f"{name:<{wide}} {took}  {screen.HANG}{text}"
 
 
 def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
@@ -129,9 +145,7 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
     )
     tails = trial.reads[0].mode == "tail"
     yield _Line("start", trial.phase_seconds["start"], first)
-    rate = _rate(append.events_per_second, trial.instead_of_append_rate)
-    yield _Line("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
-    yield _Line(text=_said_of_batches(append, spec))
+    yield from _append_lines(append, trial.instead_of_append_rate, spec)
     if tails:
         yield from _readings(trial.reads, trial.instead_of_read_rate)
         yield from _costs("  together", observed.get(f"append + read {trial.reads[0].read_batch}"), append.events)
@@ -139,11 +153,21 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
         yield from _costs("", observed.get("append"), append.events)
     yield _Line("settle", trial.phase_seconds["settle"], _space(trial))
     if not tails:
-        for size, reads in groupby(trial.reads, key=lambda read: read.read_batch):
-            read = list(reads)
-            yield from _readings(read, trial.instead_of_read_rate)
-            yield from _costs("", observed.get(f"read {size}"), sum(each.events for each in read))
+        yield from _read_lines(trial.reads, trial.instead_of_read_rate, observed)
     yield _Line("check", trial.phase_seconds["check"])
+
+
+def _append_lines(append: Append, otherwise: str, spec: Mapping[str, Any]) -> Iterator[_Line]:
+    rate = _rate(append.events_per_second, otherwise)
+    yield _Line("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
+    yield _Line(text=_said_of_batches(append, spec))
+
+
+def _read_lines(reads: Sequence[Read], otherwise: str, observed: Mapping[str, Observed]) -> Iterator[_Line]:
+    for size, of_size in groupby(reads, key=lambda read: read.read_batch):
+        read = list(of_size)
+        yield from _readings(read, otherwise)
+        yield from _costs("", observed.get(f"read {size}"), sum(each.events for each in read))
 
 
 def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:

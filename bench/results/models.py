@@ -278,6 +278,15 @@ class Trial(Kept):
         return self.verdict.ok and not self.append.events
 
 
+class Unjudged(Kept):
+    """What phases measured that were over when their trial ended without a verdict. It is shown, and never stored."""
+
+    append: Append
+    reads: list[Read]
+    phases: dict[str, Observed]
+    """As in `Telemetry`."""
+
+
 class Environment(Kept):
     """Where a run took place: what must be alike before two results may be compared."""
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from bench.errors import BenchError
 from bench.eventlog import Log
 from bench.places.rundir import RunFolder
-from bench.results.models import Environment, Result, Trial
-from bench.run import preflight, trials
+from bench.results.models import Environment, Observed, Result, Trial, Unjudged
+from bench.run import preflight, summary, trials
+from bench.run.phase import Phase
 from bench.run.place import Choice
 from bench.run.trials import Done
 from bench.run.watch import Watch
@@ -25,6 +26,10 @@ class Audience(Protocol):
 
     def judged(self, name: str, trial: Trial) -> None:
         """One of several trials is judged."""
+        ...
+
+    def unjudged(self, spec: Mapping[str, Any], found: Unjudged) -> None:
+        """Show what a trial had measured that ended without a verdict."""
         ...
 
     def keep(self, result: Result) -> None:
@@ -51,12 +56,18 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     kept: list[Done] = []
     now = 0
     shown = False
+    over: tuple[Mapping[str, Phase], Mapping[str, Observed]] = {}, {}
 
     def known() -> Result:
         return trials.result_of(spec, log, folder.run_id, started_at, kept)
 
+    def note(phases: Mapping[str, Phase], observed: Mapping[str, Observed]) -> None:
+        nonlocal over
+        over = phases, observed
+
     def judged(done: Done) -> None:
-        nonlocal shown
+        nonlocal shown, over
+        over = {}, {}
         if now <= 0:
             done = done._replace(trial=done.trial.model_copy(update={"warm_up": True}))
         if now > 0 or not done.trial.verdict.ok:
@@ -71,13 +82,15 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     def opened(where: Environment) -> None:
         audience.opened(trials.stored_spec(spec), where)
 
-    with closing(trials.carry_out(spec, log, choice, folder, watch, judged, opened)) as each_trial:
+    with closing(trials.carry_out(spec, log, choice, folder, watch, judged, opened, note)) as each_trial:
         try:
             for now in range(1 - spec.warm_ups, spec.trials + 1):  # noqa: B007 - it says which trial is judged
                 next(each_trial)
         except (KeyboardInterrupt, BenchError) as end:
             if kept and not shown:
                 audience.show(known())
+            if over[0]:
+                audience.unjudged(trials.stored_spec(spec), summary.unjudged(spec, *over))
             if isinstance(end, KeyboardInterrupt) and spec.trials > 1:
                 raise type(end)(" ".join(filter(None, (f"in {_name(now, spec)}", str(end))))) from end
             raise

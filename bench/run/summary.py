@@ -1,7 +1,7 @@
 """What workers reported, put into the words of a result. A rate is left out when the verdict is not ok."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,10 +19,12 @@ from bench.results.models import (
     Producer,
     Read,
     Sample,
+    Unjudged,
     Wait,
 )
 from bench.run import bottleneck
 from bench.run.phase import Lost, Phase, Work
+from bench.spec import Spec
 
 CLIENT_BOUND_SHARE = 0.9
 """A worker that uses this much of a core has no time left to wait for Postgres."""
@@ -99,6 +101,20 @@ class Reader:
                 for work in self.works
             ],
         )
+
+
+def readers(spec: Spec, phases: Mapping[str, Phase]) -> list[Reader]:
+    """Who is judged by itself, of the readings that are over: each consumer, or a group as a whole."""
+    found: list[Reader] = []
+    for size in spec.read_batch:
+        phase = phases.get(f"read {size}")
+        if phase is None:
+            continue
+        if spec.group:
+            found.append(Reader(f"group-{size}", size, phase.works, phase.holders))
+        else:
+            found += [Reader(work.name, size, [work], phase.holders) for work in phase.works]
+    return found
 
 
 def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
@@ -186,6 +202,16 @@ def _node(node: str, works: dict[str, list[Work]], read_events: int, seconds: di
         cpu_seconds=sum(work.report.cpu_seconds for work in every),
         clock_offset_ms=nearest.clock_offset_ms,
         round_trip_ms=nearest.round_trip_ms,
+    )
+
+
+def unjudged(spec: Spec, phases: Mapping[str, Phase], observed: Mapping[str, Observed]) -> Unjudged:
+    """What was measured by phases of a trial that ended without a verdict; the append must be among them."""
+    appended = phases["append"]
+    return Unjudged(
+        append=append(appended, None, appended.opened_at, ok=True),
+        reads=[read(reader, spec.mode, ok=True) for reader in readers(spec, phases)],
+        phases=dict(observed),
     )
 
 

@@ -1,7 +1,7 @@
 """A trial told from top to bottom: append, settle, read, audit, verdict. The log is installed, the place is open."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from bench.errors import OutsideError
@@ -18,14 +18,25 @@ from bench.run import summary
 from bench.run.jobs import consumers, producers
 from bench.run.phase import NodeLostError, Phase, ToRead, Tracks, carry_out
 from bench.run.stranded import stranded
-from bench.run.summary import Reader
 from bench.run.verdict import explained, judged, noted, what_is_kept, written_by
 from bench.run.watch import Watch
 from bench.spec import Spec
 
+Over = Callable[[Mapping[str, Phase], Mapping[str, Observed]], None]
+"""Takes the phases that are over, and what each cost, by the names under which a result has them."""
 
-def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, began_at: float) -> Trial:
+
+def carry_out_trial(
+    spec: Spec,
+    log: Log,
+    site: Site,
+    connection: Connection,
+    watch: Watch,
+    began_at: float,
+    over: Over = lambda _phases, _observed: None,
+) -> Trial:
     """Append as the spec says, read meanwhile or afterwards, and judge. `began_at` is when the command began (Unix).
+    `over` is called whenever another phase is over.
 
     Raises:
         BenchError: something broke; there is no verdict then.
@@ -35,11 +46,13 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
     conninfo = pinned(connection, site.conninfo)
     observed: dict[str, Observed] = {}
 
-    def workers(tracks: Tracks, to_read: tuple[int, int] | None = None) -> dict[str, Phase]:
+    phases: dict[str, Phase] = {}
+
+    def workers(tracks: Tracks, to_read: tuple[int, int] | None = None) -> None:
         name = " + ".join(tracks)
         with _timed(seconds, name), observer(conninfo, connection, site.usage) as server:
             try:
-                phases = carry_out(
+                carried_out = carry_out(
                     tracks,
                     site.start_workers,
                     connection,
@@ -52,15 +65,15 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
             except NodeLostError as lost:
                 raise OutsideError(f"{lost}{what_is_kept(lost.acknowledged, log, connection)}") from lost
         if server.seen:
-            works = [work for phase in phases.values() for work in phase.works]
+            works = [work for phase in carried_out.values() for work in phase.works]
             observed[name] = summary.observed(server.seen, works)
-        return phases
+        phases.update(carried_out)
+        over(phases, observed)
 
     appending = {"append": producers(spec, log, table_of(connection, log))}
     reading = {f"read {size}": consumers(spec, log, size) for size in spec.read_batch}
-    phases: dict[str, Phase] = {}
     wal_before = wal_position(connection)
-    phases |= workers({**appending, **reading} if spec.mode == "tail" else appending)
+    workers({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = wal_position(connection)
     with (
         _timed(seconds, "settle"),
@@ -72,8 +85,8 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         acknowledged = normal(written_by(phases["append"]).acknowledged)
         to_read = events_in(acknowledged), sum(checksum(part) for part in acknowledged)
         for name, jobs in reading.items():
-            phases |= workers({name: jobs}, to_read)
-    readers = _readers(spec, phases)
+            workers({name: jobs}, to_read)
+    readers = summary.readers(spec, phases)
     works = [work for phase in phases.values() for work in phase.works]
     failures = stranded(works, log, connection)
     with _timed(seconds, "check"), watch.step("checking what was stored and delivered"):
@@ -99,18 +112,6 @@ def carry_out_trial(spec: Spec, log: Log, site: Site, connection: Connection, wa
         series=summary.series(phases),
         notes=notes,
     )
-
-
-def _readers(spec: Spec, phases: dict[str, Phase]) -> list[Reader]:
-    """Who is judged by itself: each consumer, or a group as a whole."""
-    readers: list[Reader] = []
-    for size in spec.read_batch:
-        phase = phases[f"read {size}"]
-        if spec.group:
-            readers.append(Reader(f"group-{size}", size, phase.works, phase.holders))
-        else:
-            readers += [Reader(work.name, size, [work], phase.holders) for work in phase.works]
-    return readers
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from bench.results.models import Environment, Result, Trial
 from bench.run import environment
 from bench.run.jobs import consumers
 from bench.run.place import Choice, open_site
-from bench.run.trial import carry_out_trial
+from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
 from bench.spec import Spec
 
@@ -42,11 +42,12 @@ def carry_out(
     watch: Watch,
     judged: Callable[[Done], None] = lambda _: None,
     opened: Callable[[Environment], None] = lambda _: None,
+    over: Over = lambda _phases, _observed: None,
 ) -> Generator[Done, None, None]:
     """Carry out a trial whenever one is asked for; what was started is gone when the generator is closed.
 
     `opened` is called with where they take place, before the first one. `judged` is called with a trial before what it
-    made is cleared away: so its outcome is safe, whatever that meets.
+    made is cleared away: so its outcome is safe, whatever that meets. `over` is as in `carry_out_trial`.
 
     Raises:
         BenchError: something broke; that trial has no verdict.
@@ -65,7 +66,7 @@ def carry_out(
                     if where is None:
                         where = environment.of(choice.name, site.about, connection)
                         opened(where)
-                    trial = carry_out_trial(spec, log, site, connection, watch, began_at)
+                    trial = carry_out_trial(spec, log, site, connection, watch, began_at, over)
                     done = Done(where, trial)
                     judged(done)
                 yield done

@@ -196,3 +196,16 @@ def test_a_page_is_whole_or_as_it_was(bench: Bench, tmp_path: Path, monkeypatch:
         write(page, "newer")
     assert page.read_text() == "new"
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_phases_that_were_over_are_shown_when_a_run_is_interrupted(bench: Bench, address: str) -> None:
+    running = bench.start(*SMALL, "--dsn", address, "--limit", "200000", "--insert-batch", "5000", "--append", "copy",
+                          "--read-batch", "1000,1")  # fmt: skip
+    read_until(running, "read 1: 1 consumer started")
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130, stderr
+    shown = stdout.partition("There is no verdict: what follows was measured, and not checked.")[2]
+    assert [line.split()[0] for line in shown.splitlines() if line[:1].isalpha()] == ["append", "read"]
+    assert "p99" in shown
+    assert kept(bench) == []
