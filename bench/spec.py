@@ -5,8 +5,9 @@ Knows the rules that values keep among themselves. Does not know whether the out
 
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -42,27 +43,60 @@ SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
 _Cpus = Annotated[float | None, Field(ge=SMALLEST_CPUS, le=LARGEST_CPUS, allow_inf_nan=False)]
 
 
+@dataclass(frozen=True)
+class Flag:
+    """How a field is given on a command line, as far as its type does not say so."""
+
+    metavar: str = ""
+    alias: str = ""
+    """Another name of the flag."""
+    repeated: bool = False
+    """Each time it is given adds a value."""
+    variable: str = ""
+    """The environment variable that gives it too."""
+    default: str = ""
+    """What is in force when it is not given, where the field's own default does not say so."""
+
+
 class Spec(BaseModel):
     """One run. The fields are the flags of `bench run`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    groups: ClassVar = {
+        "Appending": "scale",
+        "Reading": "read_batch",
+        "The log and its trials": "log",
+        "Where it runs": "place",
+        "On a swarm": "constraint",
+    }
+    """The fields under a heading each, by the first of them."""
 
-    scale: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 10
+    scale: Annotated[int, Field(ge=1, le=MAX_SCALE), Flag(alias="--producers")] = 10
     """Number of producers."""
     insert_batch: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Events an append transaction."""
-    insert_loops: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
-    """Append transactions a producer; 100 unless `limit` is given."""
+    """Events per append transaction."""
+    insert_loops: Annotated[int | None, Field(ge=1, le=MAX_LIMIT), Flag(default="100")] = None
+    """Append transactions per producer."""
     limit: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
-    """Events a producer, instead of insert_loops; the last batch is short when it is no multiple of the batch."""
-    read_batch: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...], Field(min_length=1, max_length=20)
-    ] = (1000,)
-    """Events a read; several sizes read the same log one after the other."""
+    """Events per producer, instead of --insert-loops; the last batch may be short."""
     append: Way = "log_event"
-    """How producers append."""
+    """How to append: built in the server, a JSON array through the log's function, or COPY."""
     payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
-    """Pad each payload to this many bytes, with a text that does not compress; 0 pads nothing."""
+    """Pad each payload to this size with a text that does not compress; 0 pads nothing."""
+    transaction_ms: Annotated[
+        tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=60_000)]], Flag("A..B", default="0..0")
+    ] = (0, 0)
+    """Keep each append transaction open for a random time between these two."""
+    abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
+    """Share of append transactions that is rolled back."""
+    seed: int = 0
+    """Random seed for --transaction-ms and --abort-rate."""
+    read_batch: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...],
+        Field(min_length=1, max_length=20),
+        Flag("N[,N...]", default="1000"),
+    ] = (1000,)
+    """Events per page; given several sizes, the whole log is read once with each."""
     mode: Literal["drain", "tail"] = "drain"
     """Read when the producers are done, or while they append."""
     consumers: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1
@@ -70,55 +104,52 @@ class Spec(BaseModel):
     group: Annotated[int, Field(ge=0, le=MAX_SCALE)] = 0
     """Members of one consumer that share the log's events; 0 is no group."""
     rejoin: Annotated[int, Field(ge=0)] = 0
-    """Each member of a group leaves after so many pages and joins again; 0 never."""
+    """With --group: each member leaves after this many pages and joins again; 0 never."""
     cursor: Literal["own", "client"] = "own"
     """Who remembers how far a consumer has read: itself, or the database under the consumer's name."""
     depth: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Reads that a named client makes in one transaction, sent together; one at a time is 1."""
-    transaction_ms: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=60_000)]] = (0, 0)
-    """Append transactions stay open for a random time between these two before they end."""
-    abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
-    """The share of append transactions that is rolled back."""
-    seed: int = 0
-    """Of the random times and rollbacks: the same seed gives the same ones."""
-    idle_timeout: Annotated[float, Field(gt=0)] = 10
-    """Seconds without a new event after which reading is given up, counted from the producers' end when tailing."""
+    """With --cursor client or --group: reads that are sent together and make one transaction."""
+    idle_timeout: Annotated[float, Field(gt=0), Flag("SECONDS")] = 10
+    """Stop reading after this time without a new event, counted from the producers' end."""
+    log: Annotated[str, Field(min_length=1), Flag("NAME|DIR")] = "bigserial"
+    """A log that ships, or the folder of your own."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 1
-    """How often all of it is done, each time on a fresh log."""
-    warm_up: Annotated[int | None, Field(ge=0, le=100)] = None
-    """Trials before these that are judged, but not kept; one when there are several trials."""
+    """Number of trials, each on an empty log."""
+    warm_up: Annotated[int | None, Field(ge=0, le=100), Flag(default="1 when there are several trials")] = None
+    """Trials that are run first and discarded."""
     fresh: bool = False
-    """A fresh Postgres for each trial, too."""
-    log: Annotated[str, Field(min_length=1)] = "bigserial"
-    """The name of a log that ships, or the folder of another."""
+    """Start a fresh Postgres for each trial, too."""
     place: PlaceName = "auto"
-    """Where Postgres and the workers run."""
-    dsn: Annotated[str | None, Field(min_length=1, repr=False)] = None
-    """Use this Postgres instead of starting one."""
-    set: Annotated[dict[str, str], Field(default_factory=dict)]
-    """Postgres settings."""
-    postgres_image: Annotated[str | None, Field(min_length=1)] = None
-    """The Postgres image in the docker place; postgres:18 unless given."""
-    worker_image: Annotated[str | None, Field(min_length=1)] = None
-    """An image to run workers in, instead of building one."""
-    pg_bin: Path | None = None
-    """A folder with initdb and postgres to use in the local place."""
-    postgres_memory: Annotated[str | None, Field(pattern=_SIZE)] = None
-    """Memory limit of the Postgres container, like 4g."""
-    postgres_cpus: _Cpus = None
-    """CPU limit of the Postgres container."""
-    worker_memory: Annotated[str | None, Field(pattern=_SIZE)] = None
-    """Memory limit of each worker container, like 512m."""
-    worker_cpus: _Cpus = None
-    """CPU limit of each worker container."""
-    constraint: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\s*(==|!=)\s*\S+$")], ...] = ()
-    """Where workers may run in a swarm, in Docker's own words, like node.labels.disk==ssd; all of them must hold."""
+    """Where Postgres and the workers run; auto takes Docker when an engine answers."""
+    dsn: Annotated[str | None, Field(min_length=1, repr=False), Flag("URL", variable="BENCH_DSN")] = None
+    """Use this Postgres; a schema `bench` is made in it and dropped again."""
+    set: Annotated[dict[str, str], Field(default_factory=dict), Flag("NAME=VALUE", repeated=True)]
+    """A PostgreSQL setting."""
+    pg_bin: Annotated[Path | None, Flag("DIR")] = None
+    """local: a folder with initdb and postgres to use."""
+    postgres_image: Annotated[str | None, Field(min_length=1), Flag(default="postgres:18")] = None
+    """docker, swarm: the Postgres image."""
+    worker_image: Annotated[str | None, Field(min_length=1), Flag(default="built here")] = None
+    """docker, swarm: the workers' image, by tag or digest."""
+    postgres_memory: Annotated[str | None, Field(pattern=_SIZE), Flag("SIZE")] = None
+    """docker, swarm: memory limit of the Postgres container, like 4g."""
+    postgres_cpus: Annotated[_Cpus, Flag()] = None
+    """docker, swarm: CPU limit of the Postgres container, like 1.5."""
+    worker_memory: Annotated[str | None, Field(pattern=_SIZE), Flag("SIZE")] = None
+    """docker, swarm: memory limit of each worker container, like 512m."""
+    worker_cpus: Annotated[_Cpus, Flag()] = None
+    """docker, swarm: CPU limit of each worker container."""
+    constraint: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\s*(==|!=)\s*\S+$")], ...],
+        Flag("EXPRESSION", repeated=True),
+    ] = ()
+    """Where workers may run, in Docker's words, like node.labels.disk==ssd."""
     max_per_node: Annotated[int | None, Field(ge=1, le=MAX_SCALE)] = None
-    """The most producers, and the most consumers, on one node of a swarm."""
-    postgres_node: Annotated[str | None, Field(min_length=1)] = None
-    """The node that Postgres runs on in a swarm; the one that is asked for the run, unless given."""
+    """The most producers, and the most consumers, on one node."""
+    postgres_node: Annotated[str | None, Field(min_length=1), Flag("NODE", default="the manager that is asked")] = None
+    """The node that Postgres runs on."""
     on_node_loss: Literal["fail", "continue"] = "fail"
-    """When a node of a swarm is lost with producers on it: end the run, or go on without them."""
+    """When a node is lost with producers on it: end the run, or go on without them."""
 
     @field_validator("read_batch", mode="before")
     @classmethod
@@ -279,15 +310,17 @@ class Telling(BaseModel):
     """What is printed and kept of a run: the flags of `bench run` that do not change what it does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    groups: ClassVar = {"What comes out": "output"}
+    """As in `Spec`."""
 
-    output: Path = Path("results/runs")
-    """Where results are kept, a folder each."""
-    export_json: Path | None = None
-    """Write result.json here too."""
-    export_markdown: Path | None = None
-    """Write the table here too."""
-    time_limit: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)] = None
-    """Seconds after which the run is ended, or a time like 90s, 10m or 2h; None is never."""
+    output: Annotated[Path, Flag("DIR")] = Path("results/runs")
+    """Results directory; each run gets a subdirectory."""
+    export_json: Annotated[Path | None, Flag("FILE")] = None
+    """Write result.json here too; - is standard output."""
+    export_markdown: Annotated[Path | None, Flag("FILE")] = None
+    """Write the table here too; - is standard output."""
+    time_limit: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False), Flag("TIME")] = None
+    """End the run when it takes longer than this, like 90s, 10m or 2h."""
     quiet: bool = False
     """Print nothing but the table."""
     debug: bool = False

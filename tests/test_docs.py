@@ -1,6 +1,7 @@
 """What is written about the program is true of it."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from bench.cli.app import app
 from bench.spec import Spec, Telling
@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY, Bench, golden
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*.md")])
 IMAGE = ["image build", "image push", "image load"]
-COMMANDS = [*sorted(get_command(app).commands), "logs new", "logs check", "baseline save", *IMAGE]  # type: ignore[attr-defined]
+COMMANDS = [*sorted(app.commands), "logs new", "logs check", "baseline save", *IMAGE]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -28,14 +28,49 @@ def test_help_is_as_expected_and_lists_the_exit_codes(bench: Bench, command: str
 
 
 def test_every_field_of_a_spec_has_its_flag() -> None:
-    flags = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}  # type: ignore[attr-defined]
+    flags = {name for parameter in app.commands["run"].params for name in parameter.opts}
     fields = [*Spec.model_fields, *Telling.model_fields]
-    assert {f"--{name.replace('_', '-')}" for name in fields} == flags - {"--spec"}
+    assert {f"--{name.replace('_', '-')}" for name in fields} == flags - {"--spec", "--producers"}
+
+
+def test_a_shell_completes_commands_flags_and_values(bench: Bench) -> None:
+    script = bench("completion", "bash")
+    assert script.returncode == 0
+    assert "_BENCH_COMPLETE=bash_complete" in script.stdout
+
+    def completed(*words: str) -> str:
+        line = shlex.join(["bench", *words])
+        ran = subprocess.run(
+            [sys.executable, "-c", "from bench.cli.app import app; app(prog_name='bench')"],
+            env=bench.environment(_BENCH_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(words))),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ran.stdout
+
+    assert "plain,compare-logs" in completed("comp")
+    assert "plain,--insert-batch" in completed("run", "--insert")
+    assert "plain,lock-drain" in completed("run", "--log", "lock")
+    assert "plain,tail" in completed("run", "--mode", "t")
+
+
+@pytest.mark.parametrize("command", ["run --scale 2 --limit 10 --place swarm --constraint x", "doctor --debug x"])
+def test_wrong_use_is_2(bench: Bench, command: str) -> None:
+    assert bench(*command.split()).returncode == 2
+
+
+def test_every_command_takes_debug(bench: Bench) -> None:
+    for words in ("compare nosuch", "logs check nosuch", "export csv nosuch", "ab --a nosuch.toml"):
+        ran = bench(*words.split(), "--debug")
+        assert ran.returncode in {2, 5}
+        assert "Traceback" in ran.stderr, words
+        assert "Traceback" not in bench(*words.split()).stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_flags_that_pages_name_are_there(page: Path) -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = app.commands
 
     def options(name: str) -> set[str]:
         return {option for parameter in commands[name].params for option in parameter.opts} | {"--help"}

@@ -12,7 +12,6 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.main import get_command
 
 from bench.cli import options
 from bench.cli.app import app
@@ -428,8 +427,8 @@ def test_a_published_command_has_every_field_that_was_given(name: str) -> None:
     assert "hush" not in command
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "bench", "run"]
-    context = get_command(app).commands["run"].make_context("run", words[4:])  # type: ignore[attr-defined]
-    again = make(options.given(context)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
+    context = app.commands["run"].make_context("run", words[4:])
+    again = make(options.given(context.params)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
     expected = spec.model_copy(update={"dsn": "dbname='a b' host=db.example"} if name == "dsn" else {})
     assert again.events_per_producer == expected.events_per_producer
     loops = {"limit", "insert_loops"}

@@ -3,14 +3,16 @@
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Any, TypeVar
 
-import typer
+import click
 
 from bench import eventlog, spec
 from bench.cli import options
 from bench.cli.codes import CODES, RUNS
+from bench.cli.options import Command
 from bench.cli.results import to_summary
 from bench.errors import BadInputError
 from bench.gate import ab, compare, power
@@ -28,100 +30,117 @@ GATE_CODES = (
     "Exit codes: 0 no worse; 1 a verdict failed; 2 a bad flag or file; 3 something outside is missing or broke; "
     "4 regressed; 5 inconclusive, not comparable, or no baseline; 130 interrupted."
 )
-baselines = typer.Typer(
-    name="baseline", help="Keep results that later ones are compared with.", rich_markup_mode=None, epilog=CODES
-)
-
-
-@baselines.callback()
-def _baselines() -> None:
-    """So that `save` is a command of its own, although it is the only one."""
-
-
+F = TypeVar("F", bound=Callable[..., Any])
 _NOT_FOR_SIDES = {"trials", "warm_up", *spec.Telling.model_fields}
-_Threshold = Annotated[str, typer.Option(metavar="SHARE", help="A slowdown of this share is a regression")]
-_PerMetric = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=SHARE", help="Another threshold for a metric; may be repeated", show_default=False),
-]
-_Markdown = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write it here too, for a pull request", show_default=False)
-]
 
 
-@baselines.command("save", epilog=CODES)
-def save(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The baseline's name; one that is there is replaced")],
-    result: Annotated[
-        Path | None, typer.Argument(metavar="[RESULT]", help="A result.json or its folder [default: the latest run]")
-    ] = None,
-    folder: Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Where baselines are kept")] = BASELINES,
-) -> None:
-    """Keep a result as a baseline."""
+def _rules(command: F) -> F:
+    """The flags that say what a regression is, and where to write that."""
+    for option in (
+        click.option("--export-markdown", metavar="FILE", type=click.Path(path_type=Path),
+                     help="Write it here too, for a pull request"),
+        click.option("--per-metric", metavar="NAME=SHARE", multiple=True,
+                     help="Another threshold for a metric (may be repeated)"),
+        click.option("--threshold", metavar="SHARE", default="5%", show_default=True,
+                     help="A slowdown of this share is a regression"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _baselines(command: F) -> F:
+    return click.option(
+        "--baselines", "folder", metavar="DIR", type=click.Path(path_type=Path), default=BASELINES, show_default=True,
+        help="Where baselines are kept",
+    )(command)  # fmt: skip
+
+
+@click.group(epilog=CODES)
+def baseline() -> None:
+    """Keep results that later ones are compared with."""
+
+
+@baseline.command(cls=Command, epilog=CODES)
+@click.argument("name", metavar="NAME")
+@click.argument("result", metavar="[RESULT]", type=click.Path(path_type=Path), required=False)
+@_baselines
+def save(name: str, result: Path | None, folder: Path) -> None:
+    """Keep a result as the baseline NAME, in place of one that is there. RESULT is a result.json or its folder, else
+    the latest run.
+    """
     print(f"baseline: {compare.save(name, _result(result), folder)}")
 
 
+@click.command("compare", cls=Command, epilog=GATE_CODES, short_help="Compare a result with a baseline: is it slower?")
+@click.argument("baseline_", metavar="BASELINE")
+@click.argument("result", metavar="[RESULT]", type=click.Path(path_type=Path), required=False)
+@_rules
+@click.option("--allow", metavar="KEY", multiple=True, help="Compare even though KEY differs (may be repeated)")
+@_baselines
 def compare_(
     *,
-    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="A baseline's name, or a result.json")],
-    result: Annotated[
-        Path | None, typer.Argument(metavar="[RESULT]", help="A result.json or its folder [default: the latest run]")
-    ] = None,
-    threshold: _Threshold = "5%",
-    per_metric: _PerMetric = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY", help="Compare although this is not alike; may be repeated", show_default=False),
-    ] = None,
-    folder: Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Where baselines are kept")] = BASELINES,
-    export_markdown: _Markdown = None,
+    baseline_: str,
+    result: Path | None,
+    threshold: str,
+    per_metric: tuple[str, ...],
+    allow: tuple[str, ...],
+    folder: Path,
+    export_markdown: Path | None,
 ) -> None:
-    """Compare a result with a baseline: is it slower?
+    """Compare a result with a baseline: is it slower? BASELINE is a baseline's name or a result.json, RESULT a
+    result.json or its folder, else the latest run.
 
     Four outcomes: no worse; regressed, which takes both significance and an effect beyond the threshold; inconclusive,
     when there are too few trials or too much noise to tell; not comparable, when the two were not measured alike.
     A faster result never fails, a failed verdict always does.
     """
     refuse_unwritable("--export-markdown", export_markdown)
-    rules = compare.thresholds(threshold, options.named("--per-metric", per_metric or []))
-    before, after = compare.baseline(baseline, folder), _result(result)
-    found = compare.compare(before, after, rules, allow or [])
+    rules = compare.thresholds(threshold, options.named("--per-metric", per_metric))
+    before, after = compare.baseline(baseline_, folder), _result(result)
+    found = compare.compare(before, after, rules, allow)
     print(screen.fit(gate_report.comparison(found, before, after), screen.width()))
     _export(gate_report.comparison(found, before, after, MARKDOWN), export_markdown)
-    raise typer.Exit(EXIT_CODES[found.word])
+    sys.exit(EXIT_CODES[found.word])
 
 
+@click.command("ab", cls=Command, epilog=GATE_CODES, short_help="Compare two specs in turns: which one is slower?")
+@click.option("--a", metavar="FLAGS", default="", help="Flags of `bench run`, or a spec's TOML file")
+@click.option("--b", metavar="FLAGS", default="", help="The same for the other side")
+@click.option("--both", metavar="FLAGS", default="", help="Flags that both sides have")
+@click.option("--a-rev", metavar="REV", help="Take a's log as it was at this git revision of its folder")
+@click.option("--b-rev", metavar="REV", help="The same for b's")
+@click.option("--aa", is_flag=True, help="Run a against itself, and report what this machine can see")
+@click.option("--max-trials", type=click.IntRange(MIN_TRIALS, 1000), default=50, show_default=True,
+              help="The most trials per side")  # fmt: skip
+@click.option("--precision", metavar="SHARE", default="4%", show_default=True,
+              help="Stop once every rate's 95 % interval is within this share to either side")  # fmt: skip
+@_rules
+@click.option("--comparisons", type=click.IntRange(10, 100_000), default=power.COMPARISONS, show_default=True,
+              help="With --aa: number of simulated comparisons")  # fmt: skip
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), default=RUNS, show_default=True,
+              help="Where the record is kept")  # fmt: skip
 def ab_(
     *,
-    context: typer.Context,
-    a: Annotated[str, typer.Option("--a", metavar="FLAGS", help="Flags of `bench run`, or a spec's TOML file")] = "",
-    b: Annotated[str, typer.Option("--b", metavar="FLAGS", help="The same for the other side")] = "",
-    both: Annotated[str, typer.Option(metavar="FLAGS", help="Flags that both sides have")] = "",
-    a_rev: Annotated[
-        str | None, typer.Option(metavar="REV", help="Take a's log as it was at this git revision of its folder")
-    ] = None,
-    b_rev: Annotated[str | None, typer.Option(metavar="REV", help="The same for b's")] = None,
-    aa: Annotated[
-        bool, typer.Option("--aa", help="Run a against itself, and report what this machine can see")
-    ] = False,
-    max_trials: Annotated[int, typer.Option(min=MIN_TRIALS, max=1000, help="Trials a side, at most")] = 50,
-    precision: Annotated[
-        str, typer.Option(metavar="SHARE", help="End when the intervals of all rates reach no further to either side")
-    ] = "4%",
-    threshold: _Threshold = "5%",
-    per_metric: _PerMetric = None,
-    comparisons: Annotated[
-        int, typer.Option(min=10, max=100_000, help="aa: how many comparisons are simulated")
-    ] = power.COMPARISONS,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the record is kept")] = RUNS,
-    export_markdown: _Markdown = None,
+    a: str,
+    b: str,
+    both: str,
+    a_rev: str | None,
+    b_rev: str | None,
+    aa: bool,
+    max_trials: int,
+    precision: str,
+    threshold: str,
+    per_metric: tuple[str, ...],
+    comparisons: int,
+    output: Path,
+    export_markdown: Path | None,
 ) -> None:
     """Compare two specs in turns, A B B A, until the intervals are narrow enough or there were trials enough.
 
     The two sides share all that a machine does to them meanwhile. With --aa both are the same, all trials are made, and
     comparisons are simulated with the noise that was seen: false alarms, and the smallest slowdown that can be seen.
     """
-    rules = compare.thresholds(threshold, options.named("--per-metric", per_metric or []))
+    rules = compare.thresholds(threshold, options.named("--per-metric", per_metric))
     narrow = compare.share("--precision", precision)
     refuse_unwritable("--export-markdown", export_markdown)
     if not (aa or a or b or both or a_rev or b_rev):
@@ -132,8 +151,8 @@ def ab_(
         raise BadInputError("--aa runs a against itself: leave --b and --b-rev out")
     with tempfile.TemporaryDirectory(prefix="bench-rev-") as kept:
         arms = (
-            _arm(context, (both, a), a_rev, Path(kept)),
-            _arm(context, (both, a if aa else b), a_rev if aa else b_rev, Path(kept)),
+            _arm((both, a), a_rev, Path(kept)),
+            _arm((both, a if aa else b), a_rev if aa else b_rev, Path(kept)),
         )
         where, other = (choose(arm.spec) for arm in arms)
         if where.name != other.name:
@@ -156,7 +175,7 @@ def ab_(
     if failed:
         print(screen.coloured(verdict_text(failed[0])))
         print(f"\nfailed verdict\nrecord: {kept_at}")
-        raise typer.Exit(EXIT_CODES["failed verdict"])
+        sys.exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))
     print(screen.fit(gate_report.sides(compared), screen.width()))
     if aa and compared.changes:
@@ -167,11 +186,11 @@ def ab_(
         print("\n" + tabular.shown(lambda form: gate_report.calibration(found, known, form)))
     _export(gate_report.sides(compared, MARKDOWN), export_markdown)
     print(f"record: {kept_at}")
-    raise typer.Exit(0 if aa else EXIT_CODES[compared.word])
+    sys.exit(0 if aa else EXIT_CODES[compared.word])
 
 
-def _arm(context: typer.Context, texts: tuple[str, str], revision: str | None, folder: Path) -> ab.Arm:
-    given, file = options.parsed(context, "--a, --b or --both", *texts)
+def _arm(texts: tuple[str, str], revision: str | None, folder: Path) -> ab.Arm:
+    given, file = options.parsed("--a, --b or --both", *texts)
     taken = sorted(_NOT_FOR_SIDES & given.keys())
     if taken:
         raise BadInputError(f"--{taken[0].replace('_', '-')} is no flag for one side of a comparison")

@@ -1,22 +1,18 @@
 """The commands that make the worker image and bring it to the nodes of a swarm, and their flags. No logic."""
 
-from typing import Annotated
-
-import typer
+import click
 
 from bench.cli.codes import CODES
+from bench.cli.options import Command
 from bench.report import progress
 
-app = typer.Typer(
-    name="image",
-    help="Make the worker image, and bring it to the nodes of a swarm.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    epilog=CODES,
-)
+
+@click.group(epilog=CODES)
+def image() -> None:
+    """Make the worker image, and bring it to the nodes of a swarm."""
 
 
-@app.command(epilog=CODES)
+@image.command(cls=Command, epilog=CODES)
 def build() -> None:
     """Build the worker image in the engine that docker uses, unless it is there; print its name and id."""
     from bench.places.docker import address, engine, image  # noqa: PLC0415 - Docker's client takes its time to load
@@ -26,10 +22,9 @@ def build() -> None:
         print(image.described(image.built(address.connect())))
 
 
-@app.command(epilog=CODES)
-def push(
-    name: Annotated[str, typer.Argument(metavar="REGISTRY/NAME[:TAG]", help="What the registry is to call it")],
-) -> None:
+@image.command(cls=Command, epilog=CODES)
+@click.argument("name", metavar="REGISTRY/NAME[:TAG]")
+def push(name: str) -> None:
     """Push the worker image to a registry, and print what to give as --worker-image: its name with its digest."""
     from bench.places.docker import address, engine, image  # noqa: PLC0415
     from bench.places.swarm import images  # noqa: PLC0415
@@ -40,7 +35,7 @@ def push(
         print(images.push(client, image.built(client), name))
 
 
-@app.command(epilog=CODES)
+@image.command(cls=Command, epilog=CODES)
 def load() -> None:
     """Load the worker image to each node of the swarm that a Docker context leads to; name those that it did not reach.
 

@@ -1,14 +1,15 @@
 """The commands about logs, and their flags. No logic."""
 
+import sys
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
 from bench import eventlog, spec
 from bench.cli.codes import CODES, RUNS
-from bench.cli.options import numbers
+from bench.cli.options import Command, of_model
 from bench.errors import BadInputError
 from bench.logs import check as log_check
 from bench.logs import compare as log_comparison
@@ -25,42 +26,30 @@ COMPARE_CODES = (
     "3 something outside is missing or broke; 130 interrupted."
 )
 
-app = typer.Typer(
-    name="logs",
-    help="List the logs that ship with what they promise; write a new one; check one of your own.",
-    short_help="List the logs that ship; write a new one; check your own.",
-    rich_markup_mode=None,
-    epilog=CODES,
+
+@click.group(
+    epilog=CODES, invoke_without_command=True, short_help="List the logs that ship; write a new one; check your own."
 )
-
-_Place = Annotated[str, typer.Option(metavar="auto|local|docker", help="Where to run")]
-_Dsn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL", envvar="BENCH_DSN", help="Use this Postgres; a schema `bench` is made and dropped in it"
-    ),
-]
-
-
-@app.callback(invoke_without_command=True)
-def list_(context: typer.Context) -> None:
-    """List the logs that ship, with what they promise."""
+@click.pass_context
+def logs(context: click.Context) -> None:
+    """List the logs that ship with what they promise; write a new one; check one of your own."""
     if context.invoked_subcommand is None:
         print(eventlog.listing())
 
 
-@app.command(epilog=CODES)
-def new(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make")]) -> None:
+@logs.command(cls=Command, epilog=CODES)
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+def new(directory: Path) -> None:
     """Write a log to start from: the bigserial log, with every key of log.toml explained."""
     eventlog.write_new(directory)
     print(f"{directory}: edit log.toml and schema.sql, then `bench logs check {directory}`")
 
 
-@app.command(epilog=_CHECK_CODES)
-def check(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="The log's folder, or the name of one that ships")],
-    dsn: _Dsn = None,
-) -> None:
+@logs.command(cls=Command, epilog=_CHECK_CODES)
+@click.argument("directory", metavar="DIR|NAME")
+@click.option("--dsn", metavar="URL", envvar="BENCH_DSN", show_envvar=True,
+              help="Use this Postgres; a schema `bench` is made in it and dropped again")  # fmt: skip
+def check(directory: str, dsn: str | None) -> None:
     """Say what is wrong with a log: its files, its contract, and what it promises, stepped by hand."""
     log = eventlog.load(directory)
     what = spec.make({"log": directory, "place": "local", **({"dsn": dsn} if dsn else {})}, None)
@@ -77,40 +66,20 @@ def check(
     )
 
 
-def compare_logs(
-    *,
-    names: Annotated[
-        str, typer.Option("--logs", metavar="A,B,C", help="Logs that ship, or folders; bigserial is always among them")
-    ] = "all",
-    insert_batch: Annotated[str, typer.Option(metavar="N[,N...]", help="Events an append transaction")] = "1,100,10000",
-    read_batch: Annotated[int, typer.Option(help="Events a read")] = 1000,
-    scale: Annotated[int, typer.Option(help="Number of producers")] = 10,
-    rounds: Annotated[int, typer.Option(help="How often speed is measured; 0 not at all")] = 3,
-    tails: Annotated[int, typer.Option(help="How often each log is tailed while commits overlap; 0 not at all")] = 3,
-    transaction_ms: Annotated[
-        str, typer.Option(metavar="A..B", help="Tailed: transactions stay open for a random time")
-    ] = "0..20",
-    abort_rate: Annotated[float, typer.Option(help="Tailed: the share of transactions that is rolled back")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of the random times and rollbacks")] = 0,
-    place: _Place = "auto",
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the comparison is kept")] = RUNS,
-    short: Annotated[bool, typer.Option("--short", help="Print one line a log")] = False,
-) -> None:
+@click.command("compare-logs", cls=Command, epilog=COMPARE_CODES, short_help="Run logs side by side, in turns.")
+@click.option("--logs", "names", metavar="A,B,C", default="all", show_default=True,
+              help="Logs that ship, or folders; bigserial is always among them")  # fmt: skip
+@of_model(log_comparison.Workload)
+@click.option("--place", metavar="auto|local|docker", default="auto", show_default=True, help="Where to run")
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), default=RUNS, show_default=True,
+              help="Where the comparison is kept")  # fmt: skip
+@click.option("--short", is_flag=True, help="Print one line per log")
+def compare_logs(*, names: str, place: str, output: Path, short: bool, **load: Any) -> None:
     """Run logs side by side, in turns: promise, verdict, speed, delay, size, and what open transactions do to them."""
     workload = spec.validated(
-        log_comparison.Workload,
-        {
-            "scale": scale,
-            "insert_batch": numbers("--insert-batch", insert_batch),
-            "read_batch": read_batch,
-            "rounds": rounds,
-            "tails": tails,
-            "transaction_ms": transaction_ms,
-            "abort_rate": abort_rate,
-            "seed": seed,
-        },
+        log_comparison.Workload, {name: value for name, value in load.items() if value is not None}
     )
-    where = choose(spec.make({"place": place, "transaction_ms": transaction_ms}, None))
+    where = choose(spec.make({"place": place, "transaction_ms": workload.transaction_ms}, None))
     refuse_unusable("--output", output)
     chosen = eventlog.shipped() if names == "all" else names.split(",")
     tell = progress.news(where)
@@ -123,7 +92,7 @@ def compare_logs(
             print(screen.coloured(_shown(found, short=short)))
             print(f"comparison: {kept}")
     if found and not found.ok:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
 def _shown(found: log_comparison.Comparison, *, short: bool) -> str:

@@ -1,12 +1,13 @@
 """The command that measures ourselves, and its flags. No logic."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from bench import spec
 from bench.cli.codes import RUNS
+from bench.cli.options import Command
 from bench.errors import BadInputError
 from bench.output import refuse_unusable
 from bench.overhead import measure as overhead
@@ -22,18 +23,17 @@ CODES = (
 )
 
 
-def limits_(
-    *,
-    events: Annotated[
-        int, typer.Option(min=1000, max=100_000_000, help="Events in the log that is read, and appended each time")
-    ] = 1_000_000,
-    grown: Annotated[
-        int, typer.Option(min=0, max=1_000_000_000, help="Events in a log that was left to grow; 0 for none")
-    ] = 10_000_000,
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="How often each pair takes its turn")] = 5,
-    place: Annotated[str, typer.Option(metavar="auto|local|docker", help="Where to run")] = "auto",
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the record is kept")] = RUNS,
-) -> None:
+@click.command("limits", cls=Command, epilog=CODES, short_help="Measure the harness itself beside pgbench and psql.")
+@click.option("--events", type=click.IntRange(1000, 100_000_000), default=1_000_000, show_default=True,
+              help="Events in the log that is read, and appended each time")  # fmt: skip
+@click.option("--grown", type=click.IntRange(0, 1_000_000_000), default=10_000_000, show_default=True,
+              help="Events in a log that was left to grow; 0 for none")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True,
+              help="Number of rounds; each runs every pair once")  # fmt: skip
+@click.option("--place", metavar="auto|local|docker", default="auto", show_default=True, help="Where to run")
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), default=RUNS, show_default=True,
+              help="Where the record is kept")  # fmt: skip
+def limits_(*, events: int, grown: int, rounds: int, place: str, output: Path) -> None:
     """Measure the harness itself: is a number Postgres's, or Python's?
 
     Our producers and consumer take turns with pgbench, psql's COPY and themselves on the same data.
@@ -50,4 +50,4 @@ def limits_(
             kept = store_kept(found, output / found.run_id / overhead.FILE)
     print(screen.coloured(tabular.shown(lambda form: overhead_report.whole(found, form))))
     print(f"limits: {kept}")
-    raise typer.Exit(0 if overhead_report.met(found) else 1)
+    sys.exit(0 if overhead_report.met(found) else 1)

@@ -2,12 +2,14 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Any, TypeVar
 
-import typer
+import click
 
-from bench.cli.codes import RUNS
+from bench.cli.codes import CODES, RUNS
+from bench.cli.options import Command
 from bench.errors import BadInputError
 from bench.gate import ab
 from bench.logs import compare as log_comparison
@@ -20,22 +22,18 @@ from bench.report import overhead as overhead_report
 from bench.report import runs as runs_report
 from bench.results import store
 
+F = TypeVar("F", bound=Callable[..., Any])
 _news = logging.getLogger("bench")
 
 
-def export_(
-    format_: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of {', '.join(export.FORMATS)}")],
-    result: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RESULT]", help="A result.json or its folder [default: the latest run]", show_default=False
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it here [default: print it]", show_default=False)
-    ] = None,
-) -> None:
-    """Write a stored result in the format of another tool.
+@click.command("export", cls=Command, epilog=CODES, short_help="Write a stored result in the format of another tool.")
+@click.argument("format_", metavar="FORMAT")
+@click.argument("result", metavar="[RESULT]", type=click.Path(path_type=Path), required=False)
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write it here [default: print it]")
+def export_(format_: str, result: Path | None, output: Path | None) -> None:
+    """Write a stored result in the format of another tool. RESULT is a result.json or its folder, else the latest run.
+
+    FORMAT is one of github-bigger, github-smaller, bencher, junit, go, csv, markdown.
 
     Markdown is added to the page of a GitHub job, too, where there is one (GITHUB_STEP_SUMMARY).
     """
@@ -64,13 +62,18 @@ def to_summary(markdown: str) -> None:
 PUBLISHED = Path("results/published")
 
 
-def table_(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="The pages to rewrite", show_default=False),
-    ] = None,
-    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the published results are")] = PUBLISHED,
-) -> None:
+def _source(described: str) -> Callable[[F], F]:
+    """The flag --from of a command about stored results."""
+    return click.option(
+        "--from", "source", metavar="DIR", type=click.Path(path_type=Path), default=PUBLISHED, show_default=True,
+        help=described,
+    )  # fmt: skip
+
+
+@click.command("table", cls=Command, epilog=CODES, short_help="Rebuild the published tables from stored results.")
+@click.argument("files", metavar="[FILE]...", type=click.Path(path_type=Path), nargs=-1)
+@_source("Where the published results are")
+def table_(files: tuple[Path, ...], source: Path) -> None:
     """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
     stored = store.load_all(source)
     compared = store.load_kept(log_comparison.Comparison, source, log_comparison.FILE)
@@ -96,10 +99,10 @@ def table_(
         print(f"{file}: {'rewritten' if changed else 'is up to date'}, {found}")
 
 
-def plot_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The picture to write, .svg or .png")],
-    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the results are")] = PUBLISHED,
-) -> None:
+@click.command("plot", cls=Command, epilog=CODES, short_help="Draw how appending grows with the number of producers.")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@_source("Where the results are")
+def plot_(file: Path, source: Path) -> None:
     """Draw how the rate of appending grows with the number of producers, from stored results."""
     stored = store.load_all(source)
     if not stored:

@@ -1,11 +1,11 @@
 """`bench selftest`. No logic."""
 
-from typing import Annotated
+import sys
 
-import typer
+import click
 
 from bench import selftest, spec
-from bench.cli.logs import _Place
+from bench.cli.options import Command
 from bench.places import rundir
 from bench.results.store import new_run_id
 from bench.run.place import choose
@@ -16,13 +16,11 @@ SELFTEST_CODES = (
 )
 
 
-def selftest_(
-    *,
-    events: Annotated[
-        int, typer.Option(min=4000, max=100_000_000, help="Events in the log; one of them is the rarest fault")
-    ] = 1_000_000,
-    place: _Place = "local",
-) -> None:
+@click.command("selftest", cls=Command, epilog=SELFTEST_CODES, short_help="Prove the checker with planted faults.")
+@click.option("--events", type=click.IntRange(4000, 100_000_000), default=1_000_000, show_default=True,
+              help="Log size; the hardest case is a single faulty event")  # fmt: skip
+@click.option("--place", metavar="auto|local|docker", default="local", show_default=True, help="Where to run")
+def selftest_(events: int, place: str) -> None:
     """Prove the checker: plant each kind of fault between log and consumer, and see that it is caught and named.
 
     Healthy runs must not be accused, and bigserial, tailed while commits overlap, must be caught skipping.
@@ -30,4 +28,4 @@ def selftest_(
     what = spec.make({"place": place}, None)
     with rundir.opened(new_run_id()) as run_folder:
         ok = selftest.run(events, choose(what), run_folder, print)
-    raise typer.Exit(0 if ok else 1)
+    sys.exit(0 if ok else 1)

@@ -1,35 +1,40 @@
 """A server to play with: `bench start`, `seed`, `psql` and `stop`. No logic."""
 
-from typing import Annotated
+import sys
 
-import typer
+import click
 
-from bench import eventlog, server
-from bench.cli.run import LogFlag
+from bench import eventlog
+from bench import server as by_hand
+from bench.cli.codes import CODES
+from bench.cli.options import Command
 
-_Port = Annotated[int | None, typer.Option(help="The port to listen on, on 127.0.0.1 [default: a free one]")]
 
-
-def start(port: _Port = None, log: LogFlag = "bigserial") -> None:
+@click.command(cls=Command, epilog=CODES, short_help="Start a Postgres with a log, to play with.")
+@click.option("--port", type=int, help="The port to listen on, on 127.0.0.1 [default: a free one]")
+@click.option("--log", metavar="NAME|DIR", default="bigserial", help="A log that ships, or the folder of your own",
+              show_default=True)  # fmt: skip
+def start(port: int | None, log: str) -> None:
     """Start a Postgres of your own to play with, with a log installed. Its data outlives `bench stop`."""
-    print(server.start(port, eventlog.load(log)))
+    print(by_hand.start(port, eventlog.load(log)))
 
 
-def seed(events: Annotated[int, typer.Option(min=1, help="How many events to append")] = 1000) -> None:
+@click.command(cls=Command, epilog=CODES, short_help="Append dummy events to the log of `bench start`.")
+@click.option("--events", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of events")
+def seed(events: int) -> None:
     """Append dummy events to the log of `bench start`."""
-    print(server.seed(events))
+    print(by_hand.seed(events))
 
 
-def psql(
-    arguments: Annotated[list[str] | None, typer.Argument(help="What to pass on to psql, after --")] = None,
-) -> None:
-    """Open psql on the server of `bench start`."""
-    raise typer.Exit(server.psql(arguments or []))
+@click.command(cls=Command, epilog="The exit code is psql's.", short_help="Open psql on the server of `bench start`.")
+@click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1)
+def psql(arguments: tuple[str, ...]) -> None:
+    """Open psql on the server of `bench start`. Arguments after -- are passed on to it."""
+    sys.exit(by_hand.psql(list(arguments)))
 
 
-def stop(
-    *,
-    drop: Annotated[bool, typer.Option("--drop", help="Remove its data too")] = False,
-) -> None:
+@click.command(cls=Command, epilog=CODES, short_help="Stop the server of `bench start`.")
+@click.option("--drop", is_flag=True, help="Remove its data too")
+def stop(*, drop: bool) -> None:
     """Stop the server of `bench start`."""
-    print(server.drop() if drop else server.stop())
+    print(by_hand.drop() if drop else by_hand.stop())

@@ -1,14 +1,17 @@
 """`bench doctor` and `bench clean`. No logic."""
 
-from typing import Annotated
+import sys
 
-import typer
+import click
 
+from bench.cli.codes import CODES
+from bench.cli.options import Command
 from bench.errors import BadInputError, OutsideError
 
 DOCTOR_CODES = "Exit codes: 0 at least one place works; 3 none does."
 
 
+@click.command("doctor", cls=Command, epilog=DOCTOR_CODES, short_help="Show what is here and what is missing.")
 def doctor_() -> None:
     """Show what is here: Docker, Postgres, disk, limits; what is missing and how to get it."""
     from bench import doctor  # noqa: PLC0415 - it loads Docker's client, which other commands need not wait for
@@ -16,17 +19,14 @@ def doctor_() -> None:
     findings = doctor.examine()
     for finding in findings:
         print(finding.line())
-    raise typer.Exit(0 if doctor.some_place_works(findings) else OutsideError.exit_code)
+    sys.exit(0 if doctor.some_place_works(findings) else OutsideError.exit_code)
 
 
-def clean(
-    place: Annotated[
-        str, typer.Option(metavar="auto|swarm", help="swarm: in a swarm too, and on its nodes that contexts lead to")
-    ] = "auto",
-    dsn: Annotated[
-        str | None, typer.Option(metavar="URL", help="In this database too: a schema `bench` that a dead run left")
-    ] = None,
-) -> None:
+@click.command(cls=Command, epilog=CODES, short_help="Remove what killed runs left.")
+@click.option("--place", metavar="auto|swarm", default="auto", show_default=True,
+              help="swarm: in a swarm too, and on its nodes that contexts lead to")  # fmt: skip
+@click.option("--dsn", metavar="URL", help="In this database too: a schema `bench` that a dead run left")
+def clean(place: str, dsn: str | None) -> None:
     """Remove whatever earlier runs left: processes, data folders, containers, networks, volumes. Living runs stay.
 
     Worker images that this folder's sources built and that have changed since go too; those of other folders stay.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal, NamedTuple
 
 import psycopg
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 
 from bench.errors import BadInputError
 from bench.eventlog import Log, Promises, load_side_by_side
@@ -30,7 +30,7 @@ from bench.run import environment, preflight
 from bench.run.place import Choice, open_site
 from bench.run.trial import carry_out_trial
 from bench.run.watch import Watch
-from bench.spec import Spec
+from bench.spec import Flag, Spec
 
 CONTROL = "bigserial"
 """The log that all others are measured by. That a log lost nothing says something only where this one did."""
@@ -44,16 +44,33 @@ IDLE_SECONDS = 3.0
 class Workload(Kept):
     """What every log is given."""
 
-    scale: Annotated[int, Field(ge=1, le=1000)] = 10
-    insert_batch: Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], Field(min_length=1)] = (1, 100, 10_000)
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    scale: Annotated[int, Field(ge=1, le=1000), Flag(alias="--producers")] = 10
+    """Number of producers."""
+    insert_batch: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=100_000)], ...],
+        Field(min_length=1),
+        Flag("N[,N...]", default="1,100,10000"),
+    ] = (1, 100, 10_000)
+    """Events per append transaction; speed is measured with each of several sizes."""
     read_batch: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Events per page."""
     rounds: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How often speed is measured: append, then read."""
+    """How often speed is measured: append, then read; 0 not at all."""
     tails: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How often each log is tailed while transactions overlap and some are rolled back."""
-    transaction_ms: str = "0..20"
+    """How often each log is tailed while transactions overlap and some are rolled back; 0 not at all."""
+    transaction_ms: Annotated[str, Flag("A..B")] = "0..20"
+    """Tailed: keep each append transaction open for a random time between these two."""
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    """Tailed: share of append transactions that is rolled back."""
     seed: int = 0
+    """Random seed for --transaction-ms and --abort-rate."""
+
+    @field_validator("insert_batch", mode="before")
+    @classmethod
+    def _sizes_have_commas_between_them(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
 
     def speed(self, log: Log, batch: int, place: str) -> Spec:
         """What measures speed: a thousand transactions a producer for small batches, at least two for large ones."""

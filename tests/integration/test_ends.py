@@ -73,7 +73,7 @@ def test_names_that_no_result_can_hold_are_refused(bench: Bench) -> None:
 def test_a_dependency_that_cannot_be_loaded_is_no_failed_verdict(bench: Bench) -> None:
     broken = bench.folder / "broken"
     broken.mkdir()
-    (broken / "typer.py").write_text("raise ModuleNotFoundError('no module named typer')")
+    (broken / "click.py").write_text("raise ModuleNotFoundError('no module named click')")
     ran = bench(*SMALL, PYTHONPATH=f"{broken}:{REPOSITORY}")
     assert ran.returncode == 3
     assert "`make bench` puts what it needs into .venv" in ran.stderr
