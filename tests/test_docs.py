@@ -127,3 +127,9 @@ def test_constraints_name_every_package_and_no_address() -> None:
         name = re.split(r"[\[>]", requirement)[0].lower()
         assert re.search(rf"^{re.escape(name)}==", constraints, re.MULTILINE), name
     assert "//" not in constraints
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_pages_name_are_there(page: Path) -> None:
+    for name in re.findall(r"`((?:bench|producers|consumer|tests|sql|compose)/[\w./-]*)`", page.read_text()):
+        assert "NAME" in name or (REPOSITORY / name).exists(), name
