@@ -149,7 +149,8 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     job: Job
     """What this worker is going to do, as it understood it."""
     session: dict[str, str]
-    """The settings of `SESSION` as it has them, its schema and its server, as `SERVER` yields it."""
+    """The settings of `SESSION` as it has them, its schema, its server as `SERVER` yields it, its transport: `wire`
+    when it speaks the protocol itself, `libpq` when that does, because the connection is encrypted."""
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="progress"):

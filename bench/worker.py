@@ -398,7 +398,7 @@ def _session(connection: psycopg.Connection[Any]) -> dict[str, str]:
     result = Statement(connection, f"SELECT {', '.join(asked)}").run()
     found = [result.get_value(0, column) or b"" for column in range(len(asked))]
     settings = {name: value.decode() for name, value in zip(("schema", *SESSION), found, strict=True)}
-    return {**settings, "server": server(connection)}
+    return {**settings, "server": server(connection), "transport": "wire" if can_speak(connection) else "libpq"}
 
 
 def histogram() -> HdrHistogram:

@@ -1,6 +1,5 @@
 """The commands that compare, and their flags. No logic."""
 
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import click
 from bench import eventlog, spec
 from bench.cli import options
 from bench.cli.codes import CODES, RUNS
-from bench.cli.options import Command
+from bench.cli.options import Command, typed
 from bench.cli.results import to_summary
 from bench.errors import BadInputError
 from bench.gate import ab, compare, power
@@ -165,7 +164,7 @@ def ab_(
             rules,
             0 if aa else narrow,
             max_trials,
-            _command(),
+            typed(),
             progress.watch(quiet=False, brief=True),
             tell,
         ):
@@ -211,12 +210,3 @@ def _export(text: str, file: Path | None) -> None:
         print(commented)
     elif file is not None:
         write(file, commented)
-
-
-def _command() -> str:
-    """What was asked for, without where its record is kept."""
-    words = sys.argv[1:]
-    if "--output" in words:
-        place = words.index("--output")
-        del words[place : place + 2]
-    return f"python -m bench {shlex.join(words)}"

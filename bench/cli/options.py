@@ -1,6 +1,7 @@
 """Flags: made of the fields of a model, and read back in the words of a spec."""
 
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -12,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from bench import eventlog
 from bench.errors import BadInputError
+from bench.places.dsn import without_password
 from bench.spec import Flag, Spec, Telling
 
 _EXAMPLES = {"--set": "shared_buffers=2GB", "--per-metric": "read_1000=3%"}
@@ -181,16 +183,19 @@ def _is_file(text: str) -> bool:
     return text.endswith(".toml") and not text.startswith("-")
 
 
-def numbers(flag: str, text: str) -> list[int]:
-    """Read numbers with commas between them.
-
-    Raises:
-        BadInputError: they are none.
-    """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise BadInputError(f"{flag} {text!r}: give numbers with commas between them, like 1000,100,10") from error
+def typed() -> str:
+    """The command as it was typed, to be pasted into a shell, but for a password and where its record is kept."""
+    words: list[str] = []
+    given_words = iter(sys.argv[1:])
+    for word in given_words:
+        flag, equals, value = word.partition("=")
+        if flag not in {"--dsn", "--output"}:
+            words.append(word)
+            continue
+        value = value if equals else next(given_words, "")
+        if flag == "--dsn":
+            words += [flag, without_password(value)]
+    return shlex.join(["python", "-m", "bench", *words])
 
 
 def named(flag: str, texts: tuple[str, ...]) -> dict[str, str]:

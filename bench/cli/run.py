@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bench import eventlog, interrupts, spec
-from bench.cli.options import Command, given, run_options
+from bench.cli.options import Command, given, run_options, typed
 from bench.errors import OutsideError
 from bench.output import STDOUT, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
@@ -59,6 +59,7 @@ def run(context: click.Context, /, **given_flags: Any) -> None:
             run_folder,
             progress.watch(quiet=telling.quiet, brief=what.trials > 1),
             shown,
+            typed(),
         )
     if not result.ok:
         sys.exit(1)
@@ -107,6 +108,8 @@ class RunOutput:
             print(screen.coloured(runs_report.terminal(result)))
             if not self._telling.quiet:
                 print(screen.coloured(terminal.summary(result)))
+                if not result.ok:
+                    print(f"again: {result.reproduce}")
                 if self._kept:
                     print(f"result: {self._kept}")
         for file, text in (

@@ -118,6 +118,7 @@ def alike(result: Result) -> dict[str, str]:
         "nodes": where.about.get("nodes", ""),
         "postgres-node": where.about.get("postgres_node", ""),
         "lost-nodes": ", ".join(loss.node for trial in result.trials for loss in trial.losses),
+        "transport": "libpq" if result.through_libpq else "",
         "governor": where.governor or "",
         "log": f"{Path(str(result.spec['log'])).name} {result.log_sha256[:12]}",
     }

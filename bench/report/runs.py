@@ -252,9 +252,10 @@ def _note(result: Result) -> str:
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     others = sum(phase.commits_of_others for trial in result.trials for phase in trial.telemetry.phases.values())
     return (
-        f"- `{command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
+        f"- `{result.reproduce or command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
         f"{_settings(result.spec, where)}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
+        f"{'; connections were encrypted, so clients spoke through libpq' if result.through_libpq else ''}"
         f"{f'; {NOTHING}' if _measured_nothing(result) else ''}"
         f"{f'; {others_at_work(others)}' if others else ''}. Run {result.run_id}."
     )

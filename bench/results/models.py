@@ -84,6 +84,9 @@ class Append(Kept):
     latency_ms: Latency | None
     """A batch that was committed, from sending it to its commit; the time that it was held open for is in it. None when
     none was committed."""
+    transport: str | None = None
+    """`wire` when producers spoke the protocol themselves, `libpq` when that did, more slowly, because connections were
+    encrypted. None in a result of a version that did not say."""
     client_bound: bool
     """A producer's own CPU set the pace, and not Postgres."""
     first_event_seconds: float | None = None
@@ -115,6 +118,8 @@ class Read(Kept):
     mode: Literal["drain", "tail"] = "drain"
     """After the producers, or while they append; the seconds then end with the last event."""
     members: int = 1
+    transport: str | None = None
+    """As in `Append`, of the consumers."""
     largest_page: int | None = None
     """The most events that one page held; None in a result of a version that did not count them."""
     events: int
@@ -337,6 +342,8 @@ class Result(Kept):
     started_at: datetime
     spec: dict[str, Any]
     """Every value that was in force, defaults too; a password is left out of the dsn."""
+    reproduce: str = ""
+    """The command as it was typed, but for a password; empty in a result of a version that did not keep it."""
     sql: dict[str, str]
     """The statements that workers ran."""
     log_sha256: str = ""
@@ -348,6 +355,12 @@ class Result(Kept):
     def ok(self) -> bool:
         """Whether every trial was."""
         return all(trial.verdict.ok for trial in self.trials)
+
+    @property
+    def through_libpq(self) -> bool:
+        """Whether clients spoke through libpq, as they do where connections are encrypted."""
+        appended = [trial.append.transport for trial in self.trials]
+        return "libpq" in [*appended, *(read.transport for trial in self.trials for read in trial.reads)]
 
 
 def json_schema_text() -> str:

@@ -6,10 +6,12 @@ import resource
 from bench.errors import BadInputError, OutsideError
 from bench.eventlog import Log, load, shipped
 from bench.places.rundir import RunFolder
+from bench.postgres.connection import Connection
 from bench.postgres.settings import alike
 from bench.run.disk import disk_bytes
 from bench.run.place import Choice
 from bench.spec import Spec
+from bench.wire import can_speak
 
 
 def refuse_misfits(spec: Spec, log: Log) -> None:
@@ -42,6 +44,19 @@ FILES_A_WORKER = 4
 """Its two outputs as pipes, or its stream from the engine, while it is being started."""
 
 SPARE_FILES = 64
+
+
+def refuse_depth(spec: Spec, connection: Connection) -> None:
+    """Refuse reads that are sent together where only libpq can speak, which sends one at a time.
+
+    Raises:
+        BadInputError: the connection is encrypted.
+    """
+    if spec.depth > 1 and not can_speak(connection):
+        raise BadInputError(
+            f"--depth {spec.depth}: this connection is encrypted, and there reads are sent one at a time: "
+            "leave --depth out, or connect without encryption (sslmode=disable)"
+        )
 
 
 def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:

@@ -41,11 +41,14 @@ class Audience(Protocol):
         ...
 
 
-def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, audience: Audience) -> Result:
+def execute(
+    spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, audience: Audience, reproduce: str
+) -> Result:
     """Run a spec at a place. Everything that it starts is gone when it returns or raises.
 
-    Each trial is kept with those before it as soon as it is judged. What is known is shown before anything is cleaned
-    up, also when the run ends early because it was interrupted or something broke.
+    `reproduce` is the command that was typed. Each trial is kept with those before it as soon as it is judged. What is
+    known is shown before anything is cleaned up, also when the run ends early because it was interrupted or something
+    broke.
 
     Raises:
         BenchError: it cannot be run, or something broke; there is no verdict then on the trial in which it did.
@@ -59,7 +62,7 @@ def execute(spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watc
     over: tuple[Mapping[str, Phase], Mapping[str, Observed]] = {}, {}
 
     def known() -> Result:
-        return trials.result_of(spec, log, folder.run_id, started_at, kept)
+        return trials.result_of(spec, log, folder.run_id, started_at, kept, reproduce)
 
     def note(phases: Mapping[str, Phase], observed: Mapping[str, Observed]) -> None:
         nonlocal over

@@ -44,6 +44,7 @@ def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) ->
         seconds=seconds,
         events_per_second=_rate(events, seconds, ok=ok and not phase.lost),
         latency_ms=Latency.of([report.latency for report in reports]),
+        transport=_transport(phase.works),
         client_bound=any(_client_bound(report) for report in reports),
         first_event_seconds=phase.opened_at - began_at + min(answered) if answered else None,
         wal_bytes=wal_bytes,
@@ -129,6 +130,7 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         read_batch=reader.read_batch,
         mode=mode,
         members=len(reports),
+        transport=_transport(reader.works),
         largest_page=max(report.largest_page for report in reports),
         events=events,
         redelivered=_redelivered(reader.delivered()),
@@ -147,6 +149,12 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         clock_offset_ms=reader.works[0].ready.clock_offset_ms,
         round_trip_ms=max(work.ready.round_trip_ms for work in reader.works),
     )
+
+
+def _transport(works: Sequence[Work]) -> str | None:
+    """The slower one of those that these workers used."""
+    used = {work.ready.session.get("transport") for work in works}
+    return "libpq" if "libpq" in used else next(iter(used), None)
 
 
 def _impossible(reports: Sequence[Report]) -> ImpossibleCtimes | None:

@@ -19,7 +19,7 @@ from bench.postgres.connection import connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.postgres.server import check_connections
 from bench.results.models import Environment, Result, Trial
-from bench.run import environment
+from bench.run import environment, preflight
 from bench.run.jobs import consumers
 from bench.run.place import Choice, open_site
 from bench.run.trial import Over, carry_out_trial
@@ -60,6 +60,7 @@ def carry_out(
                 site = stack.enter_context(open_site(choice, spec, log, folder))
                 connection = stack.enter_context(connected(site.conninfo))
             refuse_without_effect(connection, spec.set)
+            preflight.refuse_depth(spec, connection)
             for _ in range(1) if spec.fresh else count():
                 with install.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
                     check_connections(connection, spec.workers)
@@ -88,12 +89,15 @@ def stored_spec(spec: Spec) -> dict[str, Any]:
     return {**spec.model_dump(mode="json"), "limit": spec.events_per_producer, **shown}
 
 
-def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done]) -> Result:
-    """The record of some trials of a spec."""
+def result_of(
+    spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done], reproduce: str = ""
+) -> Result:
+    """The record of some trials of a spec. `reproduce` is the command that was typed."""
     return Result(
         run_id=run_id,
         started_at=started_at,
         spec=stored_spec(spec),
+        reproduce=reproduce,
         sql={
             "append": statements.append_sql(spec, log),
             **{f"read {size}": consumers(spec, log, size)[0].sql for size in spec.read_batch},
