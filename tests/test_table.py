@@ -180,13 +180,13 @@ def test_others_are_told_of_when_they_did_much(here: int, elsewhere: int, are_to
     ("counters", "says"),
     [
         ({"commits_elsewhere": 1, "rows_elsewhere": 8_000_000}, "1 commit in other databases, 8,000,000 rows written "),
-        ({"samples_with_others": 2}, "server: their sessions were busy for about 0.5 s; WAL"),
-        ({"commits_elsewhere": 9, "rows_elsewhere": 999, "samples_with_others": 1}, ""),
+        ({"looks_with_others": 2, "looks_for_others": 9}, "server: their sessions were at work in 2 of 9 samples; WAL"),
+        ({"commits_elsewhere": 9, "rows_elsewhere": 999, "looks_with_others": 1, "looks_for_others": 9}, ""),
         ({"rows_elsewhere": 1000, "rows_inserted": 100_000}, ""),
     ],
 )
 def test_few_big_transactions_of_others_are_told_of_too(counters: dict[str, int], says: str) -> None:
-    others = Observed.model_validate({**SHORT, "seconds": 5.0, "samples": 20, "counters": counters}).others
+    others = Observed.model_validate({**SHORT, "counters": counters}).others
     assert (others is None) == (not says)
     assert others is None or says in runs_report.others_at_work([others])
 

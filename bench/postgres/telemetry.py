@@ -82,7 +82,7 @@ class Observation:
     waits: Mapping[tuple[str, str], int]
     """How often a backend of a kind was seen doing something: (kind, what) to a number."""
     counters: Mapping[str, int]
-    """What was counted meanwhile, by the names of `counters`; in how many samples others were at work."""
+    """What was counted meanwhile, by the names of `counters`; how often others were looked for, and seen at work."""
     postgres_cpu_seconds: float | None
     """None where Postgres cannot be seen as processes."""
     postgres_memory_bytes: int | None
@@ -119,18 +119,24 @@ class Observer:
         """
         waits: Counter[tuple[str, str]] = Counter()
         over = threading.Event()
-        memory = with_others = 0
+        memory = 0
+        looks_for_others = with_others = 0
         answered = time.monotonic()
         self.seen, self.samples = None, 0
 
+        def look_for_others() -> None:
+            nonlocal looks_for_others, with_others
+            with_others += self._others_are_at_work()
+            looks_for_others += 1
+
         def sample() -> None:
-            nonlocal memory, answered, with_others
+            nonlocal memory, answered
             looked = time.monotonic()
             while not over.wait(SAMPLE_SECONDS):
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
                     for kind, what, count in self._look():
                         waits[kind, what] += count
-                    with_others += self._others_are_at_work()
+                    look_for_others()
                     self.samples += 1
                     answered = time.monotonic()
                 if time.monotonic() - looked > USAGE_SECONDS:
@@ -138,6 +144,7 @@ class Observer:
                     usage = self._usage()
                     memory = max(memory, usage.memory_bytes if usage else 0)
 
+        look_for_others()  # at both ends, as a phase may be over before its first sample
         before, usage_before, began = self._counters(), self._usage(), time.perf_counter()
         sampler = threading.Thread(target=sample, name="telemetry", daemon=True)
         sampler.start()
@@ -149,6 +156,7 @@ class Observer:
         seconds = time.perf_counter() - began
         usage = self._usage()
         with suppress(psycopg.Error):
+            look_for_others()
             self._await_sessions()
             after = self._counters()
             self.seen = Observation(
@@ -157,7 +165,8 @@ class Observer:
                 waits=waits,
                 counters={
                     **{name: after[name] - count for name, count in before.items() if name in after},
-                    "samples_with_others": with_others,
+                    "looks_for_others": looks_for_others,
+                    "looks_with_others": with_others,
                 },
                 postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
                 postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,

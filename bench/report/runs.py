@@ -140,11 +140,11 @@ def nodes(trial: Trial, form: Form = markdown) -> str:
 def others_at_work(found: Sequence[Others]) -> str:
     """That others used the server meanwhile, in one phase or several, and what of the figures has their work in it."""
     commits, rows = sum(each.commits for each in found), sum(each.rows for each in found)
-    seconds = sum(each.busy_seconds for each in found)
+    seen, looks = sum(each.seen for each in found), sum(each.looks for each in found)
     did = [
         *([f"{plural(commits, 'commit')} in other databases"] if commits else []),
         *([f"{plural(rows, 'row')} written there"] if rows else []),
-        *([f"their sessions were busy for about {seconds:.1f} s"] if seconds else []),
+        *([f"their sessions were at work in {seen} of {looks} samples"] if seen else []),
     ]
     return f"others were at work on this server: {', '.join(did)}; WAL is the whole server's"
 

@@ -19,7 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 FEWEST_COMMITS_OF_OTHERS = 10
 """A server's own vacuuming commits a few a minute in each database."""
 FEWEST_ROWS_OF_OTHERS = 1000
-FEWEST_SAMPLES_WITH_OTHERS = 2
+FEWEST_LOOKS_WITH_OTHERS = 2
 """Whoever looks at a server now and then is seldom seen twice."""
 SMALLEST_SHARE_OF_OTHERS = 0.01
 
@@ -204,8 +204,10 @@ class Others(NamedTuple):
     """In other databases."""
     rows: int
     """Written in other databases, by transactions that were over."""
-    busy_seconds: float
-    """For about how long a session of theirs was at work, in any database."""
+    seen: int
+    """How often a session of theirs was seen at work, in any database."""
+    looks: int
+    """How often that was looked for."""
 
 
 class Observed(Kept):
@@ -231,15 +233,15 @@ class Observed(Kept):
     def others(self) -> Others | None:
         """What others did on the server; None when each part of it was too little beside ours to be told of."""
         count = Counter(self.counters)
-        seen = count["samples_with_others"]
-        busy_seconds = seen * self.seconds / self.samples if self.samples else 0
-        found = Others(count["commits_elsewhere"], count["rows_elsewhere"], busy_seconds)
+        found = Others(
+            *(count[name] for name in ("commits_elsewhere", "rows_elsewhere", "looks_with_others", "looks_for_others"))
+        )
         is_notable = any(
             theirs >= fewest and theirs > SMALLEST_SHARE_OF_OTHERS * ours
             for theirs, fewest, ours in (
                 (found.commits, FEWEST_COMMITS_OF_OTHERS, count["commits"]),
                 (found.rows, FEWEST_ROWS_OF_OTHERS, count["rows_inserted"]),
-                (seen, FEWEST_SAMPLES_WITH_OTHERS, self.samples),
+                (found.seen, FEWEST_LOOKS_WITH_OTHERS, found.looks),
             )
         )
         return found if is_notable else None

@@ -223,7 +223,7 @@ def test_what_a_neighbour_does_is_seen(log: Connection, neighbour: Connection) -
                     threading.Event().wait(0.05)
         assert watching.seen is not None
         assert watching.seen.counters["rows_elsewhere"] >= 200_000
-        assert watching.seen.counters["samples_with_others"] >= 2
+        assert watching.seen.counters["looks_with_others"] >= 2
 
 
 def test_a_neighbours_workers_are_not_waited_for(
