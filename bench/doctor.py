@@ -198,7 +198,7 @@ def _open_files() -> Finding:
 
 
 def _leftovers() -> Finding:
-    here = {path.parent.name for path in rundir.root().glob("*/lock") if not rundir.is_held(path)}
+    here = {path.name for path in rundir.dead()}
     looked_at = "on this machine"
     in_docker: set[str] = set()
     with suppress(BenchError), engine.failures():

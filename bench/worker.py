@@ -96,6 +96,7 @@ def time_out(job: Job, error: psycopg.Error) -> str:
         return ""
     try:
         with connect(job) as another:
+            give_back_timeouts(another)
             row = another.execute("SELECT current_setting(%s)", [name]).fetchone()
     except psycopg.Error:
         return ""
@@ -110,11 +111,16 @@ def _keep_memory() -> None:
 
 
 def connect(job: Job) -> psycopg.Connection[Any]:
-    """Open a session for a job, by libpq's variables. Ends the process when it leads to another server than the job's,
-    where nobody holds the gate closed and the log, if there is one, is somebody else's."""
+    """Open a session for a job, by libpq's variables. None of the user's time-outs ends it before `give_back_timeouts`.
+
+    Ends the process when it leads to another server than the job's, where nobody holds the gate closed and the log, if
+    there is one, is somebody else's.
+    """
     connection = psycopg.connect(
         autocommit=True, application_name=job.session or f"bench {job.name}", connect_timeout=CONNECT_SECONDS
     )
+    # First of all: a busy machine may take longer for what follows than a role lets its sessions be idle.
+    connection.execute("; ".join(f"SET {name} TO 0" for name in _timeouts(connection)).encode())
     if job.server and (reached := server(connection)) != job.server:
         fail(
             f"it reached another server than the orchestrator: through {connection.info.host} it reached {reached}, "
@@ -127,6 +133,15 @@ def connect(job: Job) -> psycopg.Connection[Any]:
     # psycopg leaves libpq non-blocking for its own event loop, which is not used from here on.
     connection.pgconn.nonblocking = 0
     return connection
+
+
+def give_back_timeouts(connection: psycopg.Connection[Any]) -> None:
+    """Let the user's time-outs rule a session of `connect`: what the log does is under the user's own settings."""
+    connection.execute("; ".join(f"RESET {name}" for name in _timeouts(connection)).encode())
+
+
+def _timeouts(connection: psycopg.Connection[Any]) -> list[str]:
+    return [name for name in TIMEOUTS if name != "transaction_timeout" or connection.info.server_version >= 170000]
 
 
 def server(connection: psycopg.Connection[Any]) -> str:
@@ -319,11 +334,8 @@ class Clock:
 
 
 def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
-    """Say that this worker is ready and return when the orchestrator lets all of them go."""
+    """Say that this worker is ready; return when all are let go, under the time-outs of the user from then on."""
     clock = Clock(connection)
-    timeouts = [name for name in TIMEOUTS if name != "transaction_timeout" or connection.info.server_version >= 170000]
-    # To wait here is ours; what the log does is under the user's own settings.
-    connection.execute("; ".join(f"SET {name} TO 0" for name in timeouts).encode())
     gate = Statement(
         connection,
         "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text, "
@@ -340,7 +352,7 @@ def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
     )
     if gate.run(b"%d" % job.gate).get_value(0, 2) == b"true":
         fail(GONE)
-    connection.execute("; ".join(f"RESET {name}" for name in timeouts).encode())
+    give_back_timeouts(connection)
     return clock
 
 

@@ -12,7 +12,19 @@ from msgspec.structs import replace
 
 from bench.log_error import is_of_the_log, log_failed
 from bench.records import ConsumerJob, LogError, Record, ledgers, passes
-from bench.worker import Clock, Lifeline, Meter, Statement, connect, fail, main, say, time_out, wait_at_gate
+from bench.worker import (
+    Clock,
+    Lifeline,
+    Meter,
+    Statement,
+    connect,
+    fail,
+    give_back_timeouts,
+    main,
+    say,
+    time_out,
+    wait_at_gate,
+)
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import Arrival, Source, Stuck, pages, source
@@ -167,6 +179,7 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
         while not done:
             connection.close()
             connection = connect(job)
+            give_back_timeouts(connection)
             lifeline.follow(connection)
             done = reading.session(connection)
     except _GaveUp as reason:

@@ -9,7 +9,7 @@ from bench.judge.checker import Fault, Gaps, Verdict
 from bench.report import plot, terminal
 from bench.report import runs as runs_report
 from bench.report.verdict import verdict_text
-from bench.results.models import Producer, Result, json_schema_text
+from bench.results.models import Observed, Producer, Result, json_schema_text
 from bench.results.store import json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
 
@@ -174,6 +174,21 @@ def test_others_are_told_of_when_they_did_much(here: int, elsewhere: int, are_to
     words = f"others were at work on this server: {elsewhere:,} commits in other databases; WAL is the whole server's"
     assert (f"{words}\n" in terminal.summary(one)) == are_told
     assert (f"; {words}. Run " in runs_report.published([one])) == are_told
+
+
+@pytest.mark.parametrize(
+    ("counters", "says"),
+    [
+        ({"commits_elsewhere": 1, "rows_elsewhere": 8_000_000}, "1 commit in other databases, 8,000,000 rows written "),
+        ({"looks_with_others": 2, "looks_for_others": 9}, "server: their sessions were at work in 2 of 9 samples; WAL"),
+        ({"commits_elsewhere": 9, "rows_elsewhere": 999, "looks_with_others": 1, "looks_for_others": 9}, ""),
+        ({"rows_elsewhere": 1000, "rows_inserted": 100_000}, ""),
+    ],
+)
+def test_few_big_transactions_of_others_are_told_of_too(counters: dict[str, int], says: str) -> None:
+    others = Observed.model_validate({**SHORT, "counters": counters}).others
+    assert (others is None) == (not says)
+    assert others is None or says in runs_report.others_at_work([others])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ however it dies.
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from bench.errors import OutsideError
 from bench.interrupts import held
 
 STOP_SECONDS = 5
+
+_news = logging.getLogger("bench")
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def opened(run_id: str) -> Iterator[RunFolder]:
     with ExitStack() as stack:
         with held(), _alone():
             make(folder.path)
-            stack.callback(shutil.rmtree, folder.path, ignore_errors=True)
             fcntl.flock(stack.enter_context(folder.lock.open("w")), fcntl.LOCK_EX)
+            stack.callback(_remove, folder.path)
         yield folder
 
 
@@ -117,12 +120,41 @@ def sweep() -> list[str]:
     """Stop and remove what dead runs left on this machine; return their ids."""
     swept = []
     with _alone():
-        for path in sorted(root().iterdir()):
-            if path.is_dir() and (path / "lock").exists() and not is_held(path / "lock"):
-                kill_postgres(path / "data")
-                shutil.rmtree(path, ignore_errors=True)
+        for path in dead():
+            kill_postgres(path / "data")
+            if _remove(path):
                 swept.append(path.name)
     return swept
+
+
+def dead() -> list[Path]:
+    """The folders of runs that nobody holds the lock of, those without one among them. A run that begins at this moment
+    may have made its folder and not the lock yet: `sweep` keeps such runs out.
+    """
+    others = {by_hand()} | set(root().glob("binaries-*"))
+    runs = (path for path in sorted(root().glob("*")) if path.is_dir() and path not in others)
+    return [path for path in runs if not is_held(path / "lock")]
+
+
+def _remove(path: Path) -> bool:
+    """Remove a run's folder, its lock last; False when something stays, which is said."""
+    try:
+        for each in path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each)
+            elif each.name != "lock":
+                each.unlink()
+        shutil.rmtree(path)
+    except FileNotFoundError:  # somebody else removes it, too
+        return True
+    except OSError as error:
+        _news.warning(
+            "%s of a run that is over cannot be removed: %s; `bench clean` of a user who may removes it",
+            error.filename,
+            error.strerror,
+        )
+        return False
+    return True
 
 
 def running_postgres(data: Path) -> int | None:

@@ -2,12 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import LiteralString
 
 import psycopg
+from psycopg import sql
 
 from bench.errors import OutsideError
 from bench.postgres.connection import LOCK_SECONDS, Connection
 from bench.statements import SCHEMA
+
+_HOLDERS: LiteralString = """
+    SELECT DISTINCT a.pid, coalesce(a.application_name, p.gid), a.state,
+                    extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::int
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    LEFT JOIN (pg_locks own JOIN pg_prepared_xacts p ON own.transactionid = p.transaction)
+           ON l.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = l.virtualtransaction
+    WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND c.relnamespace = to_regnamespace(%s) AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+      AND (a.pid IS NOT NULL OR p.gid IS NOT NULL)
+    LIMIT 3"""
+"""A session has a pid and a state; a prepared transaction has neither, and its gid stands for a name. The lock on its
+id shows which others are its own: after a restart the server gives it another virtual transaction."""
 
 
 @contextmanager
@@ -15,28 +30,35 @@ def lock_timeout(connection: Connection) -> Iterator[None]:
     """Wait for no lock longer than some seconds.
 
     Raises:
-        OutsideError: somebody else's session is in the way; the message says whose.
+        OutsideError: somebody else's lock is in the way; the message says whose, and what to do.
     """
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
-        raise OutsideError(f"{in_the_way(connection)}: end it, or wait for its end") from error
+        raise OutsideError(in_the_way(connection)) from error
     finally:
         if not connection.broken:
             connection.execute("SET lock_timeout TO 0")
 
 
 def in_the_way(connection: Connection) -> str:
-    """Whose locks on the schema's relations keep it from being dropped, in words."""
-    rows = connection.execute(
-        "SELECT DISTINCT a.pid, a.application_name, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::int "
-        "FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_class c ON c.oid = l.relation "
-        "WHERE c.relnamespace = to_regnamespace(%s) AND l.granted AND a.pid <> pg_backend_pid() LIMIT 3",
-        [SCHEMA],
-    ).fetchall()
-    told = [session_in_words(*row) for row in rows]
-    return f"in the way is the session {' and '.join(told)}" if told else "a lock is in the way"
+    """Whose locks on the schema's relations keep it from being dropped, and what to do, in words."""
+    rows = connection.execute(_HOLDERS, [SCHEMA]).fetchall()
+    holders = [
+        f"the session {session_in_words(pid, name, state, age)}" if pid else _prepared_in_words(name, age)
+        for pid, name, state, age in rows
+    ]
+    if not holders:
+        return "a lock is in the way: end it, or wait for its end"
+    # A prepared transaction has no session that could end.
+    cure = "end it, or wait for its end" if all(pid for pid, *_ in rows) else "end it, as nothing else does"
+    return f"in the way is {' and '.join(holders)}: {cure}"
+
+
+def _prepared_in_words(gid: str, age: int) -> str:
+    """Which prepared transaction it is, and the statement that ends it."""
+    return f"the prepared transaction {gid!r} ({age} s old; {sql.SQL('ROLLBACK PREPARED {}').format(gid).as_string()})"
 
 
 def session_in_words(pid: int, name: str | None, state: str | None, age: int | None) -> str:

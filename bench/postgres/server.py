@@ -30,7 +30,7 @@ _SETTINGS_THAT_DIFFER: LiteralString = """
 
 _HOLDERS: LiteralString = """
     WITH locks AS (
-        SELECT pid, virtualtransaction,
+        SELECT pid, virtualtransaction, array_agg(transactionid::text) AS ids,
                bool_or(locktype = 'transactionid') AS wrote,
                bool_or(locktype = 'relation'
                        AND relation IN (SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace(%(schema)s))
@@ -46,7 +46,7 @@ _HOLDERS: LiteralString = """
           AND (a.xact_start IS NOT NULL OR coalesce(l.wrote, false))
         UNION ALL
         SELECT NULL, p.database, p.gid, 'prepared', p.prepared, true, coalesce(l.wrote_here, false)
-        FROM pg_prepared_xacts p LEFT JOIN locks l ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction
+        FROM pg_prepared_xacts p LEFT JOIN locks l ON l.pid IS NULL AND p.transaction::text = ANY (l.ids)
     )
     SELECT pid, datname, application, state, extract(epoch FROM clock_timestamp() - since)::float8, wrote, wrote_here
     FROM open

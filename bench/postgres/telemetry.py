@@ -42,6 +42,13 @@ _WAITS = f"""
     GROUP BY 1, 2"""
 """Sessions in our database, and the server's own processes, which are in none; other databases are not of this run."""
 
+_OTHERS = """
+    SELECT EXISTS (SELECT FROM pg_stat_activity
+                   WHERE backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()
+                     AND coalesce(wait_event_type, '') NOT IN ('Lock', 'Timeout')
+                     AND NOT (datname = current_database() AND starts_with(application_name || ' ', %(workers)s)))"""
+"""Whether a session that is not of this run does something, in any database; one that waits or sleeps does not."""
+
 _WORKERS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     " AND starts_with(application_name, %(workers)s) AND pid <> pg_backend_pid()"
@@ -50,7 +57,8 @@ _WORKERS = (
 _VIEWS = {
     "wal": "SELECT to_json(v) FROM pg_stat_wal AS v",
     "database": "SELECT to_json(v) FROM pg_stat_database AS v WHERE datname = current_database()",
-    "others": "SELECT json_build_object('commits', coalesce(sum(xact_commit), 0)) FROM pg_stat_database "
+    "others": "SELECT json_build_object('commits', coalesce(sum(xact_commit), 0), "
+    "'rows', coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)) FROM pg_stat_database "
     "WHERE datname <> current_database()",
     "checkpointer": "SELECT to_json(v) FROM pg_stat_checkpointer AS v",
     "bgwriter": "SELECT to_json(v) FROM pg_stat_bgwriter AS v",
@@ -74,7 +82,7 @@ class Observation:
     waits: Mapping[tuple[str, str], int]
     """How often a backend of a kind was seen doing something: (kind, what) to a number."""
     counters: Mapping[str, int]
-    """What was counted meanwhile, by the names of `counters`."""
+    """What was counted meanwhile, by the names of `counters`; how often others were looked for, and seen at work."""
     postgres_cpu_seconds: float | None
     """None where Postgres cannot be seen as processes."""
     postgres_memory_bytes: int | None
@@ -94,6 +102,7 @@ class Observer:
         with suppress(psycopg.Error):
             # A session's first time takes it ten times as long as all others: it is over before a phase begins.
             self._look()
+            self._others_are_at_work()
         self.seen: Observation | None = None
         """The phase that was observed last; None when the server went away meanwhile."""
         self.samples = 0
@@ -111,8 +120,14 @@ class Observer:
         waits: Counter[tuple[str, str]] = Counter()
         over = threading.Event()
         memory = 0
+        looks_for_others = with_others = 0
         answered = time.monotonic()
         self.seen, self.samples = None, 0
+
+        def look_for_others() -> None:
+            nonlocal looks_for_others, with_others
+            with_others += self._others_are_at_work()
+            looks_for_others += 1
 
         def sample() -> None:
             nonlocal memory, answered
@@ -121,6 +136,7 @@ class Observer:
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
                     for kind, what, count in self._look():
                         waits[kind, what] += count
+                    look_for_others()
                     self.samples += 1
                     answered = time.monotonic()
                 if time.monotonic() - looked > USAGE_SECONDS:
@@ -128,6 +144,7 @@ class Observer:
                     usage = self._usage()
                     memory = max(memory, usage.memory_bytes if usage else 0)
 
+        look_for_others()  # at both ends, as a phase may be over before its first sample
         before, usage_before, began = self._counters(), self._usage(), time.perf_counter()
         sampler = threading.Thread(target=sample, name="telemetry", daemon=True)
         sampler.start()
@@ -139,19 +156,28 @@ class Observer:
         seconds = time.perf_counter() - began
         usage = self._usage()
         with suppress(psycopg.Error):
+            look_for_others()
             self._await_sessions()
             after = self._counters()
             self.seen = Observation(
                 seconds=seconds,
                 samples=self.samples,
                 waits=waits,
-                counters={name: after[name] - count for name, count in before.items() if name in after},
+                counters={
+                    **{name: after[name] - count for name, count in before.items() if name in after},
+                    "looks_for_others": looks_for_others,
+                    "looks_with_others": with_others,
+                },
                 postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
                 postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,
             )
 
     def _look(self) -> list[tuple[str, str, int]]:
         return self._connection.execute(_WAITS.encode(), self._who, prepare=True).fetchall()
+
+    def _others_are_at_work(self) -> bool:
+        row = self._connection.execute(_OTHERS.encode(), self._who, prepare=True).fetchone()
+        return bool(row and row[0])
 
     def _can(self, query: str) -> bool:
         try:
@@ -204,6 +230,7 @@ def counters(views: Mapping[str, Any]) -> dict[str, int]:
         "wal_fsyncs": _sum(logged, "fsyncs") if logged else _get(wal, "wal_sync"),
         "commits": _get(database, "xact_commit"),
         "commits_elsewhere": _get(views.get("others"), "commits"),
+        "rows_elsewhere": _get(views.get("others"), "rows"),
         "blocks_hit": _get(database, "blks_hit"),
         "blocks_read": _get(database, "blks_read"),
         "temp_bytes": _get(database, "temp_bytes"),

@@ -14,7 +14,7 @@ from bench.eventlog import short_names
 from bench.places.dsn import without_password
 from bench.report import screen
 from bench.report.tabular import Form, Rows, markdown, narrow
-from bench.results.models import Append, Environment, Read, Result, Trial
+from bench.results.models import Append, Environment, Others, Read, Result, Trial
 from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
 from bench.text import plural
 
@@ -137,11 +137,16 @@ def nodes(trial: Trial, form: Form = markdown) -> str:
     )
 
 
-def others_at_work(commits: int) -> str:
-    """That others used the server meanwhile, and what of the figures has their work in it."""
-    return (
-        f"others were at work on this server: {plural(commits, 'commit')} in other databases; WAL is the whole server's"
-    )
+def others_at_work(found: Sequence[Others]) -> str:
+    """That others used the server meanwhile, in one phase or several, and what of the figures has their work in it."""
+    commits, rows = sum(each.commits for each in found), sum(each.rows for each in found)
+    seen, looks = sum(each.seen for each in found), sum(each.looks for each in found)
+    did = [
+        *([f"{plural(commits, 'commit')} in other databases"] if commits else []),
+        *([f"{plural(rows, 'row')} written there"] if rows else []),
+        *([f"their sessions were at work in {seen} of {looks} samples"] if seen else []),
+    ]
+    return f"others were at work on this server: {', '.join(did)}; WAL is the whole server's"
 
 
 class Point(NamedTuple):
@@ -250,7 +255,8 @@ def _rate(phase: Append | Read, otherwise: str) -> str:
 def _note(result: Result) -> str:
     where = result.environment
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
-    others = sum(phase.commits_of_others for trial in result.trials for phase in trial.telemetry.phases.values())
+    phases = [phase for trial in result.trials for phase in trial.telemetry.phases.values()]
+    others = [phase.others for phase in phases if phase.others]
     return (
         f"- `{result.reproduce or command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
         f"{_settings(result.spec, where)}"

@@ -219,8 +219,8 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
     if looked_up:
         told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
     yield _Line(text="; ".join(told))
-    if observed.commits_of_others:
-        yield _Line(text=runs_report.others_at_work(observed.commits_of_others))
+    if observed.others:
+        yield _Line(text=runs_report.others_at_work([observed.others]))
 
 
 def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:

@@ -4,9 +4,10 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,8 +16,11 @@ from bench.worker import histogram
 
 M = TypeVar("M", bound=BaseModel)
 
-FEWEST_OF_OTHERS = 10
-"""Commits elsewhere that are worth a word: a server's own vacuuming commits a few a minute in each database."""
+FEWEST_COMMITS_OF_OTHERS = 10
+"""A server's own vacuuming commits a few a minute in each database."""
+FEWEST_ROWS_OF_OTHERS = 1000
+FEWEST_LOOKS_WITH_OTHERS = 2
+"""Whoever looks at a server now and then is seldom seen twice."""
 SMALLEST_SHARE_OF_OTHERS = 0.01
 
 SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
@@ -198,6 +202,19 @@ class Wait(Kept):
     """Of all samples of backends of this kind that were not idle."""
 
 
+class Others(NamedTuple):
+    """What others did on the server of a run meanwhile."""
+
+    commits: int
+    """In other databases."""
+    rows: int
+    """Written in other databases, by transactions that were over."""
+    seen: int
+    """How often a session of theirs was seen at work, in any database."""
+    looks: int
+    """How often that was looked for."""
+
+
 class Observed(Kept):
     """What a phase cost, and what it waited for."""
 
@@ -218,11 +235,21 @@ class Observed(Kept):
     """The most that one worker had resident."""
 
     @property
-    def commits_of_others(self) -> int:
-        """Commits in other databases of the server; 0 when they were too few beside those in ours to be told of."""
-        elsewhere = self.counters.get("commits_elsewhere", 0)
-        here = self.counters.get("commits", 0)
-        return elsewhere if elsewhere >= FEWEST_OF_OTHERS and elsewhere > SMALLEST_SHARE_OF_OTHERS * here else 0
+    def others(self) -> Others | None:
+        """What others did on the server; None when each part of it was too little beside ours to be told of."""
+        count = Counter(self.counters)
+        found = Others(
+            *(count[name] for name in ("commits_elsewhere", "rows_elsewhere", "looks_with_others", "looks_for_others"))
+        )
+        is_notable = any(
+            theirs >= fewest and theirs > SMALLEST_SHARE_OF_OTHERS * ours
+            for theirs, fewest, ours in (
+                (found.commits, FEWEST_COMMITS_OF_OTHERS, count["commits"]),
+                (found.rows, FEWEST_ROWS_OF_OTHERS, count["rows_inserted"]),
+                (found.seen, FEWEST_LOOKS_WITH_OTHERS, found.looks),
+            )
+        )
+        return found if is_notable else None
 
 
 class Telemetry(Kept):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from bench import eventlog
 from bench.errors import BadInputError, OutsideError
@@ -174,6 +175,25 @@ def test_a_lock_in_the_way_of_settling_is_named(
         settle(log)
     holder.execute("ROLLBACK")
     settle(log)
+
+
+def test_a_prepared_transaction_in_the_way_is_named_with_what_ends_it(
+    log: Connection, another: Callable[[], Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.postgres.locks.LOCK_SECONDS", 0.2)
+    name = f"somebody's {log.info.backend_pid}"
+    cure = sql.SQL("ROLLBACK PREPARED {}").format(name).as_string()
+    holder = another()
+    holder.execute("BEGIN; INSERT INTO events_log (payload) VALUES ('{}')")
+    holder.execute(sql.SQL("PREPARE TRANSACTION {}").format(name))
+    try:
+        (found,) = (each for each in holders(log, 0) or () if each.application == name)
+        assert found.wrote_here
+        with pytest.raises(OutsideError, match="in the way is the prepared transaction") as refused:
+            install.drop(log)
+        assert cure in str(refused.value)
+    finally:
+        log.execute(cure.encode())
 
 
 def test_transactions_that_may_hold_events_back_are_listed_with_what_they_did(

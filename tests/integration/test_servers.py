@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -161,6 +161,24 @@ def asleep(dsn: str, application_name: str) -> Iterator[threading.Event]:
             sleeper.join()
 
 
+@contextmanager
+def busy(dsn: str) -> Iterator[None]:
+    """A session that computes."""
+    with psycopg.connect(dsn, autocommit=True, application_name="psql") as session:
+
+        def compute() -> None:
+            with suppress(psycopg.errors.QueryCanceled):
+                session.execute("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
+
+        working = threading.Thread(target=compute)
+        working.start()
+        try:
+            yield
+        finally:
+            session.cancel()
+            working.join()
+
+
 @pytest.mark.parametrize("end", [cancel, terminate])
 def test_only_workers_of_the_own_database_are_ended(
     log: Connection, neighbour: Connection, end: Callable[[Connection, Sequence[str]], None]
@@ -192,6 +210,20 @@ def test_what_a_neighbour_waits_for_is_not_ours(log: Connection, neighbour: Conn
             threading.Event().wait(0.05)
     assert watching.seen is not None
     assert not [what for _, what in watching.seen.waits if "PgSleep" in what]
+
+
+def test_what_a_neighbour_does_is_seen(log: Connection, neighbour: Connection) -> None:
+    with observer(log.info.dsn, log, lambda: None) as watching:
+        with watching.observe():
+            with psycopg.connect(neighbour.info.dsn) as session:  # which tells what it did when it ends
+                session.execute("CREATE TABLE many AS SELECT generate_series(1, 200000)")
+            with busy(log.info.dsn):
+                seen_so_far = watching.samples
+                while watching.samples < seen_so_far + 3:
+                    threading.Event().wait(0.05)
+        assert watching.seen is not None
+        assert watching.seen.counters["rows_elsewhere"] >= 200_000
+        assert watching.seen.counters["looks_with_others"] >= 2
 
 
 def test_a_neighbours_workers_are_not_waited_for(

@@ -26,6 +26,7 @@ from bench.results import store
 from bench.run.jobs import producers
 from bench.spec import Spec
 from bench.statements import SCHEMA
+from bench.worker import connect, give_back_timeouts
 from tests.conftest import Bench, broken_log, read_until
 
 RAISES = "CREATE FUNCTION uninstall_log() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'the slot is in use'; END $$;"
@@ -167,6 +168,19 @@ def test_timeouts_of_a_role_end_nothing_of_ours(bench: Bench, own: str) -> None:
         *SMALL, "--scale", "6", "--limit", "3000", "--dsn", make_conninfo(own, options=options), "--mode", "drain"
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_worker_is_under_no_timeout_of_the_role_until_it_is_given_back(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in dsn.variables(connection.info.dsn)[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PGOPTIONS", "-c idle_session_timeout=100s")
+    (job,) = producers(Spec.model_validate({"scale": 1}), eventlog.load("bigserial"))
+    with connect(job) as session:
+        assert session.execute("SHOW idle_session_timeout").fetchone() == ("0",)
+        give_back_timeouts(session)
+        assert session.execute("SHOW idle_session_timeout").fetchone() == ("100s",)
 
 
 def test_a_timeout_of_the_role_that_ends_a_read_is_told_as_such(bench: Bench, own: str) -> None:

@@ -114,6 +114,11 @@ def init(programs: Binaries, folder: Path) -> None:
         (folder / name).mkdir(mode=0o700)
         if programs.user is not None:
             shutil.chown(folder / name, programs.user, _group(programs.user))
+        if not os.access(folder / name, os.X_OK, effective_ids=True):
+            raise OutsideError(
+                f"{folder / name} belongs to the user {programs.user}, who runs Postgres, and this root may not enter "
+                "it, as it lacks the capability dac_override: give it that, or be another user than root"
+            )
     made = programs.run(
         "initdb",
         "--pgdata",
