@@ -20,6 +20,7 @@ from bench.cli import server as cli_server
 from bench.cli.codes import CODES
 from bench.errors import BenchError, OutsideError
 from bench.output import lost_output, secure_streams
+from bench.report import screen
 from bench.run.environment import bench_version
 
 _PARSERS_OWN: type[Exception] = typer.BadParameter.__mro__[2]
@@ -36,7 +37,7 @@ class _Commands(TyperGroup):
         except BenchError as error:
             if "--debug" in sys.argv or _file_asks_for_debug(ctx):
                 traceback.print_exc()
-            print(f"bench: {error}", file=sys.stderr)
+            _complain(str(error))
             sys.exit(error.exit_code)
         except (typer.Exit, typer.Abort, _PARSERS_OWN):
             raise
@@ -45,15 +46,15 @@ class _Commands(TyperGroup):
                 traceback.print_exc()
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            print(f"bench: a fault of bench itself: {type(error).__name__}: {error} ({where})", file=sys.stderr)
+            _complain(f"a fault of bench itself: {type(error).__name__}: {error} ({where})")
             sys.exit(OutsideError.exit_code)
         except interrupts.TimeIsUp as end:
             where = f" {end}" if str(end) else ""
-            print(f"bench: the time limit is over{where}; everything that was started is stopped", file=sys.stderr)
+            _complain(f"the time limit is over{where}; everything that was started is stopped")
             sys.exit(end.exit_code)
         except KeyboardInterrupt as interrupt:
             where = f" {interrupt}" if str(interrupt) else ""
-            print(f"bench: interrupted{where}; everything that was started is stopped", file=sys.stderr)
+            _complain(f"interrupted{where}; everything that was started is stopped")
             sys.exit(interrupts.EXIT_CODE)
 
 
@@ -112,9 +113,13 @@ def main() -> None:
         code = end.code
     lost = lost_output()
     if lost:
-        print(f"bench: standard output could not be written: {lost}", file=sys.stderr)
+        _complain(f"standard output could not be written: {lost}")
         code = code or OutsideError.exit_code
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def _complain(words: str) -> None:
+    print(screen.shown(f"bench: {words}", sys.stderr), file=sys.stderr)
 
 
 def _file_asks_for_debug(context: Any) -> bool:

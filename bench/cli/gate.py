@@ -58,7 +58,7 @@ def save(
     folder: Annotated[Path, typer.Option("--baselines", metavar="DIR", help="Where baselines are kept")] = BASELINES,
 ) -> None:
     """Keep a result as a baseline."""
-    print(f"baseline: {compare.save(name, _result(result), folder)}")
+    print(screen.shown(f"baseline: {compare.save(name, _result(result), folder)}"))
 
 
 def compare_(
@@ -86,7 +86,7 @@ def compare_(
     rules = compare.thresholds(threshold, options.named("--per-metric", per_metric or []))
     before, after = compare.baseline(baseline, folder), _result(result)
     found = compare.compare(before, after, rules, allow or [])
-    print(screen.fit(gate_report.comparison(found, before, after), screen.width()))
+    print(screen.shown(gate_report.comparison(found, before, after)))
     _export(gate_report.comparison(found, before, after, MARKDOWN), export_markdown)
     raise typer.Exit(EXIT_CODES[found.word])
 
@@ -158,7 +158,7 @@ def ab_(
         print(f"\nfailed verdict\nrecord: {kept_at}")
         raise typer.Exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))
-    print(screen.fit(gate_report.sides(compared), screen.width()))
+    print(screen.shown(gate_report.sides(compared)))
     if aa and compared.changes:
         tell("simulating comparisons")
         of_a, of_b = metrics.of(found.a), metrics.of(found.b)

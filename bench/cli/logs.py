@@ -46,7 +46,7 @@ _Dsn = Annotated[
 def list_(context: typer.Context) -> None:
     """List the logs that ship, with what they promise."""
     if context.invoked_subcommand is None:
-        print(eventlog.listing())
+        print(tabular.shown(logs_report.listing))
 
 
 @app.command(epilog=CODES)

@@ -6,18 +6,19 @@ import typer
 
 from bench import eventlog, server
 from bench.cli.run import LogFlag
+from bench.report import screen
 
 _Port = Annotated[int | None, typer.Option(help="The port to listen on, on 127.0.0.1 [default: a free one]")]
 
 
 def start(port: _Port = None, log: LogFlag = "bigserial") -> None:
     """Start a Postgres of your own to play with, with a log installed. Its data outlives `bench stop`."""
-    print(server.start(port, eventlog.load(log)))
+    print(screen.shown(server.start(port, eventlog.load(log))))
 
 
 def seed(events: Annotated[int, typer.Option(min=1, help="How many events to append")] = 1000) -> None:
     """Append dummy events to the log of `bench start`."""
-    print(server.seed(events))
+    print(screen.shown(server.seed(events)))
 
 
 def psql(
@@ -32,4 +33,4 @@ def stop(
     drop: Annotated[bool, typer.Option("--drop", help="Remove its data too")] = False,
 ) -> None:
     """Stop the server of `bench start`."""
-    print(server.drop() if drop else server.stop())
+    print(screen.shown(server.drop() if drop else server.stop()))

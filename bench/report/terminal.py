@@ -24,7 +24,7 @@ MANY_PAGES = 3
 def summary(result: Result) -> str:
     """What a person reads under the table, in as many columns as standard output has."""
     lines = _one(result) if len(result.trials) == 1 else _several(result)
-    return screen.fit("\n".join(lines), screen.width())
+    return screen.shown("\n".join(lines))
 
 
 def _one(result: Result) -> Iterator[str]:

@@ -13,7 +13,7 @@ from bench.text import plural
 
 def verdict_text(trial: Trial) -> str:
     """The verdict in words, in as many columns as standard output has; when it failed, with the examples."""
-    return screen.fit(trial_verdict(trial), screen.width())
+    return screen.shown(trial_verdict(trial))
 
 
 def trial_verdict(trial: Trial) -> str:
