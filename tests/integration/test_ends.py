@@ -136,7 +136,7 @@ def test_finished_trials_survive_an_interrupt(bench: Bench, address: str) -> Non
     assert stdout.count("| ") > len(result.trials)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_a_run_in_order(bench: Bench, number: signal.Signals) -> None:
     running = bench.start(*SMALL, "--limit", "100000000")
     read_until(running, "append: 1 producer started")
