@@ -27,6 +27,15 @@ def summary(result: Result) -> str:
     return screen.shown("\n".join(lines))
 
 
+def outcome(result: Result) -> str:
+    """The verdict in a line, of several trials how many failed."""
+    if len(result.trials) == 1:
+        return trial_verdict(result.trials[0]).partition("\n")[0]
+    failed = sum(not trial.verdict.ok for trial in result.trials)
+    of = plural(len(result.trials), "trial")
+    return f"verdict: FAILED in {failed} of {of}." if failed else f"verdict: ok in {of}."
+
+
 def _one(result: Result) -> Iterator[str]:
     (trial,) = result.trials
     yield ""
