@@ -38,11 +38,7 @@ class Finding:
     state: Literal["ok", "missing", "note"]
     text: str
     place: str | None = None
-    """The place that works when this is ok."""
-
-    def line(self) -> str:
-        """For a person."""
-        return f"{self.state:<8} {self.about:<16} {self.text}"
+    """The place that does not work when this is missing."""
 
 
 def examine() -> list[Finding]:
@@ -58,7 +54,7 @@ def examine() -> list[Finding]:
         _attempt("docker place", _docker, "docker"),
         *_swarm(),
         *_images(),
-        _disk("disk, local", _existing(rundir.root())),
+        _disk(_existing(rundir.root())),
         _open_files(),
         _leftovers(),
         _by_hand(),
@@ -67,7 +63,8 @@ def examine() -> list[Finding]:
 
 def some_place_works(findings: Sequence[Finding]) -> bool:
     """Whether a run could start at all."""
-    return any(finding.state == "ok" and finding.place for finding in findings)
+    lacking = {finding.place for finding in findings if finding.state == "missing"}
+    return bool({finding.place for finding in findings if finding.place} - lacking)
 
 
 def clean(*, swarm: bool, dsn: str | None) -> list[str]:
@@ -123,7 +120,7 @@ def _attempt(about: str, look: Callable[[], str], place: str) -> Finding:
     try:
         return Finding(about, "ok", look(), place)
     except BenchError as error:
-        return Finding(about, "missing", str(error))
+        return Finding(about, "missing", str(error), place)
 
 
 def _machine() -> str:
@@ -175,7 +172,8 @@ def _images() -> list[Finding]:
     ]
 
 
-def _disk(about: str, path: Path) -> Finding:
+def _disk(path: Path) -> Finding:
+    about, place = "disk, local", "local"
     free = shutil.disk_usage(path).free
     text = f"{free / 2**30:.1f} GiB free in {path}; TMPDIR names another"
     try:
@@ -183,8 +181,10 @@ def _disk(about: str, path: Path) -> Finding:
             file.write(bytes(LEAST_BYTES))
             file.flush()
     except OSError as error:
-        return Finding(about, "missing", f"{path} takes no files ({error.strerror}); TMPDIR names another folder")
-    return Finding(about, "ok" if free > ROOM_BYTES else "note", text)
+        return Finding(
+            about, "missing", f"{path} takes no files ({error.strerror}); TMPDIR names another folder", place
+        )
+    return Finding(about, "ok" if free > ROOM_BYTES else "note", text, place)
 
 
 def _open_files() -> Finding:

@@ -11,7 +11,6 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from tabulate import tabulate
 
 from bench.errors import BadInputError
 from bench.output import write
@@ -157,16 +156,6 @@ def _shortest_end(own: tuple[str, ...], others: Collection[tuple[str, ...]]) -> 
 def shipped() -> list[str]:
     """The names of the logs that ship, sorted."""
     return sorted(file.parent.name for file in SQL.glob("*/log.toml"))
-
-
-def listing() -> str:
-    """The logs that ship, a line each, for people."""
-    rows = []
-    for name in shipped():
-        log = load(name)
-        group = {"no": "", "turns": "takes turns", "partitions": "by partition", "competing": "competes"}[log.group]
-        rows.append({"log": name, "promises": log.promises.words(), "append": ", ".join(log.append), "--group": group})
-    return tabulate(rows, headers="keys", tablefmt="simple")
 
 
 def write_new(folder: Path) -> None:

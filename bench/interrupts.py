@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_ALSO = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
+"""What else ends a process that does nothing about it, as far as the system has it (signal(7)). SIGPIPE and SIGXFSZ are
+ignored by Python, SIGALRM is the time limit's, and the others tell of a fault."""
 ONE_PRESS_SECONDS = 1.0
 """Signals that come so soon after the first are the same wish: a closed terminal sends more than one."""
 EXIT_CODE = 130
@@ -33,11 +36,11 @@ _at_once: dict[object, Callable[[], None]] = {}
 
 
 def install() -> None:
-    """Turn the first SIGINT, SIGTERM, SIGHUP or SIGQUIT into a KeyboardInterrupt; a later one ends the process at once,
-    whatever it waits for. A SIGHUP that is ignored, as it is under nohup, stays ignored."""
-    for number in _SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    """Turn the first signal that would end the process into a KeyboardInterrupt; a later one ends it at once, whatever
+    it waits for. What is ignored, as SIGHUP is under nohup, stays ignored, but for SIGINT, SIGTERM and SIGQUIT."""
+    also = {getattr(signal, name, None) for name in _ALSO} | {*range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
+    for number in [*_SIGNALS, *(each for each in also if each and signal.getsignal(each) is signal.SIG_DFL)]:
+        signal.signal(number, _interrupt)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import os
 import stat
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.errors import BadInputError, OutsideError
@@ -33,11 +34,25 @@ def write(file: Path, content: str | bytes) -> Path:
         if target.exists() and not target.is_file():
             target.write_bytes(data)
             return file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, data)
+        with _folder(target.parent):
+            _replace(target, data)
     except OSError as error:
         raise OutsideError(f"{file} cannot be written: {error.strerror or error}") from error
     return file
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Have a folder; one that was made for what then fails is gone again."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _replace(target: Path, data: bytes) -> None:
@@ -130,14 +145,18 @@ def secure_streams() -> None:
     """Have stdout and stderr take everything: a letter that they do not know is written as its number, and what cannot
     be written, because a disk is full or a reader is gone, is lost without ending the command.
     """
+    closed: set[int] = set()
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:  # closed: it would become the next file that is opened
             os.open(os.devnull, os.O_RDWR)
+            closed.add(number)
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         sink = _sinks[name] = _Sink(number)
+        if number in closed:
+            sink.failed = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         setattr(
             sys,
             name,
@@ -152,8 +171,17 @@ def secure_streams() -> None:
 
 def lost_output() -> str | None:
     """Why standard output did not get everything; None when it did, or when its reader went away by itself."""
-    sys.stdout.flush()
-    failed = _sinks["stdout"].failed if "stdout" in _sinks else None
+    failed = _failed()
     if failed is None or failed.errno == errno.EPIPE:
         return None
     return failed.strerror or str(failed)
+
+
+def is_output_cut_short() -> bool:
+    """Whether standard output did not get everything, for whatever reason: nobody may have read the end of it."""
+    return _failed() is not None
+
+
+def _failed() -> OSError | None:
+    sys.stdout.flush()
+    return _sinks["stdout"].failed if "stdout" in _sinks else None

@@ -73,6 +73,7 @@ TABLES: dict[str, Callable[[Form], str]] = {
     "compare-logs": lambda form: logs_report.whole(compared(400, [tail({}, ok=True)] * 2), form),
     "compare-logs --short": lambda form: logs_report.short([compared(400, [tail({}, ok=True)] * 2)], form),
     "limits": lambda form: overhead_report.whole(limits_of_one(), form),
+    "logs": logs_report.listing,
     "nodes": lambda form: runs_report.nodes(result(nodes=NODES).trials[0], form),
 }
 
@@ -97,6 +98,14 @@ def test_a_gate_on_a_terminal_fits_it(bench: Bench) -> None:
         told = COLOUR.sub("", printed).splitlines()
         assert all(len(each) <= columns for each in told), told
     assert "| metric" in bench("compare", "result.json", "result.json").stdout
+
+
+def test_what_is_here_on_a_terminal_fits_it(bench: Bench) -> None:
+    code, printed = on_a_terminal(bench, 40, "doctor", DOCKER_HOST="unix:///nowhere")
+    assert code == 0, printed
+    lines = printed.splitlines()
+    assert all(len(each) <= 40 or "/" in each for each in lines), lines
+    assert {"sequencer,", "another"} <= {*printed.split()}
 
 
 def test_lines_hang_where_they_are_marked_and_by_little_on_a_narrow_screen() -> None:
@@ -251,12 +260,13 @@ def test_a_run_on_a_terminal_fits_it(bench: Bench, columns: int) -> None:
 
 @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
 def test_a_terminal_may_have_no_colours(bench: Bench, variables: dict[str, str]) -> None:
-    code, printed = on_a_terminal(bench, 80, *SMALL, **variables)
+    code, printed = on_a_terminal(bench, 40, *SMALL, **variables)
     assert code == 0, printed
     assert not COLOUR.search(printed)
     assert "starting PostgreSQL" in printed
     if variables.get("TERM") == "dumb":
         assert "\033" not in printed
+        assert all(len(each) <= 40 or "/" in each for each in printed.splitlines()), printed
 
 
 def test_a_pipe_gets_the_heading_and_the_same_table_always(bench: Bench) -> None:

@@ -239,12 +239,11 @@ def empty(trials: int = 1) -> Result:
 def test_a_run_without_an_acknowledged_event_says_so_everywhere(trials: int) -> None:
     nothing = empty(trials)
     for text in (
-        runs_report.terminal(nothing),
+        f"{runs_report.terminal(nothing)}\n{terminal.summary(nothing)}",
         runs_report.published([nothing]),
-        terminal.summary(nothing),
         export.markdown(nothing),
     ):
-        assert "no event was acknowledged: nothing was measured" in text
+        assert text.count("no event was acknowledged: nothing was measured") == 1
     assert metrics.of(nothing) == []
     for name, form in export.FORMATS.items():
         text = form(nothing)
@@ -260,8 +259,16 @@ def test_what_batches_hold_besides_their_commit_is_printed() -> None:
     held = held.model_copy(update={"spec": {**held.spec, "transaction_ms": [0.0, 20.0]}})
     text = " ".join(terminal.summary(held).split())
     assert "batches were held open for 0..20 ms, which is in their latency" in text
-    assert "1,234 events were rolled back; their batches are in no latency, and what they cost is in CPU, WAL" in text
+    assert "1,234 events were rolled back; such batches are in no latency, and what they cost is in CPU, WAL" in text
     assert "rolled back" not in terminal.summary(result())
+
+
+def test_one_event_is_spoken_of_as_one() -> None:
+    one = Verdict(ok=True, expected_events=1, expected_checksum=0, kept_after_delivery=1)
+    text = " ".join(terminal.summary(changed(result(verdict=one), {"rolled_back": 1})).split())
+    assert " 1 event was rolled back" in text
+    assert "1 event was acknowledged and each of 2 readings delivered it once" in text
+    assert "Untested: 1 event that was delivered is still in the table" in text
 
 
 def test_why_there_is_no_delay_is_printed() -> None:

@@ -22,6 +22,29 @@ def test_an_interrupt_is_raised_at_once() -> None:
     assert run("strike(); print('not reached')") == "KeyboardInterrupt"
 
 
+def test_whatever_would_end_a_process_is_an_interrupt_unless_it_is_ignored() -> None:
+    program = """
+for number in sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM}):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+install()
+print(*(signal.Signals(number).name for number in sorted(signal.valid_signals())
+        if signal.getsignal(number) is signal.SIG_DFL and number < signal.SIGRTMIN))
+for number in (signal.SIGHUP, signal.SIGPIPE):
+    os.kill(os.getpid(), number)
+print(signal.getsignal(signal.SIGRTMIN) is signal.getsignal(signal.SIGRTMAX) is signal.getsignal(signal.SIGUSR1))
+os.kill(os.getpid(), signal.SIGRTMAX)
+print('not reached')
+"""
+    assert run(program).splitlines() == [
+        "SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGSEGV SIGALRM SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU "
+        "SIGURG SIGXFSZ SIGWINCH SIGSYS",
+        "True",
+        "KeyboardInterrupt",
+    ]
+
+
 def test_an_interrupt_is_held_until_the_last_hold_ends() -> None:
     program = """
 with held():

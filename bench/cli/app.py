@@ -11,6 +11,7 @@ from bench import interrupts
 from bench.cli import completion, gate, image, logs, overhead, results, run, selftest, server, upkeep
 from bench.errors import BenchError, OutsideError
 from bench.output import lost_output, secure_streams
+from bench.report import screen
 from bench.run.environment import bench_version
 
 
@@ -27,7 +28,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BenchError as error:
             _trace(ctx)
-            print(f"bench: {error}", file=sys.stderr)
+            _complain(str(error))
             sys.exit(error.exit_code)
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
@@ -35,15 +36,15 @@ class _Commands(click.Group):
             _trace(ctx)
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            print(f"bench: a fault of bench itself: {type(error).__name__}: {error} ({where})", file=sys.stderr)
+            _complain(f"a fault of bench itself: {type(error).__name__}: {error} ({where})")
             sys.exit(OutsideError.exit_code)
         except interrupts.TimeIsUp as end:
             where = f" {end}" if str(end) else ""
-            print(f"bench: the time limit is over{where}; everything that was started is stopped", file=sys.stderr)
+            _complain(f"the time limit is over{where}; everything that was started is stopped")
             sys.exit(end.exit_code)
         except KeyboardInterrupt as interrupt:
             where = f" {interrupt}" if str(interrupt) else ""
-            print(f"bench: interrupted{where}; everything that was started is stopped", file=sys.stderr)
+            _complain(f"interrupted{where}; everything that was started is stopped")
             sys.exit(interrupts.EXIT_CODE)
 
 
@@ -98,6 +99,10 @@ def main() -> None:
         code = end.code
     lost = lost_output()
     if lost:
-        print(f"bench: standard output could not be written: {lost}", file=sys.stderr)
+        _complain(f"standard output could not be written: {lost}")
         code = code or OutsideError.exit_code
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def _complain(words: str) -> None:
+    print(screen.shown(f"bench: {words}", sys.stderr), file=sys.stderr)

@@ -67,7 +67,7 @@ def save(name: str, result: Path | None, folder: Path) -> None:
     """Keep a result as the baseline NAME, in place of one that is there. RESULT is a result.json or its folder, else
     the latest run.
     """
-    print(f"baseline: {compare.save(name, _result(result), folder)}")
+    print(screen.shown(f"baseline: {compare.save(name, _result(result), folder)}"))
 
 
 @click.command("compare", cls=Command, epilog=GATE_CODES, short_help="Compare a result with a baseline: is it slower?")
@@ -97,7 +97,7 @@ def compare_(
     rules = compare.thresholds(threshold, options.named("--per-metric", per_metric))
     before, after = compare.baseline(baseline_, folder), _result(result)
     found = compare.compare(before, after, rules, allow)
-    print(screen.fit(gate_report.comparison(found, before, after), screen.width()))
+    print(screen.shown(gate_report.comparison(found, before, after)))
     _export(gate_report.comparison(found, before, after, MARKDOWN), export_markdown)
     sys.exit(EXIT_CODES[found.word])
 
@@ -176,7 +176,7 @@ def ab_(
         print(f"\nfailed verdict\nrecord: {kept_at}")
         sys.exit(EXIT_CODES["failed verdict"])
     compared = compare.judged(found.a, found.b, rules, allowed=compare.differences(found.a, found.b))
-    print(screen.fit(gate_report.sides(compared), screen.width()))
+    print(screen.shown(gate_report.sides(compared)))
     if aa and compared.changes:
         tell("simulating comparisons")
         of_a, of_b = metrics.of(found.a), metrics.of(found.b)

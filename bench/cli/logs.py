@@ -34,7 +34,7 @@ COMPARE_CODES = (
 def logs(context: click.Context) -> None:
     """List the logs that ship with what they promise; write a new one; check one of your own."""
     if context.invoked_subcommand is None:
-        print(eventlog.listing())
+        print(tabular.shown(logs_report.listing))
 
 
 @logs.command(cls=Command, epilog=CODES)

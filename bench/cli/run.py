@@ -10,7 +10,7 @@ import click
 from bench import eventlog, interrupts, spec
 from bench.cli.options import Command, given, run_options, typed
 from bench.errors import OutsideError
-from bench.output import STDOUT, refuse_unusable, refuse_unwritable, write
+from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
 from bench.report import progress, screen, terminal
 from bench.report import runs as runs_report
@@ -120,7 +120,13 @@ class RunOutput:
                 print(text(result), end="")
             elif file is not None:
                 self._export(file, text(result))
-        sys.stdout.flush()
+        if is_output_cut_short() or self.complaints:
+            self._say_on_stderr(result)
+
+    def _say_on_stderr(self, result: models.Result) -> None:
+        """Say the verdict and where the result is to whoever could not be shown them, or may have nothing else."""
+        kept = f"\nresult: {self._kept}" if self._kept else ""
+        print(screen.shown(f"{terminal.outcome(result)}{kept}", sys.stderr), file=sys.stderr)
 
     def _export(self, file: Path, text: str) -> None:
         try:

@@ -8,6 +8,7 @@ from bench import eventlog
 from bench import server as by_hand
 from bench.cli.codes import CODES
 from bench.cli.options import Command
+from bench.report import screen
 
 
 @click.command(cls=Command, epilog=CODES, short_help="Start a Postgres with a log, to play with.")
@@ -16,14 +17,14 @@ from bench.cli.options import Command
               show_default=True)  # fmt: skip
 def start(port: int | None, log: str) -> None:
     """Start a Postgres of your own to play with, with a log installed. Its data outlives `bench stop`."""
-    print(by_hand.start(port, eventlog.load(log)))
+    print(screen.shown(by_hand.start(port, eventlog.load(log))))
 
 
 @click.command(cls=Command, epilog=CODES, short_help="Append dummy events to the log of `bench start`.")
 @click.option("--events", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of events")
 def seed(events: int) -> None:
     """Append dummy events to the log of `bench start`."""
-    print(by_hand.seed(events))
+    print(screen.shown(by_hand.seed(events)))
 
 
 @click.command(cls=Command, epilog="The exit code is psql's.", short_help="Open psql on the server of `bench start`.")
@@ -37,4 +38,4 @@ def psql(arguments: tuple[str, ...]) -> None:
 @click.option("--drop", is_flag=True, help="Remove its data too")
 def stop(*, drop: bool) -> None:
     """Stop the server of `bench start`."""
-    print(by_hand.drop() if drop else by_hand.stop())
+    print(screen.shown(by_hand.drop() if drop else by_hand.stop()))

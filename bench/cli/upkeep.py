@@ -7,6 +7,7 @@ import click
 from bench.cli.codes import CODES
 from bench.cli.options import Command
 from bench.errors import BadInputError, OutsideError
+from bench.report import screen
 
 DOCTOR_CODES = "Exit codes: 0 at least one place works; 3 none does."
 
@@ -15,10 +16,11 @@ DOCTOR_CODES = "Exit codes: 0 at least one place works; 3 none does."
 def doctor_() -> None:
     """Show what is here: Docker, Postgres, disk, limits; what is missing and how to get it."""
     from bench import doctor  # noqa: PLC0415 - it loads Docker's client, which other commands need not wait for
+    from bench.report import upkeep  # noqa: PLC0415
 
     findings = doctor.examine()
     for finding in findings:
-        print(finding.line())
+        print(screen.shown(upkeep.finding(finding)))
     sys.exit(0 if doctor.some_place_works(findings) else OutsideError.exit_code)
 
 
@@ -38,4 +40,4 @@ def clean(place: str, dsn: str | None) -> None:
 
     if place not in {"auto", "swarm"}:
         raise BadInputError(f"--place {place!r}: give swarm, or leave it out")
-    print("\n".join(doctor.clean(swarm=place == "swarm", dsn=dsn)))
+    print(screen.shown("\n".join(doctor.clean(swarm=place == "swarm", dsn=dsn))))

@@ -26,16 +26,20 @@ def stranded(found: Verdict) -> Iterator[str]:
     for _, group in groupby(found.stranded, lambda each: (each.call, each.message, each.context)):
         alike = list(group)
         yield f"The log stranded: {some([each.worker for each in alike])}: {_error(alike[0])}."
-    told = f"{found.expected_events:,} events were acknowledged"
+    told = f"{plural(found.expected_events, 'event was', 'events were')} acknowledged"
     if found.expected_events:
-        told += f", and {found.lost:,} of them are lost" if found.lost else ", and none of them is lost"
+        told += f", and of them {_were(found.lost)} lost" if found.lost else ", and none of them is lost"
     if found.indeterminate:
         told += f"; {found.indeterminate:,} may be stored or not"
     if found.aborted:
-        told += f"; {found.aborted:,} were rolled back"
+        told += f"; {_were(found.aborted)} rolled back"
     if found.unattempted:
-        told += f"; {found.unattempted:,} were not attempted"
+        told += f"; {_were(found.unattempted)} not attempted"
     yield f"{told}."
+
+
+def _were(count: int) -> str:
+    return f"{count:,} {'was' if count == 1 else 'were'}"
 
 
 def _error(met: Stranded) -> str:
@@ -66,7 +70,7 @@ def faults(found: Verdict) -> str:
     allowed = counts({kind: met[kind] for kind in found.excused})
     if allowed:
         told.append(f"besides {allowed}, which the log may do")
-    return f"Of {found.expected_events:,} acknowledged events: {', '.join(filter(None, told))}"
+    return f"Of {plural(found.expected_events, 'acknowledged event')}: {', '.join(filter(None, told))}"
 
 
 def _numbering(found: Verdict) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from shlex import quote
 from statistics import median
 
-from bench.eventlog import Promises, shipped
+from bench.eventlog import Promises, load, shipped
 from bench.logs.compare import CONTROL, Comparison, Measured, Speed, Tail
 from bench.logs.open_transactions import BLOCKERS, Blocked
 from bench.report.tabular import Form, markdown
@@ -15,6 +15,22 @@ FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
 """What stands in a cell instead of a value; the reason stands below."""
 RULE_OF_THREE = 3
 """Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
+
+
+def listing(form: Form = markdown) -> str:
+    """The logs that ship with what they promise, how they are appended to and how a group shares their events."""
+    groups = {"no": "", "turns": "takes turns", "partitions": "by partition", "competing": "competes"}
+    return form(
+        [
+            {
+                "log": log.name,
+                "promises": log.promises.words(),
+                "append": ", ".join(log.append),
+                "--group": groups[log.group],
+            }
+            for log in map(load, shipped())
+        ]
+    )
 
 
 def whole(comparison: Comparison, form: Form = markdown) -> str:

@@ -49,7 +49,7 @@ def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
 
 def listen(*, quiet: bool = False) -> logging.Logger:
     """Have on stderr what is done: all of it, or only what is a warning. Returns where more can be said."""
-    handler = _AboveTheDisplay() if screen.is_terminal(sys.stderr) else logging.StreamHandler(sys.stderr)
+    handler = _AboveTheDisplay() if screen.is_terminal(sys.stderr) else _Plainly()
     logging.basicConfig(format="%(message)s", handlers=[handler])
     said = logging.getLogger("bench")
     said.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -60,8 +60,17 @@ class _AboveTheDisplay(logging.Handler):
     """Prints what is said above the live display, broken between words."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
         words = screen.fit(self.format(record), min(_console.width, screen.WIDEST))
         _console.print(Text.from_ansi(screen.coloured(words, sys.stderr)), soft_wrap=True)
+
+
+class _Plainly(logging.Handler):
+    """Prints what is said, as wide as standard error is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        _print(self.format(record))
 
 
 def watch(*, quiet: bool, brief: bool = False) -> Watch:
@@ -262,4 +271,4 @@ class _Lines:
 
 
 def _print(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+    print(screen.shown(words, sys.stderr), file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ def heading(spec: Mapping[str, Any], where: Environment) -> str:
         _settings(spec, where).replace("`", ""),
         _command(spec, where.place),
     ]
-    return screen.fit("\n".join(lines), screen.width())
+    return screen.shown("\n".join(lines))
 
 
 def not_durable(where: Environment) -> list[str]:
@@ -82,7 +82,7 @@ def terminal(result: Result) -> str:
     # The verdict is said below, too, and Throughput has FAILED in it.
     parts = [_table(shown) if on_pipe else narrow(shown, shown[0], columns=screen.width(), dispensable={"verdict"})]
     if not_durable(result.environment):
-        parts.append(screen.fit(f"! not durable: {', '.join(not_durable(result.environment))}", screen.width()))
+        parts.append(screen.shown(f"! not durable: {', '.join(not_durable(result.environment))}"))
     if _measured_nothing(result):
         parts.append(NOTHING)
     return "\n\n".join(parts)

@@ -43,6 +43,11 @@ def fit(text: str, columns: int) -> str:
     return "\n".join(part for line in text.split("\n") for part in _fit_line(line, columns)).replace(TIED, " ")
 
 
+def shown(text: str, stream: TextIO | None = None) -> str:
+    """A text for a stream, standard output if none is given: fitted to a terminal, as it is for a pipe."""
+    return fit(text, width(stream))
+
+
 def _fit_line(line: str, columns: int) -> list[str]:
     head, marked, rest = line.partition(HANG)
     whole = head + rest

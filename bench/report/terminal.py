@@ -24,7 +24,16 @@ MANY_PAGES = 3
 def summary(result: Result) -> str:
     """What a person reads under the table, in as many columns as standard output has."""
     lines = _one(result) if len(result.trials) == 1 else _several(result)
-    return screen.fit("\n".join(lines), screen.width())
+    return screen.shown("\n".join(lines))
+
+
+def outcome(result: Result) -> str:
+    """The verdict in a line, of several trials how many failed."""
+    if len(result.trials) == 1:
+        return trial_verdict(result.trials[0]).partition("\n")[0]
+    failed = sum(not trial.verdict.ok for trial in result.trials)
+    of = plural(len(result.trials), "trial")
+    return f"verdict: FAILED in {failed} of {of}." if failed else f"verdict: ok in {of}."
 
 
 def _one(result: Result) -> Iterator[str]:
@@ -47,8 +56,6 @@ def _several(result: Result) -> Iterator[str]:
     yield ""
     if not failed:
         yield from _rates(measured, names[-len(measured) :])
-    if any(trial.measured_nothing for trial in measured):
-        yield runs_report.NOTHING
     right = [trial for trial in measured if trial.verdict.ok]
     if right:
         yield f"verdict: ok in {len(right)} of {plural(len(measured), 'trial')}; of the last of them:"
@@ -173,15 +180,13 @@ def _read_lines(reads: Sequence[Read], otherwise: str, observed: Mapping[str, Ob
 def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
     """What a reader must know of the batches to understand their latency and their costs."""
     told = []
-    if not append.events:
-        told.append(runs_report.NOTHING)
     low, high = spec.get("transaction_ms", (0, 0))
     if high:
         told.append(f"batches were held open for {low:.15g}..{high:.15g} ms, which is in their latency")
     if append.rolled_back:
         told.append(
-            f"{append.rolled_back:,} events were rolled back; their batches are in no latency, and what they cost is "
-            "in CPU, WAL and disk per event"
+            f"{plural(append.rolled_back, 'event was', 'events were')} rolled back; such batches are in no latency, "
+            "and what they cost is in CPU, WAL and disk per event"
         )
     return "; ".join(told)
 
@@ -232,7 +237,7 @@ def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:
         if read.mode == "tail":
             yield _Line(text=f"{_delay(read)}; longest wait {read.longest_wait_seconds:.2f} s")
         if _is_read_in_small_pages(read):
-            yield _Line(text=f"no page held more than {read.largest_page:,} events")
+            yield _Line(text=f"no page held more than {plural(read.largest_page or 0, 'event')}")
 
 
 def _is_read_in_small_pages(read: Read) -> bool:

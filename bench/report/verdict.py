@@ -8,11 +8,12 @@ from bench.judge.checker import Fault, Holder, Verdict
 from bench.judge.words import counts, faults, has_faults, stranded
 from bench.report import screen
 from bench.results.models import ImpossibleCtimes, Trial
+from bench.text import plural
 
 
 def verdict_text(trial: Trial) -> str:
     """The verdict in words, in as many columns as standard output has; when it failed, with the examples."""
-    return screen.fit(trial_verdict(trial), screen.width())
+    return screen.shown(trial_verdict(trial))
 
 
 def trial_verdict(trial: Trial) -> str:
@@ -39,12 +40,14 @@ def trial_verdict(trial: Trial) -> str:
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
     excused = counts({kind: getattr(found, kind) for kind in found.excused})
+    acknowledged = f"{plural(found.expected_events, 'event was', 'events were')} acknowledged"
+    them = "it" if found.expected_events == 1 else "each of them"
     once = "at least once" if "duplicated" in found.excused else "once"
     order = f"; {excused}, which the log may do" if excused else " and in order"
     return "\n".join(
         [
-            f"verdict: ok. {found.expected_events:,} events were acknowledged and {reads} delivered each of them {once}"
-            f"{order}. Checksum {found.expected_checksum}, max etag gap {gap}.",
+            f"verdict: ok. {acknowledged} and {reads} delivered {them} {once}{order}. "
+            f"Checksum {found.expected_checksum}, max etag gap {gap}.",
             *_untested(found),
             *_gaps(found),
             *_losses(trial),
@@ -54,10 +57,11 @@ def trial_verdict(trial: Trial) -> str:
 
 def _losses(trial: Trial) -> Iterator[str]:
     """What became of the producers on nodes that were lost."""
+    reported = "that they had reported as acknowledged"
     for loss in trial.losses:
         yield (
             f"The node {loss.node} was lost {loss.seconds:.0f} s after the start, with {', '.join(loss.producers)}. "
-            f"{loss.acknowledged:,} events that they had reported as acknowledged are among those that were checked; "
+            f"{plural(loss.acknowledged, f'event {reported} is', f'events {reported} are')} among those checked; "
             "what they did not report may be there or not."
         )
 
@@ -104,10 +108,11 @@ def _lost(found: Verdict) -> Iterator[str]:
 
 def _untested(found: Verdict) -> Iterator[str]:
     """What this run could not see of a promise."""
+    one, several = "event that was delivered is", "events that were delivered are"
     if found.kept_after_delivery:
         yield (
-            f"Untested: {found.kept_after_delivery:,} events that were delivered are still in the table. Whether they "
-            "will be delivered a second time, when a lease runs out, was not tried."
+            f"Untested: {plural(found.kept_after_delivery, one, several)} still in the table. "
+            "Whether delivery comes a second time, when a lease runs out, was not tried."
         )
 
 

@@ -40,6 +40,9 @@ def test_streams_that_cannot_be_written_cost_nothing(bench: Bench, address: str,
     assert "Traceback" not in ran.stderr
     assert "fault of bench" not in ran.stderr
     (result,) = kept(bench)
+    if not how.startswith("2>"):  # who was shown nothing reads on stderr what came out
+        assert "verdict: ok. 100 events were acknowledged" in ran.stderr
+        assert f"result: results/runs/{result.run_id}/result.json" in ran.stderr
     assert result.ok
     assert store.load(bench.folder / "r.json") == result
 
@@ -49,6 +52,8 @@ def test_a_failed_verdict_is_one_whatever_the_streams_do(bench: Bench, address: 
     ran = shell(bench, how, *SMALL, "--dsn", address, "--log", str(broken_log(bench.folder / "lossy", LOSSY)))
     assert ran.returncode == 1
     assert len(kept(bench)) == 1
+    if not how.startswith("2>"):
+        assert "verdict: FAILED. Of 100 acknowledged events" in ran.stderr
 
 
 def test_bad_input_is_2_even_if_it_cannot_be_said(bench: Bench) -> None:
@@ -99,6 +104,16 @@ def test_what_cannot_be_written_is_refused_first(bench: Bench, words: tuple[str,
         assert "append" not in ran.stderr
 
 
+def test_an_export_that_cannot_be_written_hides_nothing(bench: Bench, address: str) -> None:
+    ran = bench(*SMALL, "--dsn", address, "--quiet", "--export-json", "/dev/full")
+    assert ran.returncode == 3, ran.stderr
+    (result,) = kept(bench)
+    verdict, where, why = ran.stderr.splitlines()
+    assert verdict.startswith("verdict: ok. ")
+    assert where == f"result: results/runs/{result.run_id}/result.json"
+    assert why == "bench: /dev/full cannot be written: No space left on device"
+
+
 def test_a_full_disk_costs_no_verdict(bench: Bench, address: str) -> None:
     """Files may grow to 100 kB and no further, which is too little for a result."""
     (bench.folder / "r.json").write_text("what was there")
@@ -116,6 +131,17 @@ def test_a_full_disk_costs_no_verdict(bench: Bench, address: str) -> None:
     assert "cannot be written: File too large" in ran.stderr
     assert (bench.folder / "r.json").read_text() == "what was there"
     assert not list(bench.folder.rglob("*.part"))
+    assert list((bench.folder / "results" / "runs").iterdir()) == []
+
+
+def test_the_latest_result_is_that_of_the_latest_folder_which_has_one(bench: Bench) -> None:
+    result = store.load_all(REPOSITORY / "results" / "published")[0]
+    store.store(result, bench.folder / "results" / "runs")
+    (bench.folder / "results" / "runs" / "29991231-235959-ffff").mkdir()
+    for command in (("baseline", "save", "main"), ("compare", "main"), ("export", "csv")):
+        ran = bench(*command)
+        assert "bench: " not in ran.stderr, ran.stderr
+    assert len(ran.stdout.splitlines()) == 1 + len(result.trials[0].reads)
 
 
 def test_json_on_standard_output(bench: Bench, address: str) -> None:
@@ -136,7 +162,7 @@ def test_finished_trials_survive_an_interrupt(bench: Bench, address: str) -> Non
     assert stdout.count("| ") > len(result.trials)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_a_run_in_order(bench: Bench, number: signal.Signals) -> None:
     running = bench.start(*SMALL, "--limit", "100000000")
     read_until(running, "append: 1 producer started")

@@ -440,5 +440,12 @@ def test_doctor(bench: Bench) -> None:
     assert "missing  docker place     no Docker engine answers" in ran.stdout
 
 
+def test_without_docker_and_without_a_disk_no_place_works(bench: Bench) -> None:
+    ran = bench("doctor", DOCKER_HOST="unix:///nowhere", TMPDIR="/proc")
+    assert ran.returncode == 3
+    assert "ok       local place" in ran.stdout
+    assert "missing  disk, local      /proc takes no files" in ran.stdout
+
+
 def test_the_version(bench: Bench) -> None:
     assert bench("--version").stdout.startswith("bench 0.")

@@ -19,7 +19,7 @@ def test_logs_are_listed_with_what_they_promise(bench: Bench) -> None:
     ran = bench("logs")
     assert ran.returncode == 0
     for name in eventlog.shipped():
-        assert re.search(rf"^{name} .*{re.escape(eventlog.load(name).promises.words())}", ran.stdout, re.MULTILINE)
+        assert re.search(rf"^\| {name} .*{re.escape(eventlog.load(name).promises.words())}", ran.stdout, re.MULTILINE)
 
 
 def test_a_new_log_is_a_good_one(bench: Bench) -> None:
