@@ -40,9 +40,9 @@ stop: $(VENV)/runs
 stress: $(VENV)/runs
 	@$(VENV)/bin/python -m bench run --scale $(scale) --insert-batch 10000 --read-batch 1000,100,10
 
-# After a change of the models in bench/results/results.py.
+# After a change of the models in bench/results/models.py.
 schema: $(VENV)/tests
-	$(VENV)/bin/python -c 'from bench.results.results import json_schema_text; print(json_schema_text(), end="")' \
+	$(VENV)/bin/python -c 'from bench.results.models import json_schema_text; print(json_schema_text(), end="")' \
 		> results/bench.result-1.schema.json
 
 coverage: $(VENV)/tests

@@ -25,7 +25,7 @@ from bench.judge.checker import (
 from bench.judge.ranges import Ranges
 from bench.records import Anomaly, Example, Range
 from consumer.ledger import Ledger
-from tests.ledgers import see
+from tests.consumer.pages import see
 
 PRODUCERS = st.integers(0, 2)
 SEQS = st.integers(0, 12)
