@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -326,8 +326,7 @@ def test_what_is_written_like_a_number_is_never_a_client(with_clients: Connectio
 @example("infinite")
 @example("O'Hara")
 def test_what_is_not_a_number_is_a_client_also_with_digits_in_it(with_clients: Connection, name: str) -> None:
-    if name in {"nan", "inf", "infinity"}:
-        return
+    assume(name not in {"nan", "inf", "infinity"})
     with with_clients.transaction(force_rollback=True):
         assert len(etags(with_clients, "get_event($1, $2)", name, "1")) == 1
         assert clients(with_clients) == {name}

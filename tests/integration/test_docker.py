@@ -19,16 +19,20 @@ from docker.models.containers import Container
 
 from bench import eventlog
 from bench.errors import OutsideError
+from bench.overhead.testbed import READ, Court
 from bench.places.docker import image
 from bench.places.docker import place as docker_place
 from bench.places.docker.containers import Database, Limits, Wishes
 from bench.places.docker.engine import SECRETS
 from bench.places.docker.leftovers import sweep
 from bench.places.rundir import opened
+from bench.postgres.connection import connected
 from bench.results import models, store
+from bench.run.place import choose, open_site
+from bench.run.watch import Unwatched
+from bench.spec import make
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import ours, sshd
-from tests.integration.test_limits import carry_out_and_look
 
 pytestmark = pytest.mark.docker
 
@@ -117,8 +121,23 @@ def test_an_older_postgres(engine: docker.DockerClient, bench: Bench) -> None:
     nothing_is_left(engine, bench)
 
 
-def test_limits_beside_programs_in_containers(engine: docker.DockerClient, bench: Bench) -> None:
-    carry_out_and_look(bench, "docker", 1)
+def test_limits_beside_programs_in_containers(
+    engine: docker.DockerClient, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(bench.home))
+    spec, log = make({"place": "docker"}, None), eventlog.load("bigserial")
+    with (
+        opened("limits") as folder,
+        open_site(choose(spec), spec, log, folder) as site,
+        connected(site.conninfo) as connection,
+    ):
+        court = Court(site, connection, log, Unwatched())
+        court.fill(READ, 4000)
+        court.install()
+        assert court.read(1000, 4000) > 0
+        assert court.pgbench_reads(1000, 4000) > 0
+        assert court.psql_reads(4000) > 0
+        assert court.psql_appends(4000) > 0
     nothing_is_left(engine, bench)
 
 

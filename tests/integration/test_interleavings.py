@@ -22,6 +22,8 @@ LOGS = eventlog.shipped()
 UNSAFE = {"bigserial", "commit-timestamp"}
 SERIAL = {"table-lock", "advisory-lock", "counter", "partitioned"}
 WAITS_FOR_WRITERS = {"lock-drain", "gap-wait", "xid-horizon"}
+PARTITIONED = [name for name in LOGS if eventlog.load(name).group == "partitions"]
+GENERATING = [name for name in LOGS if "generate" in eventlog.load(name).append]
 DEADLINE_SECONDS = 20
 
 
@@ -134,9 +136,8 @@ def test_an_event_that_commits_after_a_later_one(stepped: Bystander) -> None:
     assert len(stepped.delivered) == len(set(stepped.delivered))
 
 
+@pytest.mark.parametrize("stepped", PARTITIONED, indirect=True)
 def test_partitions_do_not_wait_for_one_another(stepped: Bystander) -> None:
-    if stepped.log.group != "partitions":
-        return
     rows = stepped.reader.execute("SELECT p, part_of(json_build_object('producer', p)) FROM generate_series(0, 9) AS p")
     parts: dict[int, int] = dict(rows.fetchall())
     other = next(producer for producer in parts if parts[producer] != parts[0])
@@ -180,10 +181,9 @@ def test_a_transaction_that_was_there_first_and_writes_second(stepped: Bystander
     stepped.gets(1, 2)
 
 
+@pytest.mark.parametrize("stepped", GENERATING, indirect=True)
 def test_a_transaction_that_drew_its_etag_before_its_id(stepped: Bystander) -> None:
     """The seed's insert draws the etag before the transaction has an id."""
-    if "generate" not in stepped.log.append:
-        return
     first, second = stepped.writer(), stepped.writer()
     with transaction(first, "COMMIT"):
         first.execute("""INSERT INTO events_log (payload) VALUES ('{"n": 1}'), ('{"n": 2}')""")

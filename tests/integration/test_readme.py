@@ -21,9 +21,6 @@ SMALLER = {
     "python -m bench run --trials": f"{SMALL} --trials 2 --warm-up 0",
     "python -m bench run": f"{SMALL} --idle-timeout 1",
     "python -m bench logs check db/events": "",
-    "python -m bench compare-logs": "--place local --logs bigserial,counter --insert-batch 10 --rounds 0 --tails 1",
-    "python -m bench selftest": "--events 4000",
-    "python -m bench limits": "--place local --events 2000 --grown 0 --rounds 1",
     "python -m bench ab": "--max-trials 6 || test $? -ge 4",
     "python -m bench compare": "|| test $? -ge 4",
 }
@@ -32,6 +29,10 @@ and a gate that sees so little may come to anything."""
 ELSEWHERE = {
     "make test": "it would run this test",
     "make stress scale=10": "40 million events; it is `bench run` with a scale, in the Makefile",
+    "python -m bench compare-logs": "test_log_commands.py",
+    "python -m bench selftest": "test_log_commands.py",
+    "python -m bench limits": "test_limits.py",
+    'python -m bench ab --both "--log db/events" --a-rev main --b-rev HEAD': "test_gate.py",
     "docker compose -f compose/compose.yml up --build --scale producer=10": "test_docker.py",
     "python -m bench run --scale 9 --insert-batch 10000 --read-batch 1000 --place swarm": "test_swarm.py",
 }

@@ -19,7 +19,7 @@ from bench.statements import SCHEMA
 from bench.wire import Call, Line, copy_message
 from bench.wire_grammar import ROWS, messages
 from bench.worker import Statement
-from tests.replay import Libpq, Outcome, line
+from tests.integration.replay import Libpq, Outcome, line
 
 PAGE = "SELECT etag, ctime, payload FROM get_event($1::bigint, 3)"
 PAGE_TYPES = (20, 1114, 114)

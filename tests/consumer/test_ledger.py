@@ -12,7 +12,7 @@ from bench.padding import padding
 from bench.records import Anomaly, Example
 from consumer.ledger import Ledger
 from producers.payloads import Frame, batch
-from tests.ledgers import Row, see
+from tests.consumer.pages import Row, see
 
 PAD = padding(20)
 """The beginning of each payload's padding."""

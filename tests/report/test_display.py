@@ -23,9 +23,9 @@ from bench.report.verdict import verdict_text
 from bench.results import store
 from bench.results.models import Result
 from tests.conftest import Bench
-from tests.test_comparison import compared, tail
-from tests.test_export import several
-from tests.test_table import FAILED, NODES, OBSERVED, OK, TAILED, result
+from tests.logs.test_compare import compared, tail
+from tests.report.test_export import several
+from tests.report.test_table import FAILED, NODES, OBSERVED, OK, TAILED, result
 
 COLOUR = re.compile(r"\033\[[0-9;]*m")
 OTHER_CONTROLS = re.compile(r"\033\[[0-9;?]*[A-Za-ln-z]")

@@ -13,7 +13,7 @@ from consumer.forms import MOST_FORMS, Forms
 from consumer.ledger import Ledger
 from consumer.rows import columns
 from producers.payloads import Frame, batch
-from tests.ledgers import Row, page, see
+from tests.consumer.pages import Row, page, see
 
 T = TypeVar("T")
 

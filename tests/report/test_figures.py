@@ -36,9 +36,9 @@ from bench.run.summary import Reader
 from bench.spec import Spec, make
 from bench.worker import Clock, Meter, encoded, histogram, record
 from consumer.delays import INFINITY, MINUS_INFINITY, POSTGRES_EPOCH, Delays
-from tests.test_comparison import compared, tail
-from tests.test_export import several
-from tests.test_table import result
+from tests.logs.test_compare import compared, tail
+from tests.report.test_export import several
+from tests.report.test_table import result
 
 HOUR = 3600 * 10**6
 BEGAN = 1_800_000_000

@@ -1,4 +1,4 @@
-"""The tables that people look at: golden files, rewritten by `BENCH_GOLDEN=1 pytest tests/test_table.py`."""
+"""The tables that people look at: golden files, rewritten by `BENCH_GOLDEN=1 pytest tests/report/test_table.py`."""
 
 from pathlib import Path
 

@@ -14,8 +14,8 @@ from bench.gate import compare, power, regression
 from bench.gate.regression import Rules, Word
 from bench.results.metrics import Metric
 from bench.results.models import Result
-from tests.test_export import several
-from tests.test_table import FAILED, result
+from tests.report.test_export import several
+from tests.report.test_table import FAILED, result
 
 SPEEDS = st.lists(st.floats(10, 1e6), min_size=6, max_size=20)
 

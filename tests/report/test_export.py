@@ -15,7 +15,7 @@ from bench.results import metrics
 from bench.results.models import Result
 from bench.results.store import json_text
 from tests.conftest import Bench
-from tests.test_table import FAILED, result
+from tests.report.test_table import FAILED, result
 
 BENCHER_SCHEMA = {
     "type": "object",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.wire import packed
 from consumer.rows import MisshapenError, Page, columns, last_row, parts, row
-from tests.ledgers import Row, page
+from tests.consumer.pages import Row, page
 
 # Some look like the start of a row.
 NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([0x44, 0x44 << 32, 0x4400000008, 8]))
