@@ -1,6 +1,7 @@
 """Comparisons in the words that people read: metric by metric, and what it comes to."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
 from typing import Literal
 
 from bench import stats
@@ -158,7 +159,7 @@ def _because(found: Compared, before: Result, after: Result) -> str:
         failed = [result.run_id for result in (before, after) if not result.ok]
         return f"what {' and '.join(failed)} measured is worth nothing, events were not right"
     if found.word == "not comparable":
-        keys = " ".join(f"--allow {key}" for key in found.differences)
+        keys = " ".join(f"--allow {quote(key)}" for key in found.differences)
         return f"measure both alike, or say that it does not matter: {keys}"
     return _sentence(found)
 
