@@ -36,7 +36,7 @@ class _Commands(TyperGroup):
         except BenchError as error:
             if "--debug" in sys.argv or _file_asks_for_debug(ctx):
                 traceback.print_exc()
-            print(f"bench: {error}", file=sys.stderr)
+            _say(error, str(error))
             sys.exit(error.exit_code)
         except (typer.Exit, typer.Abort, _PARSERS_OWN):
             raise
@@ -45,16 +45,26 @@ class _Commands(TyperGroup):
                 traceback.print_exc()
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            print(f"bench: a fault of bench itself: {type(error).__name__}: {error} ({where})", file=sys.stderr)
+            _say(error, f"a fault of bench itself: {type(error).__name__}: {error} ({where})")
             sys.exit(OutsideError.exit_code)
         except interrupts.TimeIsUp as end:
             where = f" {end}" if str(end) else ""
-            print(f"bench: the time limit is over{where}; everything that was started is stopped", file=sys.stderr)
+            _say(end, f"the time limit is over{where}; everything that was started is stopped")
             sys.exit(end.exit_code)
         except KeyboardInterrupt as interrupt:
             where = f" {interrupt}" if str(interrupt) else ""
-            print(f"bench: interrupted{where}; everything that was started is stopped", file=sys.stderr)
+            _say(interrupt, f"interrupted{where}; everything that was started is stopped")
             sys.exit(interrupts.EXIT_CODE)
+
+
+def _say(end: BaseException, words: str) -> None:
+    """Say on stderr how a command ended, and then what the notes on that end, or on its causes, add."""
+    print(f"bench: {words}", file=sys.stderr)
+    cause: BaseException | None = end
+    while cause:
+        for note in getattr(cause, "__notes__", ()):
+            print(f"bench: {note}", file=sys.stderr)
+        cause = cause.__cause__
 
 
 app = typer.Typer(

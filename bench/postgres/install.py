@@ -1,8 +1,9 @@
 """A log is installed into a schema of its own on a server that can be written, and dropped from it in the end."""
 
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import LiteralString
 
 import psycopg
@@ -21,6 +22,9 @@ from bench.statements import SCHEMA
 _OURS = "eventlog-bench: dropped after the run "
 CLEAR_SECONDS = 60
 """All clearing away of a database takes no longer than this, whatever the server does."""
+RETURN_SECONDS = 3
+"""A server that is gone is waited for this long: it may have been started again."""
+CONNECT_AGAIN_SECONDS = 2
 
 _news = logging.getLogger("bench")
 
@@ -35,6 +39,7 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     Raises:
         BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
         OutsideError: the schema is somebody else's, or another run is at work in this database.
+        BaseException: what ended the `with`; a note on it says what could not be cleared away.
     """
     _refuse_read_only(connection, log)
     _check_server(connection, log)
@@ -49,10 +54,14 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     try:
         install(connection, log)
         yield
-    finally:
+    except BaseException as end:
         with held():
-            if stays or not (connection.broken or connection.closed):
-                _clear_away(connection)
+            if left := _clear_away(connection, stays=stays):
+                end.add_note(left)
+        raise
+    with held():
+        if left := _clear_away(connection, stays=stays):
+            _news.warning(left)
 
 
 def clear_left(connection: Connection) -> bool:
@@ -101,26 +110,49 @@ def end_left_sessions(connection: Connection) -> None:
     terminate_where(connection, which, f"{our_name(connection)} ")
 
 
-def _clear_away(connection: Connection) -> None:
-    """Drop the schema, whatever became of the run and of its connection. What cannot be dropped is told, not raised."""
+def _clear_away(connection: Connection, *, stays: bool) -> str:
+    """Drop the schema, whatever became of the run and of its connection. Returns in words what stays."""
+    with suppress(psycopg.Error), limited(connection, LOCK_SECONDS):
+        connection.execute("SELECT 1")
+    ours = our_name(connection)
     try:
-        if connection.broken or connection.closed:
-            ours = our_name(connection)
-            with connected(way(connection)) as second, limited(second, CLEAR_SECONDS):
+        if not (connection.broken or connection.closed):
+            with limited(connection, CLEAR_SECONDS):
+                _end_sessions(connection, ours)
+                drop(connection)
+        elif stays:
+            with _connected_again(way(connection)) as second, limited(second, CLEAR_SECONDS):
                 take_database(second)
                 _end_sessions(second, ours)
                 drop(second)
-        else:
-            with limited(connection, CLEAR_SECONDS):
-                _end_sessions(connection, our_name(connection))
-                drop(connection)
     except (psycopg.Error, OutsideError) as error:
-        words = in_words(error) if isinstance(error, psycopg.Error) else str(error)
-        _news.warning(
-            "the schema %s is left in the database (%s); `bench clean --dsn URL` or the next run there removes it",
-            SCHEMA,
-            words,
+        words = " ".join((in_words(error) if isinstance(error, psycopg.Error) else str(error)).split())
+        return (
+            f"the schema {SCHEMA} is left in the database ({words}); `bench clean --dsn URL` or the next run there "
+            "removes it"
         )
+    return ""
+
+
+@contextmanager
+def _connected_again(conninfo: str) -> Iterator[Connection]:
+    """Connect to a server that was lost, when it comes back soon.
+
+    Raises:
+        OutsideError: it does not.
+    """
+    deadline = time.monotonic() + RETURN_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                again = stack.enter_context(connected(conninfo, CONNECT_AGAIN_SECONDS))
+            except OutsideError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                break
+        yield again
 
 
 def _end_sessions(connection: Connection, ours: str) -> None:
