@@ -8,6 +8,7 @@ from typing import LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.generators import execute
 
 from bench.errors import BadInputError, OutsideError
 from bench.eventlog import Log
@@ -17,6 +18,7 @@ from bench.postgres.connection import LOCK_SECONDS, Connection, connected, in_wo
 from bench.postgres.contract import check_contract
 from bench.postgres.locks import lock_timeout
 from bench.postgres.read_back import settings_without_effect
+from bench.postgres.script import starts
 from bench.statements import SCHEMA
 
 _OURS = "eventlog-bench: dropped after the run "
@@ -190,7 +192,7 @@ def install(connection: Connection, log: Log) -> None:
     """Run a log's SQL in the schema and check that what the contract asks for is there.
 
     Raises:
-        BadInputError: the SQL or what it makes is wrong; the message has the line of schema.sql where Postgres says it.
+        BadInputError: the SQL or what it makes is wrong; the message has the line of schema.sql.
     """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
     connection.execute("SET client_min_messages TO warning")
@@ -199,18 +201,34 @@ def install(connection: Connection, log: Log) -> None:
     except psycopg.Error as error:
         if connection.broken:
             raise
-        where = f"schema.sql{_line(error, log.schema_sql)}"
+        where = f"schema.sql{_line(connection, error, log.schema_sql)}"
         raise BadInputError(f"the log {log.name}: {where}: {error.diag.message_primary or error}") from error
     check_contract(connection, log)
 
 
-def _line(error: psycopg.Error, statements: str) -> str:
-    """The line of an error, in words; nothing when Postgres does not give its place in these statements.
+def _line(connection: Connection, error: psycopg.Error, script: str) -> str:
+    """The line of an error in a script that was rolled back, in words; nothing when it is not known.
 
-    Only what was parsed has a place. A position within a function's body would be another text's.
+    Only what was parsed has a place. A position within a function's body would be another text's. For all else it is
+    the line where the statement begins.
     """
     position = error.diag.statement_position
-    return "" if position is None else f", line {statements.count(chr(10), 0, int(position) - 1) + 1}"
+    place = _statement_at_fault(connection, error, script) if position is None else int(position) - 1
+    return "" if place is None else f", line {script.count(chr(10), 0, place) + 1}"
+
+
+def _statement_at_fault(connection: Connection, error: psycopg.Error, script: str) -> int | None:
+    """The place in a script of the statement that met an error: the script is run once more, and the server has a
+    result for each statement before that one. None when it ends in another way this time."""
+    if error.sqlstate is None:
+        return None
+    connection.rollback()
+    connection.pgconn.send_query(script.encode())
+    *before, last = connection.wait(execute(connection.pgconn))
+    again = psycopg.errors.error_from_result(last, encoding=connection.info.encoding)
+    begin = starts(script)
+    same = (again.sqlstate, again.diag.message_primary) == (error.sqlstate, error.diag.message_primary)
+    return begin[len(before)] if same and len(before) < len(begin) else None
 
 
 def _check_server(connection: Connection, log: Log) -> None:
