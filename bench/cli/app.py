@@ -28,7 +28,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BenchError as error:
             _trace(ctx)
-            _complain(str(error))
+            _say(error, str(error))
             sys.exit(error.exit_code)
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
@@ -36,16 +36,26 @@ class _Commands(click.Group):
             _trace(ctx)
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            _complain(f"a fault of bench itself: {type(error).__name__}: {error} ({where})")
+            _say(error, f"a fault of bench itself: {type(error).__name__}: {error} ({where})")
             sys.exit(OutsideError.exit_code)
         except interrupts.TimeIsUp as end:
             where = f" {end}" if str(end) else ""
-            _complain(f"the time limit is over{where}; everything that was started is stopped")
+            _say(end, f"the time limit is over{where}; everything that was started is stopped")
             sys.exit(end.exit_code)
         except KeyboardInterrupt as interrupt:
             where = f" {interrupt}" if str(interrupt) else ""
-            _complain(f"interrupted{where}; everything that was started is stopped")
+            _say(interrupt, f"interrupted{where}; everything that was started is stopped")
             sys.exit(interrupts.EXIT_CODE)
+
+
+def _say(end: BaseException, words: str) -> None:
+    """Say on stderr how a command ended, and then what the notes on that end, or on its causes, add."""
+    _complain(words)
+    cause: BaseException | None = end
+    while cause:
+        for note in getattr(cause, "__notes__", ()):
+            _complain(note)
+        cause = cause.__cause__
 
 
 def _trace(context: click.Context) -> None:

@@ -1,10 +1,11 @@
 """Sessions of the orchestrator's own: how they are opened, named, limited and found to be lost."""
 
+import logging
 import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -28,17 +29,22 @@ LOCK_SECONDS = 5
 
 POOLER_LOOKS = 3
 
+SILENT_SECONDS = 2
+"""Whoever waits longer than this for the server is told so."""
+
+_news = logging.getLogger("bench")
+
 
 @contextmanager
-def connected(conninfo: str) -> Iterator[Connection]:
-    """Connect as the orchestrator.
+def connected(conninfo: str, connect_seconds: int = CONNECT_SECONDS) -> Iterator[Connection]:
+    """Connect as the orchestrator; the server has so long to let us in.
 
     Raises:
         OutsideError: the server does not let us in.
     """
     with ExitStack() as stack:
         try:
-            connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+            connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=connect_seconds)
             stack.callback(connection.close)
             _refuse_pooler(connection)
             _keep_alive(connection)
@@ -88,7 +94,8 @@ def in_words(error: psycopg.Error) -> str:
 
 @contextmanager
 def limited(connection: Connection, seconds: float) -> Iterator[None]:
-    """Let nothing in the `with` wait longer than this for the server: the connection is broken off then."""
+    """Let nothing in the `with` wait longer than this for the server: the connection is broken off then. A long wait is
+    told of."""
     try:
         line = socket.socket(fileno=os.dup(connection.fileno()))
     except (psycopg.OperationalError, OSError):  # it is gone already
@@ -99,15 +106,24 @@ def limited(connection: Connection, seconds: float) -> Iterator[None]:
         with suppress(OSError):
             line.shutdown(socket.SHUT_RDWR)
 
+    def say_so() -> None:
+        _news.warning("waiting for PostgreSQL, for %.0f s at most", seconds)
+
     # libpq has no limit for a statement. That a socket is shut down wakes whoever waits on it.
-    with line:
-        timer = threading.Timer(seconds, break_off)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    with line, _later(seconds, break_off), _later(SILENT_SECONDS, say_so):
+        yield
+
+
+@contextmanager
+def _later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Act when the `with` has taken this long."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def has_been_spoken_to(connection: Connection) -> bool:

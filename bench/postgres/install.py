@@ -1,12 +1,14 @@
 """A log is installed into a schema of its own on a server that can be written, and dropped from it in the end."""
 
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.generators import execute
 
 from bench.errors import BadInputError, OutsideError
 from bench.eventlog import Log
@@ -16,11 +18,15 @@ from bench.postgres.connection import LOCK_SECONDS, Connection, connected, in_wo
 from bench.postgres.contract import check_contract
 from bench.postgres.locks import lock_timeout
 from bench.postgres.read_back import settings_without_effect
+from bench.postgres.script import starts
 from bench.statements import SCHEMA
 
 _OURS = "eventlog-bench: dropped after the run "
 CLEAR_SECONDS = 60
 """All clearing away of a database takes no longer than this, whatever the server does."""
+RETURN_SECONDS = 3
+"""A server that is gone is waited for this long: it may have been started again."""
+CONNECT_AGAIN_SECONDS = 2
 
 _news = logging.getLogger("bench")
 
@@ -35,6 +41,7 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     Raises:
         BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
         OutsideError: the schema is somebody else's, or another run is at work in this database.
+        BaseException: what ended the `with`; a note on it says what could not be cleared away.
     """
     _refuse_read_only(connection, log)
     _check_server(connection, log)
@@ -49,10 +56,14 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     try:
         install(connection, log)
         yield
-    finally:
+    except BaseException as end:
         with held():
-            if stays or not (connection.broken or connection.closed):
-                _clear_away(connection)
+            if left := _clear_away(connection, stays=stays):
+                end.add_note(left)
+        raise
+    with held():
+        if left := _clear_away(connection, stays=stays):
+            _news.warning(left)
 
 
 def clear_left(connection: Connection) -> bool:
@@ -101,26 +112,49 @@ def end_left_sessions(connection: Connection) -> None:
     terminate_where(connection, which, f"{our_name(connection)} ")
 
 
-def _clear_away(connection: Connection) -> None:
-    """Drop the schema, whatever became of the run and of its connection. What cannot be dropped is told, not raised."""
+def _clear_away(connection: Connection, *, stays: bool) -> str:
+    """Drop the schema, whatever became of the run and of its connection. Returns in words what stays."""
+    with suppress(psycopg.Error), limited(connection, LOCK_SECONDS):
+        connection.execute("SELECT 1")
+    ours = our_name(connection)
     try:
-        if connection.broken or connection.closed:
-            ours = our_name(connection)
-            with connected(way(connection)) as second, limited(second, CLEAR_SECONDS):
+        if not (connection.broken or connection.closed):
+            with limited(connection, CLEAR_SECONDS):
+                _end_sessions(connection, ours)
+                drop(connection)
+        elif stays:
+            with _connected_again(way(connection)) as second, limited(second, CLEAR_SECONDS):
                 take_database(second)
                 _end_sessions(second, ours)
                 drop(second)
-        else:
-            with limited(connection, CLEAR_SECONDS):
-                _end_sessions(connection, our_name(connection))
-                drop(connection)
     except (psycopg.Error, OutsideError) as error:
-        words = in_words(error) if isinstance(error, psycopg.Error) else str(error)
-        _news.warning(
-            "the schema %s is left in the database (%s); `bench clean --dsn URL` or the next run there removes it",
-            SCHEMA,
-            words,
+        words = " ".join((in_words(error) if isinstance(error, psycopg.Error) else str(error)).split())
+        return (
+            f"the schema {SCHEMA} is left in the database ({words}); `bench clean --dsn URL` or the next run there "
+            "removes it"
         )
+    return ""
+
+
+@contextmanager
+def _connected_again(conninfo: str) -> Iterator[Connection]:
+    """Connect to a server that was lost, when it comes back soon.
+
+    Raises:
+        OutsideError: it does not.
+    """
+    deadline = time.monotonic() + RETURN_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                again = stack.enter_context(connected(conninfo, CONNECT_AGAIN_SECONDS))
+            except OutsideError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                break
+        yield again
 
 
 def _end_sessions(connection: Connection, ours: str) -> None:
@@ -158,7 +192,7 @@ def install(connection: Connection, log: Log) -> None:
     """Run a log's SQL in the schema and check that what the contract asks for is there.
 
     Raises:
-        BadInputError: the SQL or what it makes is wrong; the message has the line of schema.sql where Postgres says it.
+        BadInputError: the SQL or what it makes is wrong; the message has the line of schema.sql.
     """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
     connection.execute("SET client_min_messages TO warning")
@@ -167,18 +201,34 @@ def install(connection: Connection, log: Log) -> None:
     except psycopg.Error as error:
         if connection.broken:
             raise
-        where = f"schema.sql{_line(error, log.schema_sql)}"
+        where = f"schema.sql{_line(connection, error, log.schema_sql)}"
         raise BadInputError(f"the log {log.name}: {where}: {error.diag.message_primary or error}") from error
     check_contract(connection, log)
 
 
-def _line(error: psycopg.Error, statements: str) -> str:
-    """The line of an error, in words; nothing when Postgres does not give its place in these statements.
+def _line(connection: Connection, error: psycopg.Error, script: str) -> str:
+    """The line of an error in a script that was rolled back, in words; nothing when it is not known.
 
-    Only what was parsed has a place. A position within a function's body would be another text's.
+    Only what was parsed has a place. A position within a function's body would be another text's. For all else it is
+    the line where the statement begins.
     """
     position = error.diag.statement_position
-    return "" if position is None else f", line {statements.count(chr(10), 0, int(position) - 1) + 1}"
+    place = _statement_at_fault(connection, error, script) if position is None else int(position) - 1
+    return "" if place is None else f", line {script.count(chr(10), 0, place) + 1}"
+
+
+def _statement_at_fault(connection: Connection, error: psycopg.Error, script: str) -> int | None:
+    """The place in a script of the statement that met an error: the script is run once more, and the server has a
+    result for each statement before that one. None when it ends in another way this time."""
+    if error.sqlstate is None:
+        return None
+    connection.rollback()
+    connection.pgconn.send_query(script.encode())
+    *before, last = connection.wait(execute(connection.pgconn))
+    again = psycopg.errors.error_from_result(last, encoding=connection.info.encoding)
+    begin = starts(script)
+    same = (again.sqlstate, again.diag.message_primary) == (error.sqlstate, error.diag.message_primary)
+    return begin[len(before)] if same and len(before) < len(begin) else None
 
 
 def _check_server(connection: Connection, log: Log) -> None:
