@@ -33,7 +33,7 @@ from bench.records import (
     Report,
     Undone,
 )
-from bench.run.waiting import Stillness, Unanswered
+from bench.run.waiting import Silence, Stillness, Unanswered
 from bench.run.watch import Watch
 from bench.text import plural
 from bench.worker import PROGRESS_SECONDS
@@ -194,9 +194,10 @@ def carry_out(
         for _ in _listen(messages, heard, nodes, connection):
             if all(each.ready for each in heard.values()):
                 break
-            _say_what_is_waited_for(still, [each for each in heard.values() if not each.ready])
+            _say_what_is_waited_for([each for each in heard.values() if not each.ready], still)
         _refuse_differences(heard.values(), ours)
-        still = Stillness(connection, stack.enter_context(observe()))
+        unanswered = stack.enter_context(observe())
+        still, silence = Stillness(connection, unanswered), Silence(connection, unanswered)
         stack.enter_context(_telling_how_far(here, still))
         opened_at = time.time()
         open_gate()
@@ -217,7 +218,7 @@ def carry_out(
                 if name in finished or not series[name] or seconds - series[name][-1][0] >= SAMPLE_SECONDS:
                     series[name].append((seconds, total))
                 update(name, total, done)
-            _say_what_is_waited_for(still, [each for each in heard.values() if not each.done])
+            _say_what_is_waited_for([each for each in heard.values() if not each.done], still, silence)
     return {
         name: Phase(
             [_work(each) for each in workers if each.report],
@@ -234,11 +235,11 @@ def carry_out(
     }
 
 
-def _say_what_is_waited_for(still: Stillness, left: list[_Heard]) -> None:
+def _say_what_is_waited_for(left: list[_Heard], *waits: Stillness | Silence) -> None:
     progress = [(each.job.name, each.events) for each in left]
-    news = still.news(progress, [each.job.name for each in left]) if left else ""
-    if news:
-        _news.info(news)
+    for news in (wait.news(progress) for wait in waits if left):
+        if news:
+            _news.info(news)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from bench.postgres.connection import Connection, name_session, our_name
+from bench.run import waiting
 from tests.conftest import Bench, broken_log, read_until
 
 SMALL = ("run", "--place", "local", "--scale", "1", "--insert-batch", "10", "--idle-timeout", "1")
@@ -51,3 +53,29 @@ def test_what_stands_still_is_named(
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 0, stderr
     assert "verdict: ok" in stdout
+
+
+def test_a_worker_for_which_the_server_waits_is_named_once_while_others_go_on(
+    log: Connection, another: Callable[[], Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SECONDS", 0)
+    monkeypatch.setattr(waiting, "SILENT_SECONDS", 0)
+    stopped, busy = another(), another()
+    for session, worker in ((stopped, "producer-0"), (busy, "producer-1")):
+        name_session(session, our_name(log, worker))
+    busy.pgconn.send_query(b"SELECT pg_sleep(600)")
+    at_work = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = %s"
+    while log.execute(at_work, [busy.info.backend_pid]).fetchone() != (1,):
+        pass
+
+    def said(silence: waiting.Silence, *others: int) -> list[str]:
+        still = [("producer-0", 5), ("producer-1", 5), ("producer-2", 5)]
+        return [silence.news([*still, ("producer-3", events)]) for events in others]
+
+    first, told, *again = said(waiting.Silence(log, lambda: 0.0), 1, 2, 3)
+    assert (first, again) == ("", [""])
+    assert "producer-0: the server has been waiting for it for " in told
+    assert "; producer-2: no session on the server" in told
+    assert "producer-1" not in told, "its statement is at work"
+    assert said(waiting.Silence(log, lambda: 0.0), 1, 1, 1) == [""] * 3, "nobody goes on"
+    busy.cancel()
