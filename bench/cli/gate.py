@@ -156,6 +156,8 @@ def ab_(
         where, other = (choose(arm.spec) for arm in arms)
         if where.name != other.name:
             raise BadInputError(f"a would run in the {where.name} place and b in the {other.name} place: give --place")
+        if arms[0].spec.dsn and arms[0].spec.dsn == arms[1].spec.dsn:
+            raise BadInputError("both sides are on one database by --dsn, where one run at a time can be: name two")
         refuse_unusable("--output", output)
         tell = progress.news(where)
         for found in ab.alternate(

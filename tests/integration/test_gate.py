@@ -123,6 +123,7 @@ def test_noise_is_measured_and_told(bench: Bench) -> None:
         (["--a", "--scale much"], "--scale"),
         (["--both", "--trials 3"], "--trials is no flag for one side"),
         (["--a", "nowhere.toml"], "--spec nowhere.toml: No such file"),
+        (["--both", "--dsn host=x"], "both sides are on one database"),
         (["--a", "--log 'x"], "No closing quotation"),
         (["--aa", "--b", "--scale 2"], "leave --b"),
         (["--threshold", "5"], "give a share"),
