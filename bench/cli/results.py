@@ -83,7 +83,7 @@ def table_(files: tuple[Path, ...], source: Path) -> None:
     if compared:
         sections |= {
             "logs": "\n\n".join(logs_report.whole(each) for each in compared),
-            "logs short": logs_report.short(compared),
+            "logs at a glance": logs_report.glance(compared),
         }
     measured = store.load_kept(overhead.Limits, source, overhead.FILE)
     if measured:

@@ -54,6 +54,29 @@ def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
     return "\n\n".join([form([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
 
 
+def glance(comparisons: Sequence[Comparison]) -> str:
+    """Five columns of markdown: is a log safe, what does that cost, who waits. What it rests on is on another page."""
+    rows: dict[str, dict[str, str]] = {}
+    for comparison in comparisons:
+        rows = {name: _glance(name, comparison) for name in comparison.promises} | rows
+    return markdown([rows[name] for name in sorted(rows, key=_control_first)])
+
+
+def _glance(name: str, comparison: Comparison) -> dict[str, str]:
+    line = _line(name, comparison)
+    safety = line["tailed while commits overlap"]
+    batches = [heading for heading in line if heading.startswith("append ")]
+    return {
+        "log": line["log"],
+        "safe when tailed": "yes" if safety.startswith("safe: ") else safety.partition(" of ")[0],
+        f"append {', '.join(heading.removeprefix('append ') for heading in batches)}": ", ".join(
+            line[heading] for heading in batches
+        ),
+        "read": line["read"],
+        "who waits for an open transaction": line["who waits for an open transaction"],
+    }
+
+
 def _control_first(name: str) -> tuple[bool, str]:
     return name != CONTROL, name
 
@@ -72,7 +95,7 @@ def _line(name: str, comparison: Comparison) -> dict[str, str]:
             for mine, its in zip(own, control, strict=True)
         },
         "read": _ratio(own[-1], control[-1], lambda speed: speed.read_per_second),
-        "an open transaction": _stalls([each for each in comparison.blocked if each.log == name]),
+        "who waits for an open transaction": _stalls([each for each in comparison.blocked if each.log == name]),
     }
 
 
@@ -191,16 +214,16 @@ def _stalls(blocked: Sequence[Blocked]) -> str:
     failed = [each.blocker for each in blocked if each.failure]
     inapplicable = [each.blocker for each in blocked if each.not_applicable]
     told = [
-        f"{what} when it is {', '.join(names)}"
+        f"{what} ({', '.join(names)})"
         for what, names in (
-            ("writers wait", writers),
-            ("readers wait", readers),
+            ("writers", writers),
+            ("readers", readers),
             (FAILED, failed),
             (NOT_APPLICABLE, inapplicable),
         )
         if names
     ]
-    return "; ".join(told if writers or readers or failed else ["holds up nobody", *told])
+    return "; ".join(told if writers or readers or failed else ["no one", *told])
 
 
 def _failures(comparison: Comparison) -> list[str]:

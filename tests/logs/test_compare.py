@@ -75,6 +75,7 @@ def test_what_people_read() -> None:
     found = compared(400, [tail({}, ok=True, delay=24)] * 2)
     golden("comparison.md", logs_report.whole(found) + "\n")
     golden("comparison-short.md", logs_report.short([found]) + "\n")
+    golden("comparison-glance.md", logs_report.glance([found]) + "\n")
 
 
 def test_safe_is_said_only_when_the_control_lost_events() -> None:
@@ -123,7 +124,7 @@ def test_what_a_log_failed_to_do_is_told_and_is_no_success() -> None:
     prepared = replace(found.blocked[-1], not_applicable="it cannot be prepared")
     inapplicable = found.model_copy(update={"blocked": [*found.blocked[:-1], prepared]})
     assert inapplicable.ok
-    assert "; not applicable when it is prepared" in logs_report.short([inapplicable])
+    assert "; not applicable (prepared)" in logs_report.short([inapplicable])
     failed = Measured(
         log="lock-drain", insert_batch=1, speeds=[Speed(failure="why")] * 2, tails=found.measured[1].tails
     )
@@ -154,6 +155,6 @@ def test_the_published_pages_are_what_their_comparison_says() -> None:
     found = store.load_kept(log_comparison.Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
     assert found
     update = "run: python -m bench table README.md results/README.md results/logs.md"
-    assert logs_report.short(found) in (REPOSITORY / "README.md").read_text(), update
+    assert logs_report.glance(found) in (REPOSITORY / "README.md").read_text(), update
     text = (REPOSITORY / "results" / "logs.md").read_text()
     assert all(logs_report.whole(each) in text for each in found), update
