@@ -306,7 +306,7 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-class Telling(BaseModel):
+class OutputOptions(BaseModel):
     """What is printed and kept of a run: the flags of `bench run` that do not change what it does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -350,13 +350,13 @@ def make(flags: dict[str, Any], file: Path | None) -> Spec:
         if one in flags and other not in flags:
             values.pop(other, None)
     values.update(flags)
-    return validated(Spec, {key: value for key, value in values.items() if key not in Telling.model_fields})
+    return validated(Spec, {key: value for key, value in values.items() if key not in OutputOptions.model_fields})
 
 
-def make_telling(flags: dict[str, Any], file: Path | None) -> Telling:
+def make_output_options(flags: dict[str, Any], file: Path | None) -> OutputOptions:
     """The same for what is printed and kept."""
     values = {**_read(file), **flags}
-    return validated(Telling, {key: value for key, value in values.items() if key in Telling.model_fields})
+    return validated(OutputOptions, {key: value for key, value in values.items() if key in OutputOptions.model_fields})
 
 
 def validated(model: type[M], values: dict[str, Any]) -> M:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BadInputError
-from bench.spec import make, make_telling
+from bench.spec import make, make_output_options
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: 
     file.write_text(text)
 
     def use() -> None:
-        make_telling({}, file)
+        make_output_options({}, file)
         make({}, file)
 
     with pytest.raises(BadInputError, match=says):
@@ -103,13 +103,13 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: 
     ("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("10m", 600), ("2h", 7200), (3, 3), (None, None)]
 )
 def test_a_time_limit_may_have_a_unit(text: object, seconds: float | None) -> None:
-    assert make_telling({"time_limit": text}, None).time_limit == seconds
+    assert make_output_options({"time_limit": text}, None).time_limit == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "soon", "1d", "nan", "inf", "1e3", "9999999h"])
 def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInputError, match="--time-limit"):
-        make_telling({"time_limit": text}, None)
+        make_output_options({"time_limit": text}, None)
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     assert make({}, file).log == str(tmp_path / "mine" / "log")
     assert make({}, file).pg_bin == tmp_path / "bin"
     assert make({"log": "mine/log"}, file).log == "mine/log"
-    telling = make_telling({}, file)
-    assert (telling.export_json, telling.output) == (Path("-"), Path("/runs"))
+    output = make_output_options({}, file)
+    assert (output.export_json, output.output) == (Path("-"), Path("/runs"))
     file.write_text('log = "counter"\nread-batch = "100,10"')
     spec = make({}, file)
     assert (spec.log, spec.read_batch) == ("counter", (100, 10))

@@ -2,6 +2,6 @@
 
 from bench import spec
 
-RUNS = spec.Telling().output
+RUNS = spec.OutputOptions().output
 
 CODES = "Exit codes: 0 done; 2 bad usage or input; 3 something outside is missing or broke; 130 interrupted."

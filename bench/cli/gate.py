@@ -30,7 +30,7 @@ GATE_CODES = (
     "4 regressed; 5 inconclusive, not comparable, or no baseline; 130 interrupted."
 )
 F = TypeVar("F", bound=Callable[..., Any])
-_NOT_FOR_SIDES = {"trials", "warm_up", *spec.Telling.model_fields}
+_NOT_FOR_SIDES = {"trials", "warm_up", *spec.OutputOptions.model_fields}
 
 
 def _rules(command: F) -> F:

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from bench import eventlog
 from bench.errors import BadInputError
 from bench.places.dsn import without_password
-from bench.spec import Flag, Spec, Telling
+from bench.spec import Flag, OutputOptions, Spec
 
 _EXAMPLES = {"--set": "shared_buffers=2GB", "--per-metric": "read_1000=3%"}
 F = TypeVar("F", bound=Callable[..., Any])
@@ -152,7 +152,7 @@ def run_options(command: F) -> F:
     spec_file = click.option(
         "--spec", "spec_file", metavar="FILE", help="A TOML file with the same keys; its paths are relative to it"
     )
-    return of_model(Spec)(spec_file(of_model(Telling)(command)))
+    return of_model(Spec)(spec_file(of_model(OutputOptions)(command)))
 
 
 @click.command()

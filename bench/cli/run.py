@@ -39,25 +39,25 @@ def run(context: click.Context, /, **given_flags: Any) -> None:
       bench run --dsn postgresql://me@host/db --limit 100000 --trials 5
     """
     flags, spec_file = given(given_flags)
-    telling = spec.make_telling(flags, spec_file)
-    context.find_root().obj = telling.debug
+    output = spec.make_output_options(flags, spec_file)
+    context.find_root().obj = output.debug
     what = spec.make(flags, spec_file)
     which = eventlog.load(what.log)
     preflight.refuse_misfits(what, which)
-    refuse_unwritable("--export-json", telling.export_json)
-    refuse_unwritable("--export-markdown", telling.export_markdown)
-    refuse_unusable("--output", telling.output)
+    refuse_unwritable("--export-json", output.export_json)
+    refuse_unwritable("--export-markdown", output.export_markdown)
+    refuse_unusable("--output", output.output)
 
     where = choose(what)
-    tell = progress.news(where, quiet=telling.quiet)
-    shown = RunOutput(telling, tell)
-    with interrupts.time_limit(telling.time_limit), rundir.opened(store.new_run_id()) as run_folder:
+    tell = progress.news(where, quiet=output.quiet)
+    shown = RunOutput(output, tell)
+    with interrupts.time_limit(output.time_limit), rundir.opened(store.new_run_id()) as run_folder:
         result = execute(
             what,
             which,
             where,
             run_folder,
-            progress.watch(quiet=telling.quiet, brief=what.trials > 1),
+            progress.watch(quiet=output.quiet, brief=what.trials > 1),
             shown,
             typed(),
         )
@@ -70,9 +70,9 @@ def run(context: click.Context, /, **given_flags: Any) -> None:
 class RunOutput:
     """Keeps what a run has found as soon as it is found, and shows it. What cannot be kept is shown all the same."""
 
-    def __init__(self, telling: spec.Telling, tell: Callable[[str], None]) -> None:
+    def __init__(self, output: spec.OutputOptions, tell: Callable[[str], None]) -> None:
         """`tell` says on stderr what is done next."""
-        self._telling = telling
+        self._options = output
         self._tell = tell
         self._kept: Path | None = None
         self.complaints: list[str] = []
@@ -87,34 +87,34 @@ class RunOutput:
 
     def unjudged(self, asked: Mapping[str, Any], found: models.Unjudged) -> None:
         """Print what a trial had measured that ended without a verdict."""
-        if not self._telling.quiet and STDOUT not in {self._telling.export_json, self._telling.export_markdown}:
+        if not self._options.quiet and STDOUT not in {self._options.export_json, self._options.export_markdown}:
             print(f"\n{screen.coloured(terminal.unjudged(found, asked))}", flush=True)
 
     def keep(self, result: models.Result) -> None:
         """Store a result, in place of what is known of this run already."""
         try:
-            self._kept = store.store(result, self._telling.output)
+            self._kept = store.store(result, self._options.output)
         except OutsideError as error:
             self._kept = None
             self._complain(error)
 
     def show(self, result: models.Result) -> None:
         """Print a result, and write it where it was asked for."""
-        to_stdout = STDOUT in {self._telling.export_json, self._telling.export_markdown}
+        to_stdout = STDOUT in {self._options.export_json, self._options.export_markdown}
         if not to_stdout:
-            if not self._telling.quiet:
+            if not self._options.quiet:
                 print()
                 print(screen.coloured(f"{runs_report.heading(result.spec, result.environment)}\n"))
             print(screen.coloured(runs_report.terminal(result)))
-            if not self._telling.quiet:
+            if not self._options.quiet:
                 print(screen.coloured(terminal.summary(result)))
                 if not result.ok:
                     print(f"again: {result.reproduce}")
                 if self._kept:
                     print(f"result: {self._kept}")
         for file, text in (
-            (self._telling.export_json, store.json_text),
-            (self._telling.export_markdown, lambda found: runs_report.published([found]) + "\n"),
+            (self._options.export_json, store.json_text),
+            (self._options.export_markdown, lambda found: runs_report.published([found]) + "\n"),
         ):
             if file == STDOUT:
                 print(text(result), end="")

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from bench.errors import OutsideError
 from bench.eventlog import load
-from bench.overhead.testbed import FILLERS, GROWN, INSERT_BATCH, READ, Court
+from bench.overhead.testbed import FILLERS, GROWN, INSERT_BATCH, READ, Testbed
 from bench.places.rundir import RunFolder
 from bench.postgres.connection import connected
 from bench.postgres.read_back import refuse_without_effect
@@ -36,7 +36,7 @@ SINGLES = 10
 """Producers that append one event a transaction, and pgbench's clients beside them."""
 
 
-class Contest(Kept):
+class Pairing(Kept):
     """One thing done by us and by another, again and again in turns."""
 
     name: str
@@ -65,7 +65,7 @@ class Limits(Kept):
     grown: int
     """Events in the log that was left to grow; 0 when there was none."""
     environment: Environment
-    contests: list[Contest]
+    contests: list[Pairing]
     first_event_seconds: list[float]
     """From the start of a command with ten producers until its first event was appended."""
     first_event_target: float
@@ -73,9 +73,9 @@ class Limits(Kept):
 
 
 class _Measure(NamedTuple):
-    """A contest that can be carried out."""
+    """A pairing that can be carried out."""
 
-    contest: Contest
+    pairing: Pairing
     ours: Callable[[], float]
     theirs: Callable[[], float]
 
@@ -94,24 +94,24 @@ def measure(
     started_at = datetime.now(UTC)
     with open_site(choice, spec, log, folder) as site, connected(site.conninfo) as connection:
         refuse_without_effect(connection, spec.set)
-        court = Court(site, connection, log, watch)
+        testbed = Testbed(site, connection, log, watch)
         for schema, size in ((READ, events), (GROWN, grown)):
             if size:
                 tell(f"filling a log with {size:,} events")
-                court.fill(schema, size)
-        court.install()
-        measures = _measures(court, events, grown)
+                testbed.fill(schema, size)
+        testbed.install()
+        measures = _measures(testbed, events, grown)
         where = environment.of(choice.name, site.about, connection)
         first: list[float] = []
         for number in range(rounds):
-            court.read(1000, events)  # what the grown log pushed out of the cache comes back
-            for contest, ours, theirs in measures:
-                tell(f"round {number + 1}: {contest.name}")
+            testbed.read(1000, events)  # what the grown log pushed out of the cache comes back
+            for pairing, ours, theirs in measures:
+                tell(f"round {number + 1}: {pairing.name}")
                 if number % 2:
                     their_value, our_value = theirs(), ours()
                 else:
                     our_value, their_value = ours(), theirs()
-                contest.pairs.append((our_value, their_value))
+                pairing.pairs.append((our_value, their_value))
             tell(f"round {number + 1}: from the command to the first event")
             first.append(_first_event_seconds(choice.name, folder))
             yield Limits(
@@ -121,20 +121,20 @@ def measure(
                 events=events,
                 grown=grown,
                 environment=where,
-                contests=[each.contest for each in measures],
+                contests=[each.pairing for each in measures],
                 first_event_seconds=first,
                 first_event_target=2 if choice.name == "local" else 6,
             )
 
 
-def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
+def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
     """What is compared with what, and how well ours must do."""
 
-    def contest(name: str, target: float, ours: str, theirs: str, unit: Literal["events/s", "bytes"]) -> Contest:
-        return Contest(name=name, ours=ours, theirs=theirs, unit=unit, target=target, pairs=[])
+    def pairing(name: str, target: float, ours: str, theirs: str, unit: Literal["events/s", "bytes"]) -> Pairing:
+        return Pairing(name=name, ours=ours, theirs=theirs, unit=unit, target=target, pairs=[])
 
     def rates(name: str, target: float, ours: str, theirs: str, *both: Callable[[], float]) -> _Measure:
-        return _Measure(contest(name, target, ours, theirs, "events/s"), *both)
+        return _Measure(pairing(name, target, ours, theirs, "events/s"), *both)
 
     threads = min(processors(), FILLERS)
     loops = events // FILLERS // INSERT_BATCH or 1
@@ -144,8 +144,8 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
             target,
             "consumer",
             "pgbench, rows thrown away",
-            partial(court.read, size, events),
-            partial(court.pgbench_reads, size, events),
+            partial(testbed.read, size, events),
+            partial(testbed.pgbench_reads, size, events),
         )
         for size, target in SIZES
     ]
@@ -155,24 +155,24 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
             0.5,
             "consumer",
             "psql, binary COPY of the whole table",
-            partial(court.read, 1000, events),
-            partial(court.psql_reads, events),
+            partial(testbed.read, 1000, events),
+            partial(testbed.psql_reads, events),
         ),
         rates(
             f"generate {INSERT_BATCH:,}",
             0.98,
             f"{FILLERS} producers",
             f"pgbench, {FILLERS} clients",
-            partial(court.append, "generate", FILLERS, INSERT_BATCH, loops),
-            partial(court.pgbench_generates, FILLERS, INSERT_BATCH, loops, threads),
+            partial(testbed.append, "generate", FILLERS, INSERT_BATCH, loops),
+            partial(testbed.pgbench_generates, FILLERS, INSERT_BATCH, loops, threads),
         ),
         rates(
             f"copy {INSERT_BATCH:,}",
             0.9,
             "1 producer",
             "psql, one \\copy of the same rows",
-            partial(court.append, "copy", 1, INSERT_BATCH, -(-events // INSERT_BATCH)),
-            partial(court.psql_appends, -(-events // INSERT_BATCH) * INSERT_BATCH),
+            partial(testbed.append, "copy", 1, INSERT_BATCH, -(-events // INSERT_BATCH)),
+            partial(testbed.psql_appends, -(-events // INSERT_BATCH) * INSERT_BATCH),
         ),
         *(
             rates(
@@ -180,8 +180,8 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
                 0.9,
                 "1 producer, log_event",
                 "1 producer, copy",
-                partial(court.append, "log_event", 1, batch, -(-events // batch)),
-                partial(court.append, "copy", 1, batch, -(-events // batch)),
+                partial(testbed.append, "log_event", 1, batch, -(-events // batch)),
+                partial(testbed.append, "copy", 1, batch, -(-events // batch)),
             )
             for batch in (1000, INSERT_BATCH)
         ),
@@ -190,8 +190,8 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
             0.8,
             f"{SINGLES} producers, log_event",
             f"pgbench, {SINGLES} clients",
-            partial(court.append, "log_event", SINGLES, 1, max(1, events // 500)),
-            partial(court.pgbench_appends, SINGLES, max(1, events // 500)),
+            partial(testbed.append, "log_event", SINGLES, 1, max(1, events // 500)),
+            partial(testbed.pgbench_appends, SINGLES, max(1, events // 500)),
         ),
         *(
             rates(
@@ -199,8 +199,8 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
                 0.95,
                 "consumer, checking",
                 "consumer, not checking",
-                partial(court.read, size, events),
-                partial(court.read, size, events, check=False),
+                partial(testbed.read, size, events),
+                partial(testbed.read, size, events, check=False),
             )
             for size in (1000, 10)
         ),
@@ -209,8 +209,8 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
             0.99,
             "consumer, Postgres sampled",
             "consumer, Postgres not sampled",
-            partial(court.read, 1000, events, sampled=True),
-            partial(court.read, 1000, events),
+            partial(testbed.read, 1000, events, sampled=True),
+            partial(testbed.read, 1000, events),
         ),
     ]
     if grown:
@@ -220,15 +220,15 @@ def _measures(court: Court, events: int, grown: int) -> list[_Measure]:
                 0.9,
                 f"consumer, {grown:,} events",
                 f"consumer, {events:,} events",
-                partial(court.read, 1000, grown, schema=GROWN, passes=1),
-                partial(court.read, 1000, events),
+                partial(testbed.read, 1000, grown, schema=GROWN, passes=1),
+                partial(testbed.read, 1000, events),
             ),
             _Measure(
-                contest(
+                pairing(
                     "memory", 1 / 1.05, f"consumer, {grown:,} events", f"consumer, {events:,} events", unit="bytes"
                 ),
-                partial(court.memory, GROWN),
-                partial(court.memory, READ),
+                partial(testbed.memory, GROWN),
+                partial(testbed.memory, READ),
             ),
         ]
     return found

@@ -32,7 +32,7 @@ PASSES = {1000: 3, 100: 1, 10: 1}
 """The whole log is read so often for one measurement: once with large pages is over too soon."""
 
 
-class Court:
+class Testbed:
     """Where ours and theirs meet: a Postgres with logs to read and one to append to."""
 
     def __init__(self, site: Site, connection: Connection, log: Log, watch: Watch) -> None:

@@ -99,7 +99,7 @@ Chunks = Iterable[tuple[bytes | None, bytes | None]]
 """Pieces of (stdout, stderr) as they come: not lines."""
 
 
-class Ears:
+class OutputListener:
     """Listens to workers, a thread each, and puts what they say into one queue."""
 
     def __init__(self) -> None:

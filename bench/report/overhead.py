@@ -1,7 +1,7 @@
 """The table of limits in the words that people read."""
 
 from bench import stats
-from bench.overhead.measure import Contest, Limits
+from bench.overhead.measure import Limits, Pairing
 from bench.report.tabular import Form, markdown
 from bench.text import plural
 
@@ -10,8 +10,8 @@ ENOUGH_ROUNDS = 2
 
 
 def whole(limits: Limits, form: Form = markdown) -> str:
-    """A line a contest, then where and how it was measured."""
-    rows = [_row(contest, limits) for contest in limits.contests]
+    """A line a pairing, then where and how it was measured."""
+    rows = [_row(pairing, limits) for pairing in limits.contests]
     first = stats.median(limits.first_event_seconds)
     rows.append(
         {
@@ -32,7 +32,7 @@ def whole(limits: Limits, form: Form = markdown) -> str:
 def met(limits: Limits) -> bool:
     """Whether all targets are met, as far as there were enough rounds to judge."""
     return limits.rounds < ENOUGH_ROUNDS or (
-        all(_met(contest) for contest in limits.contests)
+        all(_met(pairing) for pairing in limits.contests)
         and (stats.median(limits.first_event_seconds).value < limits.first_event_target)
     )
 
@@ -43,28 +43,28 @@ def _judged(met: bool, limits: Limits) -> str:  # noqa: FBT001
     return "ok" if met else "MISSED"
 
 
-def _met(contest: Contest) -> bool:
-    return stats.median(contest.ratios()).value >= contest.target
+def _met(pairing: Pairing) -> bool:
+    return stats.median(pairing.ratios()).value >= pairing.target
 
 
-def _row(contest: Contest, limits: Limits) -> dict[str, str]:
-    ratio = stats.median(contest.ratios())
-    ours, theirs = (stats.median(side).value for side in zip(*contest.pairs, strict=True))
+def _row(pairing: Pairing, limits: Limits) -> dict[str, str]:
+    ratio = stats.median(pairing.ratios())
+    ours, theirs = (stats.median(side).value for side in zip(*pairing.pairs, strict=True))
     return {
-        "what": contest.name,
-        "ours": contest.ours,
-        "beside": contest.theirs,
-        "ours, median": _value(ours, contest),
-        "theirs, median": _value(theirs, contest),
+        "what": pairing.name,
+        "ours": pairing.ours,
+        "beside": pairing.theirs,
+        "ours, median": _value(ours, pairing),
+        "theirs, median": _value(theirs, pairing),
         "ratio": f"{ratio.value:.2f}",
         stats.interval_name(limits.rounds): f"{ratio.low:.2f} to {ratio.high:.2f}",
-        "at least": f"{contest.target:.2f}",
-        "": _judged(_met(contest), limits),
+        "at least": f"{pairing.target:.2f}",
+        "": _judged(_met(pairing), limits),
     }
 
 
-def _value(value: float, contest: Contest) -> str:
-    return f"{value / 2**20:,.1f} MiB" if contest.unit == "bytes" else f"{value:,.0f}/s"
+def _value(value: float, pairing: Pairing) -> str:
+    return f"{value / 2**20:,.1f} MiB" if pairing.unit == "bytes" else f"{value:,.0f}/s"
 
 
 def _note(limits: Limits) -> str:

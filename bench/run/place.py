@@ -101,11 +101,11 @@ def _site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractCo
 
 def _containers_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> AbstractContextManager[Site]:
     from bench.places.docker import place as docker_place  # noqa: PLC0415
-    from bench.places.docker.containers import Limits, Wishes  # noqa: PLC0415
+    from bench.places.docker.containers import ContainerOptions, Limits  # noqa: PLC0415
     from bench.places.swarm import place as swarm  # noqa: PLC0415
     from bench.places.swarm.services import Placement  # noqa: PLC0415
 
-    wishes = Wishes(
+    wishes = ContainerOptions(
         spec.postgres_image,
         spec.worker_image,
         Limits(spec.postgres_memory, spec.postgres_cpus),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli.app import app
-from bench.spec import Spec, Telling
+from bench.spec import OutputOptions, Spec
 from tests.conftest import REPOSITORY, Bench, golden
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*.md")])
@@ -29,7 +29,7 @@ def test_help_is_as_expected_and_lists_the_exit_codes(bench: Bench, command: str
 
 def test_every_field_of_a_spec_has_its_flag() -> None:
     flags = {name for parameter in app.commands["run"].params for name in parameter.opts}
-    fields = [*Spec.model_fields, *Telling.model_fields]
+    fields = [*Spec.model_fields, *OutputOptions.model_fields]
     assert {f"--{name.replace('_', '-')}" for name in fields} == flags - {"--spec", "--producers"}
 
 

@@ -19,10 +19,10 @@ from docker.models.containers import Container
 
 from bench import eventlog
 from bench.errors import OutsideError
-from bench.overhead.testbed import READ, Court
+from bench.overhead.testbed import READ, Testbed
 from bench.places.docker import image
 from bench.places.docker import place as docker_place
-from bench.places.docker.containers import Database, Limits, Wishes
+from bench.places.docker.containers import ContainerOptions, Database, Limits
 from bench.places.docker.engine import SECRETS
 from bench.places.docker.leftovers import sweep
 from bench.places.rundir import opened
@@ -131,7 +131,7 @@ def test_limits_beside_programs_in_containers(
         open_site(choose(spec), spec, log, folder) as site,
         connected(site.conninfo) as connection,
     ):
-        court = Court(site, connection, log, Unwatched())
+        court = Testbed(site, connection, log, Unwatched())
         court.fill(READ, 4000)
         court.install()
         assert court.read(1000, 4000) > 0
@@ -316,7 +316,7 @@ def test_workers_in_containers_on_a_postgres_by_its_address(
         # As on an engine of another machine, whose localhost is another one.
         monkeypatch.setenv("TMPDIR", str(bench.home))
         monkeypatch.setattr(docker_place, "Database", elsewhere)
-        usual = Wishes(None, None, Limits(), Limits())
+        usual = ContainerOptions(None, None, Limits(), Limits())
         with (
             opened("elsewhere") as folder,
             pytest.raises(OutsideError, match=r"^lost\nThis machine reaches that Postgres, .*: localhost there is"),

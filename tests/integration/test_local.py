@@ -251,8 +251,8 @@ def test_a_producer_that_dies_fails_the_run(bench: Bench) -> None:
     words = ("--scale", "3", "--insert-batch", "100", "--limit", "2000000")
     process = bench.start("run", "--place", "local", *words)
     read_until(process, "append: 3 producers started")
-    (nursery,) = children(process.pid, "bench.places.local.forkserver")
-    nursery.children()[0].kill()
+    (forkserver,) = children(process.pid, "bench.places.local.forkserver")
+    forkserver.children()[0].kill()
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "ended before its job was done, with exit code -9: ended by signal 9" in stderr

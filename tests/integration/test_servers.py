@@ -54,7 +54,7 @@ def neighbour(server: str, connection: Connection) -> Iterator[Connection]:
 @pytest.fixture
 def starting(log: Connection) -> Iterator[Callable[[str], StartWorkers]]:
     """Makes a way to start workers that connect to the database of this name."""
-    with workers.nursery() as nursery:
+    with workers.forkserver() as forkserver:
 
         def starting_on(dbname: str) -> StartWorkers:
             environment, _ = variables(make_conninfo(log.info.dsn, dbname=dbname))

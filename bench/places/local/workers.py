@@ -18,18 +18,18 @@ import psutil
 from bench.errors import OutsideError
 from bench.interrupts import held, killed_at_once
 from bench.paths import PACKAGES
-from bench.places.api import MAX_LAST_WORDS_BYTES, Chunks, Ears, End, Messages, Program, Usage
+from bench.places.api import MAX_LAST_WORDS_BYTES, Chunks, End, Messages, OutputListener, Program, Usage
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
 START_SECONDS = 60
-"""For the first worker, which comes when the nursery has loaded what workers load."""
+"""For the first worker, which comes when the forkserver has loaded what workers load."""
 _LOOKS = 20
 """So often a tree of processes is looked at until nobody ends meanwhile; where clients never stay that is never."""
 
 
 class _Worker:
-    """A worker that the nursery forked."""
+    """A worker that the forkserver forked."""
 
     def __init__(self, process_id: int) -> None:
         self.process_id = process_id
@@ -59,7 +59,7 @@ class _Worker:
                         yield None, chunk
 
 
-class Nursery:
+class ForkServer:
     """Starts workers by having them forked from a process that has loaded all that they need."""
 
     def __init__(self, channel: socket.socket, process: "subprocess.Popen[bytes]") -> None:
@@ -67,11 +67,11 @@ class Nursery:
         self._process = process
         self._workers: dict[int, _Worker] = {}
         self._answers: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
-        """Each worker that was asked for; None when some were killed, or when the nursery is gone."""
+        """Each worker that was asked for; None when some were killed, or when the forkserver is gone."""
         self._complaint = b""
         """The last of what it printed."""
-        threading.Thread(target=self._listen, name="nursery", daemon=True).start()
-        self._drain = threading.Thread(target=self._read_complaint, name="nursery", daemon=True)
+        threading.Thread(target=self._listen, name="forkserver", daemon=True).start()
+        self._drain = threading.Thread(target=self._read_complaint, name="forkserver", daemon=True)
         self._drain.start()
 
     def start(self, program: str, variables: Mapping[str, str]) -> _Worker:
@@ -82,7 +82,7 @@ class Nursery:
         """
         outputs = [os.pipe(), os.pipe()]
         asked = json.dumps([program, dict(variables)]).encode() + b"\n"
-        with suppress(OSError):  # of a nursery that is gone the listener tells
+        with suppress(OSError):  # of a forkserver that is gone the listener tells
             socket.send_fds(self._channel, [asked], [writes for _, writes in outputs])
         for _, writes in outputs:
             os.close(writes)
@@ -138,8 +138,8 @@ class Nursery:
 
 
 @contextmanager
-def nursery() -> Iterator[Nursery]:
-    """A nursery, which loads while something else is done; in the end it goes, and all workers with it."""
+def forkserver() -> Iterator[ForkServer]:
+    """A forkserver, which loads while something else is done; in the end it goes, and all workers with it."""
     path = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
     ours, theirs = socket.socketpair()
     with ExitStack() as stack:
@@ -158,7 +158,7 @@ def nursery() -> Iterator[Nursery]:
             stack.callback(ours.shutdown, socket.SHUT_RDWR)
             theirs.close()
         with killed_at_once(process.kill):
-            yield Nursery(ours, process)
+            yield ForkServer(ours, process)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -171,10 +171,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def start_workers(born: Nursery, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
+def start_workers(born: ForkServer, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
     """Start one process a job; `database` holds libpq's variables."""
     workers: list[_Worker] = []
-    ears = Ears()
+    ears = OutputListener()
     try:
         for job in jobs:
             with held():

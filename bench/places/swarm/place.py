@@ -11,7 +11,7 @@ from bench.errors import OutsideError
 from bench.places import dsn
 from bench.places.api import End, Site, Usage
 from bench.places.docker import address, containers, engine, image, leftovers
-from bench.places.docker.containers import VARIABLES, Wishes
+from bench.places.docker.containers import VARIABLES, ContainerOptions
 from bench.places.docker.engine import WORKER_USER, Engine
 from bench.places.docker.tunnel import Tunnel
 from bench.places.last_words import answers
@@ -19,8 +19,8 @@ from bench.places.rundir import RunFolder
 from bench.places.starting import with_settings
 from bench.places.swarm import cluster, images, services
 from bench.places.swarm.cluster import Cluster, Node
-from bench.places.swarm.services import Placement, Post
-from bench.places.swarm.tasks import Lookout, Task
+from bench.places.swarm.services import Placement, SwarmDeployment
+from bench.places.swarm.tasks import Task, TaskWatcher
 
 LOSS_SECONDS = 30
 """A swarm calls a node down when it was silent three times as long as it may be; by default that is 15 s."""
@@ -28,7 +28,11 @@ LOSS_SECONDS = 30
 
 @contextmanager
 def site(
-    folder: RunFolder, wishes: Wishes, placement: Placement, postgres_node: str | None, settings: Mapping[str, str]
+    folder: RunFolder,
+    wishes: ContainerOptions,
+    placement: Placement,
+    postgres_node: str | None,
+    settings: Mapping[str, str],
 ) -> Iterator[Site]:
     """Start Postgres as a service on one node, by default the one whose engine we talk to."""
     password = containers.new_password()
@@ -62,7 +66,7 @@ def site(
             way.close()
 
         postgres.call_when_over(break_off)
-        post = Post(here, lookout, worker_name, network, VARIABLES, pgpass, wishes.worker_limits, placement)
+        post = SwarmDeployment(here, lookout, worker_name, network, VARIABLES, pgpass, wishes.worker_limits, placement)
         try:
             yield Site(
                 conninfo=conninfo,
@@ -88,7 +92,7 @@ def site(
 
 
 @contextmanager
-def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placement) -> Iterator[Site]:
+def site_on(address_: str, folder: RunFolder, wishes: ContainerOptions, placement: Placement) -> Iterator[Site]:
     """Use the Postgres at an address, a connection string of libpq that must mean the same inside a container.
 
     Workers are on their nodes' own networks.
@@ -101,7 +105,7 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
         here.engine.keeper(stack, worker_image, "none")
         nodes = services.try_nodes(here, worker_name, placement)
         pgpass = here.secret(stack, "pgpass", dsn.pgpass(password or ""), WORKER_USER, 0o400)
-        post = Post(here, lookout, worker_name, "host", variables, pgpass, wishes.worker_limits, placement)
+        post = SwarmDeployment(here, lookout, worker_name, "host", variables, pgpass, wishes.worker_limits, placement)
         yield Site(
             conninfo=dsn.with_password(address_, password),
             start_workers=partial(services.start_workers, post),
@@ -113,7 +117,7 @@ def site_on(address_: str, folder: RunFolder, wishes: Wishes, placement: Placeme
 
 def _open(
     folder: RunFolder, stack: ExitStack
-) -> tuple[Cluster, Lookout, dict[str, docker.DockerClient], dict[str, docker.DockerClient]]:
+) -> tuple[Cluster, TaskWatcher, dict[str, docker.DockerClient], dict[str, docker.DockerClient]]:
     """The swarm, rid of what dead runs left in it, the engines that are reached by context, and its own by node.
 
     When all else of the stack is gone, those nodes are waited for.
@@ -123,7 +127,7 @@ def _open(
     reached = address.contexts()
     engines = images.engines(client, reached)
     leftovers.sweep(list(engines.values()), folder.swept)
-    lookout = Lookout(client)
+    lookout = TaskWatcher(client)
     stack.callback(lookout.close)
     stack.callback(leftovers.wait_until_left, folder.run_id, list(engines.values()))
     return here, lookout, reached, engines

@@ -11,7 +11,7 @@ from docker.types import Mount, NetworkAttachmentConfig, Resources, SecretRefere
 from docker.utils import parse_bytes
 
 from bench.errors import NotStartedError, OutsideError
-from bench.places.api import Ears, Messages, Program
+from bench.places.api import Messages, OutputListener, Program
 from bench.places.docker.containers import (
     POSTGRES_HOME,
     SHARED_MEMORY_BYTES,
@@ -23,7 +23,7 @@ from bench.places.docker.containers import (
 from bench.places.docker.engine import WORKER
 from bench.places.last_words import end_of_log, reason
 from bench.places.swarm.cluster import Cluster, Node, nodes, tasks_of
-from bench.places.swarm.tasks import LOOK_SECONDS, OVER, Lookout, Task
+from bench.places.swarm.tasks import LOOK_SECONDS, OVER, Task, TaskWatcher
 from bench.records import Job, ProducerJob, encode_job
 
 SECRETS = "/run/secrets"
@@ -46,11 +46,11 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Post:
+class SwarmDeployment:
     """What is needed to start workers: where, of which image, and how they find Postgres."""
 
     cluster: Cluster
-    lookout: Lookout
+    lookout: TaskWatcher
     image: str
     network: str
     variables: Mapping[str, str]
@@ -60,9 +60,9 @@ class Post:
 
 
 @contextmanager
-def start_workers(post: Post, jobs: Sequence[Job]) -> Iterator[Messages]:
+def start_workers(post: SwarmDeployment, jobs: Sequence[Job]) -> Iterator[Messages]:
     """Start one replica a job: of one service for producers, of another one for consumers."""
-    ears = Ears()
+    ears = OutputListener()
     with ExitStack() as stack:
         for program in ("producers", "consumer"):
             ours = [job for job in jobs if isinstance(job, ProducerJob) == (program == "producers")]
@@ -72,7 +72,7 @@ def start_workers(post: Post, jobs: Sequence[Job]) -> Iterator[Messages]:
         yield ears.messages()
 
 
-def _replicas(stack: ExitStack, post: Post, program: str, jobs: Sequence[Job]) -> list[Task]:
+def _replicas(stack: ExitStack, post: SwarmDeployment, program: str, jobs: Sequence[Job]) -> list[Task]:
     lines = gzip.compress(b"".join(encode_job(job) + b"\n" for job in jobs))
     service = post.cluster.service(
         stack,
@@ -98,7 +98,7 @@ def _replicas(stack: ExitStack, post: Post, program: str, jobs: Sequence[Job]) -
 def postgres(
     cluster: Cluster,
     stack: ExitStack,
-    lookout: Lookout,
+    lookout: TaskWatcher,
     image: str,
     node: Node,
     network: str,

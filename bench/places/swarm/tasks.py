@@ -96,7 +96,7 @@ class Task:
                     yield _chunk(stream, data)
 
 
-class Lookout:
+class TaskWatcher:
     """Looks at the tasks of services and at their nodes again and again, and tells tasks what becomes of them."""
 
     def __init__(self, client: docker.DockerClient) -> None:
