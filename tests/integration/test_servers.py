@@ -58,7 +58,7 @@ def starting(log: Connection) -> Iterator[Callable[[str], StartWorkers]]:
 
         def starting_on(dbname: str) -> StartWorkers:
             environment, _ = variables(make_conninfo(log.info.dsn, dbname=dbname))
-            return partial(workers.start_workers, nursery, environment)
+            return partial(workers.start_workers, forkserver, environment)
 
         yield starting_on
 
