@@ -5,6 +5,7 @@ Knows the rules that values keep among themselves. Does not know whether the out
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -335,6 +336,19 @@ class OutputOptions(BaseModel):
         if not found:
             raise ValueError("give a time like 90s, 10m or 2h")
         return float(found[1]) * _UNIT_SECONDS[found[2] or "s"]
+
+
+def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result stores of a spec, as a spec takes it: a result has both the transactions of a producer and the
+    events that they come to. Fields that this version does not know are left out.
+    """
+    given = {name: stored[name] for name in Spec.model_fields if name in stored}
+    batch, loops, limit = (given.get(name) for name in ("insert_batch", "insert_loops", "limit"))
+    if batch is not None and limit == batch * (loops or DEFAULT_LOOPS):
+        given.pop("limit", None)
+    elif loops:
+        given.pop("insert_loops")
+    return given
 
 
 def make(flags: dict[str, Any], file: Path | None) -> Spec:

@@ -15,7 +15,7 @@ from bench.places.dsn import without_password
 from bench.report import screen
 from bench.report.tabular import Form, Rows, markdown, narrow
 from bench.results.models import Append, Environment, Others, Read, Result, Trial
-from bench.spec import DEFAULT_LOOPS, LIMITS, Spec
+from bench.spec import LIMITS, Spec, as_given
 from bench.text import plural
 
 if TYPE_CHECKING:
@@ -330,14 +330,9 @@ def command(result: Result) -> str:
 
 
 def _command(spec: Mapping[str, Any], place: str) -> str:
-    given = {name: spec[name] for name in Spec.model_fields if name in spec}
-    given["place"] = place
+    given = {**as_given(spec), "place": place}
     if given.get("dsn"):
         given["dsn"] = without_password(given["dsn"])
-    if given["limit"] == given["insert_batch"] * (given["insert_loops"] or DEFAULT_LOOPS):
-        del given["limit"]
-    elif given["insert_loops"]:
-        del given["insert_loops"]
     always = [name for name in _ALWAYS if given.get(name) is not None]
     others = [name for name in given if name not in _ALWAYS and given[name] != _default(name)]
     words = [word for name in (*always, *others) for word in _words(name, given[name])]
