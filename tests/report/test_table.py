@@ -321,7 +321,7 @@ def test_the_published_pages_are_what_their_results_say() -> None:
     for name in ("README.md", "results/README.md"):
         text = (REPOSITORY / name).read_text()
         assert runs_report.published(stored) in text, "run: python -m bench table README.md results/README.md"
-    assert runs_report.by_node(stored) in (REPOSITORY / "docs" / "scaling.md").read_text()
+    assert runs_report.by_node(stored) in (REPOSITORY / "results" / "README.md").read_text()
     scaling = load_all(REPOSITORY / "results" / "scaling")
     assert all(each.ok for each in scaling)
     text = (REPOSITORY / "docs" / "scaling.md").read_text()
