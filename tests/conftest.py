@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,15 +43,6 @@ SETTINGS = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails: for CI")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share an engine, and look at all that is in it, run one after the other."""
-    for item in items:
-        for engine in ("docker", "swarm"):
-            if item.get_closest_marker(engine):
-                item.add_marker(pytest.mark.xdist_group(engine))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -201,6 +193,8 @@ class Bench:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Whoever runs the tests under nohup has children that would not hear it.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - it does no more
         )
 
     def runs(self) -> list[Path]:
