@@ -15,6 +15,7 @@ from bench.places.local import postgres as embedded
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.records import Report
+from bench.results.store import latest
 from bench.run.jobs import consumers
 from bench.spec import make
 from tests.conftest import SETTINGS, Bench
@@ -101,3 +102,9 @@ def test_a_run_on_an_encrypted_server(bench: Bench, encrypted: str) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "verdict: ok. 400 events were acknowledged" in ran.stdout
     assert PASSWORD not in ran.stdout + ran.stderr
+    result = latest(bench.folder / "results" / "runs")
+    assert result.through_libpq
+    assert PASSWORD not in result.reproduce
+    deep = bench("run", "--place", "local", *small[:4], "--cursor", "client", "--depth", "8", "--dsn", encrypted)
+    assert deep.returncode == 2
+    assert "--depth 8: this connection is encrypted" in deep.stderr
