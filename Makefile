@@ -18,7 +18,7 @@ bench: $(VENV)/runs
 	@$(VENV)/bin/python -m bench run $(args)
 
 test: check
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadgroup $(if $(strict),--no-skips)
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(if $(strict),--no-skips)
 
 check: $(VENV)/tests
 	$(VENV)/bin/ruff check .

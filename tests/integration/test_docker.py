@@ -34,7 +34,7 @@ from bench.spec import make
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import ours, sshd
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = pytest.mark.docker
 
 SMALL = ("run", "--place", "docker", "--scale", "2", "--insert-batch", "100", "--insert-loops", "3")
 

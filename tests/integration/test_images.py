@@ -10,7 +10,7 @@ from bench.results import store
 from tests.conftest import Bench
 from tests.integration import ours
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = pytest.mark.docker
 
 SMALL = ("run", "--place", "docker", "--scale", "1", "--limit", "10", "--set", "work_mem=8MB")
 

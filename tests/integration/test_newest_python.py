@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY, Bench
 from tests.integration import ours
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = pytest.mark.docker
 
 NEW = 13
 """Of Python 3: since then exceptions in finalizers are shown that were silent before."""

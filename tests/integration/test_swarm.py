@@ -28,7 +28,7 @@ from bench.results import models, store
 from tests.conftest import REPOSITORY, Bench, read_until
 from tests.integration import ours
 
-pytestmark = [pytest.mark.swarm, pytest.mark.xdist_group("swarm")]  # a test takes nodes away
+pytestmark = pytest.mark.swarm
 
 URLS = [url for url in os.environ.get("BENCH_TEST_SWARM", "").split(",") if url]
 NODE_PROGRAM = os.environ.get("BENCH_TEST_SWARM_NODE", "")
