@@ -353,9 +353,9 @@ def test_the_first_event_is_there_without_a_parameter(filled: Callable[[str], Co
     assert etags(filled(name), "get_event()") == [1]
 
 
-def test_each_statement_by_hand_in_the_readme_shows_rows_also_without_types(log: Connection) -> None:
+def test_each_statement_by_hand_shows_rows_also_without_types(log: Connection) -> None:
     log.execute("SELECT log_event((SELECT json_agg(json_build_object('v', t)) FROM generate_series(1, 1000) AS t))")
-    by_hand = (REPOSITORY / "README.md").read_text().partition("## By hand")[2]
+    by_hand = (REPOSITORY / "docs" / "by-hand.md").read_text()
     block = re.search(r"```sql\n(.*?)```", by_hand, re.DOTALL)
     assert block
     for statement in block[1].splitlines():

@@ -33,7 +33,6 @@ ELSEWHERE = {
     "python -m bench selftest": "test_log_commands.py",
     "python -m bench limits": "test_limits.py",
     'python -m bench ab --both "--log db/events" --a-rev main --b-rev HEAD': "test_gate.py",
-    "docker compose -f compose/compose.yml up --build --scale producer=10": "test_docker.py",
     "python -m bench run --scale 9 --insert-batch 10000 --read-batch 1000 --place swarm": "test_swarm.py",
 }
 """Why a command is not run here, or where it is."""
