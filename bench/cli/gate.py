@@ -11,7 +11,7 @@ import click
 from bench import eventlog, spec
 from bench.cli import options
 from bench.cli.codes import CODES, RUNS
-from bench.cli.options import Command, typed
+from bench.cli.options import Command, output_option, typed
 from bench.cli.results import to_summary
 from bench.errors import BadInputError
 from bench.gate import ab, compare, power
@@ -116,8 +116,7 @@ def compare_(
 @_rules
 @click.option("--comparisons", type=click.IntRange(10, 100_000), default=power.COMPARISONS, show_default=True,
               help="With --aa: number of simulated comparisons")  # fmt: skip
-@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), default=RUNS, show_default=True,
-              help="Where the record is kept")  # fmt: skip
+@output_option("Where the record is kept")
 def ab_(
     *,
     a: str,

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from bench import eventlog, spec
-from bench.cli.codes import CODES, RUNS
-from bench.cli.options import Command, of_model
+from bench.cli.codes import CODES
+from bench.cli.options import Command, of_field, of_model, output_option, place_option
 from bench.errors import BadInputError
 from bench.logs import check as log_check
 from bench.logs import compare as log_comparison
@@ -47,8 +47,7 @@ def new(directory: Path) -> None:
 
 @logs.command(cls=Command, epilog=_CHECK_CODES)
 @click.argument("directory", metavar="DIR|NAME")
-@click.option("--dsn", metavar="URL", envvar="BENCH_DSN", show_envvar=True,
-              help="Use this Postgres; a schema `bench` is made in it and dropped again")  # fmt: skip
+@of_field(spec.Spec, "dsn")
 def check(directory: str, dsn: str | None) -> None:
     """Say what is wrong with a log: its files, its contract, and what it promises, stepped by hand."""
     log = eventlog.load(directory)
@@ -70,9 +69,8 @@ def check(directory: str, dsn: str | None) -> None:
 @click.option("--logs", "names", metavar="A,B,C", default="all", show_default=True,
               help="Logs that ship, or folders; bigserial is always among them")  # fmt: skip
 @of_model(log_comparison.Workload)
-@click.option("--place", metavar="auto|local|docker", default="auto", show_default=True, help="Where to run")
-@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), default=RUNS, show_default=True,
-              help="Where the comparison is kept")  # fmt: skip
+@place_option()
+@output_option("Where the comparison is kept")
 @click.option("--short", is_flag=True, help="Print one line per log")
 def compare_logs(*, names: str, place: str, output: Path, short: bool, **load: Any) -> None:
     """Run logs side by side, in turns: promise, verdict, speed, delay, size, and what open transactions do to them."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from bench import eventlog
+from bench.cli.codes import RUNS
 from bench.errors import BadInputError
 from bench.places.dsn import without_password
 from bench.spec import Flag, OutputOptions, Spec
@@ -181,6 +182,28 @@ def parsed(flag: str, *texts: str) -> tuple[dict[str, Any], Path | None]:
 
 def _is_file(text: str) -> bool:
     return text.endswith(".toml") and not text.startswith("-")
+
+
+def of_field(model: type[BaseModel], name: str) -> Callable[[F], F]:
+    """Give a command the option of one field of a model, as `of_model` does for all."""
+
+    def decorate(command: F) -> F:
+        command.__dict__.setdefault("__click_params__", []).append(_option(name, model.model_fields[name], "Options"))
+        return command
+
+    return decorate
+
+
+def place_option(default: str = "auto") -> Callable[[F], F]:
+    """The flag --place of a command for one machine."""
+    return click.option("--place", metavar="auto|local|docker", default=default, show_default=True, help="Where to run")
+
+
+def output_option(described: str) -> Callable[[F], F]:
+    """The flag --output of a command that keeps a record."""
+    return click.option(
+        "--output", metavar="DIR", type=click.Path(path_type=Path), default=RUNS, show_default=True, help=described
+    )
 
 
 def typed() -> str:

@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 
 from bench import spec
-from bench.cli.codes import RUNS
-from bench.cli.options import Command
+from bench.cli.options import Command, output_option, place_option
 from bench.errors import BadInputError
 from bench.output import refuse_unusable
 from bench.overhead import measure as overhead
@@ -30,9 +29,8 @@ CODES = (
               help="Events in a log that was left to grow; 0 for none")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True,
               help="Number of rounds; each runs every pair once")  # fmt: skip
-@click.option("--place", metavar="auto|local|docker", default="auto", show_default=True, help="Where to run")
-@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), default=RUNS, show_default=True,
-              help="Where the record is kept")  # fmt: skip
+@place_option()
+@output_option("Where the record is kept")
 def limits_(*, events: int, grown: int, rounds: int, place: str, output: Path) -> None:
     """Measure the harness itself: is a number Postgres's, or Python's?
 

@@ -5,7 +5,7 @@ import sys
 import click
 
 from bench import selftest, spec
-from bench.cli.options import Command
+from bench.cli.options import Command, place_option
 from bench.places import rundir
 from bench.results.store import new_run_id
 from bench.run.place import choose
@@ -19,7 +19,7 @@ SELFTEST_CODES = (
 @click.command("selftest", cls=Command, epilog=SELFTEST_CODES, short_help="Prove the checker with planted faults.")
 @click.option("--events", type=click.IntRange(4000, 100_000_000), default=1_000_000, show_default=True,
               help="Log size; the hardest case is a single faulty event")  # fmt: skip
-@click.option("--place", metavar="auto|local|docker", default="local", show_default=True, help="Where to run")
+@place_option("local")
 def selftest_(events: int, place: str) -> None:
     """Prove the checker: plant each kind of fault between log and consumer, and see that it is caught and named.
 

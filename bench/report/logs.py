@@ -48,18 +48,22 @@ def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
     """One line a log: is it safe, what does that cost, what stalls it. Each comparison adds the logs that those before
     it had not.
     """
-    rows: dict[str, dict[str, str]] = {}
-    for comparison in comparisons:
-        rows = {name: _line(name, comparison) for name in comparison.promises} | rows
-    return "\n\n".join([form([rows[name] for name in sorted(rows, key=_control_first)]), _notes(comparisons)])
+    return "\n\n".join([form(_by_log(comparisons, _line)), _notes(comparisons)])
 
 
 def glance(comparisons: Sequence[Comparison]) -> str:
     """Five columns of markdown: is a log safe, what does that cost, who waits. What it rests on is on another page."""
+    return markdown(_by_log(comparisons, _glance))
+
+
+def _by_log(
+    comparisons: Sequence[Comparison], row: Callable[[str, Comparison], dict[str, str]]
+) -> list[dict[str, str]]:
+    """A row for each log, of the first comparison that has it."""
     rows: dict[str, dict[str, str]] = {}
     for comparison in comparisons:
-        rows = {name: _glance(name, comparison) for name in comparison.promises} | rows
-    return markdown([rows[name] for name in sorted(rows, key=_control_first)])
+        rows = {name: row(name, comparison) for name in comparison.promises} | rows
+    return [rows[name] for name in sorted(rows, key=_control_first)]
 
 
 def _glance(name: str, comparison: Comparison) -> dict[str, str]:
