@@ -9,6 +9,7 @@ import psycopg
 
 from bench.postgres.connection import Connection, our_name
 from bench.postgres.locks import session_in_words
+from bench.text import some
 
 Progress = Sequence[tuple[str, int]]
 """The workers that are not done, and the events of each so far."""
@@ -22,7 +23,7 @@ SILENT_SECONDS = 10.0
 ANSWERED_SECONDS = 3.0
 """A server that answered within this time can be asked."""
 _MOST = 3
-"""So many workers, or groups of workers that wait for the same, are named."""
+"""So many groups of workers that wait for the same are named."""
 
 _SESSIONS: LiteralString = """
     SELECT a.application_name, a.state, extract(epoch FROM clock_timestamp() - a.state_change)::float8,
@@ -131,7 +132,7 @@ class Stillness:
             return "PostgreSQL does not answer"
         sessions = _sessions(self._connection, workers)
         if sessions is None:
-            return f"{_together(workers)} are not done" if len(workers) > 1 else f"{workers[0]} is not done"
+            return f"{some(workers)} are not done" if len(workers) > 1 else f"{workers[0]} is not done"
         return _in_words(workers, sessions)
 
 
@@ -150,9 +151,4 @@ def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session]) -> str:
     groups: dict[str, list[str]] = {}
     for worker in workers:
         groups.setdefault(str(sessions.get(worker, "no session on the server")), []).append(worker)
-    return "; ".join(f"{_together(group)}: {words}" for words, group in list(groups.items())[:_MOST])
-
-
-def _together(names: Sequence[str]) -> str:
-    more = len(names) - _MOST
-    return ", ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
+    return "; ".join(f"{some(group)}: {words}" for words, group in list(groups.items())[:_MOST])
