@@ -73,7 +73,7 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
     In a swarm and in a database too, if one is meant.
 
     Raises:
-        OutsideError: the engine is no manager of a swarm, and one is meant; or the database cannot be cleaned.
+        InfrastructureError: the engine is no manager of a swarm, and one is meant; or the database cannot be cleaned.
     """
     dead = rundir.sweep()
     done = [f"removed what run {run_id} left on this machine" for run_id in dead]

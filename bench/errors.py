@@ -7,13 +7,13 @@ class BenchError(Exception):
     exit_code = 3
 
 
-class BadInputError(BenchError):
+class UsageError(BenchError):
     """A flag, a file or a log that cannot be used as it is."""
 
     exit_code = 2
 
 
-class SettingRefusedError(BadInputError):
+class SettingRefusedError(UsageError):
     """Postgres starts without its settings and not with them. Who knows where they were given says so."""
 
     def __init__(self, reason: str) -> None:
@@ -22,13 +22,13 @@ class SettingRefusedError(BadInputError):
         """What Postgres says, in which the setting may be named."""
 
 
-class OutsideError(BenchError):
+class InfrastructureError(BenchError):
     """Something that the harness needs is missing or broke: Docker, Postgres, disk, a worker."""
 
     exit_code = 3
 
 
-class NotStartedError(OutsideError):
+class NotStartedError(InfrastructureError):
     """A Postgres of ours ended while it was being started."""
 
     def __init__(self, reason: str) -> None:
@@ -37,7 +37,7 @@ class NotStartedError(OutsideError):
         """What it printed last."""
 
 
-class NotComparableError(BenchError):
+class NoComparisonError(BenchError):
     """Two results that say nothing about each other, or one that is not there."""
 
     exit_code = 5

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.output import write
 from bench.paths import SQL
 from bench.records import Way
@@ -103,32 +103,32 @@ def load(name_or_folder: str) -> Log:
     A name with a path separator in it, or one that does not ship but is a folder, is taken for a folder.
 
     Raises:
-        BadInputError: there is no such log, or a file of it is missing or wrong; the message names the file.
+        UsageError: there is no such log, or a file of it is missing or wrong; the message names the file.
     """
     folder = _find(name_or_folder)
     description = folder / "log.toml"
     schema = folder / "schema.sql"
     for file in (description, schema):
         if not file.is_file():
-            raise BadInputError(f"{file} is missing: a log is a folder with log.toml and schema.sql")
+            raise UsageError(f"{file} is missing: a log is a folder with log.toml and schema.sql")
     written = _read(description)
     try:
         schema_sql = schema.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BadInputError(f"{schema}: {error}") from error
+        raise UsageError(f"{schema}: {error}") from error
     try:
         return Log.model_validate({**written, "name": folder.resolve().name, "schema_sql": schema_sql})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise BadInputError(f"{description}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"{description}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def load_side_by_side(names_or_folders: Sequence[str]) -> dict[str, Log]:
     """Load logs to be told apart: each as it was given, and called by its short name. Who is given twice is there once.
 
     Raises:
-        BadInputError: as `load` does.
+        UsageError: as `load` does.
     """
     given: dict[str, str] = {}
     for each in names_or_folders:
@@ -162,8 +162,8 @@ def write_new(folder: Path) -> None:
     """Write a log to start from: the bigserial log, each key of its log.toml explained.
 
     Raises:
-        BadInputError: the folder is there already, or cannot be made.
-        OutsideError: the files cannot be written.
+        UsageError: the folder is there already, or cannot be made.
+        InfrastructureError: the files cannot be written.
     """
     lines = []
     fields = {**Log.model_fields, **Promises.model_fields}
@@ -175,7 +175,7 @@ def write_new(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise BadInputError(f"{folder}: {error.strerror}") from error
+        raise UsageError(f"{folder}: {error.strerror}") from error
     try:
         write(folder / "log.toml", "\n".join(lines) + "\n")
         write(folder / "schema.sql", (SQL / "bigserial" / "schema.sql").read_bytes())
@@ -188,7 +188,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file}: {error}") from error
+        raise UsageError(f"{file}: {error}") from error
 
 
 def _find(name_or_folder: str) -> Path:
@@ -197,6 +197,6 @@ def _find(name_or_folder: str) -> Path:
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder
-    raise BadInputError(
+    raise UsageError(
         f"there is no log {name_or_folder!r}: it is neither a folder nor one that ships ({', '.join(shipped())})"
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 
 STDOUT = Path("-")
 """The name of a file that stands for standard output."""
@@ -26,7 +26,7 @@ def write(file: Path, content: str | bytes) -> Path:
     What is no ordinary file, such as a pipe, is written to as it is.
 
     Raises:
-        OutsideError: it cannot be written.
+        InfrastructureError: it cannot be written.
     """
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     try:
@@ -37,7 +37,7 @@ def write(file: Path, content: str | bytes) -> Path:
         with _folder(target.parent):
             _replace(target, data)
     except OSError as error:
-        raise OutsideError(f"{file} cannot be written: {error.strerror or error}") from error
+        raise InfrastructureError(f"{file} cannot be written: {error.strerror or error}") from error
     return file
 
 
@@ -74,18 +74,18 @@ def refuse_unwritable(flag: str, file: Path | None) -> None:
     """Refuse a file that could not be written later, before there is anything to write.
 
     Raises:
-        BadInputError: its folder is not there, or takes no files; or it is a folder itself.
+        UsageError: its folder is not there, or takes no files; or it is a folder itself.
     """
     if file is None or file == STDOUT:
         return
     if file.is_dir():
-        raise BadInputError(f"{flag} {file} cannot be written: that is a folder, name a file")
+        raise UsageError(f"{flag} {file} cannot be written: that is a folder, name a file")
     if file.exists() and not os.access(file, os.W_OK):
-        raise BadInputError(f"{flag} {file} cannot be written: you have no permission to")
+        raise UsageError(f"{flag} {file} cannot be written: you have no permission to")
     if file.exists() and not file.is_file():
         return
     if not file.absolute().parent.is_dir():
-        raise BadInputError(f"{flag} {file} cannot be written: name a file in a folder that is there")
+        raise UsageError(f"{flag} {file} cannot be written: name a file in a folder that is there")
     _try(flag, file.resolve().parent)
 
 
@@ -93,12 +93,12 @@ def refuse_unusable(flag: str, folder: Path) -> None:
     """Make a folder for results if it is not there, and refuse one that takes no files.
 
     Raises:
-        BadInputError: it cannot be made, or not be written into.
+        UsageError: it cannot be made, or not be written into.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInputError(f"{flag} {folder}: {error.strerror}") from error
+        raise UsageError(f"{flag} {folder}: {error.strerror}") from error
     _try(flag, folder)
 
 
@@ -108,7 +108,7 @@ def _try(flag: str, folder: Path) -> None:
             file.write(bytes(4096))
             file.flush()
     except OSError as error:
-        raise BadInputError(f"{flag}: {folder} takes no files: {error.strerror}") from error
+        raise UsageError(f"{flag}: {folder} takes no files: {error.strerror}") from error
 
 
 class _Sink(io.RawIOBase):

@@ -37,7 +37,7 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     name: str
     """Who it is, in records, messages and pg_stat_activity."""
     schema: str
-    gate: int
+    barrier: int
     """The key of the advisory lock that holds all workers back until they may start together."""
     append: Way
     sql: str
@@ -73,7 +73,7 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
     name: str
     schema: str
-    gate: int
+    barrier: int
     sql: str
     """Yields the next page as (etag, ctime, payload, more of the cursor). Its parameters are the cursor that the last
     row of the page before held, as it came, and NULLs at first."""
@@ -92,7 +92,7 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     tails: bool = False
     """Whether producers append meanwhile. What is measured then ends with the last event, else with the first empty
     page after it."""
-    passes: int = 0
+    max_jumps: int = 0
     """How many jumps over etags to remember, with their time."""
     awake_seconds: float = 0
     """Wait awake for so long before going to sleep, where a processor is to spare: to wake up can take longer than to
@@ -140,7 +140,7 @@ standby has its primary's.
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ready"):
-    """Connected and waiting at the gate."""
+    """Connected and waiting at the barrier."""
 
     clock_offset_ms: float
     """The database's clock minus this worker's."""
@@ -161,7 +161,7 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """Consumers: the sum of the values that were delivered, those of repeated events too."""
 
 
-class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ledger"):
+class LedgerPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ledger"):
     """A part of the events of one fate. A producer tells of its events as they get their fates; all parts come before
     the report."""
 
@@ -169,13 +169,15 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     ranges: list[Range]
 
 
-class Undone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="undone"):
+class RolledBackEtags(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="rolled_back_etags"
+):
     """Some of the etags that rolled back transactions had drawn, as (first, last)."""
 
     etags: list[tuple[int, int]]
 
 
-class Passes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="passes"):
+class Jumps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="jumps"):
     """Some of a tailing reader's jumps over etags: (etag before the jump, etag after it, Unix time on the database's
     clock at which the page with the later one was asked for)."""
 
@@ -207,7 +209,7 @@ class ImpossibleCtimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ahead_seconds: float = 0
     """The most that it was ahead."""
     old: int = 0
-    """Their ctime was over before the reader stood at the gate, so before anybody appended."""
+    """Their ctime was over before the reader stood at the barrier, so before anybody appended."""
     old_seconds: float = 0
     """The most that it was over by then."""
 
@@ -269,7 +271,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Why a reader gave up before the end of the log; None when it did not."""
 
 
-Record = Ready | Progress | Ledger | Undone | Passes | Anomaly | LogError | Report
+Record = Ready | Progress | LedgerPart | RolledBackEtags | Jumps | Anomaly | LogError | Report
 
 encode_record = msgspec.json.Encoder().encode
 decode_record = msgspec.json.Decoder(Record).decode
@@ -277,19 +279,19 @@ encode_job = msgspec.json.Encoder().encode
 decode_job = msgspec.json.Decoder(Job).decode
 
 
-def ledgers(fate: Fate, ranges: list[Range]) -> list[Ledger]:
+def ledger_parts(fate: Fate, ranges: list[Range]) -> list[LedgerPart]:
     """The events of a fate, cut into records that are small enough."""
-    return [Ledger(fate, part) for part in _cut(ranges)]
+    return [LedgerPart(fate, part) for part in _cut(ranges)]
 
 
-def undone(etags: list[tuple[int, int]]) -> list[Undone]:
+def rolled_back_etags(etags: list[tuple[int, int]]) -> list[RolledBackEtags]:
     """The etags of rolled back transactions, cut into records that are small enough."""
-    return [Undone(part) for part in _cut(etags)]
+    return [RolledBackEtags(part) for part in _cut(etags)]
 
 
-def passes(jumps: list[tuple[int, int, float]]) -> list[Passes]:
+def jump_records(jumps: list[tuple[int, int, float]]) -> list[Jumps]:
     """Jumps over etags, cut into records that are small enough."""
-    return [Passes(part) for part in _cut(jumps)]
+    return [Jumps(part) for part in _cut(jumps)]
 
 
 def _cut(rows: list[T]) -> list[list[T]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from bench.errors import BadInputError, OutsideError, SettingRefusedError
+from bench.errors import InfrastructureError, SettingRefusedError, UsageError
 from bench.eventlog import Log
 from bench.places.local import postgres as embedded
 from bench.places.rundir import by_hand, make, running_postgres
@@ -29,8 +29,8 @@ def start(port: int | None, log: Log) -> str:
     """Start the server, with its data of last time if there is any, unless it runs already; say how to reach it.
 
     Raises:
-        BadInputError: its data holds another log, or it runs on another port.
-        OutsideError: the port is taken, or Postgres does not start.
+        UsageError: its data holds another log, or it runs on another port.
+        InfrastructureError: the port is taken, or Postgres does not start.
     """
     folder = by_hand()
     if running_postgres(folder / "data"):
@@ -54,7 +54,7 @@ def start(port: int | None, log: Log) -> str:
         try:
             with_settings(unless_ready, log.settings, begin)
         except SettingRefusedError as error:
-            raise BadInputError(f"the log {log.name}: log.toml: settings: {error}") from error
+            raise UsageError(f"the log {log.name}: log.toml: settings: {error}") from error
         password = _prepare(folder, log)
         unless_ready.pop_all()
     return (
@@ -66,7 +66,7 @@ def start(port: int | None, log: Log) -> str:
 def _runs_already(folder: Path, wanted: int | None, log: Log) -> str:
     port = int((folder / "port").read_text(encoding="ascii"))
     if wanted not in {None, port}:
-        raise BadInputError(f"the server runs already, on port {port}: `bench stop` stops it")
+        raise UsageError(f"the server runs already, on port {port}: `bench stop` stops it")
     password = _prepare(folder, log)
     return f"Postgres runs already on port {port}, with the log {log.name}\n{_url(port, password)}"
 
@@ -79,7 +79,7 @@ def seed(events: int) -> str:
     """Append dummy events.
 
     Raises:
-        BadInputError: the server does not run.
+        UsageError: the server does not run.
     """
     with connected(_address()) as connection:
         connection.execute(
@@ -96,11 +96,11 @@ def psql(arguments: list[str]) -> int:
     """Run psql on the server and return its exit code.
 
     Raises:
-        BadInputError: the server does not run.
+        UsageError: the server does not run.
     """
     program = embedded.binaries(None).folder / "psql"
     if not program.is_file():
-        raise OutsideError(f"{program} is not there: any psql can open the address that `bench start` showed")
+        raise InfrastructureError(f"{program} is not there: any psql can open the address that `bench start` showed")
     return subprocess.run([program, _address(), *arguments], check=False).returncode
 
 
@@ -108,7 +108,7 @@ def stop() -> str:
     """Stop the server; its data stays.
 
     Raises:
-        OutsideError: it does not stop.
+        InfrastructureError: it does not stop.
     """
     data = by_hand() / "data"
     pid = running_postgres(data)
@@ -118,7 +118,7 @@ def stop() -> str:
     deadline = time.monotonic() + STOP_SECONDS
     while running_postgres(data):
         if time.monotonic() > deadline:
-            raise OutsideError(f"Postgres (process {pid}) did not stop within {STOP_SECONDS} s")
+            raise InfrastructureError(f"Postgres (process {pid}) did not stop within {STOP_SECONDS} s")
         time.sleep(0.02)
     return f"stopped; its data stays in {data}, `bench stop --drop` removes it"
 
@@ -147,7 +147,7 @@ def _prepare(folder: Path, log: Log) -> str:
             schema = sql.Identifier(SCHEMA)
             connection.execute(sql.SQL("ALTER DATABASE postgres SET search_path TO {}, public").format(schema))
         elif installed != log.name:
-            raise BadInputError(f"the data of last time holds the log {installed}: `bench stop --drop` removes it")
+            raise UsageError(f"the data of last time holds the log {installed}: `bench stop --drop` removes it")
         if not password_file.exists():
             password = secrets.token_urlsafe(16)
             connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))
@@ -164,7 +164,7 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 def _address() -> str:
     folder = by_hand()
     if not running_postgres(folder / "data"):
-        raise BadInputError("the server does not run: `bench start` starts it")
+        raise UsageError("the server does not run: `bench start` starts it")
     port = int((folder / "port").read_text(encoding="ascii"))
     return embedded.conninfo(folder, port)
 
@@ -175,5 +175,7 @@ def _free_port(wanted: int | None) -> int:
         try:
             probe.bind(("127.0.0.1", wanted or 0))
         except (OSError, OverflowError) as error:
-            raise OutsideError(f"port {wanted} cannot be had: {error}. Name another, or none for a free one") from error
+            raise InfrastructureError(
+                f"port {wanted} cannot be had: {error}. Name another, or none for a free one"
+            ) from error
         return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.output import STDOUT
 from bench.records import Way
 
@@ -357,7 +357,7 @@ def make(flags: dict[str, Any], file: Path | None) -> Spec:
     `limit` and `insert_loops` overrule each other too: a flag wins over the other one in the file.
 
     Raises:
-        BadInputError: a value cannot be used; the message names its flag.
+        UsageError: a value cannot be used; the message names its flag.
     """
     values = _read(file)
     for one, other in (("limit", "insert_loops"), ("insert_loops", "limit")):
@@ -377,12 +377,12 @@ def validated(model: type[M], values: dict[str, Any]) -> M:
     """Make a model of values that came from flags or a file.
 
     Raises:
-        BadInputError: a value cannot be used; the message names its flag.
+        UsageError: a value cannot be used; the message names its flag.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise BadInputError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from error
+        raise UsageError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from error
 
 
 def _read(file: Path | None) -> dict[str, Any]:
@@ -391,9 +391,9 @@ def _read(file: Path | None) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInputError(f"--spec {file}: {error.strerror}") from error
+        raise UsageError(f"--spec {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"--spec {file}: {error}") from error
+        raise UsageError(f"--spec {file}: {error}") from error
     return {key.replace("-", "_"): _relative_to(file, key.replace("-", "_"), value) for key, value in values.items()}
 
 

@@ -51,7 +51,7 @@ length: there is no NUL in a text, numbers have at most 8 bytes, and in an array
 _STATES = {b"I": pq.TransactionStatus.IDLE, b"T": pq.TransactionStatus.INTRANS, b"E": pq.TransactionStatus.INERROR}
 
 
-def can_speak(connection: psycopg.Connection[Any]) -> bool:
+def is_unencrypted(connection: psycopg.Connection[Any]) -> bool:
     """Whether nothing is encrypted between us and the server."""
     if connection.pgconn.ssl_in_use:
         return False
@@ -71,7 +71,7 @@ def long_answers(connection: psycopg.Connection[Any]) -> Iterator[None]:
     os.set_blocking(connection.pgconn.socket, blocking)
 
 
-class Line:
+class RawSocket:
     """The connection's socket, for calls of prepared statements, one at a time. libpq must be idle meanwhile.
 
     An answer is whole when it is one by the grammar in `bench.wire_grammar`. Two kinds of answers are recognized

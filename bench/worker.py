@@ -1,4 +1,4 @@
-"""What every worker does: take its job, connect, measure its clock, wait at the gate, run statements, print records.
+"""What every worker does: take its job, connect, measure its clock, wait at the barrier, run statements, print records.
 
 Knows nothing of where it runs. It speaks libpq's own calls, because a statement a batch and a page of tuples is all
 that it needs, and anything more would be measured with it.
@@ -24,7 +24,7 @@ from hdrh.histogram import HdrHistogram
 from psycopg import pq, sql
 
 from bench.records import SERVER, SESSION, TIMEOUTS, Job, Progress, Ready, Record, Report, decode_job, encode_record
-from bench.wire import Call, Line, can_speak, copy_message, packed, transaction_changed
+from bench.wire import Call, RawSocket, copy_message, is_unencrypted, packed, transaction_changed
 
 J = TypeVar("J", bound=Job)
 
@@ -113,8 +113,8 @@ def _keep_memory() -> None:
 def connect(job: Job) -> psycopg.Connection[Any]:
     """Open a session for a job, by libpq's variables. None of the user's time-outs ends it before `give_back_timeouts`.
 
-    Ends the process when it leads to another server than the job's, where nobody holds the gate closed and the log, if
-    there is one, is somebody else's.
+    Ends the process when it leads to another server than the job's, where nobody holds the barrier closed and where
+    a log, if there is one, is somebody else's.
     """
     connection = psycopg.connect(
         autocommit=True, application_name=job.session or f"bench {job.name}", connect_timeout=CONNECT_SECONDS
@@ -232,7 +232,7 @@ def _answered(pgconn: pq.abc.PGconn, encoding: str, first: pq.abc.PGresult | Non
 
 
 def _same_transaction(pgconn: pq.abc.PGconn, call: Callable[..., int]) -> Callable[..., int]:
-    """A call that may neither begin a transaction nor end one, like those of a `Line`."""
+    """A call that may neither begin a transaction nor end one, like those of a `RawSocket`."""
 
     def checked(*values: bytes | bytearray) -> int:
         before = pgconn.transaction_status
@@ -254,8 +254,8 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
     Its parameters are texts. A query says the number itself, in its only row; an INSERT says it in its tag.
     """
     statement = Statement(connection, query)
-    if can_speak(connection):
-        count, call = Line(connection).counter(), Call(statement.name, [pq.Format.TEXT] * parameters)
+    if is_unencrypted(connection):
+        count, call = RawSocket(connection).counter(), Call(statement.name, [pq.Format.TEXT] * parameters)
         return lambda *values: count(call.message(packed(values)))
 
     def through_libpq(*values: bytes | bytearray) -> int:
@@ -265,7 +265,7 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
     return _same_transaction(connection.pgconn, through_libpq)
 
 
-class Outlet(NamedTuple):
+class BatchSender(NamedTuple):
     """A way to append for which a batch is one text."""
 
     wrap: Callable[[bytes], bytes]
@@ -274,18 +274,18 @@ class Outlet(NamedTuple):
     """Sends it, waits, and yields how many rows that were."""
 
 
-def text_caller(connection: psycopg.Connection[Any], query: str) -> Outlet:
+def text_caller(connection: psycopg.Connection[Any], query: str) -> BatchSender:
     """Prepare a statement that appends, whose only parameter is a text."""
-    if not can_speak(connection):
-        return Outlet(bytes, caller(connection, query, 1))
+    if not is_unencrypted(connection):
+        return BatchSender(bytes, caller(connection, query, 1))
     call = Call(Statement(connection, query).name, [pq.Format.TEXT])
-    return Outlet(lambda text: call.message(packed([text])), Line(connection).counter())
+    return BatchSender(lambda text: call.message(packed([text])), RawSocket(connection).counter())
 
 
-def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
+def copier(connection: psycopg.Connection[Any], query: str) -> BatchSender:
     """A COPY FROM STDIN, of rows in its text format."""
-    if can_speak(connection):
-        return Outlet(lambda rows: copy_message(query.encode(), rows), Line(connection).counter())
+    if is_unencrypted(connection):
+        return BatchSender(lambda rows: copy_message(query.encode(), rows), RawSocket(connection).counter())
 
     pgconn = connection.pgconn
     encoding = connection.info.encoding
@@ -298,7 +298,7 @@ def copier(connection: psycopg.Connection[Any], query: str) -> Outlet:
             pgconn.put_copy_end()
         return _answered(pgconn, encoding, begun)[-1].command_tuples or 0
 
-    return Outlet(bytes, _same_transaction(pgconn, through_libpq))
+    return BatchSender(bytes, _same_transaction(pgconn, through_libpq))
 
 
 class Clock:
@@ -333,13 +333,13 @@ class Clock:
         return self.round_trip_seconds / 2 + _RESOLUTION_SECONDS + _DRIFT * max(0.0, at - self.measured_at)
 
 
-def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
+def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
     """Say that this worker is ready; return when all are let go, under the time-outs of the user from then on."""
     clock = Clock(connection)
-    gate = Statement(
+    barrier = Statement(
         connection,
         "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text, "
-        # An orchestrator that dies lets go of the gate, too.
+        # An orchestrator that dies lets go of the barrier, too.
         + ("'false'" if job.alive is None else f"pg_try_advisory_lock_shared({job.alive})::text"),
     )
     say(
@@ -350,7 +350,7 @@ def wait_at_gate(connection: psycopg.Connection[Any], job: Job) -> Clock:
             session=_session(connection),
         )
     )
-    if gate.run(b"%d" % job.gate).get_value(0, 2) == b"true":
+    if barrier.run(b"%d" % job.barrier).get_value(0, 2) == b"true":
         fail(GONE)
     give_back_timeouts(connection)
     return clock
@@ -410,7 +410,7 @@ def _session(connection: psycopg.Connection[Any]) -> dict[str, str]:
     result = Statement(connection, f"SELECT {', '.join(asked)}").run()
     found = [result.get_value(0, column) or b"" for column in range(len(asked))]
     settings = {name: value.decode() for name, value in zip(("schema", *SESSION), found, strict=True)}
-    return {**settings, "server": server(connection), "transport": "wire" if can_speak(connection) else "libpq"}
+    return {**settings, "server": server(connection), "transport": "wire" if is_unencrypted(connection) else "libpq"}
 
 
 def histogram() -> HdrHistogram:

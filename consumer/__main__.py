@@ -11,7 +11,7 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.log_error import is_of_the_log, log_failed
-from bench.records import ConsumerJob, LogError, Record, ledgers, passes
+from bench.records import ConsumerJob, LogError, Record, jump_records, ledger_parts
 from bench.worker import (
     Clock,
     Lifeline,
@@ -23,7 +23,7 @@ from bench.worker import (
     main,
     say,
     time_out,
-    wait_at_gate,
+    wait_at_barrier,
 )
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
@@ -31,7 +31,7 @@ from consumer.reader import Arrival, Source, Stuck, pages, source
 from consumer.rows import MisshapenError, Page, columns, row
 
 REHEARSED = 10 * MANY
-"""Events that a consumer looks at before the gate."""
+"""Events that a consumer looks at before the barrier."""
 BYTES_A_STEP = 8000
 """For so many bytes that come, one step is made in looking at those that came before: enough to end in time."""
 CALL = "get_event"
@@ -53,7 +53,7 @@ class _Reading:
         self._at_end = False
         """Whether the last page was empty."""
         self._look: Iterator[None] = iter(())
-        self.ledger = Ledger(job.limit, job.payload_bytes, job.passes)
+        self.ledger = Ledger(job.limit, job.payload_bytes, job.max_jumps)
         self.meter = Meter(clock)
         self.delays = Delays(clock)
         self.last_page_at = time.perf_counter()
@@ -119,7 +119,7 @@ class _Reading:
         for _ in islice(self._look, 1 + len(page.rows) // BYTES_A_STEP):
             pass
         # A reader that remembers jumps needs to know when each page was asked for.
-        if self.ledger.take(page) or self._job.passes:
+        if self.ledger.take(page) or self._job.max_jumps:
             self.finish_look()
             self._look = self.ledger.look(self._clock.now() - (time.perf_counter() - sent))
             if self.ledger.events > self._job.most_events:
@@ -170,7 +170,7 @@ class _GaveUp(Exception):  # noqa: N818 - a finding, not an error
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
-    clock = wait_at_gate(connection, job)
+    clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
     reading = _Reading(job, clock, lifeline)
     stopped = error = None
@@ -211,7 +211,7 @@ def _rehearse() -> None:
 
 def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Read the log to its first end and look at nothing."""
-    clock = wait_at_gate(connection, job)
+    clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
     meter = Meter(clock)
     events = 0
@@ -229,7 +229,11 @@ def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
 def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: LogError | None) -> None:
     ledger = reading.ledger
     report = reading.meter.finish(ledger.events, ledger.checksum)
-    records: list[Record] = [*ledgers("delivered", ledger.delivered()), *passes(ledger.jumps), *ledger.anomalies()]
+    records: list[Record] = [
+        *ledger_parts("delivered", ledger.delivered()),
+        *jump_records(ledger.jumps),
+        *ledger.anomalies(),
+    ]
     if error:
         records.append(error)
     for record in records:

@@ -19,7 +19,7 @@ MINUS_INFINITY, INFINITY = -(2**63), 2**63 - 1
 
 
 class Delays:
-    """The delays of one tailing reader. Its clock was measured before the gate, so before anybody appended."""
+    """The delays of one tailing reader. Its clock was measured before the barrier, so before anybody appended."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -14,8 +14,8 @@ import numpy as np
 
 from bench.padding import padding
 from bench.records import EXAMPLES, Anomaly, Example, Fault, Range
-from consumer.forms import Forms
 from consumer.rows import Columns, Numbers, Page, columns
+from consumer.templates import Templates
 
 MANY = 2000
 """So many events are best looked at together."""
@@ -52,17 +52,17 @@ class Ledger:
     """Takes events in the order of their delivery. A seq outside of 0..limit-1 is nobody's event.
 
     A payload must have the value that was appended, its seq, and when payloads are padded, the whole padding. Up to
-    `passes` jumps over etags are remembered.
+    `max_jumps` jumps over etags are remembered.
     """
 
-    def __init__(self, limit: int, payload_bytes: int = 0, passes: int = 0) -> None:
+    def __init__(self, limit: int, payload_bytes: int = 0, max_jumps: int = 0) -> None:
         self._limit = limit
         self._payload_bytes = payload_bytes
         self._padding = padding(payload_bytes).decode()
         event = PaddedEvent if payload_bytes else Event
         self._parse_event = msgspec.json.Decoder(event).decode
         self._parse_events = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
-        self._passes = passes
+        self._max_jumps = max_jumps
         self.jumps: list[tuple[int, int, float]] = []
         """(etag before, etag after, when they were asked for), the first ones."""
         self.falling_etags = 0
@@ -78,7 +78,7 @@ class Ledger:
         self._last: tuple[np.int64, np.int64] | None = None
         self._pages: list[Page] = []
         self._unseen = self._unseen_bytes = 0
-        self._forms = Forms(self._is_healthy)
+        self._forms = Templates(self._is_healthy)
 
     def take(self, page: Page) -> bool:
         """Put a page aside, to be looked at with those that come after it: many events cost less than one each.
@@ -151,7 +151,7 @@ class Ledger:
         yield
         if last_etag is not None:
             etags = np.concatenate(([last_etag], etags))
-        elif self._passes and etags[0] > 1:
+        elif self._max_jumps and etags[0] > 1:
             self.jumps.append((0, int(etags[0]), at))
         steps = etags[1:] - etags[:-1]
         falling = int(np.count_nonzero(steps < 0))
@@ -161,8 +161,8 @@ class Ledger:
             return
         self.max_etag_gap = max(self.max_etag_gap, int(steps.max()))
         self.falling_etags += falling
-        if len(self.jumps) < self._passes:
-            places = np.flatnonzero(steps > 1)[: self._passes - len(self.jumps)]
+        if len(self.jumps) < self._max_jumps:
+            places = np.flatnonzero(steps > 1)[: self._max_jumps - len(self.jumps)]
             jumps = zip(etags[places].tolist(), etags[places + 1].tolist(), strict=True)
             self.jumps += [(before, after, at) for before, after in jumps]
 

@@ -9,7 +9,7 @@ from psycopg import pq
 
 from bench.quota import usable_processors
 from bench.records import ConsumerJob
-from bench.wire import PLAIN_TYPES, Call, Line, can_speak, packed
+from bench.wire import PLAIN_TYPES, Call, RawSocket, is_unencrypted, packed
 from bench.wire_grammar import ROWS, misunderstood
 from bench.worker import Lifeline, Statement
 from consumer.ledger import MANY_BYTES
@@ -108,17 +108,17 @@ def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
     """The source for a job on a connection: by the server's own protocol where nothing is encrypted, else by libpq."""
     statement = Statement(connection, job.sql)
     types = statement.types()
-    if not can_speak(connection):
+    if not is_unencrypted(connection):
         return _Libpq(statement, types, job)
     # With less than a processor to spare, waiting awake would take the one that Postgres needs.
     awake_seconds = job.awake_seconds if job.awake_seconds and usable_processors() >= AWAKE_PROCESSORS else 0
-    return _Wire(Line(connection, awake_seconds, types), statement, types, job)
+    return _Wire(RawSocket(connection, awake_seconds, types), statement, types, job)
 
 
 class _Wire:
     """Rows as the server sends them."""
 
-    def __init__(self, line: Line, statement: Statement, types: Sequence[int], job: ConsumerJob) -> None:
+    def __init__(self, line: RawSocket, statement: Statement, types: Sequence[int], job: ConsumerJob) -> None:
         self._line = line
         self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
         self._depth = job.depth

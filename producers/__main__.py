@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 
 from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
-from bench.records import Fate, LogError, ProducerJob, Range, Way, ledgers, undone
-from bench.worker import Lifeline, Meter, Statement, main, say, time_out, wait_at_gate
+from bench.records import Fate, LogError, ProducerJob, Range, Way, ledger_parts, rolled_back_etags
+from bench.worker import Lifeline, Meter, Statement, main, say, time_out, wait_at_barrier
 from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
 
@@ -21,9 +21,9 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     producer = _number(connection, job.producer)
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
-    account = _Account(producer)
+    account = _Tally(producer)
     ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
-    clock = wait_at_gate(connection, job)
+    clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
     meter = Meter(clock)
     first = 0
@@ -50,7 +50,7 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     say(report)
 
 
-def _append_until_progress(append: Append, job: ProducerJob, first: int, account: "_Account", meter: Meter) -> int:
+def _append_until_progress(append: Append, job: ProducerJob, first: int, account: "_Tally", meter: Meter) -> int:
     """Append batch after batch from `first` on, until it is time to tell of it or one is rolled back. Returns the next.
 
     Of each batch nothing but its time is noted, and of one that is rolled back not even that, because it says nothing
@@ -79,7 +79,7 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
     except RolledBack as rolled:
         account.note("acknowledged", start, first - 1)
         account.note("aborted", first, last)
-        account.undone += rolled.etags
+        account.rolled_back_etags += rolled.etags
         return last + 1
     except LogFailedError:
         account.note("acknowledged", start, first - 1)
@@ -105,7 +105,7 @@ def _took(events: int, job: ProducerJob, first: int, last: int) -> LogFailedErro
     return LogFailedError(LogError(CALLS[job.append], words, events=(first, last)))
 
 
-class _Account:
+class _Tally:
     """What became of each event: as few ranges as its fates change. It is told as it goes, so that whoever loses this
     producer knows what it had acknowledged.
     """
@@ -115,7 +115,7 @@ class _Account:
         self.events = self.checksum = 0
         """Of what is acknowledged and closed."""
         self._ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
-        self.undone: list[tuple[int, int]] = []
+        self.rolled_back_etags: list[tuple[int, int]] = []
         """The etags of what was rolled back."""
         self._fate: Fate | None = None
         self._first = self._last = 0
@@ -144,12 +144,12 @@ class _Account:
         """Say what was noted since the last time."""
         self.close()
         for fate, ranges in self._ranges.items():
-            for ledger in ledgers(fate, ranges):
+            for ledger in ledger_parts(fate, ranges):
                 say(ledger)
             ranges.clear()
-        for part in undone(self.undone):
+        for part in rolled_back_etags(self.rolled_back_etags):
             say(part)
-        self.undone.clear()
+        self.rolled_back_etags.clear()
 
 
 def _number(connection: psycopg.Connection[Any], producer: int | str) -> int:

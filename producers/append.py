@@ -9,8 +9,8 @@ import psycopg
 
 from bench.padding import padding
 from bench.records import ProducerJob, Way
-from bench.worker import Outlet, caller, copier, text_caller
-from producers.payloads import ARRAY, LINES, Batches, Frame
+from bench.worker import BatchSender, caller, copier, text_caller
+from producers.payloads import ARRAY, LINES, Batches, Delimiters
 
 Append = Callable[[int, int], int]
 
@@ -36,8 +36,8 @@ def copy(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -
     return _batches(job, producer, LINES, copier(connection, job.sql))
 
 
-def _batches(job: ProducerJob, producer: int, frame: Frame, outlet: Outlet) -> Append:
-    message, count = Batches(producer, job.payload_bytes, frame, outlet.wrap).message, outlet.count
+def _batches(job: ProducerJob, producer: int, delimiters: Delimiters, outlet: BatchSender) -> Append:
+    message, count = Batches(producer, job.payload_bytes, delimiters, outlet.wrap).message, outlet.count
     return lambda first, last: count(message(first, last))
 
 

@@ -14,7 +14,7 @@ FEW = 24
 """So few events are quicker written by a format than digit by digit."""
 
 
-class Frame(NamedTuple):
+class Delimiters(NamedTuple):
     """What stands before, between and behind the payloads of a batch."""
 
     start: bytes
@@ -22,9 +22,9 @@ class Frame(NamedTuple):
     end: bytes
 
 
-ARRAY = Frame(b"[", b",", b"]")
+ARRAY = Delimiters(b"[", b",", b"]")
 """A JSON array."""
-LINES = Frame(b"", b"\n", b"\n")
+LINES = Delimiters(b"", b"\n", b"\n")
 """The text format of COPY; a payload holds nothing that it would want escaped."""
 
 
@@ -38,8 +38,8 @@ def payload_format(producer: int, digits: int, payload_bytes: int) -> bytes:
     return bare[:-1] + b',"pad":"' + padding(rest) + b'"}'
 
 
-def batch(producer: int, first: int, last: int, payload_bytes: int, frame: Frame) -> bytes:
-    """The payloads of events first..last in their frame."""
+def batch(producer: int, first: int, last: int, payload_bytes: int, delimiters: Delimiters) -> bytes:
+    """The payloads of events first..last in their delimiters."""
     payloads = []
     while first <= last:
         digits = len(str(first))
@@ -47,7 +47,7 @@ def batch(producer: int, first: int, last: int, payload_bytes: int, frame: Frame
         end = min(last + 1, 10**digits)
         payloads += [form % (number, number) for number in range(first, end)]
         first = end
-    return frame.start + frame.between.join(payloads) + frame.end
+    return delimiters.start + delimiters.between.join(payloads) + delimiters.end
 
 
 class Batches:
@@ -57,10 +57,12 @@ class Batches:
     What is returned is valid until the next one is asked for.
     """
 
-    def __init__(self, producer: int, payload_bytes: int, frame: Frame, wrap: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self, producer: int, payload_bytes: int, delimiters: Delimiters, wrap: Callable[[bytes], bytes]
+    ) -> None:
         self._producer = producer
         self._payload_bytes = payload_bytes
-        self._frame = frame
+        self._frame = delimiters
         self._wrap = wrap
         self._lowest = self._end = self._more = 0
         """The numbers that have as many digits as the last batch's, and how many events it had but one."""

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from bench import eventlog
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.paths import SQL
 from bench.places.docker.address import connect
 from bench.places.local import postgres as embedded
@@ -121,7 +121,7 @@ def engine() -> docker.DockerClient:
     """A Docker engine."""
     try:
         return connect()
-    except OutsideError as error:
+    except InfrastructureError as error:
         pytest.skip(f"no Docker engine: {error}")
 
 

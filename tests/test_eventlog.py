@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import eventlog
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.paths import SQL
 from tests.conftest import write_log
 
@@ -57,7 +57,7 @@ def test_short_names_of_paths_that_may_be_gone() -> None:
 )
 def test_a_log_toml_that_is_wrong_is_named_with_its_key(tmp_path: Path, changes: dict[str, str], says: str) -> None:
     folder = write_log(tmp_path, "", **changes)
-    with pytest.raises(BadInputError, match=says) as refused:
+    with pytest.raises(UsageError, match=says) as refused:
         eventlog.load(str(folder))
     assert str(folder / "log.toml") in str(refused.value)
 
@@ -65,7 +65,7 @@ def test_a_log_toml_that_is_wrong_is_named_with_its_key(tmp_path: Path, changes:
 @pytest.mark.parametrize("missing", ["log.toml", "schema.sql"])
 def test_a_file_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
     (write_log(tmp_path, "") / missing).unlink()
-    with pytest.raises(BadInputError, match=f"{missing} is missing"):
+    with pytest.raises(UsageError, match=f"{missing} is missing"):
         eventlog.load(str(tmp_path))
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.spec import make, make_output_options
 
 
@@ -46,7 +46,7 @@ from bench.spec import make, make_output_options
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_flag(flags: dict[str, Any], says: str) -> None:
-    with pytest.raises(BadInputError) as refused:
+    with pytest.raises(UsageError) as refused:
         make(flags, None)
     assert says in str(refused.value)
     assert "secret" not in str(refused.value)
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: 
         make_output_options({}, file)
         make({}, file)
 
-    with pytest.raises(BadInputError, match=says):
+    with pytest.raises(UsageError, match=says):
         use()
 
 
@@ -108,7 +108,7 @@ def test_a_time_limit_may_have_a_unit(text: object, seconds: float | None) -> No
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "soon", "1d", "nan", "inf", "1e3", "9999999h"])
 def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(BadInputError, match="--time-limit"):
+    with pytest.raises(UsageError, match="--time-limit"):
         make_output_options({"time_limit": text}, None)
 
 
@@ -126,13 +126,13 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="No such file"):
+    with pytest.raises(UsageError, match="No such file"):
         make({}, tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("flag", ["postgres_cpus", "worker_cpus"])
 @pytest.mark.parametrize("cpus", [float("inf"), float("nan"), 1e300, 1e-12, 0.009, -1.0])
 def test_a_limit_of_cpus_that_docker_would_not_make_is_refused(flag: str, cpus: float) -> None:
-    with pytest.raises(BadInputError, match=f"--{flag.replace('_', '-')} "):
+    with pytest.raises(UsageError, match=f"--{flag.replace('_', '-')} "):
         make({flag: cpus, "place": "docker"}, None)
     make({flag: 0.01, "place": "docker"}, None)

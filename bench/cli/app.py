@@ -9,7 +9,7 @@ import click
 
 from bench import interrupts
 from bench.cli import completion, gate, image, logs, overhead, results, run, selftest, server, upkeep
-from bench.errors import BenchError, OutsideError
+from bench.errors import BenchError, InfrastructureError
 from bench.output import lost_output, secure_streams
 from bench.report import screen
 from bench.run.environment import bench_version
@@ -37,7 +37,7 @@ class _Commands(click.Group):
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
             _say(error, f"a fault of bench itself: {type(error).__name__}: {error} ({where})")
-            sys.exit(OutsideError.exit_code)
+            sys.exit(InfrastructureError.exit_code)
         except interrupts.TimeIsUp as end:
             where = f" {end}" if str(end) else ""
             _say(end, f"the time limit is over{where}; everything that was started is stopped")
@@ -110,7 +110,7 @@ def main() -> None:
     lost = lost_output()
     if lost:
         _complain(f"standard output could not be written: {lost}")
-        code = code or OutsideError.exit_code
+        code = code or InfrastructureError.exit_code
     sys.exit(code)  # type: ignore[arg-type]
 
 

@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 from bench.cli.codes import CODES
 from bench.cli.options import Command
-from bench.errors import BadInputError
+from bench.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -19,7 +19,7 @@ def completion(shell: str) -> None:
     """
     made = get_completion_class(shell) if shell in SHELLS else None
     if made is None:
-        raise BadInputError(f"there is no completion for {shell!r}: give one of {', '.join(SHELLS)}")
+        raise UsageError(f"there is no completion for {shell!r}: give one of {', '.join(SHELLS)}")
     from bench.cli.app import app  # noqa: PLC0415 - which has this command, too
 
     print(made(app, {}, "bench", "_BENCH_COMPLETE").source())

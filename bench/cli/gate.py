@@ -13,7 +13,7 @@ from bench.cli import options
 from bench.cli.codes import CODES, RUNS
 from bench.cli.options import Command, output_option, typed
 from bench.cli.results import to_summary
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.gate import ab, compare, power
 from bench.gate.compare import BASELINES, EXIT_CODES
 from bench.gate.regression import MIN_TRIALS
@@ -142,11 +142,9 @@ def ab_(
     narrow = compare.share("--precision", precision)
     refuse_unwritable("--export-markdown", export_markdown)
     if not (aa or a or b or both or a_rev or b_rev):
-        raise BadInputError(
-            "both sides would be alike: give --b or --b-rev, or --aa to measure the noise of this machine"
-        )
+        raise UsageError("both sides would be alike: give --b or --b-rev, or --aa to measure the noise of this machine")
     if aa and (b or b_rev):
-        raise BadInputError("--aa runs a against itself: leave --b and --b-rev out")
+        raise UsageError("--aa runs a against itself: leave --b and --b-rev out")
     with tempfile.TemporaryDirectory(prefix="bench-rev-") as kept:
         arms = (
             _arm((both, a), a_rev, Path(kept)),
@@ -154,9 +152,9 @@ def ab_(
         )
         where, other = (choose(arm.spec) for arm in arms)
         if where.name != other.name:
-            raise BadInputError(f"a would run in the {where.name} place and b in the {other.name} place: give --place")
+            raise UsageError(f"a would run in the {where.name} place and b in the {other.name} place: give --place")
         if arms[0].spec.dsn and arms[0].spec.dsn == arms[1].spec.dsn:
-            raise BadInputError("both sides are on one database by --dsn, where one run at a time can be: name two")
+            raise UsageError("both sides are on one database by --dsn, where one run at a time can be: name two")
         refuse_unusable("--output", output)
         tell = progress.news(where)
         for found in ab.alternate(
@@ -169,7 +167,7 @@ def ab_(
             progress.watch(quiet=False, brief=True),
             tell,
         ):
-            kept_at = store.store_kept(found, output / found.run_id / ab.FILE)
+            kept_at = store.store_record(found, output / found.run_id / ab.FILE)
             tell(gate_report.so_far(found, rules, max_trials))
     failed = [trial for side in (found.a, found.b) for trial in side.trials if not trial.verdict.ok]
     if failed:
@@ -182,7 +180,7 @@ def ab_(
         tell("simulating comparisons")
         of_a, of_b = metrics.of(found.a), metrics.of(found.b)
         known = power.calibrate(of_a, of_b, rules, narrow, max_trials, comparisons)
-        store.store_kept(found.model_copy(update={"calibration": known}), kept_at)
+        store.store_record(found.model_copy(update={"calibration": known}), kept_at)
         print("\n" + tabular.shown(lambda form: gate_report.calibration(found, known, form)))
     _export(gate_report.sides(compared, MARKDOWN), export_markdown)
     print(f"record: {kept_at}")
@@ -193,7 +191,7 @@ def _arm(texts: tuple[str, str], revision: str | None, folder: Path) -> ab.Arm:
     given, file = options.parsed("--a, --b or --both", *texts)
     taken = sorted(_NOT_FOR_SIDES & given.keys())
     if taken:
-        raise BadInputError(f"--{taken[0].replace('_', '-')} is no flag for one side of a comparison")
+        raise UsageError(f"--{taken[0].replace('_', '-')} is no flag for one side of a comparison")
     what = spec.make({**given, "trials": 1}, file)
     if revision:
         what = what.model_copy(update={"log": ab.at_revision(what.log, revision, folder)})

@@ -10,14 +10,14 @@ import click
 from bench import eventlog, spec
 from bench.cli.codes import CODES
 from bench.cli.options import Command, of_field, of_model, output_option, place_option
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.logs import check as log_check
 from bench.logs import compare as log_comparison
 from bench.output import refuse_unusable
 from bench.places import rundir
 from bench.report import logs as logs_report
 from bench.report import progress, screen, tabular
-from bench.results.store import new_run_id, store_kept
+from bench.results.store import new_run_id, store_record
 from bench.run.place import choose
 
 _CHECK_CODES = "Exit codes: 0 the log keeps the contract; 2 it does not; 3 something outside is missing or broke."
@@ -55,7 +55,7 @@ def check(directory: str, dsn: str | None) -> None:
     with rundir.opened(new_run_id()) as run_folder:
         complaints = log_check.check(log, what, choose(what), run_folder)
     if complaints:
-        raise BadInputError("\n".join(f"the log {log.name}: {complaint}" for complaint in complaints))
+        raise UsageError("\n".join(f"the log {log.name}: {complaint}" for complaint in complaints))
     # What does not promise to be complete when tailed would fail tailed.
     tail = "--mode tail " if log.promises.tail else ""
     print(
@@ -84,7 +84,7 @@ def compare_logs(*, names: str, place: str, output: Path, short: bool, **load: A
     found: log_comparison.Comparison | None = None
     try:
         for found in log_comparison.compare(chosen, workload, where, progress.watch(quiet=False, brief=True), tell):
-            kept = store_kept(found, output / found.run_id / log_comparison.FILE)
+            kept = store_record(found, output / found.run_id / log_comparison.FILE)
     finally:  # what broke or was interrupted leaves the rounds before it
         if found:
             print(screen.coloured(_shown(found, short=short)))

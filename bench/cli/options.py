@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from bench import eventlog
 from bench.cli.codes import RUNS
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.places.dsn import without_password
 from bench.spec import Flag, OutputOptions, Spec
 
@@ -138,7 +138,7 @@ def given(flags: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
     """Of all flags of `bench run` those that were given, by the keys of a spec, and the file that --spec names.
 
     Raises:
-        BadInputError: one cannot be read.
+        UsageError: one cannot be read.
     """
     found = {name: value for name, value in flags.items() if value not in {None, ()}}
     _refuse_undecodable(found)
@@ -167,17 +167,17 @@ def parsed(flag: str, *texts: str) -> tuple[dict[str, Any], Path | None]:
     """The same for flags of `bench run` in texts, each of which may be the name of a spec's file instead.
 
     Raises:
-        BadInputError: they are none.
+        UsageError: they are none.
     """
     try:
         words = [word for text in texts for word in (["--spec", text] if _is_file(text) else shlex.split(text))]
     except ValueError as error:
-        raise BadInputError(f"{flag} {' '.join(texts)!r}: {error}") from error
+        raise UsageError(f"{flag} {' '.join(texts)!r}: {error}") from error
     try:
         with _spec_alone.make_context("run", words) as context:
             return given(context.params)
     except click.UsageError as error:
-        raise BadInputError(f"{flag} {' '.join(texts).strip()!r}: {error.format_message()}") from error
+        raise UsageError(f"{flag} {' '.join(texts).strip()!r}: {error.format_message()}") from error
 
 
 def _is_file(text: str) -> bool:
@@ -225,12 +225,12 @@ def named(flag: str, texts: tuple[str, ...]) -> dict[str, str]:
     """Read texts like NAME=VALUE.
 
     Raises:
-        BadInputError: one is none.
+        UsageError: one is none.
     """
     pairs = [text.partition("=") for text in texts]
     for text, (name, equals, _) in zip(texts, pairs, strict=True):
         if not name or not equals:
-            raise BadInputError(f"{flag} {text!r}: give name=value, like {_EXAMPLES[flag]}")
+            raise UsageError(f"{flag} {text!r}: give name=value, like {_EXAMPLES[flag]}")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
@@ -242,4 +242,4 @@ def _refuse_undecodable(found: dict[str, Any]) -> None:
                 text.encode()
             except UnicodeEncodeError as error:
                 flag = f"--{name.replace('_', '-')}"
-                raise BadInputError(f"{flag} {text!a}: it has bytes that are no UTF-8") from error
+                raise UsageError(f"{flag} {text!a}: it has bytes that are no UTF-8") from error

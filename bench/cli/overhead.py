@@ -7,13 +7,13 @@ import click
 
 from bench import spec
 from bench.cli.options import Command, output_option, place_option
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.output import refuse_unusable
 from bench.overhead import measure as overhead
 from bench.places import rundir
 from bench.report import overhead as overhead_report
 from bench.report import progress, screen, tabular
-from bench.results.store import new_run_id, store_kept
+from bench.results.store import new_run_id, store_record
 from bench.run.place import choose
 
 CODES = (
@@ -37,7 +37,7 @@ def limits_(*, events: int, grown: int, rounds: int, place: str, output: Path) -
     Our producers and consumer take turns with pgbench, psql's COPY and themselves on the same data.
     """
     if place == "swarm":
-        raise BadInputError("--place swarm: programs are compared side by side on one machine: give local or docker")
+        raise UsageError("--place swarm: programs are compared side by side on one machine: give local or docker")
     refuse_unusable("--output", output)
     where = choose(spec.make({"place": place}, None))
     tell = progress.news(where)
@@ -45,7 +45,7 @@ def limits_(*, events: int, grown: int, rounds: int, place: str, output: Path) -
         for found in overhead.measure(
             events, grown, rounds, where, run_folder, progress.watch(quiet=False, brief=True), tell
         ):
-            kept = store_kept(found, output / found.run_id / overhead.FILE)
+            kept = store_record(found, output / found.run_id / overhead.FILE)
     print(screen.coloured(tabular.shown(lambda form: overhead_report.whole(found, form))))
     print(f"limits: {kept}")
     sys.exit(0 if overhead_report.met(found) else 1)

@@ -10,7 +10,7 @@ import click
 
 from bench.cli.codes import CODES, RUNS
 from bench.cli.options import Command
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.gate import ab
 from bench.logs import compare as log_comparison
 from bench.output import STDOUT, write
@@ -38,7 +38,7 @@ def export_(format_: str, result: Path | None, output: Path | None) -> None:
     Markdown is added to the page of a GitHub job, too, where there is one (GITHUB_STEP_SUMMARY).
     """
     if format_ not in export.FORMATS:
-        raise BadInputError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
+        raise UsageError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
     text = export.FORMATS[format_](store.latest(RUNS) if result is None else store.load(result))
     if format_ == "markdown":
         to_summary(text)
@@ -76,7 +76,7 @@ def _source(described: str) -> Callable[[F], F]:
 def table_(files: tuple[Path, ...], source: Path) -> None:
     """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
     stored = store.load_all(source)
-    compared = store.load_kept(log_comparison.Comparison, source, log_comparison.FILE)
+    compared = store.load_records(log_comparison.Comparison, source, log_comparison.FILE)
     sections = {"table": runs_report.published(stored)} if stored else {}
     made = {"saturation": runs_report.saturation(stored), "nodes": runs_report.by_node(stored)}
     sections |= {name: text for name, text in made.items() if text}
@@ -85,14 +85,14 @@ def table_(files: tuple[Path, ...], source: Path) -> None:
             "logs": "\n\n".join(logs_report.whole(each) for each in compared),
             "logs at a glance": logs_report.glance(compared),
         }
-    measured = store.load_kept(overhead.Limits, source, overhead.FILE)
+    measured = store.load_records(overhead.Limits, source, overhead.FILE)
     if measured:
         sections["limits"] = "\n\n".join(overhead_report.whole(each) for each in measured)
-    calibrated = [each for each in store.load_kept(ab.Ab, source, ab.FILE) if each.calibration]
+    calibrated = [each for each in store.load_records(ab.Ab, source, ab.FILE) if each.calibration]
     if calibrated and calibrated[-1].calibration:
         sections["calibration"] = gate_report.calibration(calibrated[-1], calibrated[-1].calibration)
     if not sections:
-        raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+        raise UsageError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
     for file in files or [Path("results/README.md")]:
         changed = markers.rewrite(file, sections)
         found = f"{len(stored)} runs, {len(compared)} comparisons, {len(measured)} limits"
@@ -106,6 +106,6 @@ def plot_(file: Path, source: Path) -> None:
     """Draw how the rate of appending grows with the number of producers, from stored results."""
     stored = store.load_all(source)
     if not stored:
-        raise BadInputError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+        raise UsageError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
     plot.saturation(stored, file)
     print(f"{file}: {len(stored)} runs")

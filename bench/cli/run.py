@@ -9,7 +9,7 @@ import click
 
 from bench import eventlog, interrupts, spec
 from bench.cli.options import Command, given, run_options, typed
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
 from bench.report import progress, screen, terminal
@@ -64,7 +64,7 @@ def run(context: click.Context, /, **given_flags: Any) -> None:
     if not result.ok:
         sys.exit(1)
     if shown.complaints:
-        raise OutsideError("; ".join(shown.complaints))
+        raise InfrastructureError("; ".join(shown.complaints))
 
 
 class RunOutput:
@@ -94,7 +94,7 @@ class RunOutput:
         """Store a result, in place of what is known of this run already."""
         try:
             self._kept = store.store(result, self._options.output)
-        except OutsideError as error:
+        except InfrastructureError as error:
             self._kept = None
             self._complain(error)
 
@@ -131,9 +131,9 @@ class RunOutput:
     def _export(self, file: Path, text: str) -> None:
         try:
             write(file, text)
-        except OutsideError as error:
+        except InfrastructureError as error:
             self._complain(error)
 
-    def _complain(self, error: OutsideError) -> None:
+    def _complain(self, error: InfrastructureError) -> None:
         if str(error) not in self.complaints:
             self.complaints.append(str(error))

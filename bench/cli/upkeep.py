@@ -6,7 +6,7 @@ import click
 
 from bench.cli.codes import CODES
 from bench.cli.options import Command
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.report import screen
 
 DOCTOR_CODES = "Exit codes: 0 at least one place works; 3 none does."
@@ -21,7 +21,7 @@ def doctor_() -> None:
     findings = doctor.examine()
     for finding in findings:
         print(screen.shown(upkeep.finding(finding)))
-    sys.exit(0 if doctor.some_place_works(findings) else OutsideError.exit_code)
+    sys.exit(0 if doctor.some_place_works(findings) else InfrastructureError.exit_code)
 
 
 @click.command(cls=Command, epilog=CODES, short_help="Remove what killed runs left.")
@@ -39,5 +39,5 @@ def clean(place: str, dsn: str | None) -> None:
     from bench import doctor  # noqa: PLC0415
 
     if place not in {"auto", "swarm"}:
-        raise BadInputError(f"--place {place!r}: give swarm, or leave it out")
+        raise UsageError(f"--place {place!r}: give swarm, or leave it out")
     print(screen.shown("\n".join(doctor.clean(swarm=place == "swarm", dsn=dsn))))

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.eventlog import Log
 from bench.gate import compare, regression
 from bench.gate.power import BLOCK, Calibration
@@ -22,7 +22,7 @@ from bench.gate.regression import Rules
 from bench.places import rundir
 from bench.places.rundir import RunFolder
 from bench.results import metrics, store
-from bench.results.models import Kept, Result
+from bench.results.models import Result, StoredModel
 from bench.run import preflight, trials
 from bench.run.place import Choice
 from bench.run.trials import Done
@@ -39,7 +39,7 @@ class Arm(NamedTuple):
     log: Log
 
 
-class Ab(Kept):
+class Ab(StoredModel):
     """Two sides, trial by trial in the order of `BLOCK`."""
 
     schema_: Literal["bench.ab/1"] = Field(default="bench.ab/1", alias="schema")
@@ -115,13 +115,11 @@ def at_revision(log_folder: str, revision: str, into: Path) -> str:
     """Put a log's folder as it was at a revision of the repository that it is in below `into`; returns where it is.
 
     Raises:
-        BadInputError: there is no such revision, or no such folder in it.
+        UsageError: there is no such revision, or no such folder in it.
     """
     where = Path(log_folder).resolve()
     if not where.is_dir():
-        raise BadInputError(
-            f"--log {log_folder}: give the folder of a log in a git repository, to take revisions of it"
-        )
+        raise UsageError(f"--log {log_folder}: give the folder of a log in a git repository, to take revisions of it")
     archived = subprocess.run(
         ["git", "-C", str(where), "archive", "--format=tar", revision, "."],  # noqa: S607
         capture_output=True,
@@ -129,7 +127,7 @@ def at_revision(log_folder: str, revision: str, into: Path) -> str:
     )
     if archived.returncode:
         why = archived.stderr.decode(errors="replace").strip().splitlines()
-        raise BadInputError(f"revision {revision} of {log_folder}: {why[-1] if why else 'git has no such thing'}")
+        raise UsageError(f"revision {revision} of {log_folder}: {why[-1] if why else 'git has no such thing'}")
     target = into / revision.replace("/", "_") / where.name
     with tarfile.open(fileobj=BytesIO(archived.stdout)) as archive:
         archive.extractall(target, filter="data")

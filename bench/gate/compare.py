@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bench.errors import BadInputError, NotComparableError
+from bench.errors import NoComparisonError, UsageError
 from bench.eventlog import short_names
 from bench.gate import regression
 from bench.gate.regression import Change, Lack, Rules, Word
@@ -65,12 +65,12 @@ def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = 
     """Compare two results.
 
     Raises:
-        BadInputError: a rule is for a metric that there is none of, or what is allowed is no key.
+        UsageError: a rule is for a metric that there is none of, or what is allowed is no key.
     """
     refuse_unknown_metrics(rules, before)
     keys, allow = {*alike(before), *alike(after)}, set(allow)
     for key in allow - keys:
-        raise BadInputError(f"--allow {key}: there is no such key; {', '.join(sorted(keys))}")
+        raise UsageError(f"--allow {key}: there is no such key; {', '.join(sorted(keys))}")
     trials = min(len(before.trials), len(after.trials))
     found = differences(before, after)
     allowed = {key: both for key, both in found.items() if key in allow}
@@ -86,12 +86,12 @@ def refuse_unknown_metrics(rules: Rules, result: Result) -> None:
     """Refuse a rule for a metric that a result does not have, so that no typing error turns a rule off.
 
     Raises:
-        BadInputError: there is one.
+        UsageError: there is one.
     """
     known = [metric.name for metric in metrics.of(result)]
     for name in rules.per_metric:
         if name not in known:
-            raise BadInputError(f"--per-metric {name}: there is no such metric; {', '.join(known)}")
+            raise UsageError(f"--per-metric {name}: there is no such metric; {', '.join(known)}")
 
 
 def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple[str, str]]) -> Compared:
@@ -152,13 +152,13 @@ def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
     """Keep a result as a baseline, instead of the one that had the name.
 
     Raises:
-        BadInputError: the name is none for a folder, or a verdict of the result failed.
-        OutsideError: it cannot be written.
+        UsageError: the name is none for a folder, or a verdict of the result failed.
+        InfrastructureError: it cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise BadInputError(f"{name!r} is no name for a baseline: give letters, digits, dots and dashes")
+        raise UsageError(f"{name!r} is no name for a baseline: give letters, digits, dots and dashes")
     if not result.ok:
-        raise BadInputError(f"{result.run_id}: its verdict failed, so it is no measure for others")
+        raise UsageError(f"{result.run_id}: its verdict failed, so it is no measure for others")
     return write(folder / name / "result.json", store.json_text(result))
 
 
@@ -166,13 +166,13 @@ def baseline(name: str, folder: Path = BASELINES) -> Result:
     """The baseline of a name, or the result at a path.
 
     Raises:
-        NotComparableError: there is none.
+        NoComparisonError: there is none.
     """
     for file in (folder / name / "result.json", Path(name) / "result.json", Path(name)):
         if file.is_file():
             return store.load(file)
     there = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
-    raise NotComparableError(
+    raise NoComparisonError(
         f"there is no baseline {name!r} in {folder} ({there or 'it is empty'}): bench baseline save {name} keeps one"
     )
 
@@ -181,7 +181,7 @@ def thresholds(general: str, per_metric: Mapping[str, str]) -> Rules:
     """The rules that texts like 5% make.
 
     Raises:
-        BadInputError: one is no share.
+        UsageError: one is no share.
     """
     shares = {name: share(f"--per-metric {name}", text) for name, text in per_metric.items()}
     return Rules(share("--threshold", general), shares)
@@ -191,12 +191,12 @@ def share(flag: str, text: str) -> float:
     """Read a share, like 5% or 0.05.
 
     Raises:
-        BadInputError: it is none.
+        UsageError: it is none.
     """
     number = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)", text.strip())
     value = float(number[1]) / (100 if number[2] else 1) if number else 0
     if not 0 < value < 1:
-        raise BadInputError(f"{flag} {text!r}: give a share between 0 and 100 %, like 5%")
+        raise UsageError(f"{flag} {text!r}: give a share between 0 and 100 %, like 5%")
     return value
 
 

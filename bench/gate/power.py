@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.gate import regression
 from bench.gate.regression import Rules
 from bench.results.metrics import Metric
-from bench.results.models import Kept
+from bench.results.models import StoredModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ TRIALS = (6, 10, 20, 40)
 """Numbers of trials a side of which it is told what they see."""
 
 
-class Simulated(Kept):
+class Simulated(StoredModel):
     """What came of comparisons in which appending was slower by the same share each time."""
 
     slowdown: float
@@ -37,7 +37,7 @@ class Simulated(Kept):
     """Median of how many trials a side it took."""
 
 
-class Calibration(Kept):
+class Calibration(StoredModel):
     """What the gate makes of the noise of one machine."""
 
     comparisons: int

@@ -73,7 +73,7 @@ class Written:
     """The connection died while these were being committed: either fate is right."""
     aborted: Ranges = ()
     """Rolled back: nobody may see them."""
-    undone: Etags | None = ()
+    rolled_back_etags: Etags | None = ()
     """The etags that rolled back transactions had drawn; None when the log's table does not show which."""
     unattempted: Ranges = ()
     """Not appended, because the log failed before it was their turn."""
@@ -362,7 +362,7 @@ def judge(
     passed_over = normal([part for read in reads for part in _skipped(read, acknowledged, in_table, promise)])
     untested = promise.redelivers and not counts["duplicated"]
     gaps = replace(
-        explain(stored.missing_etags, written.undone, events_in(passed_over), drained=promise.drained),
+        explain(stored.missing_etags, written.rolled_back_etags, events_in(passed_over), drained=promise.drained),
         doubled=stored.doubled,
         doubled_etags=list(stored.doubled_etags),
     )
@@ -466,20 +466,20 @@ def _holders(reads: Sequence[Delivered]) -> list[Holder] | None:
     return list(found.values())[:EXAMPLES] if known else None
 
 
-def explain(missing: Etags, undone: Etags | None, skipped: int, *, drained: bool) -> Gaps:
-    """Explain why etags are missing from what was delivered: `missing` are those that no row has, `undone` those that
-    rolled back transactions had drawn, None when nobody knows them, `skipped` the number of stored events that a reader
-    was past. `drained` says that reading began when producers had ended.
+def explain(missing: Etags, rolled_back_etags: Etags | None, skipped: int, *, drained: bool) -> Gaps:
+    """Explain why etags are missing from what was delivered: `missing` are those that no row has, `rolled_back_etags`
+    those that rolled back transactions had drawn (None when unknown), `skipped` the number of stored events that a
+    reader was past. `drained` says that reading began when producers had ended.
     """
     absent = normal([(0, first, last) for first, last in missing])
-    rolled_back = intersect(absent, normal([(0, first, last) for first, last in undone or ()]))
+    rolled_back = intersect(absent, normal([(0, first, last) for first, last in rolled_back_etags or ()]))
     others = subtract(absent, rolled_back)
     return Gaps(
         visible=skipped if drained else 0,
         skipped=0 if drained else skipped,
         rolled_back=events_in(rolled_back),
-        unexplained=0 if undone is None else events_in(others),
-        unknown=events_in(others) if undone is None else 0,
+        unexplained=0 if rolled_back_etags is None else events_in(others),
+        unknown=events_in(others) if rolled_back_etags is None else 0,
         examples=[(first, last) for _, first, last in others[:EXAMPLES]],
     )
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 
 import psycopg
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.padding import padding
 from bench.places.rundir import RunFolder
@@ -50,8 +50,8 @@ def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
     """Install a log, ask each question of a fresh copy of it, and return what is wrong in words.
 
     Raises:
-        BadInputError: it cannot even be installed.
-        OutsideError: there is no Postgres to install it in.
+        UsageError: it cannot even be installed.
+        InfrastructureError: there is no Postgres to install it in.
     """
     complaints: list[str] = []
     with open_site(choice, spec, log, folder) as site, connected(site.conninfo) as connection:
@@ -68,7 +68,7 @@ def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
                     complaints += question(log, conninfo)
                 except psycopg.Error as error:
                     complaints.append(f"{question.__doc__} It fails: {error.diag.message_primary or error}")
-                except OutsideError as error:
+                except InfrastructureError as error:
                     complaints.append(str(error))
     return complaints
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 import psycopg
 from pydantic import ConfigDict, Field, field_validator
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.eventlog import Log, Promises, load_side_by_side
 from bench.judge.checker import KINDS
 from bench.judge.words import failure
@@ -24,7 +24,7 @@ from bench.places import rundir
 from bench.places.api import Site
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected, in_words
-from bench.results.models import Environment, ImpossibleCtimes, Kept, Trial
+from bench.results.models import Environment, ImpossibleCtimes, StoredModel, Trial
 from bench.results.store import new_run_id
 from bench.run import environment, preflight
 from bench.run.place import Choice, open_site
@@ -41,7 +41,7 @@ IDLE_SECONDS = 3.0
 """Events that a log skips do not come, however long one waits; what it only withholds for so long is told as such."""
 
 
-class Workload(Kept):
+class Workload(StoredModel):
     """What every log is given."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -102,7 +102,7 @@ class Workload(Kept):
         )
 
 
-class Speed(Kept):
+class Speed(StoredModel):
     """One trial that appended and then read."""
 
     failure: str | None = None
@@ -117,7 +117,7 @@ class Speed(Kept):
     """None when no event was acknowledged, and where WAL may not be asked for."""
 
 
-class Tail(Kept):
+class Tail(StoredModel):
     """One trial that read while it appended."""
 
     ok: bool
@@ -133,7 +133,7 @@ class Tail(Kept):
     longest_wait_seconds: float = 0
 
 
-class Measured(Kept):
+class Measured(StoredModel):
     """A log at one insert batch."""
 
     log: str
@@ -142,7 +142,7 @@ class Measured(Kept):
     tails: list[Tail]
 
 
-class Comparison(Kept):
+class Comparison(StoredModel):
     """Logs side by side."""
 
     schema_: Literal["bench.comparison/1"] = Field(default="bench.comparison/1", alias="schema")
@@ -183,8 +183,8 @@ def compare(
     is a failure in its place, and all else goes on.
 
     Raises:
-        BadInputError: a log's folder or the workload cannot be used as it is.
-        OutsideError: something broke that is not a log's.
+        UsageError: a log's folder or the workload cannot be used as it is.
+        InfrastructureError: something broke that is not a log's.
     """
     given = load_side_by_side([CONTROL, *names])
     logs = list(given.values())
@@ -192,7 +192,7 @@ def compare(
         for batch in workload.insert_batch:
             preflight.refuse_misfits(workload.speed(log, batch, choice.name), log)
     if not workload.rounds and not workload.tails:
-        raise BadInputError("there is nothing to do: give --rounds or --tails")
+        raise UsageError("there is nothing to do: give --rounds or --tails")
     known = Comparison(
         run_id=new_run_id(),
         started_at=datetime.now(UTC),
@@ -251,7 +251,7 @@ def _turn(number: int, workload: Workload, log: Log, choice: Choice, watch: Watc
                 lambda spec: _carry_out(spec, log, site, connection, watch, run_id),
                 lambda: open_transactions.probe(log, connection, site.conninfo, run_id),
             )
-    except BadInputError as error:  # Postgres does not take the log's settings: the control's it has taken
+    except UsageError as error:  # Postgres does not take the log's settings: the control's it has taken
         why = str(error)
         return _tried(number, workload, log, choice, lambda _: why, lambda: open_transactions.failed(log, why))
 
@@ -302,12 +302,12 @@ def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: 
     """Carry out a trial; returns what is wrong with the log, in a sentence, where that leaves no trial.
 
     Raises:
-        OutsideError: something broke that is not the log's.
+        InfrastructureError: something broke that is not the log's.
     """
     try:
         with install.installed(connection, log, run_id):
             return carry_out_trial(spec, log, site, connection, watch, began_at=time.time())
-    except BadInputError as error:
+    except UsageError as error:
         return str(error)
     except psycopg.Error as error:
         if not is_of_the_log(error):

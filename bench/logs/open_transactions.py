@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log
 from bench.log_error import is_of_the_log
 from bench.postgres.connection import Connection, in_words
@@ -48,7 +48,7 @@ def probe(log: Log, connection: Connection, conninfo: str, run_id: str) -> list[
     answer to that kind only.
 
     Raises:
-        OutsideError: something broke that is not the log's.
+        InfrastructureError: something broke that is not the log's.
     """
     return [_answer(log, connection, conninfo, run_id, name) for name in BLOCKERS]
 
@@ -68,14 +68,14 @@ def _answer(log: Log, connection: Connection, conninfo: str, run_id: str, name: 
             return _probe(log, conninfo, name, _BLOCKERS[name])
     except _NotApplicableError as error:
         return _untried(log, name, not_applicable=str(error))
-    except BadInputError as error:
+    except UsageError as error:
         return _untried(log, name, failure=str(error))
     except psycopg.errors.QueryCanceled:
         return _untried(log, name, failure=f"an append did not come back within {APPEND_SECONDS} s")
     except psycopg.Error as error:
         if is_of_the_log(error):
             return _untried(log, name, failure=in_words(error))
-        raise OutsideError(f"the probe with open transactions failed: {in_words(error)}") from error
+        raise InfrastructureError(f"the probe with open transactions failed: {in_words(error)}") from error
 
 
 def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], AbstractContextManager[None]]) -> Blocked:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.eventlog import load
 from bench.overhead.testbed import FILLERS, GROWN, INSERT_BATCH, READ, Testbed
 from bench.places.rundir import RunFolder
@@ -20,7 +20,7 @@ from bench.postgres.connection import connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.quota import processors
 from bench.results import store
-from bench.results.models import Environment, Kept
+from bench.results.models import Environment, StoredModel
 from bench.run import environment
 from bench.run.place import Choice, open_site
 from bench.run.preflight import refuse_full_disk
@@ -36,7 +36,7 @@ SINGLES = 10
 """Producers that append one event a transaction, and pgbench's clients beside them."""
 
 
-class Pairing(Kept):
+class Pairing(StoredModel):
     """One thing done by us and by another, again and again in turns."""
 
     name: str
@@ -53,7 +53,7 @@ class Pairing(Kept):
         return [ours / theirs if self.unit == "events/s" else theirs / ours for ours, theirs in self.pairs]
 
 
-class Limits(Kept):
+class Limits(StoredModel):
     """The table of limits, as it was measured."""
 
     schema_: Literal["bench.limits/1"] = Field(default="bench.limits/1", alias="schema")
@@ -220,7 +220,7 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
                 0.9,
                 f"consumer, {grown:,} events",
                 f"consumer, {events:,} events",
-                partial(testbed.read, 1000, grown, schema=GROWN, passes=1),
+                partial(testbed.read, 1000, grown, schema=GROWN, readings=1),
                 partial(testbed.read, 1000, events),
             ),
             _Measure(
@@ -241,5 +241,5 @@ def _first_event_seconds(place: str, folder: RunFolder) -> float:
     command += ["--limit", "1", "--quiet", "--output", str(folder.path), "--export-json", str(file)]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, start_new_session=True)
     if ran.returncode:
-        raise OutsideError(f"a run of ten events failed: {ran.stderr.strip()}")
+        raise InfrastructureError(f"a run of ten events failed: {ran.stderr.strip()}")
     return store.load(file).trials[0].append.first_event_seconds or 0

@@ -5,7 +5,7 @@ pgbench makes the calls that a worker makes, with the same statements, and throw
 
 import re
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.places.api import Program
 
 _PROCESSED = re.compile(r"^number of transactions actually processed: (\d+)/(\d+)$", re.MULTILINE)
@@ -14,10 +14,10 @@ _TIME = re.compile(r"^Time: ([0-9.]+) ms", re.MULTILINE)
 _COPIED = re.compile(r"^COPY (\d+)$", re.MULTILINE)
 
 
-def pgbench_reads(schema: str, sql: str, read_batch: int, pages: int, passes: int) -> Program:
+def pgbench_reads(schema: str, sql: str, read_batch: int, pages: int, readings: int) -> Program:
     """Reads a log of so many pages, whose etags have no gaps, from start to end; `sql` takes the cursor as $1."""
     script = f"{_named(sql, last='bigint')};\n\\set last (:last + {read_batch}) % {pages * read_batch}\n"
-    return _pgbench(schema, script, clients=1, transactions=pages * passes, threads=1, last="0")
+    return _pgbench(schema, script, clients=1, transactions=pages * readings, threads=1, last="0")
 
 
 def pgbench_generates(schema: str, sql: str, insert_batch: int, clients: int, loops: int, threads: int) -> Program:
@@ -40,18 +40,18 @@ def pgbench_rate(printed: str) -> float:
     """Transactions a second, without the time to connect.
 
     Raises:
-        OutsideError: it did not do all of them.
+        InfrastructureError: it did not do all of them.
     """
     processed, rate = _PROCESSED.search(printed), _RATE.search(printed)
     if not processed or not rate or processed[1] != processed[2]:
-        raise OutsideError(f"pgbench did not do all of its work: {printed.strip()}")
+        raise InfrastructureError(f"pgbench did not do all of its work: {printed.strip()}")
     return float(rate[1])
 
 
-def psql_copies_out(schema: str, query: str, passes: int) -> Program:
+def psql_copies_out(schema: str, query: str, readings: int) -> Program:
     """Reads all rows of a query with one binary COPY, again and again, and throws them away."""
     copy = f"\\copy ({query}) TO '/dev/null' (FORMAT binary)\n"
-    return _psql(schema, "\\timing on\n" + copy * passes)
+    return _psql(schema, "\\timing on\n" + copy * readings)
 
 
 def psql_copies_in(schema: str, table: str, events: int) -> Program:
@@ -65,11 +65,11 @@ def psql_seconds(printed: str, events: int) -> float:
     """How long a COPY took that was timed, on the average.
 
     Raises:
-        OutsideError: one did not copy so many rows.
+        InfrastructureError: one did not copy so many rows.
     """
     copied, took = _COPIED.findall(printed), [float(milliseconds) for milliseconds in _TIME.findall(printed)]
     if not took or set(copied) != {str(events)}:
-        raise OutsideError(f"psql did not copy {events:,} rows: {printed.strip()}")
+        raise InfrastructureError(f"psql did not copy {events:,} rows: {printed.strip()}")
     return sum(took) / len(took) / 1000
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from msgspec.structs import replace
 
 from bench import statements
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge import checker
 from bench.judge.checker import Stored, Written
@@ -28,7 +28,7 @@ READ, GROWN = "bench_read", "bench_grown"
 """The schemas of the logs that are read; the one that is appended to is in plan.SCHEMA."""
 FILLERS = 2
 INSERT_BATCH = 10_000
-PASSES = {1000: 3, 100: 1, 10: 1}
+READINGS = {1000: 3, 100: 1, 10: 1}
 """The whole log is read so often for one measurement: once with large pages is over too soon."""
 
 
@@ -59,14 +59,21 @@ class Testbed:
         self._connection.execute(f"ALTER SCHEMA {statements.SCHEMA} RENAME TO {schema}".encode())
 
     def read(
-        self, size: int, events: int, *, schema: str = READ, check: bool = True, sampled: bool = False, passes: int = 0
+        self,
+        size: int,
+        events: int,
+        *,
+        schema: str = READ,
+        check: bool = True,
+        sampled: bool = False,
+        readings: int = 0,
     ) -> float:
         """Events/s of our consumer."""
         spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
         (job,) = consumers(spec, self._log, size)
         job = replace(job, schema=schema, check=check)
-        passes = passes or PASSES[size]
-        reports = [self._read_once(spec, job, sampled=sampled) for _ in range(passes)]
+        readings = readings or READINGS[size]
+        reports = [self._read_once(spec, job, sampled=sampled) for _ in range(readings)]
         self._memory[schema] = max(report.memory_bytes for report in reports)
         return sum(report.events for report in reports) / sum(report.seconds for report in reports)
 
@@ -77,9 +84,13 @@ class Testbed:
             written = self._filled[job.schema]
             delivered = Reader(work.name, 0, phase.works).delivered()
             if not checker.judge(Written(written), [delivered], Stored(written, 0)).ok:
-                raise OutsideError(f"there is nothing to compare: the consumer was not given what is in {job.schema}")
+                raise InfrastructureError(
+                    f"there is nothing to compare: the consumer was not given what is in {job.schema}"
+                )
         if work.report.events != spec.events:
-            raise OutsideError(f"there is nothing to compare: the consumer was given {work.report.events:,} events")
+            raise InfrastructureError(
+                f"there is nothing to compare: the consumer was given {work.report.events:,} events"
+            )
         return work.report
 
     def memory(self, schema: str) -> float:
@@ -98,7 +109,7 @@ class Testbed:
         """Events/s of pgbench."""
         pages = -(-(events // FILLERS * FILLERS) // size)
         sql = statements.read_sql(self._log, size)
-        return size * self._pgbench(programs.pgbench_reads(READ, sql, size, pages, PASSES[size]))
+        return size * self._pgbench(programs.pgbench_reads(READ, sql, size, pages, READINGS[size]))
 
     def pgbench_generates(self, clients: int, batch: int, loops: int, threads: int) -> float:
         """Events/s of pgbench, on an empty log."""
@@ -117,7 +128,7 @@ class Testbed:
         """Events/s of a binary COPY."""
         events = events // FILLERS * FILLERS
         query = f"SELECT etag, ctime, payload FROM {self._log.table}"
-        program = programs.psql_copies_out(READ, query, PASSES[1000])
+        program = programs.psql_copies_out(READ, query, READINGS[1000])
         return events / programs.psql_seconds(self._site.run_program(program), events)
 
     def psql_appends(self, events: int) -> float:
@@ -141,11 +152,11 @@ class Testbed:
         """Look whether what was acknowledged is what is stored.
 
         Raises:
-            OutsideError: it is not.
+            InfrastructureError: it is not.
         """
         stored, foreign = audit.stored_ranges(self._connection, self._log)
         if sorted(stored) != sorted(_acknowledged(phase)) or foreign:
-            raise OutsideError("there is nothing to compare: the log does not hold what was acknowledged")
+            raise InfrastructureError("there is nothing to compare: the log does not hold what was acknowledged")
 
     def _workers(self, spec: Spec, track: str, jobs: Sequence[Job], *, sampled: bool = False) -> Phase:
         with ExitStack() as stack:
@@ -164,7 +175,9 @@ class Testbed:
             )
         for work in phases[track].works:
             if work.error:
-                raise OutsideError(f"there is nothing to compare: {work.name}: {work.error.call}: {work.error.message}")
+                raise InfrastructureError(
+                    f"there is nothing to compare: {work.name}: {work.error.call}: {work.error.message}"
+                )
         return phases[track]
 
 

@@ -88,7 +88,7 @@ class Site:
     """How the orchestrator itself connects. Nothing that is timed goes through it."""
     start_workers: StartWorkers
     run_program: Callable[[Program], str]
-    """Runs a program to its end and returns what it printed; OutsideError when it failed."""
+    """Runs a program to its end and returns what it printed; InfrastructureError when it failed."""
     usage: Callable[[], Usage | None]
     """What Postgres has used; None where it cannot be seen from here."""
     about: dict[str, str]

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 
 _FILES = ("service", "passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
 
@@ -18,7 +18,7 @@ def variables(dsn: str) -> tuple[dict[str, str], str | None]:
     What it leaves out comes from our own environment, as it would for psql.
 
     Raises:
-        BadInputError: it uses an option that has no variable, so that workers could not be told.
+        UsageError: it uses an option that has no variable, so that workers could not be told.
     """
     given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     found: dict[str, str] = {}
@@ -34,7 +34,7 @@ def variables(dsn: str) -> tuple[dict[str, str], str | None]:
         elif variable:
             found[variable] = value
         else:
-            raise BadInputError(f"--dsn: {keyword} cannot be passed on to the workers: leave it out")
+            raise UsageError(f"--dsn: {keyword} cannot be passed on to the workers: leave it out")
     return found, password
 
 
@@ -43,9 +43,9 @@ def refuse_for_containers(dsn: str) -> None:
     given = conninfo_to_dict(dsn)
     for name in _FILES:
         if given.get(name):
-            raise BadInputError(f"--dsn: {name} names a file that containers do not see: use --place local")
+            raise UsageError(f"--dsn: {name} names a file that containers do not see: use --place local")
     if any(not host or host.startswith(("/", "@")) for host in _hosts(dsn)):
-        raise BadInputError("--dsn: containers do not reach a unix socket: name a host, or use --place local")
+        raise UsageError("--dsn: containers do not reach a unix socket: name a host, or use --place local")
 
 
 def names_this_machine(dsn: str) -> bool:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 
 LINES = 3
 ANSWER_SECONDS = 3
@@ -30,13 +30,13 @@ def explained(trouble: Callable[[], str]) -> Iterator[None]:
     """Add to an error what became of Postgres, if anything did: `trouble` returns it in a sentence, or nothing.
 
     Raises:
-        OutsideError: as it was raised in the `with`, with that sentence.
+        InfrastructureError: as it was raised in the `with`, with that sentence.
     """
     try:
         yield
-    except OutsideError as error:
+    except InfrastructureError as error:
         if became := trouble():
-            raise OutsideError(f"{error}\n{became}") from error
+            raise InfrastructureError(f"{error}\n{became}") from error
         raise
 
 

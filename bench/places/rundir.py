@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.interrupts import held
 
 STOP_SECONDS = 5
@@ -43,18 +43,20 @@ def root() -> Path:
     """The folder of all runs of this user: below TMPDIR, or below /var/tmp, which is on a disk.
 
     Raises:
-        OutsideError: the name of it cannot be given to Postgres.
+        InfrastructureError: the name of it cannot be given to Postgres.
     """
     # What is started with another working folder must find it, too.
     path = Path(os.environ.get("TMPDIR") or "/var/tmp").absolute() / f"bench-{os.getuid()}"  # noqa: S108
     if "," in str(path):
-        raise OutsideError(
+        raise InfrastructureError(
             f"TMPDIR {path.parent}: Postgres takes no socket folder with a comma in its name: set another"
         )
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise OutsideError(f"TMPDIR {str(path.parent)!a}: it has bytes that are no UTF-8: set another") from error
+        raise InfrastructureError(
+            f"TMPDIR {str(path.parent)!a}: it has bytes that are no UTF-8: set another"
+        ) from error
     return path
 
 
@@ -93,9 +95,9 @@ def make(path: Path) -> None:
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
             if folder.stat().st_uid != os.getuid():
-                raise OutsideError(f"{folder} belongs to somebody else: set TMPDIR to another folder")
+                raise InfrastructureError(f"{folder} belongs to somebody else: set TMPDIR to another folder")
     except OSError as error:
-        raise OutsideError(f"{error.filename}: {error.strerror}. TMPDIR names the folder to use") from error
+        raise InfrastructureError(f"{error.filename}: {error.strerror}. TMPDIR names the folder to use") from error
 
 
 def is_held(lock: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import psycopg
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge.ranges import normal
 from bench.postgres.connection import Connection
@@ -69,7 +69,7 @@ def stored_events(connection: Connection, log: Log) -> tuple[int, int]:
     """How many rows the log's table holds, and how many of them have an etag.
 
     Raises:
-        OutsideError: the log's table or view fails when it is read.
+        InfrastructureError: the log's table or view fails when it is read.
     """
     with _reading(log):
         row = connection.execute(count_sql(log).encode()).fetchone()
@@ -80,7 +80,7 @@ def look_through(connection: Connection, log: Log, below: int | None = None) -> 
     """Look through the log's table, row by row; at rows with an etag below `below` alone, if that is given.
 
     Raises:
-        OutsideError: the log's table or view fails when it is read.
+        InfrastructureError: the log's table or view fails when it is read.
     """
     runs = _Runs()
     foreign = 0
@@ -102,7 +102,7 @@ def stored_ranges(connection: Connection, log: Log, below: int | None = None) ->
     an etag below `below` alone, if that is given.
 
     Raises:
-        OutsideError: the log's table or view fails when it is read.
+        InfrastructureError: the log's table or view fails when it is read.
     """
     holdings = look_through(connection, log, below)
     return holdings.ranges, holdings.foreign
@@ -115,7 +115,7 @@ def numbering(connection: Connection, log: Log, table: Table, numbered: int) -> 
     lowest to the highest, none is missing either, and nothing need be sorted.
 
     Raises:
-        OutsideError: the log's table or view fails when it is read.
+        InfrastructureError: the log's table or view fails when it is read.
     """
     with _reading(log):
         lowest, highest = connection.execute(bounds_sql(log).encode()).fetchone() or (None, None)
@@ -234,14 +234,14 @@ def _reading(log: Log) -> Iterator[None]:
     """Put words to an error of the log's own table or view.
 
     Raises:
-        OutsideError: what it says, but for a connection that is lost.
+        InfrastructureError: what it says, but for a connection that is lost.
     """
     try:
         yield
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
-        raise OutsideError(
+        raise InfrastructureError(
             f"{log.table} cannot be looked through, and without that there is no verdict: "
             f"{error.diag.message_primary or error}"
         ) from error

@@ -6,22 +6,22 @@ from typing import LiteralString
 
 import psycopg
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.postgres.connection import LOCK_SECONDS, Connection, limited, our_name
 
-GATE = 0x62656E6368
+START = 0x62656E6368
 """The advisory lock that holds the workers back: "bench" in ASCII."""
 
-STOP = GATE + 2
+STOP = START + 2
 """The advisory lock that is let go when consumers may stop."""
 
-ALIVE = GATE + 3
+ALIVE = START + 3
 """The advisory lock that the orchestrator holds for as long as it waits for workers."""
 
-END = GATE + 4
+END = START + 4
 """The advisory lock that is let go when producers are to end before they have appended everything."""
 
-BUSY = GATE + 1
+BUSY = START + 1
 """An advisory lock that a run holds as long as it uses a database."""
 
 TERMINATE_MS = 5_000
@@ -31,7 +31,7 @@ def take_database(connection: Connection) -> None:
     """Take the lock that a run holds on its database.
 
     Raises:
-        OutsideError: another session holds it; the message says which.
+        InfrastructureError: another session holds it; the message says which.
     """
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", [BUSY]).fetchone()
     if row and row[0]:
@@ -47,29 +47,29 @@ def take_database(connection: Connection) -> None:
         if holder
         else ""
     )
-    raise OutsideError(
+    raise InfrastructureError(
         f"another run is at work in this database{who}. Wait for its end, or name another database; if there is no "
         "such run any more, SELECT pg_terminate_backend(pid) ends that session"
     )
 
 
 @contextmanager
-def gate(connection: Connection, key: int = GATE) -> Iterator[Callable[[], None]]:
-    """Close the gate that workers wait at; yields the function that opens it for all of them at once."""
+def barrier(connection: Connection, key: int = START) -> Iterator[Callable[[], None]]:
+    """Close the barrier that workers wait at; yields the function that lifts it for all of them at once."""
     connection.execute("SELECT pg_advisory_lock(%s)", [key])
     opened = False
 
-    def open_gate() -> None:
+    def lift() -> None:
         nonlocal opened
         if not opened:
             connection.execute("SELECT pg_advisory_unlock(%s)", [key])
         opened = True
 
     try:
-        yield open_gate
+        yield lift
     finally:
         with suppress(psycopg.Error), limited(connection, LOCK_SECONDS):
-            open_gate()
+            lift()
 
 
 def cancel(connection: Connection, workers: Sequence[str]) -> None:

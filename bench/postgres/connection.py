@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.keepalive import keep_alive
 from bench.records import TIMEOUTS
 
@@ -40,7 +40,7 @@ def connected(conninfo: str, connect_seconds: int = CONNECT_SECONDS) -> Iterator
     """Connect as the orchestrator; the server has so long to let us in.
 
     Raises:
-        OutsideError: the server does not let us in.
+        InfrastructureError: the server does not let us in.
     """
     with ExitStack() as stack:
         try:
@@ -51,12 +51,12 @@ def connected(conninfo: str, connect_seconds: int = CONNECT_SECONDS) -> Iterator
             own_timeouts(connection)
             name_session(connection, our_name(connection))
         except psycopg.Error as error:
-            raise OutsideError(f"Postgres does not let us in: {in_words(error)}") from error
+            raise InfrastructureError(f"Postgres does not let us in: {in_words(error)}") from error
         try:
             yield connection
         except psycopg.Error as error:
             what = "Postgres broke off" if connection.broken else "Postgres refused"
-            raise OutsideError(f"{what}: {in_words(error)}") from error
+            raise InfrastructureError(f"{what}: {in_words(error)}") from error
 
 
 def _keep_alive(connection: Connection) -> None:
@@ -148,7 +148,7 @@ def _refuse_pooler(connection: Connection) -> None:
     one would be another's.
 
     Raises:
-        OutsideError: it does.
+        InfrastructureError: it does.
     """
     if _backend(connection) == connection.info.backend_pid:
         return
@@ -162,12 +162,12 @@ def _refuse_pooler(connection: Connection) -> None:
             ):
                 shared = _backend(other) == ours or _backend(connection) != ours
         except psycopg.OperationalError as error:
-            raise OutsideError(
+            raise InfrastructureError(
                 "between us and Postgres is a pooler that gives no second connection: "
                 f"a run needs one for each worker and three more ({in_words(error)})"
             ) from error
         if shared:
-            raise OutsideError(
+            raise InfrastructureError(
                 "between us and Postgres is a pooler that shares one connection among clients (pool_mode "
                 "transaction or statement): name Postgres itself, or a pool in session mode"
             )

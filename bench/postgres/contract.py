@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.eventlog import Log
 from bench.records import EXAMPLES
 from bench.statements import (
@@ -51,24 +51,22 @@ def check_contract(connection: psycopg.Connection[Any], log: Log) -> None:
     """Check that a log that was just installed has what log.toml and the contract say.
 
     Raises:
-        BadInputError: something is missing or fails; the message says what.
+        UsageError: something is missing or fails; the message says what.
     """
     for function in _functions(log):
         row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [function]).fetchone()
         if row and row[0]:
-            raise BadInputError(f"the log {log.name}: schema.sql does not define {function}")
+            raise UsageError(f"the log {log.name}: schema.sql does not define {function}")
     row = connection.execute("SELECT to_regclass(%s) IS NULL", [log.table]).fetchone()
     if row and row[0]:
-        raise BadInputError(f"the log {log.name}: schema.sql does not make the table {log.table} of log.toml")
+        raise UsageError(f"the log {log.name}: schema.sql does not make the table {log.table} of log.toml")
     _check_columns(connection, log)
     for purpose, statement, parameters in _statements(log, table_of(connection, log)):
         try:
             with connection.transaction(force_rollback=True), psycopg.RawCursor(connection) as cursor:
                 cursor.execute(statement.encode(), parameters)
         except psycopg.Error as error:
-            raise BadInputError(
-                f"the log {log.name}: {purpose} fails: {error.diag.message_primary or error}"
-            ) from error
+            raise UsageError(f"the log {log.name}: {purpose} fails: {error.diag.message_primary or error}") from error
 
 
 def _functions(log: Log) -> Iterator[str]:
@@ -86,12 +84,12 @@ def _check_columns(connection: psycopg.Connection[Any], log: Log) -> None:
             cursor.execute(read_sql(log, 1).encode(), [None] * len(log.cursor))
             types = [column.type_code for column in cursor.description or []]
     except psycopg.Error as error:
-        raise BadInputError(f"the log {log.name}: reading it fails: {error.diag.message_primary or error}") from error
+        raise UsageError(f"the log {log.name}: reading it fails: {error.diag.message_primary or error}") from error
     for column, code, allowed in zip(("etag", "ctime", "payload"), types, _TYPES, strict=False):
         if code not in allowed:
-            raise BadInputError(f"the log {log.name}: get_event must yield {column} as {' or '.join(allowed.values())}")
+            raise UsageError(f"the log {log.name}: get_event must yield {column} as {' or '.join(allowed.values())}")
     if stored_as not in _STORED_TYPES:
-        raise BadInputError(
+        raise UsageError(
             f"the log {log.name}: {log.table} must hold payload as {', '.join(_STORED_TYPES.values())}: "
             "name a view in log.toml that shows it so"
         )

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.generators import execute
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log
 from bench.interrupts import held
 from bench.postgres.barrier import take_database, terminate_where
@@ -39,8 +39,8 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     run: of one that goes with it nothing is cleared away over a second connection.
 
     Raises:
-        BadInputError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
-        OutsideError: the schema is somebody else's, or another run is at work in this database.
+        UsageError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
+        InfrastructureError: the schema is somebody else's, or another run is at work in this database.
         BaseException: what ended the `with`; a note on it says what could not be cleared away.
     """
     _refuse_read_only(connection, log)
@@ -52,7 +52,7 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     try:
         make_schema(connection, _OURS + run_id)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise OutsideError(f"cannot make the schema {SCHEMA}: {error.diag.message_primary}") from error
+        raise InfrastructureError(f"cannot make the schema {SCHEMA}: {error.diag.message_primary}") from error
     try:
         install(connection, log)
         yield
@@ -70,7 +70,7 @@ def clear_left(connection: Connection) -> bool:
     """Drop the schema that a dead run left in a database; False when there is none.
 
     Raises:
-        OutsideError: it is not ours, a run is at work there, or something is in the way.
+        InfrastructureError: it is not ours, a run is at work there, or something is in the way.
     """
     if comment_on_schema(connection, _OURS) is None:
         return False
@@ -84,8 +84,8 @@ def _refuse_read_only(connection: Connection, log: Log) -> None:
     """Refuse a server on which nothing can be written.
 
     Raises:
-        OutsideError: it is a standby, or its sessions are read-only.
-        BadInputError: they are because the run or the log asks for it.
+        InfrastructureError: it is a standby, or its sessions are read-only.
+        UsageError: they are because the run or the log asks for it.
     """
     row = connection.execute(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool, source FROM pg_settings "
@@ -93,14 +93,12 @@ def _refuse_read_only(connection: Connection, log: Log) -> None:
     ).fetchone()
     standby, read_only, source = row or (False, False, "")
     if standby:
-        raise OutsideError("this Postgres is a standby, which takes no writes: name its primary")
+        raise InfrastructureError("this Postgres is a standby, which takes no writes: name its primary")
     if not read_only:
         return
     if "default_transaction_read_only" in log.settings:
-        raise BadInputError(
-            f"the log {log.name}: log.toml: settings: nothing can be appended when sessions are read-only"
-        )
-    raise OutsideError(
+        raise UsageError(f"the log {log.name}: log.toml: settings: nothing can be appended when sessions are read-only")
+    raise InfrastructureError(
         f"sessions of this Postgres are read-only: default_transaction_read_only is on (set by: {source}); "
         "name a server, a role or a database that takes writes"
     )
@@ -127,7 +125,7 @@ def _clear_away(connection: Connection, *, stays: bool) -> str:
                 take_database(second)
                 _end_sessions(second, ours)
                 drop(second)
-    except (psycopg.Error, OutsideError) as error:
+    except (psycopg.Error, InfrastructureError) as error:
         words = " ".join((in_words(error) if isinstance(error, psycopg.Error) else str(error)).split())
         return (
             f"the schema {SCHEMA} is left in the database ({words}); `bench clean --dsn URL` or the next run there "
@@ -141,14 +139,14 @@ def _connected_again(conninfo: str) -> Iterator[Connection]:
     """Connect to a server that was lost, when it comes back soon.
 
     Raises:
-        OutsideError: it does not.
+        InfrastructureError: it does not.
     """
     deadline = time.monotonic() + RETURN_SECONDS
     with ExitStack() as stack:
         while True:
             try:
                 again = stack.enter_context(connected(conninfo, CONNECT_AGAIN_SECONDS))
-            except OutsideError:
+            except InfrastructureError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
@@ -173,7 +171,7 @@ def comment_on_schema(connection: Connection, start: str = "") -> str | None:
     """The comment on the schema, None when there is no such schema.
 
     Raises:
-        OutsideError: the comment does not start like that, so the schema is somebody else's.
+        InfrastructureError: the comment does not start like that, so the schema is somebody else's.
     """
     row = connection.execute(
         "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
@@ -181,7 +179,7 @@ def comment_on_schema(connection: Connection, start: str = "") -> str | None:
     if row is None:
         return None
     if not row[0].startswith(start):
-        raise OutsideError(
+        raise InfrastructureError(
             f"there is a schema {SCHEMA} in this database that no run made, though perhaps `bench start`: "
             "name another database, or rename that schema"
         )
@@ -192,7 +190,7 @@ def install(connection: Connection, log: Log) -> None:
     """Run a log's SQL in the schema and check that what the contract asks for is there.
 
     Raises:
-        BadInputError: the SQL or what it makes is wrong; the message has the line of schema.sql.
+        UsageError: the SQL or what it makes is wrong; the message has the line of schema.sql.
     """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
     connection.execute("SET client_min_messages TO warning")
@@ -202,7 +200,7 @@ def install(connection: Connection, log: Log) -> None:
         if connection.broken:
             raise
         where = f"schema.sql{_line(connection, error, log.schema_sql)}"
-        raise BadInputError(f"the log {log.name}: {where}: {error.diag.message_primary or error}") from error
+        raise UsageError(f"the log {log.name}: {where}: {error.diag.message_primary or error}") from error
     check_contract(connection, log)
 
 
@@ -234,9 +232,9 @@ def _statement_at_fault(connection: Connection, error: psycopg.Error, script: st
 def _check_server(connection: Connection, log: Log) -> None:
     major = connection.info.server_version // 10000
     if major < log.postgres:
-        raise BadInputError(f"the log {log.name} needs PostgreSQL {log.postgres} or later, and this is {major}")
+        raise UsageError(f"the log {log.name} needs PostgreSQL {log.postgres} or later, and this is {major}")
     for name, has in settings_without_effect(connection, log.settings).items():
-        raise BadInputError(
+        raise UsageError(
             f"the log {log.name} needs {name}={log.settings[name]}: this Postgres has {has}; change that setting of it"
         )
 
@@ -246,7 +244,7 @@ def drop(connection: Connection) -> None:
     for some seconds.
 
     Raises:
-        OutsideError: somebody else's session is in the way; the message says whose.
+        InfrastructureError: somebody else's session is in the way; the message says whose.
         psycopg.Error: the server refused.
     """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))

@@ -7,7 +7,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.postgres.connection import LOCK_SECONDS, Connection
 from bench.statements import SCHEMA
 
@@ -30,13 +30,13 @@ def lock_timeout(connection: Connection) -> Iterator[None]:
     """Wait for no lock longer than some seconds.
 
     Raises:
-        OutsideError: somebody else's lock is in the way; the message says whose, and what to do.
+        InfrastructureError: somebody else's lock is in the way; the message says whose, and what to do.
     """
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
-        raise OutsideError(in_the_way(connection)) from error
+        raise InfrastructureError(in_the_way(connection)) from error
     finally:
         if not connection.broken:
             connection.execute("SET lock_timeout TO 0")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import psycopg
 from psycopg import sql
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.postgres.connection import Connection
 from bench.postgres.settings import alike
 
@@ -24,10 +24,10 @@ def refuse_without_effect(connection: Connection, given: Mapping[str, str]) -> N
     """Refuse a server that does not have the settings that it was started with.
 
     Raises:
-        OutsideError: the message names the first of them, with what the server has instead.
+        InfrastructureError: the message names the first of them, with what the server has instead.
     """
     for name, has in settings_without_effect(connection, given).items():
-        raise OutsideError(
+        raise InfrastructureError(
             f"--set {name}={given[name]} had no effect: the server has {has}; "
             "does the image's entrypoint pass arguments on, or does a role or database set it otherwise?"
         )

@@ -7,7 +7,7 @@ from typing import LiteralString
 
 import psycopg
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.judge.checker import Holder
 from bench.postgres.connection import Connection, our_name
 from bench.postgres.locks import lock_timeout
@@ -75,12 +75,12 @@ def check_connections(connection: Connection, workers: int) -> None:
     """Refuse a number of workers that the server has no connections for.
 
     Raises:
-        BadInputError: it has fewer.
+        UsageError: it has fewer.
     """
     row = connection.execute("SELECT current_setting('max_connections')::int").fetchone()
     allowed = row[0] if row else 0
     if workers + _RESERVED_CONNECTIONS > allowed:
-        raise BadInputError(
+        raise UsageError(
             f"{workers} workers need {workers + _RESERVED_CONNECTIONS} connections "
             f"and this Postgres allows {allowed}: raise its max_connections"
         )
@@ -92,7 +92,7 @@ def settle(connection: Connection) -> None:
     So each read measures reading, and not the clearing up after the appends that happens to run into it.
 
     Raises:
-        OutsideError: somebody else's session holds a lock that is in the way; the message says whose.
+        InfrastructureError: somebody else's session holds a lock that is in the way; the message says whose.
     """
     tables = connection.execute(
         "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_tables WHERE schemaname = %s", [SCHEMA]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.output import write
 
 _SECTION = re.compile(r"(<!-- bench (?P<name>[a-z ]+): begin -->\n).*?(<!-- bench (?P=name): end -->)", re.DOTALL)
@@ -14,21 +14,19 @@ def rewrite(file: Path, sections: Mapping[str, str]) -> bool:
     """Put each section of this page between its markers, like `<!-- bench NAME: begin -->`; True when that changed it.
 
     Raises:
-        BadInputError: the file cannot be read, has no markers, or has those of a section that is not there.
-        OutsideError: it cannot be written; it is as it was then.
+        UsageError: the file cannot be read, has no markers, or has those of a section that is not there.
+        InfrastructureError: it cannot be written; it is as it was then.
     """
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise BadInputError(f"{file}: {error.strerror}") from error
+        raise UsageError(f"{file}: {error.strerror}") from error
     if not _SECTION.search(text):
-        raise BadInputError(
-            f"{file}: a table belongs between <!-- bench table: begin --> and <!-- bench table: end -->"
-        )
+        raise UsageError(f"{file}: a table belongs between <!-- bench table: begin --> and <!-- bench table: end -->")
 
     def filled(section: re.Match[str]) -> str:
         if section["name"] not in sections:
-            raise BadInputError(f"{file}: there is nothing to put between its markers `bench {section['name']}`")
+            raise UsageError(f"{file}: there is nothing to put between its markers `bench {section['name']}`")
         return f"{section[1]}\n{sections[section['name']]}\n\n{section[3]}"
 
     changed = _SECTION.sub(filled, text)

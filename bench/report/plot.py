@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.output import write
 from bench.report import runs as runs_report
 from bench.results.models import Result
@@ -14,14 +14,14 @@ def saturation(results: Sequence[Result], file: Path) -> None:
     """Draw events/s appended by number of producers, a line for each insert batch, into an SVG or PNG file.
 
     Raises:
-        BadInputError: no two results differ in their number of producers, or no picture is called like the file.
-        OutsideError: matplotlib is missing, or the file cannot be written.
+        UsageError: no two results differ in their number of producers, or no picture is called like the file.
+        InfrastructureError: matplotlib is missing, or the file cannot be written.
     """
     try:
         import matplotlib as mpl  # noqa: PLC0415 - nothing else needs it
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
-        raise OutsideError("there is no matplotlib: pip install 'eventlog-bench[plot]'") from error
+        raise InfrastructureError("there is no matplotlib: pip install 'eventlog-bench[plot]'") from error
     # The same picture of the same results is the same file.
     mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none"})
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -40,7 +40,7 @@ def saturation(results: Sequence[Result], file: Path) -> None:
             label=f"{where}, {batch:,} event{'s' * (batch > 1)} a transaction",
         )
     if not scales:
-        raise BadInputError("the results are all of one number of producers: there is nothing to draw")
+        raise UsageError("the results are all of one number of producers: there is nothing to draw")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sorted(scales), [str(scale) for scale in sorted(scales)])
@@ -56,5 +56,5 @@ def saturation(results: Sequence[Result], file: Path) -> None:
             drawn, format=file.suffix.lstrip("."), metadata={"Date": None} if file.suffix == ".svg" else None
         )
     except ValueError as error:
-        raise BadInputError(f"{file}: {error}") from error
+        raise UsageError(f"{file}: {error}") from error
     write(file, drawn.getvalue())

@@ -26,7 +26,7 @@ SMALLEST_SHARE_OF_OTHERS = 0.01
 SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
 
 
-class Kept(BaseModel):
+class StoredModel(BaseModel):
     """A part of what is kept: nothing in it changes, nothing unknown is read, and no number is NaN or infinite."""
 
     model_config = ConfigDict(
@@ -34,7 +34,7 @@ class Kept(BaseModel):
     )
 
 
-class Latency(Kept):
+class Latency(StoredModel):
     """Milliseconds per call, right to 1 %, from a histogram of every call."""
 
     p50: float
@@ -58,7 +58,7 @@ class Latency(Kept):
         return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=merged.get_max_value() / 1000)
 
 
-class Producer(Kept):
+class Producer(StoredModel):
     """What one producer did."""
 
     name: str
@@ -75,7 +75,7 @@ class Producer(Kept):
     """The quickest round trip to the database."""
 
 
-class Append(Kept):
+class Append(StoredModel):
     """The append phase: from the first producer's start to the last one's end, on the database's clock."""
 
     events: int
@@ -100,7 +100,7 @@ class Append(Kept):
     producers: list[Producer]
 
 
-class ImpossibleCtimes(Kept):
+class ImpossibleCtimes(StoredModel):
     """Events whose ctime cannot be when they were logged: with one of them there is no delay from ctime to delivery."""
 
     infinite: int = 0
@@ -114,7 +114,7 @@ class ImpossibleCtimes(Kept):
     """The most that it was over by when the reader was ready, before the append phase."""
 
 
-class Read(Kept):
+class Read(StoredModel):
     """One reading of the whole log: by a consumer, or by the members of a group together."""
 
     reader: str = "consumer"
@@ -157,7 +157,7 @@ class Read(Kept):
     round_trip_ms: float
 
 
-class Node(Kept):
+class Node(StoredModel):
     """What the workers on one node of a swarm did."""
 
     node: str
@@ -180,7 +180,7 @@ class Node(Kept):
     """The quickest round trip from the node to Postgres."""
 
 
-class NodeLoss(Kept):
+class NodeLoss(StoredModel):
     """A node that was lost while producers appended on it."""
 
     node: str
@@ -191,7 +191,7 @@ class NodeLoss(Kept):
     """Events that its producers had reported as acknowledged. What they did not report is indeterminate."""
 
 
-class Wait(Kept):
+class Wait(StoredModel):
     """What backends of one kind spent their time with."""
 
     backend: str
@@ -215,7 +215,7 @@ class Others(NamedTuple):
     """How often that was looked for."""
 
 
-class Observed(Kept):
+class Observed(StoredModel):
     """What a phase cost, and what it waited for."""
 
     seconds: float
@@ -252,7 +252,7 @@ class Observed(Kept):
         return found if is_notable else None
 
 
-class Telemetry(Kept):
+class Telemetry(StoredModel):
     """What the log cost."""
 
     @property
@@ -267,7 +267,7 @@ class Telemetry(Kept):
     """By the names of `phase_seconds`."""
 
 
-class Sample(Kept):
+class Sample(StoredModel):
     """Progress of a phase at one moment."""
 
     seconds: float
@@ -275,7 +275,7 @@ class Sample(Kept):
     events: int
 
 
-class Trial(Kept):
+class Trial(StoredModel):
     """One execution."""
 
     warm_up: bool = False
@@ -310,7 +310,7 @@ class Trial(Kept):
         return self.verdict.ok and not self.append.events
 
 
-class Unjudged(Kept):
+class Unjudged(StoredModel):
     """What phases measured that were over when their trial ended without a verdict. It is shown, and never stored."""
 
     append: Append
@@ -319,7 +319,7 @@ class Unjudged(Kept):
     """As in `Telemetry`."""
 
 
-class Environment(Kept):
+class Environment(StoredModel):
     """Where a run took place: what must be alike before two results may be compared."""
 
     place: str
@@ -361,7 +361,7 @@ def machine(cores: int, memory_bytes: int, limits: Mapping[str, str]) -> str:
     return f"{has_cores}, {has_memory}"
 
 
-class Result(Kept):
+class Result(StoredModel):
     """A run."""
 
     schema_: Literal["bench.result/1"] = Field(default=SCHEMA_NAME, alias="schema")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.output import write
-from bench.results.models import SCHEMA_NAME, Kept, M, Result
+from bench.results.models import SCHEMA_NAME, M, Result, StoredModel
 
 
 def new_run_id() -> str:
@@ -26,7 +26,7 @@ def store(result: Result, folder: Path) -> Path:
     """Keep a result as folder/RUN_ID/result.json; it is there whole or not at all.
 
     Raises:
-        OutsideError: it cannot be written.
+        InfrastructureError: it cannot be written.
     """
     return write(folder / result.run_id / "result.json", json_text(result))
 
@@ -35,19 +35,19 @@ def load(path: Path) -> Result:
     """Read a result.json, given itself or by the folder that it is in.
 
     Raises:
-        BadInputError: it is none, or of another schema.
+        UsageError: it is none, or of another schema.
     """
     file = path / "result.json" if path.is_dir() else path
     try:
         return Result.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInputError(f"{file}: {error.strerror}") from error
+        raise UsageError(f"{file}: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         if _schema_of(file) > SCHEMA_NAME:
-            raise BadInputError(
+            raise UsageError(
                 f"{file} was made by a later bench: {_schema_of(file)}, this one reads {SCHEMA_NAME}"
             ) from error
-        raise BadInputError(f"{file} is no result of the schema {SCHEMA_NAME}{_first_problem(error)}") from error
+        raise UsageError(f"{file} is no result of the schema {SCHEMA_NAME}{_first_problem(error)}") from error
 
 
 def _schema_of(file: Path) -> str:
@@ -72,11 +72,11 @@ def latest(runs: Path) -> Result:
     """The newest result of a folder.
 
     Raises:
-        BadInputError: there is none, or it cannot be read.
+        UsageError: there is none, or it cannot be read.
     """
     files = sorted(runs.glob("*/result.json"))
     if not files:
-        raise BadInputError(f"there is no result in {runs}: `bench run` puts one there, or name one")
+        raise UsageError(f"there is no result in {runs}: `bench run` puts one there, or name one")
     return load(files[-1])
 
 
@@ -85,20 +85,20 @@ def load_all(folder: Path) -> list[Result]:
     return [load(file) for file in sorted(folder.glob("*/result.json"))]
 
 
-def store_kept(record: Kept, file: Path) -> Path:
+def store_record(record: StoredModel, file: Path) -> Path:
     """Keep a record of another kind, whole or not at all.
 
     Raises:
-        OutsideError: it cannot be written.
+        InfrastructureError: it cannot be written.
     """
     return write(file, record.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
-def load_kept(model: type[M], folder: Path, name: str) -> list[M]:
+def load_records(model: type[M], folder: Path, name: str) -> list[M]:
     """Read the records of another kind that are kept in a folder as RUN_ID/NAME, oldest first.
 
     Raises:
-        BadInputError: one is none, or of another schema.
+        UsageError: one is none, or of another schema.
     """
     found = []
     for file in sorted(folder.glob(f"*/{name}")):
@@ -106,5 +106,5 @@ def load_kept(model: type[M], folder: Path, name: str) -> list[M]:
             found.append(model.model_validate_json(file.read_text(encoding="utf-8")))
         except (ValidationError, UnicodeDecodeError) as error:
             kind = Path(name).stem
-            raise BadInputError(f"{file} is no {kind} of the schema bench.{kind}/1") from error
+            raise UsageError(f"{file} is no {kind} of the schema bench.{kind}/1") from error
     return found

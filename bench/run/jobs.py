@@ -1,12 +1,12 @@
 """What each worker of a run is to do."""
 
 from bench.eventlog import Log
-from bench.postgres.barrier import GATE, STOP
+from bench.postgres.barrier import START, STOP
 from bench.records import ConsumerJob, ProducerJob
 from bench.spec import Spec
 from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql
 
-PASSES = 5000
+MAX_JUMPS = 5000
 """A tailing consumer remembers so many jumps over etags, to tell the story of those that skipped an event."""
 
 AWAKE_SECONDS = 50e-6
@@ -22,7 +22,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
         ProducerJob(
             name=f"producer-{number}",
             schema=SCHEMA,
-            gate=GATE,
+            barrier=START,
             append=spec.append,
             sql=append_sql(spec, log),
             producer=number,
@@ -49,7 +49,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
         ConsumerJob(
             name=f"{'member' if group else 'consumer'}-{read_batch}" + (f"-{index}" if number > 1 else ""),
             schema=SCHEMA,
-            gate=GATE,
+            barrier=START,
             sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if kept else None),
             cursor=[] if kept else cursor_columns(log),
             depth=spec.depth if kept else 1,
@@ -58,7 +58,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             most_events=2 * spec.events + 1000,
             stop=STOP,
             tails=tails,
-            passes=PASSES if tails and log.promises.order == "etag" and not kept else 0,
+            max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not kept else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import psycopg
 from msgspec.structs import asdict, replace
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.interrupts import TimeIsUp, look
 from bench.judge.checker import Holder
 from bench.judge.ranges import events_in
 from bench.places.api import Ended, Messages, StartWorkers
-from bench.postgres.barrier import ALIVE, END, STOP, cancel, gate, terminate
+from bench.postgres.barrier import ALIVE, END, STOP, barrier, cancel, terminate
 from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
 from bench.postgres.server import holders, session_settings
 from bench.records import (
@@ -23,15 +23,15 @@ from bench.records import (
     ConsumerJob,
     Fate,
     Job,
-    Ledger,
+    Jumps,
+    LedgerPart,
     LogError,
-    Passes,
     ProducerJob,
     Progress,
     Range,
     Ready,
     Report,
-    Undone,
+    RolledBackEtags,
 )
 from bench.run.waiting import Silence, Stillness, Unanswered
 from bench.run.watch import Watch
@@ -61,7 +61,7 @@ class Work:
     report: Report
     ranges: dict[Fate, list[Range]]
     """The events of each fate; a fate that no event has is an empty list."""
-    undone: list[tuple[int, int]]
+    rolled_back_etags: list[tuple[int, int]]
     jumps: list[tuple[int, int, float]]
     anomalies: list[Anomaly]
     node: str | None
@@ -77,12 +77,12 @@ class Lost:
     job: ProducerJob
     node: str
     seconds: float
-    """After the gate was opened, that it was noticed."""
+    """After the barrier was lifted, that it was noticed."""
     ranges: dict[Fate, list[Range]]
-    undone: list[tuple[int, int]]
+    rolled_back_etags: list[tuple[int, int]]
 
 
-class NodeLostError(OutsideError):
+class NodeLostError(InfrastructureError):
     """A node is gone, and the run ends with it."""
 
     def __init__(self, words: str, acknowledged: list[Range]) -> None:
@@ -102,13 +102,13 @@ class _Heard:
     checksum: int = 0
     """Of what a consumer was given; of what a producer had acknowledged, once it has reported."""
     ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
-    undone: list[tuple[int, int]] = field(default_factory=list)
+    rolled_back_etags: list[tuple[int, int]] = field(default_factory=list)
     jumps: list[tuple[int, int, float]] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     node: str | None = None
     error: LogError | None = None
     lost_after: float | None = None
-    """Seconds after the gate was opened; None unless its node was lost."""
+    """Seconds after the barrier was lifted; None unless its node was lost."""
 
     @property
     def done(self) -> bool:
@@ -117,12 +117,12 @@ class _Heard:
 
 @dataclass(frozen=True)
 class Phase:
-    """What all workers of a track said, and their progress together as (seconds since the gate opened, events)."""
+    """What all workers of a track said, and their combined progress as (seconds since the barrier was lifted, events)."""
 
     works: list[Work]
     series: list[tuple[float, int]]
     opened_at: float
-    """When the gate was opened: Unix time of this machine."""
+    """When the barrier was lifted: Unix time of this machine."""
     lost: list[Lost] = field(default_factory=list)
     holders: list[Holder] | None = None
     """When its readers were stopped because nothing came any more: the transactions that were open then and had been
@@ -167,7 +167,7 @@ def carry_out(
     known, and all producers end within a second or with their next batch.
 
     Raises:
-        OutsideError: a worker ended without having done its job, say because it reached another server than
+        InfrastructureError: a worker ended without having done its job, say because it reached another server than
             `connection`; the message ends with its last words.
         NodeLostError: the node of a worker that cannot be done without is gone.
         TimeIsUp: the time limit is over; the message says how far the phase is and what it waits for.
@@ -181,10 +181,10 @@ def carry_out(
     here = {name: [heard[job.name] for job in jobs] for name, jobs in tracks.items()}
     series: dict[str, list[tuple[float, int]]] = {name: [] for name in tracks}
     with ExitStack() as stack:
-        stack.enter_context(gate(connection, ALIVE))
-        open_gate = stack.enter_context(gate(connection))
-        end_producers = stack.enter_context(gate(connection, END))
-        readers = _Readers(list(heard.values()), connection, stack.enter_context(gate(connection, STOP)), to_read)
+        stack.enter_context(barrier(connection, ALIVE))
+        lift = stack.enter_context(barrier(connection))
+        end_producers = stack.enter_context(barrier(connection, END))
+        readers = _Readers(list(heard.values()), connection, stack.enter_context(barrier(connection, STOP)), to_read)
         each_time = to_read.events[0] if to_read.events else events
         to_show = {name: (len(jobs), each_time * _times(jobs)) for name, jobs in tracks.items()}
         update = stack.enter_context(watch(to_show, to_read.idle_seconds))
@@ -200,7 +200,7 @@ def carry_out(
         still, silence = Stillness(connection, unanswered), Silence(connection, unanswered)
         stack.enter_context(_telling_how_far(here, still))
         opened_at = time.time()
-        open_gate()
+        lift()
         began = nodes.began = time.perf_counter()
         for name in tracks:
             update(name, 0, 0)
@@ -225,7 +225,7 @@ def carry_out(
             series[name],
             opened_at,
             [
-                Lost(each.job, each.node or "", each.lost_after, each.ranges, each.undone)
+                Lost(each.job, each.node or "", each.lost_after, each.ranges, each.rolled_back_etags)
                 for each in workers
                 if each.lost_after is not None and isinstance(each.job, ProducerJob)
             ],
@@ -273,7 +273,7 @@ class _Nodes:
         self._spare_producers = spare_producers
         self._told: set[str] = set()
         self.began: float | None = None
-        """When the gate was opened (perf_counter)."""
+        """When the barrier was lifted (perf_counter)."""
 
     def lose(self, worker: str, node: str, lost_with: Sequence[str]) -> None:
         """Go on without a worker that is not done, if that can be.
@@ -314,7 +314,7 @@ def _refuse_differences(workers: Iterable[_Heard], settings: dict[str, str]) -> 
             if each.ready.session.get(name) != value
         ]
         if differences:
-            raise OutsideError(f"{each.job.name} did not take its job as it was given: {'; '.join(differences)}")
+            raise InfrastructureError(f"{each.job.name} did not take its job as it was given: {'; '.join(differences)}")
 
 
 class _Readers:
@@ -382,13 +382,13 @@ def _times(jobs: Sequence[Job]) -> int:
 
 def _work(each: _Heard) -> Work:
     if each.ready is None or each.report is None:
-        raise OutsideError(f"{each.job.name} reported without having been ready")
+        raise InfrastructureError(f"{each.job.name} reported without having been ready")
     return Work(
         each.job.name,
         each.ready,
         each.report,
         each.ranges,
-        each.undone,
+        each.rolled_back_etags,
         each.jumps,
         each.anomalies,
         each.node,
@@ -435,7 +435,7 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connect
                 nodes.lose(message.worker, end.node, end.lost_with)
                 yield
             elif worker.report is None or (end.exit_code and not end.lost_with):
-                raise OutsideError(
+                raise InfrastructureError(
                     f"{message.worker} ended before its job was done"
                     f"{'' if end.exit_code is None else f', with exit code {end.exit_code}'}: "
                     f"{message.last_words or '(it said nothing)'}"
@@ -448,9 +448,9 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connect
             case Progress(events=events, checksum=checksum):
                 worker.events, worker.checksum = events, checksum
                 yield
-            case Ledger(fate=fate, ranges=ranges):
+            case LedgerPart(fate=fate, ranges=ranges):
                 _put_together(worker.ranges[fate], ranges)
-            case Undone() | Passes() | Anomaly() | LogError() as record:
+            case RolledBackEtags() | Jumps() | Anomaly() | LogError() as record:
                 _note(worker, record)
             case Report() as report:
                 worker.report = report
@@ -461,11 +461,11 @@ def _listen(messages: Messages, heard: dict[str, _Heard], nodes: _Nodes, connect
                 yield
 
 
-def _note(worker: _Heard, record: Undone | Passes | Anomaly | LogError) -> None:
+def _note(worker: _Heard, record: RolledBackEtags | Jumps | Anomaly | LogError) -> None:
     match record:
-        case Undone(etags=etags):
-            worker.undone.extend(etags)
-        case Passes(jumps=jumps):
+        case RolledBackEtags(etags=etags):
+            worker.rolled_back_etags.extend(etags)
+        case Jumps(jumps=jumps):
             worker.jumps.extend(jumps)
         case Anomaly() as anomaly:
             worker.anomalies.append(anomaly)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import BadInputError, SettingRefusedError
+from bench.errors import SettingRefusedError, UsageError
 from bench.eventlog import Log
 from bench.places.api import Site
 from bench.places.local import place as local
@@ -33,7 +33,7 @@ def choose(spec: Spec) -> Choice:
     """Take the place that was asked for; for `auto` Docker when an engine answers, else local.
 
     Raises:
-        OutsideError: Docker was asked for and no engine answers, or a swarm and the engine is no manager of one.
+        InfrastructureError: Docker was asked for and no engine answers, or a swarm and the engine is no manager of one.
     """
     if spec.place == "local":
         return Choice("local", "asked for")
@@ -64,14 +64,14 @@ def open_site(choice: Choice, spec: Spec, log: Log, folder: RunFolder) -> Iterat
     """Open the place: a Postgres that answers and a way to start workers beside it, both gone at the end.
 
     Raises:
-        BadInputError: Postgres does not take a setting; the message says where it was given.
+        UsageError: Postgres does not take a setting; the message says where it was given.
         BenchError: the place cannot be opened.
     """
     try:
         with _site(choice, spec, log, folder) as site:
             yield site
     except SettingRefusedError as error:
-        raise BadInputError(f"{_where_given(error.reason, spec, log)}: {error}") from error
+        raise UsageError(f"{_where_given(error.reason, spec, log)}: {error}") from error
 
 
 def _where_given(reason: str, spec: Spec, log: Log) -> str:

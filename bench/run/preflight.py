@@ -3,7 +3,7 @@
 import os
 import resource
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log, load, shipped
 from bench.places.rundir import RunFolder
 from bench.postgres.connection import Connection
@@ -11,30 +11,30 @@ from bench.postgres.settings import alike
 from bench.run.disk import disk_bytes
 from bench.run.place import Choice
 from bench.spec import Spec
-from bench.wire import can_speak
+from bench.wire import is_unencrypted
 
 
 def refuse_misfits(spec: Spec, log: Log) -> None:
     """Refuse what a log does not allow.
 
     Raises:
-        BadInputError: the message names the flag and what the log allows.
+        UsageError: the message names the flag and what the log allows.
     """
     for name, value in spec.set.items():
         if name.lower() == "default_transaction_read_only" and alike(value, "on", "bool", None):
-            raise BadInputError(f"--set {name}={value}: nothing can be appended when sessions are read-only")
+            raise UsageError(f"--set {name}={value}: nothing can be appended when sessions are read-only")
     if spec.append not in log.append:
-        raise BadInputError(f"--append {spec.append}: the log {log.name} supports {', '.join(log.append)}")
+        raise UsageError(f"--append {spec.append}: the log {log.name} supports {', '.join(log.append)}")
     if spec.group and log.group == "no":
         able = [name for name in shipped() if load(name).group != "no"]
-        raise BadInputError(f"--group: sessions cannot share the log {log.name}; of those that ship, {', '.join(able)}")
+        raise UsageError(f"--group: sessions cannot share the log {log.name}; of those that ship, {', '.join(able)}")
     if spec.cursor == "client" and log.group not in {"turns", "partitions"}:
         able = [name for name in shipped() if load(name).group in {"turns", "partitions"}]
-        raise BadInputError(
+        raise UsageError(
             f"--cursor client: the log {log.name} keeps no named client's cursor; of those that ship, {', '.join(able)}"
         )
     if not log.promises.replay and (spec.consumers > 1 or len(spec.read_batch) > 1):
-        raise BadInputError(
+        raise UsageError(
             f"the log {log.name} can be read once only: give one --read-batch and one of --consumers"
             + ("" if log.group == "no" else ", or a --group")
         )
@@ -50,10 +50,10 @@ def refuse_depth(spec: Spec, connection: Connection) -> None:
     """Refuse reads that are sent together where only libpq can speak, which sends one at a time.
 
     Raises:
-        BadInputError: the connection is encrypted.
+        UsageError: the connection is encrypted.
     """
-    if spec.depth > 1 and not can_speak(connection):
-        raise BadInputError(
+    if spec.depth > 1 and not is_unencrypted(connection):
+        raise UsageError(
             f"--depth {spec.depth}: this connection is encrypted, and there reads are sent one at a time: "
             "leave --depth out, or connect without encryption (sslmode=disable)"
         )
@@ -75,11 +75,11 @@ def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
     """Refuse a run whose log will not fit where it will be; where the free disk cannot be seen nothing is refused.
 
     Raises:
-        OutsideError: the estimate is over what is free.
+        InfrastructureError: the estimate is over what is free.
     """
     free, needed = free_bytes(choice, spec, folder), disk_bytes(spec)
     if free is not None and needed > free:
-        raise OutsideError(
+        raise InfrastructureError(
             f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
             "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
         )
@@ -89,12 +89,12 @@ def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
     """Raise the limit of open files as far as this process may, and refuse a run that needs more.
 
     Raises:
-        OutsideError: the message says how many it needs.
+        InfrastructureError: the message says how many it needs.
     """
     needed = SPARE_FILES + spec.workers * FILES_A_WORKER
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and needed > hard:
-        raise OutsideError(
+        raise InfrastructureError(
             f"{spec.workers} workers need {needed} open files in the {choice.name} place and {hard} are allowed: "
             f"ulimit -n {needed} raises that, or give a smaller --scale"
         )
@@ -106,7 +106,7 @@ def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
     """Refuse more workers than a swarm may take with so many a node.
 
     Raises:
-        BadInputError: the message says how many it may take.
+        UsageError: the message says how many it may take.
     """
     if choice.name != "swarm" or spec.max_per_node is None:
         return
@@ -117,7 +117,7 @@ def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
     most = up * spec.max_per_node
     for flag, workers in (("--scale", spec.scale), ("--group" if spec.group else "--consumers", spec.readers)):
         if workers > most:
-            raise BadInputError(
+            raise UsageError(
                 f"{flag} {workers} is more than --max-per-node {spec.max_per_node} allows on {up} nodes: {most}"
             )
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge.ranges import checksum, events_in, normal
 from bench.places.api import Site
@@ -63,7 +63,7 @@ def carry_out_trial(
                     spare_producers=spec.on_node_loss == "continue",
                 )
             except NodeLostError as lost:
-                raise OutsideError(f"{lost}{what_is_kept(lost.acknowledged, log, connection)}") from lost
+                raise InfrastructureError(f"{lost}{what_is_kept(lost.acknowledged, log, connection)}") from lost
         if server.seen:
             works = [work for phase in carried_out.values() for work in phase.works]
             observed[name] = summary.observed(server.seen, works)

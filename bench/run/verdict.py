@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from bench.errors import BenchError, OutsideError
+from bench.errors import BenchError, InfrastructureError
 from bench.eventlog import Log
 from bench.judge import checker
 from bench.judge.checker import Delivered, Fault, Promise, Stored, Stranded, Verdict, Written
@@ -40,7 +40,7 @@ def written_by(appended: Phase, *, cut_short: bool = False) -> Written:
             *(part for each in appended.lost for part in _untold(each.job, each.ranges)),
         ],
         aborted=all_of("aborted"),
-        undone=[part for each in told for part in each.undone],
+        rolled_back_etags=[part for each in told for part in each.rolled_back_etags],
         unattempted=[
             part
             for each in appended.works
@@ -71,16 +71,16 @@ def judged(
     workers go no further; what cannot be found out and is not needed for the verdict is added to `notes`.
 
     Raises:
-        OutsideError: producers do not account for all of their events, or the log's table cannot be read.
+        InfrastructureError: producers do not account for all of their events, or the log's table cannot be read.
     """
     if checker.accounted_for(written) != spec.events:
-        raise OutsideError(
+        raise InfrastructureError(
             f"there is no verdict: producers account for {checker.accounted_for(written):,} of {spec.events:,} events"
         )
     delivered = [reader.delivered() for reader in readers]
     table = table_of(connection, log)
     if spec.abort_rate and not table.xmin:
-        written = replace(written, undone=None)
+        written = replace(written, rolled_back_etags=None)
     stored = _stored(log, table, written, delivered, connection, notes)
     if checker.undelivered(written, delivered):
         with noted(notes, "which of the events that were not delivered were skipped is not known"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bench.padding import padding
 from bench.records import Anomaly, Example
 from consumer.ledger import Ledger
-from producers.payloads import Frame, batch
+from producers.payloads import Delimiters, batch
 from tests.consumer.pages import Row, see
 
 PAD = padding(20)
@@ -124,14 +124,14 @@ def test_a_value_that_is_not_its_seq_is_corrupt(events: list[tuple[int, int, int
 )
 @pytest.mark.parametrize("seq", [0, 9, 10, 12345])
 def test_padding_that_changed_is_corrupt(change: Callable[[bytes], bytes], corrupt: int, seq: int) -> None:
-    text = batch(3, seq, seq, 200, Frame(b"", b"", b""))
+    text = batch(3, seq, seq, 200, Delimiters(b"", b"", b""))
     ledger = Ledger(10**6, payload_bytes=200)
     see(ledger, [(1, 1, change(text))])
     assert sum(anomaly.count for anomaly in ledger.anomalies() if anomaly.kind == "corrupt") == corrupt
 
 
 def test_jumps_over_etags_are_remembered_up_to_a_number() -> None:
-    ledger = Ledger(100, passes=2)
+    ledger = Ledger(100, max_jumps=2)
     see(ledger, [row(3, 0, 0), row(4, 0, 1), row(7, 0, 2)], at=1.5)
     see(ledger, [row(9, 0, 3)], at=2.5)
     assert ledger.jumps == [(0, 3, 1.5), (4, 7, 1.5)]

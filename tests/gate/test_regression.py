@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, mannwhitneyu
 
 from bench import stats
-from bench.errors import BadInputError, NotComparableError
+from bench.errors import NoComparisonError, UsageError
 from bench.gate import compare, power, regression
 from bench.gate.regression import Rules, Word
 from bench.results.metrics import Metric
@@ -199,23 +199,23 @@ def test_a_failed_verdict_always_fails() -> None:
 
 
 def test_keys_metrics_and_shares_that_are_none_are_refused() -> None:
-    with pytest.raises(BadInputError, match="--allow moon: there is no such key"):
+    with pytest.raises(UsageError, match="--allow moon: there is no such key"):
         compare.compare(ten(), ten(), Rules(), allow=["moon"])
-    with pytest.raises(BadInputError, match="--per-metric reed: there is no such metric; append"):
+    with pytest.raises(UsageError, match="--per-metric reed: there is no such metric; append"):
         compare.compare(ten(), ten(), Rules(0.05, {"reed": 0.1}))
     for text in ("5", "0%", "100%", "-3%", "much", ""):
-        with pytest.raises(BadInputError, match="--threshold"):
+        with pytest.raises(UsageError, match="--threshold"):
             compare.thresholds(text, {})
     assert compare.thresholds("5%", {"append": "0.03"}) == Rules(0.05, {"append": 0.03})
 
 
 def test_baselines_are_kept_by_name(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("baselines")
-    with pytest.raises(NotComparableError, match="bench baseline save main"):
+    with pytest.raises(NoComparisonError, match="bench baseline save main"):
         compare.baseline("main", folder)
     compare.save("main", ten(), folder)
     assert compare.baseline("main", folder) == ten()
-    with pytest.raises(BadInputError, match="no name"):
+    with pytest.raises(UsageError, match="no name"):
         compare.save("../up", ten(), folder)
-    with pytest.raises(BadInputError, match="its verdict failed"):
+    with pytest.raises(UsageError, match="its verdict failed"):
         compare.save("main", result(verdict=FAILED), folder)

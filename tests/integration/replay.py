@@ -1,4 +1,4 @@
-"""Bytes that a server sent, read once more: by a `Line` in pieces of any length, and by libpq itself."""
+"""Bytes that a server sent, read once more: by a `RawSocket` in pieces of any length, and by libpq itself."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from unittest.mock import patch
 import psycopg
 from psycopg import pq
 
-from bench.wire import Line
+from bench.wire import RawSocket
 from consumer.rows import row
 
 _STARTED = b"R\0\0\0\x08\0\0\0\0" + b"S\0\0\0\x19client_encoding\0UTF8\0" + b"Z\0\0\0\x05I"
@@ -65,7 +65,7 @@ class Pieces:
 @contextmanager
 def line(
     *answers: Sequence[bytes], types: Sequence[int] = (), state: int = pq.TransactionStatus.IDLE
-) -> Iterator[Line]:
+) -> Iterator[RawSocket]:
     """A line to a server that answers the first call with the pieces of the first answer, and so on."""
     pieces = Pieces(answers)
     pgconn = SimpleNamespace(socket=pieces.fileno(), transaction_status=state)
@@ -76,7 +76,7 @@ def line(
         return pieces
 
     with patch("bench.wire.socket", taken):
-        yield Line(connection, types=types)
+        yield RawSocket(connection, types=types)
     pieces.close()
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import eventlog
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.judge.ranges import normal
 from bench.postgres import audit
 from bench.postgres.audit import Numbering
@@ -213,7 +213,9 @@ def test_a_view_that_fails_is_named_where_it_costs_the_verdict(log: Connection) 
     strict = BIGSERIAL.model_copy(update={"table": "strict"})
     with pytest.raises(psycopg.Error, match="unsupported Unicode escape sequence"):
         audit.stories(log, strict, table_of(log, strict), [(1, 2)])
-    with pytest.raises(OutsideError, match=r"strict cannot be looked through.* unsupported Unicode escape sequence"):
+    with pytest.raises(
+        InfrastructureError, match=r"strict cannot be looked through.* unsupported Unicode escape sequence"
+    ):
         audit.look_through(log, strict)
 
 

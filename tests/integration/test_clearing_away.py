@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from bench import eventlog
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.places.local import postgres as embedded
 from bench.places.rundir import kill_tree
 from bench.postgres import install
@@ -49,7 +49,7 @@ def lose_the_server(folder: Path) -> None:
 
 
 def test_a_server_that_comes_back_soon_is_cleared(folder: Path) -> None:
-    with pytest.raises(OutsideError, match="Postgres broke off"):
+    with pytest.raises(InfrastructureError, match="Postgres broke off"):
         lose_the_server(folder)
     assert not is_left(folder)
 

@@ -9,9 +9,9 @@ import pytest
 from psycopg import sql
 
 from bench import eventlog
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.postgres import audit, install
-from bench.postgres.barrier import GATE, gate
+from bench.postgres.barrier import START, barrier
 from bench.postgres.connection import Connection, connected, name_session, our_name
 from bench.postgres.server import check_connections, holders, settings_that_differ, settle
 from bench.statements import SCHEMA
@@ -30,7 +30,7 @@ def test_the_schema_is_ours_alone_and_gone_afterwards(connection: Connection) ->
 
 def test_a_schema_of_somebody_else_is_not_touched(connection: Connection) -> None:
     connection.execute("CREATE SCHEMA bench CREATE TABLE precious (id int)")
-    with pytest.raises(OutsideError, match="that no run made"), install.installed(connection, BIGSERIAL, "r"):
+    with pytest.raises(InfrastructureError, match="that no run made"), install.installed(connection, BIGSERIAL, "r"):
         pass
     assert connection.execute("SELECT count(*) FROM bench.precious").fetchone() == (0,)
 
@@ -48,7 +48,7 @@ def test_two_runs_do_not_share_a_database(connection: Connection) -> None:
     with (
         install.installed(connection, BIGSERIAL, "first"),
         connected(connection.info.dsn) as second,
-        pytest.raises(OutsideError, match="another run is at work"),
+        pytest.raises(InfrastructureError, match="another run is at work"),
         install.installed(second, BIGSERIAL, "second"),
     ):
         pass
@@ -99,7 +99,7 @@ def test_a_log_that_breaks_the_contract_is_refused_and_leaves_nothing(
     connection: Connection, tmp_path: Path, schema: str, changes: dict[str, str], says: str
 ) -> None:
     log = eventlog.load(str(write_log(tmp_path, schema, **changes)))
-    with pytest.raises(BadInputError, match=says), install.installed(connection, log, "r"):
+    with pytest.raises(UsageError, match=says), install.installed(connection, log, "r"):
         pass
     assert connection.execute("SELECT to_regnamespace('bench')").fetchone() == (None,)
 
@@ -122,23 +122,23 @@ def test_the_gate_holds_until_it_opens(connection: Connection) -> None:
         passed = threading.Event()
 
         def wait() -> None:
-            worker.execute("SELECT pg_advisory_lock_shared(%s)", [GATE])
+            worker.execute("SELECT pg_advisory_lock_shared(%s)", [START])
             passed.set()
 
         thread = threading.Thread(target=wait)
-        with gate(connection) as open_gate:
+        with barrier(connection) as lift:
             thread.start()
             waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             while connection.execute(waiting).fetchone() != (1,):
                 assert not passed.is_set()
-            open_gate()
+            lift()
         thread.join()
         assert passed.is_set()
 
 
 def test_too_many_workers_for_the_server_are_refused(connection: Connection) -> None:
     check_connections(connection, 40)
-    with pytest.raises(BadInputError, match="46 workers need 51 connections and this Postgres allows 50"):
+    with pytest.raises(UsageError, match="46 workers need 51 connections and this Postgres allows 50"):
         check_connections(connection, 46)
 
 
@@ -150,7 +150,7 @@ def test_settings_that_differ_are_told_and_no_others(connection: Connection) -> 
 
 def test_a_server_that_lets_nobody_in_is_a_clear_error(server: str) -> None:
     with (
-        pytest.raises(OutsideError, match='database "nowhere" does not exist'),
+        pytest.raises(InfrastructureError, match='database "nowhere" does not exist'),
         connected(psycopg.conninfo.make_conninfo(server, dbname="nowhere")),
     ):
         pass
@@ -162,7 +162,7 @@ def test_a_server_that_goes_away_is_a_clear_error(connection: Connection) -> Non
             connection.execute("SELECT pg_terminate_backend(%s)", [cut.info.backend_pid])
             cut.execute("SELECT 1")
 
-    with pytest.raises(OutsideError, match="broke off"):
+    with pytest.raises(InfrastructureError, match="broke off"):
         use_a_connection_that_is_cut()
 
 
@@ -172,7 +172,7 @@ def test_a_lock_in_the_way_of_settling_is_named(
     monkeypatch.setattr("bench.postgres.locks.LOCK_SECONDS", 0.2)
     holder = another()
     holder.execute("BEGIN; LOCK TABLE events_log IN SHARE MODE")
-    with pytest.raises(OutsideError, match=f"in the way is the session pid {holder.info.backend_pid} "):
+    with pytest.raises(InfrastructureError, match=f"in the way is the session pid {holder.info.backend_pid} "):
         settle(log)
     holder.execute("ROLLBACK")
     settle(log)
@@ -190,7 +190,7 @@ def test_a_prepared_transaction_in_the_way_is_named_with_what_ends_it(
     try:
         (found,) = (each for each in holders(log, 0) or () if each.application == name)
         assert found.wrote_here
-        with pytest.raises(OutsideError, match="in the way is the prepared transaction") as refused:
+        with pytest.raises(InfrastructureError, match="in the way is the prepared transaction") as refused:
             install.drop(log)
         assert cure in str(refused.value)
     finally:

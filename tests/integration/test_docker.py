@@ -18,7 +18,7 @@ import pytest
 from docker.models.containers import Container
 
 from bench import eventlog
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.overhead.testbed import READ, Testbed
 from bench.places.docker import image
 from bench.places.docker import place as docker_place
@@ -319,10 +319,12 @@ def test_workers_in_containers_on_a_postgres_by_its_address(
         usual = ContainerOptions(None, None, Limits(), Limits())
         with (
             opened("elsewhere") as folder,
-            pytest.raises(OutsideError, match=r"^lost\nThis machine reaches that Postgres, .*: localhost there is"),
+            pytest.raises(
+                InfrastructureError, match=r"^lost\nThis machine reaches that Postgres, .*: localhost there is"
+            ),
             docker_place.site_on(address, folder, usual),
         ):
-            raise OutsideError("lost")
+            raise InfrastructureError("lost")
     finally:
         bench("stop", "--drop")
     nothing_is_left(engine, bench)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.output import write
 from bench.results import models, store
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
@@ -218,7 +218,7 @@ def test_a_page_is_whole_or_as_it_was(bench: Bench, tmp_path: Path, monkeypatch:
     write(page, "new")
     assert (page.read_text(), page.stat().st_mode & 0o777) == ("new", 0o640)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OutsideError, match="No space left"):
+    with pytest.raises(InfrastructureError, match="No space left"):
         write(page, "newer")
     assert page.read_text() == "new"
     assert list(tmp_path.glob(".*")) == []

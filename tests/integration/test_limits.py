@@ -10,7 +10,7 @@ def test_each_contest_is_carried_out_and_kept(bench: Bench) -> None:
     # Which targets so few events meet is chance.
     assert ran.returncode in {0, 1}, ran.stderr
     assert "Traceback" not in ran.stderr, ran.stderr
-    (found,) = store.load_kept(overhead.Limits, bench.folder / "results" / "runs", overhead.FILE)
+    (found,) = store.load_records(overhead.Limits, bench.folder / "results" / "runs", overhead.FILE)
     assert found.rounds == 2
     assert [len(contest.pairs) for contest in found.contests] == [2] * 14
     assert all(ours > 0 and theirs > 0 for contest in found.contests for ours, theirs in contest.pairs)

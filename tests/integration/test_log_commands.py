@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import eventlog
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.logs import check as log_check
 from bench.paths import SQL
 from bench.places.rundir import opened
@@ -38,7 +38,7 @@ def complaints(folder: str, address: str) -> list[str]:
     with opened("check") as run_folder:
         try:
             return log_check.check(eventlog.load(folder), what, choose(what), run_folder)
-        except BadInputError as error:
+        except UsageError as error:
             return [str(error)]
 
 

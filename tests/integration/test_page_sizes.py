@@ -79,7 +79,7 @@ def test_a_reader_notes_pages_that_are_larger_than_it_asked_for(
 
 def test_what_libpq_reads_is_counted_alike(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(log, LIMITED.format(limit="max_events * 5"))
-    monkeypatch.setattr(reader, "can_speak", lambda _: False)
+    monkeypatch.setattr(reader, "is_unencrypted", lambda _: False)
     source = reader.source(log, job())
     source.ask()
     assert source.wait() == 50

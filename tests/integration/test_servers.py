@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench import eventlog, statements
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.places.api import Messages, StartWorkers
 from bench.places.dsn import variables
 from bench.places.local import postgres as embedded
@@ -72,7 +72,7 @@ def events_in_log(connection: Connection) -> int:
 def test_workers_that_reach_another_server_end_the_run_before_they_do_anything(
     log: Connection, neighbour: Connection, starting: Callable[[str], StartWorkers], jobs: Sequence[Job]
 ) -> None:
-    with pytest.raises(OutsideError) as refused:
+    with pytest.raises(InfrastructureError) as refused:
         carry_out({"phase": jobs}, starting(neighbour.info.dbname), log, 20, TO_READ, watch(quiet=True))
     words = str(refused.value)
     assert "it reached another server than the orchestrator" in words
@@ -87,11 +87,11 @@ def test_a_worker_that_does_not_look_where_it_is_is_found_out_before_the_gate_op
 ) -> None:
     @contextmanager
     def careless(jobs: Sequence[Job]) -> Iterator[Messages]:
-        with starting(neighbour.info.dbname)([replace(job, server="", gate=1) for job in jobs]) as messages:
+        with starting(neighbour.info.dbname)([replace(job, server="", barrier=1) for job in jobs]) as messages:
             yield messages
 
     neighbour.execute("SELECT pg_advisory_lock(1)")
-    with pytest.raises(OutsideError, match=f"its session has server = 'database {neighbour.info.dbname} "):
+    with pytest.raises(InfrastructureError, match=f"its session has server = 'database {neighbour.info.dbname} "):
         carry_out({"append": producers(SPEC, BIGSERIAL)}, careless, log, 20, TO_READ, watch(quiet=True))
     assert events_in_log(neighbour) == 0
 

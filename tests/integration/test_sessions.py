@@ -15,11 +15,11 @@ from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
 from bench import eventlog
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.places import dsn
 from bench.places.local import postgres as embedded
 from bench.postgres import install
-from bench.postgres.barrier import ALIVE, gate
+from bench.postgres.barrier import ALIVE, barrier
 from bench.postgres.connection import Connection, connected, limited, refuse_lost
 from bench.records import encode_job
 from bench.results import store
@@ -133,7 +133,7 @@ def test_a_worker_looks_for_itself_whether_its_orchestrator_lives(log: Connectio
     )
     job = replace(job, alive=ALIVE, session="bench 1 waiting")
     variables, _ = dsn.variables(log.info.dsn)
-    with psycopg.connect(log.info.dsn, autocommit=True) as orchestrator, gate(log) as open_gate:
+    with psycopg.connect(log.info.dsn, autocommit=True) as orchestrator, barrier(log) as lift:
         orchestrator.execute("SELECT pg_advisory_lock(%s)", [ALIVE])
         worker = subprocess.Popen(
             [sys.executable, "-m", "producers"],
@@ -146,7 +146,7 @@ def test_a_worker_looks_for_itself_whether_its_orchestrator_lives(log: Connectio
         assert worker.stdout.readline().startswith('{"record":"ready"')
         log.execute("BEGIN")
         log.execute("LOCK TABLE events_log IN ACCESS EXCLUSIVE MODE")
-        open_gate()
+        lift()
         while not orchestrator.execute(
             "SELECT FROM pg_stat_activity WHERE application_name = 'bench 1 waiting' AND wait_event = 'relation'"
         ).fetchall():
@@ -243,7 +243,7 @@ def test_another_run_is_named(connection: Connection) -> None:
     with (
         install.installed(connection, log, "first"),
         connected(connection.info.dsn) as second,
-        pytest.raises(OutsideError, match=says),
+        pytest.raises(InfrastructureError, match=says),
         install.installed(second, log, "second"),
     ):
         pass
@@ -268,7 +268,7 @@ def test_settings_of_the_log_that_forbid_writing(connection: Connection) -> None
     log = eventlog.load("bigserial")
     connection.execute("SET default_transaction_read_only TO on")
     asks = log.model_copy(update={"settings": {"default_transaction_read_only": "on"}})
-    with pytest.raises(BadInputError, match="nothing can be appended"), install.installed(connection, asks, "r"):
+    with pytest.raises(UsageError, match="nothing can be appended"), install.installed(connection, asks, "r"):
         pass
 
 

@@ -12,7 +12,7 @@ from psycopg import pq
 from bench import wire
 from bench.postgres.connection import Connection
 from bench.statements import SCHEMA
-from bench.wire import Call, Line, can_speak, packed
+from bench.wire import Call, RawSocket, is_unencrypted, packed
 from bench.wire_grammar import ROWS, messages
 from bench.worker import Statement, caller, copier, text_caller
 
@@ -25,9 +25,9 @@ def session(log: Connection) -> Iterator[Connection]:
         yield session
 
 
-def ask(session: Connection, query: str, *parameters: bytes | None) -> tuple[Line, list[bytes]]:
+def ask(session: Connection, query: str, *parameters: bytes | None) -> tuple[RawSocket, list[bytes]]:
     """Call a query; returns the messages of the answer by their type."""
-    line = Line(session)
+    line = RawSocket(session)
     call = Call(Statement(session, query).name, [pq.Format.TEXT] * len(parameters))
     line.send(call.message(packed(parameters)))
     line.receive()
@@ -58,7 +58,7 @@ def test_notices_among_rows_are_no_rows(session: Connection, log: Connection) ->
 
 
 def test_results_of_an_answer_before_are_none_of_this_one(session: Connection) -> None:
-    line = Line(session)
+    line = RawSocket(session)
     query = "SELECT i FROM generate_series(1, $1::int) AS i"
     call = Call(Statement(session, query).name, [pq.Format.TEXT], times=7)
     for events in (*range(40, -1, -1), 3, 0, 3):
@@ -121,7 +121,7 @@ def test_a_server_that_ends_the_session_is_an_operational_error(session: Connect
 
 
 def test_a_server_that_dies_is_an_operational_error(session: Connection) -> None:
-    line = Line(session)
+    line = RawSocket(session)
     call = Call(Statement(session, "SELECT pg_sleep(60)").name, [])
     line.send(call.message(b""))
     os.kill(session.info.backend_pid, signal.SIGTERM)
@@ -130,8 +130,8 @@ def test_a_server_that_dies_is_an_operational_error(session: Connection) -> None
 
 
 def test_where_libpq_encrypts_only_libpq_speaks(session: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert can_speak(session)
-    monkeypatch.setattr("bench.worker.can_speak", lambda _: False)
+    assert is_unencrypted(session)
+    monkeypatch.setattr("bench.worker.is_unencrypted", lambda _: False)
     wrap, count = text_caller(session, "SELECT count(*)::text FROM log_event($1::json)")
     assert count(bytearray(wrap(b"[1, 2, 3]"))) == 3
     inserted = caller(session, "INSERT INTO events_log (payload) SELECT '{}' FROM generate_series(1, $1::int)", 1)

@@ -16,7 +16,7 @@ from bench import eventlog
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.statements import SCHEMA
-from bench.wire import Call, Line, copy_message
+from bench.wire import Call, RawSocket, copy_message
 from bench.wire_grammar import ROWS, messages
 from bench.worker import Statement
 from tests.integration.replay import Libpq, Outcome, line
@@ -84,7 +84,7 @@ def told_by(found: list[bytes], start: bytes) -> list[bytes]:
 
 def ask(session: Connection, call: bytes) -> list[bytes]:
     """Send a call over the session's socket; returns the messages of the answer."""
-    with Line(session)._socket as socket:
+    with RawSocket(session)._socket as socket:
         socket.sendall(call)
         received = b""
         while not received.endswith((b"Z\0\0\0\5I", b"Z\0\0\0\5T")):
@@ -177,7 +177,7 @@ def paged(sent: Sequence[Sequence[bytes]], calls: int, types: Sequence[int]) -> 
         return [_paged(through, calls) for _ in sent]
 
 
-def _paged(through: Line, calls: int) -> Outcome:
+def _paged(through: RawSocket, calls: int) -> Outcome:
     through.send(b"call")
     try:
         number = through.receive()

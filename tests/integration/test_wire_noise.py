@@ -71,13 +71,13 @@ def speaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Who speaks to the server: what follows is tried with both."""
     if request.param == "libpq":
         for module in ("bench.worker", "consumer.reader"):
-            monkeypatch.setattr(f"{module}.can_speak", lambda _: False)
+            monkeypatch.setattr(f"{module}.is_unencrypted", lambda _: False)
     return str(request.param)
 
 
 @pytest.fixture
 def reload(log: Connection, server: str) -> Iterator[Callable[[], None]]:
-    """Changes a setting that is reported to clients and reloads the server; undone in the end."""
+    """Changes a setting that is reported to clients and reloads the server; rolled_back_etags in the end."""
     with psycopg.connect(server, autocommit=True) as admin:
 
         def change() -> None:

@@ -12,7 +12,7 @@ from bench import eventlog
 from bench.judge.ranges import normal
 from bench.places.dsn import variables
 from bench.postgres.connection import Connection
-from bench.records import Fate, Job, Ledger, LogError, Range, Record, Report, decode_record, encode_job
+from bench.records import Fate, Job, LedgerPart, LogError, Range, Record, Report, decode_record, encode_job
 from bench.run.jobs import consumers, producers
 from bench.spec import make
 from bench.worker import histogram
@@ -38,7 +38,7 @@ def work(program: str, connection: Connection, job: Job | bytes) -> tuple[int, l
 
 def told(records: list[Record], fate: Fate) -> list[Range]:
     """The events of one fate, of which a producer tells as it goes."""
-    ledgers = [record for record in records if isinstance(record, Ledger) and record.fate == fate]
+    ledgers = [record for record in records if isinstance(record, LedgerPart) and record.fate == fate]
     return normal([part for ledger in ledgers for part in ledger.ranges])
 
 
@@ -122,7 +122,7 @@ def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
     log.execute("DELETE FROM events_log WHERE (payload ->> 'seq')::int IN (10, 11, 50)")
     code, records, _ = work("consumer", log, consumers(make({"limit": 100}, None), BIGSERIAL, 7)[0])
     assert code == 0
-    assert records[-2] == Ledger("delivered", [(0, 0, 9), (0, 12, 49), (0, 51, 99)])
+    assert records[-2] == LedgerPart("delivered", [(0, 0, 9), (0, 12, 49), (0, 51, 99)])
     assert isinstance(records[-1], Report)
     assert (records[-1].events, records[-1].checksum) == (97, 4950 - 10 - 11 - 50)
     assert records[-1].max_etag_gap == 3

@@ -173,12 +173,12 @@ ETAGS = st.sets(st.integers(1, 40), max_size=30)
 
 
 @given(ETAGS, ETAGS)
-def test_every_missing_etag_is_explained_once(missing: set[int], undone: set[int]) -> None:
-    gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in undone], 0, drained=False)
-    assert gaps.rolled_back == len(missing & undone)
-    assert gaps.unexplained == len(missing - undone)
+def test_every_missing_etag_is_explained_once(missing: set[int], rolled_back_etags: set[int]) -> None:
+    gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in rolled_back_etags], 0, drained=False)
+    assert gaps.rolled_back == len(missing & rolled_back_etags)
+    assert gaps.unexplained == len(missing - rolled_back_etags)
     told = {etag for first, last in gaps.examples for etag in range(first, last + 1)}
-    assert told <= missing - undone
+    assert told <= missing - rolled_back_etags
 
 
 def test_the_jump_that_passed_an_etag_is_found() -> None:
@@ -300,7 +300,7 @@ def test_rows_that_are_no_events_are_shown() -> None:
 
 
 def test_gaps_fail_a_log_that_promises_none() -> None:
-    written = Written([(0, 0, 1)], undone=[(2, 2)])
+    written = Written([(0, 0, 1)], rolled_back_etags=[(2, 2)])
     read = Delivered("r", 2, 1, [(0, 0, 1)])
     stored = Stored([(0, 0, 1)], missing_etags=[(2, 2)])
     assert judge(written, [read], stored).ok

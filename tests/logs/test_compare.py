@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.eventlog import load
 from bench.logs import compare as log_comparison
 from bench.logs.compare import Comparison, Measured, Speed, Tail, Workload
@@ -135,11 +135,11 @@ def test_what_a_log_failed_to_do_is_told_and_is_no_success() -> None:
 
 def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
     found = compared(1, [tail({}, ok=True)])
-    store.store_kept(found, tmp_path / found.run_id / log_comparison.FILE)
-    assert store.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE) == [found]
+    store.store_record(found, tmp_path / found.run_id / log_comparison.FILE)
+    assert store.load_records(log_comparison.Comparison, tmp_path, log_comparison.FILE) == [found]
     (tmp_path / "r" / "comparison.json").write_text("{}")
-    with pytest.raises(BadInputError, match="is no comparison"):
-        store.load_kept(log_comparison.Comparison, tmp_path, log_comparison.FILE)
+    with pytest.raises(UsageError, match="is no comparison"):
+        store.load_records(log_comparison.Comparison, tmp_path, log_comparison.FILE)
 
 
 @pytest.mark.parametrize("batch", [1, 10, 100, 10_000, 100_000])
@@ -152,7 +152,7 @@ def test_a_workload_fits_its_batch(batch: int) -> None:
 
 
 def test_the_published_pages_are_what_their_comparison_says() -> None:
-    found = store.load_kept(log_comparison.Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
+    found = store.load_records(log_comparison.Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
     assert found
     update = "run: python -m bench table README.md results/README.md results/logs.md"
     assert logs_report.glance(found) in (REPOSITORY / "README.md").read_text(), update

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bench import stats
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.eventlog import load
 from bench.overhead import programs
 from bench.overhead.measure import Limits, Pairing
@@ -26,7 +26,7 @@ tps = 1634.273000 (without initial connection time)
 
 def test_pgbench_makes_the_calls_that_workers_make() -> None:
     log = load("bigserial")
-    reads = programs.pgbench_reads("bench_read", read_sql(log, 100), 100, pages=10, passes=3)
+    reads = programs.pgbench_reads("bench_read", read_sql(log, 100), 100, pages=10, readings=3)
     assert reads.script == (
         "SELECT etag, ctime, payload FROM get_event(:last::bigint, 100);\n\\set last (:last + 100) % 1000\n"
     )
@@ -43,7 +43,7 @@ def test_pgbench_makes_the_calls_that_workers_make() -> None:
 
 def test_pgbench_that_did_not_do_all_is_no_rival() -> None:
     assert programs.pgbench_rate(PRINTED) == 1634.273
-    with pytest.raises(OutsideError, match="did not do all"):
+    with pytest.raises(InfrastructureError, match="did not do all"):
         programs.pgbench_rate(PRINTED.replace("1000/", "999/"))
 
 
@@ -51,7 +51,7 @@ def test_psqls_time_is_of_all_rows() -> None:
     printed = "COPY 10\nTiming is on.\nCOPY 10\nTime: 2500.000 ms (00:02.500)\n"
     assert programs.psql_seconds(printed, 10) == 2.5
     assert programs.psql_seconds(printed + "COPY 10\nTime: 1500.000 ms (00:01.500)\n", 10) == 2.0
-    with pytest.raises(OutsideError, match="did not copy 11 rows"):
+    with pytest.raises(InfrastructureError, match="did not copy 11 rows"):
         programs.psql_seconds(printed, 11)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.places.docker.containers import Limits
 
 LIMITS = Limits(memory="200m", cpus=0.55)
@@ -34,5 +34,5 @@ def test_limits_that_an_engine_kept_are_taken(made: dict[str, Any]) -> None:
     ],
 )
 def test_a_limit_that_an_engine_dropped_ends_the_run(change: dict[str, Any], says: str) -> None:
-    with pytest.raises(OutsideError, match=f"did not limit a container as asked: {says}"):
+    with pytest.raises(InfrastructureError, match=f"did not limit a container as asked: {says}"):
         LIMITS.refuse_others({**KEPT, **change})

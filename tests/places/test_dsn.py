@@ -3,7 +3,7 @@
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.places.dsn import (
     names_this_machine,
     pgpass,
@@ -35,7 +35,7 @@ def test_the_environments_password_is_taken_when_there_is_no_other(monkeypatch: 
 
 
 def test_an_option_that_workers_cannot_be_told_is_refused() -> None:
-    with pytest.raises(BadInputError, match="keepalives cannot be passed on"):
+    with pytest.raises(UsageError, match="keepalives cannot be passed on"):
         variables("host=db keepalives=0")
 
 
@@ -45,7 +45,7 @@ def test_an_option_that_workers_cannot_be_told_is_refused() -> None:
 def test_what_means_nothing_in_a_container_is_refused(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGHOST", raising=False)
     monkeypatch.delenv("PGHOSTADDR", raising=False)
-    with pytest.raises(BadInputError, match="--place local"):
+    with pytest.raises(UsageError, match="--place local"):
         refuse_for_containers(dsn)
 
 

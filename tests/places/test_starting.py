@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import eventlog
-from bench.errors import BadInputError, NotStartedError, SettingRefusedError
+from bench.errors import NotStartedError, SettingRefusedError, UsageError
 from bench.places.last_words import reason
 from bench.places.local import place as local
 from bench.places.rundir import opened
@@ -48,7 +48,7 @@ def test_a_setting_is_blamed_on_where_it_was_given(
     spec = make({"place": "local", "set": given}, None)
     with (
         opened("r") as run_folder,
-        pytest.raises(BadInputError, match=f"^{says}"),
+        pytest.raises(UsageError, match=f"^{says}"),
         place.open_site(place.choose(spec), spec, eventlog.load(str(folder)), run_folder),
     ):
         pass

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.postgres.connection import Connection, connected
 from bench.postgres.read_back import refuse_without_effect, settings_without_effect
 from bench.postgres.settings import alike
@@ -154,7 +154,9 @@ def test_a_database_that_overrules_a_setting_is_noticed(connection: Connection) 
     connection.execute(f"ALTER DATABASE {name} SET work_mem = '5MB'; ALTER DATABASE {name} SET my.own = 'x'".encode())
     with connected(connection.info.dsn) as later:
         refuse_without_effect(later, {"work_mem": "5120kB", "my.own": "x"})
-        with pytest.raises(OutsideError, match=r"--set work_mem=4MB had no effect: the server has 5MB; does the image"):
+        with pytest.raises(
+            InfrastructureError, match=r"--set work_mem=4MB had no effect: the server has 5MB; does the image"
+        ):
             refuse_without_effect(later, {"work_mem": "4MB"})
 
 

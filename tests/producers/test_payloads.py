@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.padding import padding
 from bench.spec import MAX_LIMIT, MAX_SCALE, SMALLEST_PAYLOAD_BYTES
-from producers.payloads import ARRAY, FEW, LINES, Batches, Frame, batch, column
+from producers.payloads import ARRAY, FEW, LINES, Batches, Delimiters, batch, column
 
 FIRST = st.one_of(st.integers(0, 2000), st.integers(0, MAX_LIMIT))
 PAYLOAD_BYTES = st.one_of(st.just(0), st.integers(SMALLEST_PAYLOAD_BYTES, 300))
@@ -44,13 +44,13 @@ def test_each_payload_is_its_event_and_has_the_size_asked_for(
     st.sampled_from((ARRAY, LINES)),
 )
 def test_a_message_with_changed_digits_is_the_one_that_would_be_built(
-    producer: int, first: int, events: int, later: list[tuple[int, int]], payload_bytes: int, frame: Frame
+    producer: int, first: int, events: int, later: list[tuple[int, int]], payload_bytes: int, delimiters: Delimiters
 ) -> None:
-    batches = Batches(producer, payload_bytes, frame, message)
+    batches = Batches(producer, payload_bytes, delimiters, message)
     for skipped, more in [(0, 0), *later]:
         first += skipped
         last = first + max(1, events + more) - 1
-        assert batches.message(first, last) == message(batch(producer, first, last, payload_bytes, frame))
+        assert batches.message(first, last) == message(batch(producer, first, last, payload_bytes, delimiters))
         first = last + 1
 
 
@@ -69,7 +69,7 @@ def test_a_column_holds_one_digit_of_each_number(first: int, events: int, expone
 
 
 def test_the_smallest_padding_holds_the_largest_event() -> None:
-    longest = batch(MAX_SCALE, MAX_LIMIT - 1, MAX_LIMIT - 1, 0, Frame(b"", b"", b""))
+    longest = batch(MAX_SCALE, MAX_LIMIT - 1, MAX_LIMIT - 1, 0, Delimiters(b"", b"", b""))
     assert len(longest) + len(',"pad":""') <= SMALLEST_PAYLOAD_BYTES
 
 

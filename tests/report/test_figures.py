@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bench.cli import options
 from bench.cli.app import app
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.gate import compare as gate
 from bench.gate import regression
 from bench.gate.regression import Rules
@@ -42,7 +42,7 @@ from tests.report.test_table import result
 
 HOUR = 3600 * 10**6
 BEGAN = 1_800_000_000
-"""When the reader stood at the gate, Unix time."""
+"""When the reader stood at the barrier, Unix time."""
 ROUND_TRIP_SECONDS = 0.001
 
 
@@ -58,7 +58,7 @@ class FakeClock(Clock):
 
 
 def delays_of(ctimes: Sequence[int], delivered: float) -> tuple[Latency | None, Reported | None]:
-    """The delays of one page; ctimes in microseconds and the delivery in seconds, both after the gate."""
+    """The delays of one page; ctimes in microseconds and the delivery in seconds, both after the barrier."""
     clock = FakeClock()
     delays = Delays(clock)
     clock.at += delivered
@@ -365,7 +365,7 @@ def test_a_result_without_trials_or_with_no_numbers_is_refused(tmp_path: Path, t
     else:
         stored = stored.replace('"seconds": 1.0', text)
     (tmp_path / "result.json").write_text(stored)
-    with pytest.raises(BadInputError, match=r"is no result of the schema bench.result/1: trials"):
+    with pytest.raises(UsageError, match=r"is no result of the schema bench.result/1: trials"):
         load(tmp_path)
 
 

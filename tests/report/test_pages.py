@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BadInputError
+from bench.errors import UsageError
 from bench.report import markers
 
 BEGIN, END = "<!-- bench table: begin -->\n", "<!-- bench table: end -->"
@@ -39,6 +39,6 @@ def test_a_page_is_rewritten_between_its_markers_and_nowhere_else(tmp_path: Path
 def test_a_page_that_cannot_be_filled_is_refused_and_left_alone(tmp_path: Path, text: str, says: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(text)
-    with pytest.raises(BadInputError, match=says):
+    with pytest.raises(UsageError, match=says):
         markers.rewrite(page, {"table": "x"})
     assert page.read_text() == text

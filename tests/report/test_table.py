@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.judge.checker import Fault, Gaps, Verdict
 from bench.report import plot, terminal
 from bench.report import runs as runs_report
@@ -289,12 +289,12 @@ def test_saturation_is_drawn(tmp_path: Path, ending: str) -> None:
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="all of one number of producers"):
+    with pytest.raises(UsageError, match="all of one number of producers"):
         plot.saturation(CURVE[-1:], tmp_path / "one.svg")
     (tmp_path / "file").touch()
-    with pytest.raises(OutsideError, match="cannot be written"):
+    with pytest.raises(InfrastructureError, match="cannot be written"):
         plot.saturation(CURVE, tmp_path / "file" / "one.svg")
-    with pytest.raises(BadInputError, match=r"one[.]docx"):
+    with pytest.raises(UsageError, match=r"one[.]docx"):
         plot.saturation(CURVE, tmp_path / "one.docx")
 
 
@@ -302,10 +302,10 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "result.json"
     file.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(BadInputError, match="is no result of the schema"):
+    with pytest.raises(UsageError, match="is no result of the schema"):
         load(file)
     file.write_text('{"schema": "bench.result/2"}')
-    with pytest.raises(BadInputError, match="was made by a later bench"):
+    with pytest.raises(UsageError, match="was made by a later bench"):
         load(file)
 
 

@@ -19,7 +19,7 @@ from docker.errors import APIError
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.places.docker.credentials import Credentials
 
 _news = logging.getLogger("bench")
@@ -28,7 +28,7 @@ _CONNECTIONS = 256
 _SOCKET = "/var/run/docker.sock"
 
 
-class NoEngineError(OutsideError):
+class NoEngineError(InfrastructureError):
     """No engine answers, or the one that is meant cannot be made out."""
 
     def __init__(self, reason: str, cure: str, *, is_named: bool) -> None:

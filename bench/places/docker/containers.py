@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Ping
 from requests.exceptions import RequestException
 
-from bench.errors import NotStartedError, OutsideError
+from bench.errors import InfrastructureError, NotStartedError
 from bench.interrupts import held
 from bench.places.api import Chunks, End, Messages, OutputListener, Program, Usage
 from bench.places.docker.engine import SECRETS, WORKER, WORKER_USER, Engine
@@ -73,7 +73,7 @@ class Limits:
         """Refuse what an engine made of these limits, as its HostConfig says, unless they are all there.
 
         Raises:
-            OutsideError: one is not; an engine drops the limits that its kernel does not know.
+            InfrastructureError: one is not; an engine drops the limits that its kernel does not know.
         """
         # An engine may keep a limit of CPUs as a quota of microseconds per period.
         quota = max(0, made.get("CpuQuota", 0)) * NANO // (made.get("CpuPeriod") or DEFAULT_PERIOD_US)
@@ -82,7 +82,7 @@ class Limits:
             ("Memory", parse_bytes(self.memory) if self.memory else None, made.get("Memory")),
         ):
             if asked is not None and has != asked:
-                raise OutsideError(
+                raise InfrastructureError(
                     f"the Docker engine did not limit a container as asked: {name} is {has}, not {asked}; "
                     "`docker info` warns of limits that its kernel does not know"
                 )
@@ -153,7 +153,7 @@ def postgres(
             return
         printed, code = container.logs(tail=LOG_LINES).decode(errors="replace"), container.attrs["State"]["ExitCode"]
         if not printed.strip():
-            raise OutsideError(
+            raise InfrastructureError(
                 f"the Postgres container ended at once with exit code {code} and said nothing: "
                 "does the entrypoint of its image start postgres?"
             )
@@ -264,7 +264,7 @@ def run_program(engine: Engine, image: str, database: Database, secret: Mount, p
     """Run one of the programs in a Postgres image, beside Postgres; it finds itself in /tmp, which is in memory.
 
     Raises:
-        OutsideError: it failed.
+        InfrastructureError: it failed.
     """
     with ExitStack() as stack:
         container = engine.create(
@@ -289,7 +289,7 @@ def run_program(engine: Engine, image: str, database: Database, secret: Mount, p
         failed = container.wait()["StatusCode"]
         if failed:
             complaint = container.logs(stdout=False, stderr=True).decode(errors="replace")
-            raise OutsideError(f"{program.words[0]} failed: {complaint.strip()}")
+            raise InfrastructureError(f"{program.words[0]} failed: {complaint.strip()}")
         return str(container.logs(stdout=True, stderr=False).decode())
 
 
@@ -378,9 +378,9 @@ def await_answer(way: Tunnel, password: str, refuse_if_ended: Callable[[], None]
         except psycopg.OperationalError as error:
             # A server that is still starting refuses before it asks for a password.
             if error.pgconn and error.pgconn.used_password:
-                raise OutsideError(f"Postgres does not let its superuser in: {error}") from error
+                raise InfrastructureError(f"Postgres does not let its superuser in: {error}") from error
             if time.monotonic() > deadline:
-                raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
+                raise InfrastructureError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
         else:
             return conninfo
         time.sleep(0.05)

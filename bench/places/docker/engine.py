@@ -15,11 +15,18 @@ from docker.types import Mount
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.interrupts import held
 from bench.places.docker.address import is_here, words
 from bench.places.docker.image import File, tarred
-from bench.places.docker.leftovers import ENGINE_LABEL, KEEPER_LABEL, LABEL, ORIGIN_LABEL, gone, network_gone
+from bench.places.docker.leftovers import (
+    ENGINE_LABEL,
+    KEEPER_LABEL,
+    LABEL,
+    ORIGIN_LABEL,
+    remove_network,
+    remove_with_retry,
+)
 from bench.places.docker.stream import Stream
 from bench.places.rundir import RunFolder
 
@@ -84,7 +91,7 @@ class Engine:
                 security_opt=["no-new-privileges"],
                 **arguments,
             )
-            stack.callback(gone, partial(container.remove, force=True, v=True))
+            stack.callback(remove_with_retry, partial(container.remove, force=True, v=True))
         return container
 
     def secrets(self, stack: ExitStack, image: Image, files: Mapping[str, File]) -> Mount:
@@ -102,7 +109,7 @@ class Engine:
         """Make a named volume that goes with the stack; return its name."""
         with held():
             volume = self.client.volumes.create(f"{self.name}-{name}", labels=self.labels)
-            stack.callback(gone, volume.remove)
+            stack.callback(remove_with_retry, volume.remove)
         return str(volume.name)
 
     def network(self, stack: ExitStack, driver: str) -> str:
@@ -111,7 +118,7 @@ class Engine:
             # On a bridge they always can.
             attachable = driver == "overlay"
             network = self.client.networks.create(self.name, driver=driver, attachable=attachable, labels=self.labels)
-            stack.callback(network_gone, self.client, str(network.id))
+            stack.callback(remove_network, self.client, str(network.id))
         return str(network.name)
 
 
@@ -137,9 +144,9 @@ def failures() -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        raise OutsideError(f"Docker refused: {words(error)}") from error
+        raise InfrastructureError(f"Docker refused: {words(error)}") from error
     except (DockerException, RequestException, HTTPError) as error:
-        raise OutsideError(
+        raise InfrastructureError(
             f"the connection to the Docker engine broke ({words(error)}): "
             "when the engine is back, `bench clean` removes what is left"
         ) from error

@@ -14,7 +14,7 @@ import docker
 from docker.errors import APIError, BuildError, ImageNotFound
 from docker.models.images import Image
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.paths import COMPOSE, PACKAGES
 from bench.places.docker.address import credentials_complaint, words
 
@@ -62,7 +62,7 @@ def built(client: docker.DockerClient) -> Image:
     """Return the worker image of these sources, building it if the engine does not have it.
 
     Raises:
-        OutsideError: the build failed; the message ends with what it printed last.
+        InfrastructureError: the build failed; the message ends with what it printed last.
     """
     found = present(client)
     if found:
@@ -82,9 +82,11 @@ def built(client: docker.DockerClient) -> Image:
         )
     except BuildError as error:
         printed = "".join(str(line.get("stream", "")) for line in error.build_log)
-        raise OutsideError(f"the worker image could not be built: {error.msg}\n{printed[-800:].strip()}") from error
+        raise InfrastructureError(
+            f"the worker image could not be built: {error.msg}\n{printed[-800:].strip()}"
+        ) from error
     except Exception as error:
-        raise OutsideError(f"the worker image could not be built: {words(error)}") from error
+        raise InfrastructureError(f"the worker image could not be built: {words(error)}") from error
     return image
 
 
@@ -104,7 +106,7 @@ def had(client: docker.DockerClient, name: str) -> Image:
     """Get an image, pulling it when the engine does not have it.
 
     Raises:
-        OutsideError: it cannot be pulled.
+        InfrastructureError: it cannot be pulled.
     """
     try:
         return client.images.get(name)
@@ -115,7 +117,9 @@ def had(client: docker.DockerClient, name: str) -> Image:
         return client.images.pull(name)
     except Exception as error:
         complaint = credentials_complaint(client)
-        raise OutsideError(f"the image {name} is not here and cannot be pulled: {words(error)}{complaint}") from error
+        raise InfrastructureError(
+            f"the image {name} is not here and cannot be pulled: {words(error)}{complaint}"
+        ) from error
 
 
 def described(image: Image) -> str:

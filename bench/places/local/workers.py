@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.interrupts import held, killed_at_once
 from bench.paths import PACKAGES
 from bench.places.api import MAX_LAST_WORDS_BYTES, Chunks, End, Messages, OutputListener, Program, Usage
@@ -78,7 +78,7 @@ class ForkServer:
         """Start a worker.
 
         Raises:
-            OutsideError: no worker can be started here.
+            InfrastructureError: no worker can be started here.
         """
         outputs = [os.pipe(), os.pipe()]
         asked = json.dumps([program, dict(variables)]).encode() + b"\n"
@@ -90,7 +90,7 @@ class ForkServer:
         if worker is None:
             self._drain.join(KILL_SECONDS)
             complaint = self._complaint.decode(errors="replace").strip()
-            raise OutsideError(f"workers cannot be started: {complaint or f'nothing came in {START_SECONDS} s'}")
+            raise InfrastructureError(f"workers cannot be started: {complaint or f'nothing came in {START_SECONDS} s'}")
         (worker.stdout, _), (worker.stderr, _) = outputs
         return worker
 
@@ -192,11 +192,11 @@ def run_program(folder: Path, home: Path, database: Mapping[str, str], program: 
     """Run one of the programs in `folder`; it finds itself in `home` and reaches `database` by libpq's variables.
 
     Raises:
-        OutsideError: it is not there, or it failed.
+        InfrastructureError: it is not there, or it failed.
     """
     name, *arguments = program.words
     if not (folder / name).is_file():
-        raise OutsideError(f"there is no {name} in {folder}: name a folder that has it with --pg-bin")
+        raise InfrastructureError(f"there is no {name} in {folder}: name a folder that has it with --pg-bin")
     with subprocess.Popen(
         [folder / name, *arguments],
         cwd=home,
@@ -213,7 +213,7 @@ def run_program(folder: Path, home: Path, database: Mapping[str, str], program: 
             running.kill()
             raise
     if running.returncode:
-        raise OutsideError(f"{name} failed: {complaint.strip()}")
+        raise InfrastructureError(f"{name} failed: {complaint.strip()}")
     return printed
 
 

@@ -9,10 +9,10 @@ import docker
 from docker.models.images import Image
 from docker.types import ConfigReference, EndpointSpec, RestartPolicy, SecretReference
 
-from bench.errors import BadInputError, OutsideError
+from bench.errors import InfrastructureError, UsageError
 from bench.interrupts import held
 from bench.places.docker.engine import Engine
-from bench.places.docker.leftovers import LABEL, gone, service_gone
+from bench.places.docker.leftovers import LABEL, remove_service, remove_with_retry
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Cluster:
         full_name = self._new_name(name)
         with held():
             made = self.client.secrets.create(name=full_name, data=content.encode(), labels=self.engine.labels)
-            stack.callback(gone, made.remove)
+            stack.callback(remove_with_retry, made.remove)
         return SecretReference(str(made.id), full_name, name, str(owner), str(owner), mode)
 
     def config(self, stack: ExitStack, name: str, content: bytes, path: str) -> ConfigReference:
@@ -49,7 +49,7 @@ class Cluster:
         full_name = self._new_name(name)
         with held():
             made = self.client.configs.create(name=full_name, data=content, labels=self.engine.labels)
-            stack.callback(gone, made.remove)
+            stack.callback(remove_with_retry, made.remove)
         return ConfigReference(str(made.id), full_name, path, mode=0o444)
 
     def service(self, stack: ExitStack, name: str, image: str, **arguments: Any) -> str:
@@ -73,7 +73,7 @@ class Cluster:
                 cap_drop=["ALL"],
                 **arguments,
             )
-            stack.callback(service_gone, self.client, str(service.id))
+            stack.callback(remove_service, self.client, str(service.id))
         return str(service.id)
 
     def _new_name(self, name: str) -> str:
@@ -111,29 +111,31 @@ def named(client: docker.DockerClient, name: str) -> Node:
     """The node with this name or id.
 
     Raises:
-        BadInputError: there is none, or it is down.
+        UsageError: there is none, or it is down.
     """
     every = nodes(client)
     for node in every.values():
         if name in {node.id, node.name}:
             if not node.is_up:
-                raise BadInputError(f"--postgres-node {name}: that node is down")
+                raise UsageError(f"--postgres-node {name}: that node is down")
             return node
     known = ", ".join(sorted(node.name for node in every.values()))
-    raise BadInputError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
+    raise UsageError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
 
 
 def refuse_worker(client: docker.DockerClient) -> str:
     """Refuse an engine that cannot start services; return the id of its node.
 
     Raises:
-        OutsideError: it is no manager of a swarm.
+        InfrastructureError: it is no manager of a swarm.
     """
     swarm = client.info()["Swarm"]
     if swarm["LocalNodeState"] != "active":
-        raise OutsideError("this Docker engine is in no swarm: `docker swarm init` makes one, or use --place docker")
+        raise InfrastructureError(
+            "this Docker engine is in no swarm: `docker swarm init` makes one, or use --place docker"
+        )
     if not swarm["ControlAvailable"]:
-        raise OutsideError(
+        raise InfrastructureError(
             "this Docker engine is a worker of its swarm: name a manager with DOCKER_HOST or `docker context use`"
         )
     return str(swarm["NodeID"])

@@ -7,7 +7,7 @@ import docker
 from docker.errors import APIError, ImageNotFound
 from docker.models.images import Image
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.places.docker import address, image
 from bench.places.swarm import cluster
 
@@ -37,7 +37,7 @@ def load(which: Image, nodes: Mapping[str, docker.DockerClient]) -> list[str]:
     """Load an image into the engines of those nodes that lack it; return the names of these.
 
     Raises:
-        OutsideError: an engine does not take it.
+        InfrastructureError: an engine does not take it.
     """
     loaded = []
     for node, client in nodes.items():
@@ -48,7 +48,7 @@ def load(which: Image, nodes: Mapping[str, docker.DockerClient]) -> list[str]:
             try:
                 client.images.load(which.save(named=bool(which.tags)))  # type: ignore[arg-type]
             except APIError as error:
-                raise OutsideError(f"{node} does not take the image: {error.explanation}") from error
+                raise InfrastructureError(f"{node} does not take the image: {error.explanation}") from error
             loaded.append(node)
     return loaded
 
@@ -57,7 +57,7 @@ def push(client: docker.DockerClient, which: Image, reference: str) -> str:
     """Push an image to a registry as REGISTRY/NAME or REGISTRY/NAME:TAG; return its name there with its digest.
 
     Raises:
-        OutsideError: the registry does not take it.
+        InfrastructureError: the registry does not take it.
     """
     repository, colon, tag = reference.rpartition(":")
     if not colon or "/" in tag:
@@ -70,9 +70,9 @@ def push(client: docker.DockerClient, which: Image, reference: str) -> str:
     refused = next((line["error"] for line in said if "error" in line), None)
     if refused is not None:
         complaint = address.credentials_complaint(client)
-        raise OutsideError(f"{repository}:{tag} cannot be pushed: {refused}{complaint}")
+        raise InfrastructureError(f"{repository}:{tag} cannot be pushed: {refused}{complaint}")
     which.reload()
     digests = [str(digest) for digest in which.attrs["RepoDigests"] if str(digest).startswith(f"{repository}@")]
     if not digests:
-        raise OutsideError(f"{repository}:{tag} was pushed, and the registry gave it no digest")
+        raise InfrastructureError(f"{repository}:{tag} was pushed, and the registry gave it no digest")
     return digests[0]

@@ -7,7 +7,7 @@ from functools import partial
 import docker
 from docker.models.images import Image
 
-from bench.errors import OutsideError
+from bench.errors import InfrastructureError
 from bench.places import dsn
 from bench.places.api import End, Site, Usage
 from bench.places.docker import address, containers, engine, image, leftovers
@@ -80,12 +80,12 @@ def site(
                     "nodes": _in_words(nodes),
                 },
             )
-        except OutsideError as error:
+        except InfrastructureError as error:
             # Whoever was connected notices that Postgres is gone before the swarm says that its node is.
             if not broken and not answers(conninfo):
                 postgres.over.wait(LOSS_SECONDS)
             if broken:
-                raise OutsideError(f"{broken[0]}{services.last_words(postgres)}") from error
+                raise InfrastructureError(f"{broken[0]}{services.last_words(postgres)}") from error
             raise
         finally:
             postgres.call_when_over(lambda _: None)
@@ -129,7 +129,7 @@ def _open(
     leftovers.sweep(list(engines.values()), folder.swept)
     lookout = TaskWatcher(client)
     stack.callback(lookout.close)
-    stack.callback(leftovers.wait_until_left, folder.run_id, list(engines.values()))
+    stack.callback(leftovers.await_removed, folder.run_id, list(engines.values()))
     return here, lookout, reached, engines
 
 

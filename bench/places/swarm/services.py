@@ -10,7 +10,7 @@ from typing import Any
 from docker.types import Mount, NetworkAttachmentConfig, Resources, SecretReference, ServiceMode
 from docker.utils import parse_bytes
 
-from bench.errors import NotStartedError, OutsideError
+from bench.errors import InfrastructureError, NotStartedError
 from bench.places.api import Messages, OutputListener, Program
 from bench.places.docker.containers import (
     POSTGRES_HOME,
@@ -155,16 +155,18 @@ def run_program(program: Program) -> str:
     """There is no place beside Postgres here: workers are spread, and a program would be compared across the network.
 
     Raises:
-        OutsideError: always.
+        InfrastructureError: always.
     """
-    raise OutsideError(f"{program.words[0]} is run beside Postgres on one machine only: use --place local or docker")
+    raise InfrastructureError(
+        f"{program.words[0]} is run beside Postgres on one machine only: use --place local or docker"
+    )
 
 
 def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[Node]:
     """Start a container of the worker image on every node that workers may run on; return these nodes, by name.
 
     Raises:
-        OutsideError: there is no such node, or some of them have not got the image, and these are named.
+        InfrastructureError: there is no such node, or some of them have not got the image, and these are named.
     """
     with ExitStack() as stack:
         service = cluster.service(
@@ -185,7 +187,9 @@ def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[Node]:
             tasks = tasks_of(cluster.client, service)
     known = nodes(cluster.client)
     if not tasks:
-        raise OutsideError(f"no node of the swarm that is up fits {' and '.join(placement.constraints) or 'workers'}")
+        raise InfrastructureError(
+            f"no node of the swarm that is up fits {' and '.join(placement.constraints) or 'workers'}"
+        )
     lacking = {
         known[task["NodeID"]].name: task["Status"].get("Err") or f"it is still {task['Status']['State']}"
         for task in tasks
@@ -193,7 +197,7 @@ def try_nodes(cluster: Cluster, image: str, placement: Placement) -> list[Node]:
     }
     if lacking:
         told = "; ".join(f"{node}: {why}" for node, why in sorted(lacking.items()))
-        raise OutsideError(
+        raise InfrastructureError(
             f"not every node can run the worker image. {told}. `bench image load` brings it to the nodes that a Docker "
             "context leads to, `bench image push` to a registry"
         )

@@ -1,7 +1,7 @@
 """Payloads as columns of numbers: checked and read all at once, without an object for each event.
 
-Healthy payloads differ in the digits of their numbers only. So one of them, once it was looked at closely, is the form
-of all that have their digits in the same places; whatever has another form must be looked at by itself.
+Healthy payloads differ only in the digits of their numbers. So one payload, once checked in full, is the template of
+all that have their digits in the same places; a payload with another template is checked by itself.
 """
 
 import re
@@ -19,7 +19,7 @@ Numbered = tuple[Numbers, Numbers]
 TILES_BYTES = 30_000
 """So much is compared in one step, at most."""
 MOST_FORMS = 64
-"""Forms of one length that are remembered: each number of digits of a producer and of a seq has one."""
+"""Templates of one length that are remembered: each number of digits of a producer and of a seq has one."""
 _MOST_DIGITS = 16
 """Two words of them."""
 _WORD = 8
@@ -43,7 +43,7 @@ class _Number:
         return _Number(self.place.start + places, self.place.stop + places)
 
     def windows(self, digits: Bytes) -> Iterator[Numbers]:
-        """The digits in each row of what is left of texts after their form was taken off, eight in a word, last first.
+        """The digits that remain in each row once the template is masked out, eight per word, last digit first.
 
         A key's seven characters, or more, stand before a number, and nothing is left of them.
         """
@@ -70,7 +70,7 @@ def _worth(window: Numbers) -> Numbers:
     return ((pairs & _PAIRS) * (100 + (1_000_000 << 32)) + ((pairs >> 16) & _PAIRS) * (1 + (10_000 << 32))) >> 32
 
 
-class _Form(NamedTuple):
+class _Template(NamedTuple):
     """What healthy texts of one length have in common."""
 
     least: Bytes
@@ -82,7 +82,7 @@ class _Form(NamedTuple):
     value: _Number
 
     def fits(self, digits: Bytes) -> NDArray[np.bool_]:
-        """Which rows, after `least` was taken off, are of this form and have their seq as their value."""
+        """Which rows, after `least` was taken off, are of this template and have their seq as their value."""
         within = digits <= self.more
         same = digits[:, self.seq.place] == digits[:, self.value.place]
         if within.all() and same.all():  # mostly, and told sooner than of each row
@@ -94,18 +94,18 @@ class _Form(NamedTuple):
         return self.producer.read(digits), self.seq.read(digits)
 
 
-class _Tiles:
-    """Rows with payloads of one form, again and again: a long array is compared faster than many short ones."""
+class _RepeatedRow:
+    """Rows with payloads of one template, again and again: a long array is compared faster than many short ones."""
 
-    def __init__(self, form: _Form, row: Bytes, payload_at: int) -> None:
-        payload = slice(payload_at, payload_at + len(form.least))
-        # The frame is as in this row, the payload as in its form, and all else may be anything.
+    def __init__(self, template: _Template, row: Bytes, payload_at: int) -> None:
+        payload = slice(payload_at, payload_at + len(template.least))
+        # The frame is as in this row, the payload as in its template, and all else may be anything.
         least, more = np.zeros_like(row), np.full_like(row, 0xFF)
         least[FRAME], more[FRAME] = row[FRAME], 0
         least[payload_at - 1], more[payload_at - 1] = row[payload_at - 1], 0
-        least[payload], more[payload] = form.least, form.more
+        least[payload], more[payload] = template.least, template.more
         self._producer, self._seq, self._value = (
-            number.behind(payload_at) for number in (form.producer, form.seq, form.value)
+            number.behind(payload_at) for number in (template.producer, template.seq, template.value)
         )
         rows = max(1, TILES_BYTES // len(row))
         self.size = len(row)
@@ -131,8 +131,8 @@ class _Tiles:
         return producers, self._seq.read(rows)
 
 
-def _form(text: bytes) -> _Form | None:
-    """The form of a healthy text, if it can be told."""
+def _form(text: bytes) -> _Template | None:
+    """The template of a healthy text, if it can be told."""
     found = [list(key.finditer(text)) for key in _KEYS]
     if any(len(matches) != 1 or len(matches[0][1]) > _MOST_DIGITS for matches in found):
         return None
@@ -145,7 +145,7 @@ def _form(text: bytes) -> _Form | None:
         least[number.place], more[number.place] = ord("0"), 9
         least[number.place.start] += number.leading
         more[number.place.start] -= number.leading
-    return _Form(least, more, producer, seq, value)
+    return _Template(least, more, producer, seq, value)
 
 
 class Read(NamedTuple):
@@ -157,16 +157,16 @@ class Read(NamedTuple):
     seqs: Numbers
 
 
-class Forms:
-    """The forms in which healthy payloads came. `healthy` says whether a payload is one, and may take its time."""
+class Templates:
+    """The templates in which healthy payloads came. `healthy` says whether a payload is one, and may take its time."""
 
     def __init__(self, healthy: Callable[[bytes], bool]) -> None:
         self._healthy = healthy
-        self._known: dict[int, list[_Form]] = {}
-        self._latest: _Tiles | None = None
+        self._known: dict[int, list[_Template]] = {}
+        self._latest: _RepeatedRow | None = None
 
     def read(self, received: bytes, events: int) -> Generator[None, None, Read | None]:
-        """Read so many rows with payloads of one form, step by step; None when they are not all alike."""
+        """Read so many rows with payloads of one template, step by step; None when they are not all alike."""
         latest = self._latest
         if not latest or len(received) != latest.size * events:
             return None
@@ -179,7 +179,7 @@ class Forms:
         return Read(etags_of(rows), ctimes_of(rows), *numbered)
 
     def read_any(self, rows: Columns) -> Numbered | None:
-        """Read any rows; None when the payload of one is not healthy, or they have too many forms."""
+        """Read any rows; None when the payload of one is not healthy, or they have too many templates."""
         events = len(rows.etags)
         producers, seqs = np.empty((2, events), np.int64)
         for places, texts in rows.texts:
@@ -188,20 +188,20 @@ class Forms:
             while len(texts):
                 if tried == len(known) and not self._learn(texts[0].tobytes(), known):
                     return None
-                form = known[tried]
+                template = known[tried]
                 tried += 1
-                digits = texts - form.least
-                fits = form.fits(digits)
+                digits = texts - template.least
+                fits = template.fits(digits)
                 if fits.any():
-                    producers[places[fits]], seqs[places[fits]] = form.read(digits[fits])
+                    producers[places[fits]], seqs[places[fits]] = template.read(digits[fits])
                 if fits.all() and len(texts) == events and rows.first is not None:
-                    self._latest = _Tiles(form, rows.first, rows.payload_at)
+                    self._latest = _RepeatedRow(template, rows.first, rows.payload_at)
                 texts, places = texts[~fits], places[~fits]  # noqa: PLW2901 - what is left
         return producers, seqs
 
-    def _learn(self, text: bytes, known: list[_Form]) -> bool:
-        form = _form(text) if len(known) < MOST_FORMS and self._healthy(text) else None
-        if form is None:
+    def _learn(self, text: bytes, known: list[_Template]) -> bool:
+        template = _form(text) if len(known) < MOST_FORMS and self._healthy(text) else None
+        if template is None:
             return False
-        known.append(form)
+        known.append(template)
         return True

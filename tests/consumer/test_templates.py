@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import consumer.ledger
-from consumer.forms import MOST_FORMS, Forms
 from consumer.ledger import Ledger
 from consumer.rows import columns
-from producers.payloads import Frame, batch
+from consumer.templates import MOST_FORMS, Templates
+from producers.payloads import Delimiters, batch
 from tests.consumer.pages import Row, page, see
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ DAMAGE = [
 
 
 def looked_at(rows: list[list[Row]], few: int, most_runs: int) -> Ledger:
-    ledger = Ledger(10**9, passes=5)
+    ledger = Ledger(10**9, max_jumps=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(consumer.ledger, "FEW", few)
         patch.setattr(consumer.ledger, "MOST_RUNS", most_runs)
@@ -103,15 +103,17 @@ def test_many_at_once_are_seen_as_one_by_one(pages: list[list[Row]]) -> None:
 @pytest.mark.parametrize("payload_bytes", [0, 200])
 @pytest.mark.parametrize(("producers", "events"), [([3], 5000), ([0, 9], 3000), ([9, 10, 99, 100], 2000)])
 def test_healthy_pages_are_read_at_once(producers: list[int], events: int, payload_bytes: int) -> None:
-    texts_of = [batch(name, 0, events - 1, payload_bytes, Frame(b"", b"\n", b"")).split(b"\n") for name in producers]
+    texts_of = [
+        batch(name, 0, events - 1, payload_bytes, Delimiters(b"", b"\n", b"")).split(b"\n") for name in producers
+    ]
     mixed = [text for texts in zip(*texts_of, strict=True) for text in texts]
-    forms = Forms(lambda text: bool(json.loads(text)))
+    templates = Templates(lambda text: bool(json.loads(text)))
     at_once = 0
     for start in range(0, len(mixed), 500):
         texts = mixed[start : start + 500]
         rows = page([(etag, etag, text) for etag, text in enumerate(texts, start)])
-        alike = ended(forms.read(rows.rows, len(texts)))
-        numbered = (alike.producers, alike.seqs) if alike else forms.read_any(columns([rows]))
+        alike = ended(templates.read(rows.rows, len(texts)))
+        numbered = (alike.producers, alike.seqs) if alike else templates.read_any(columns([rows]))
         at_once += bool(alike)
         assert numbered is not None
         expected = [json.loads(text) for text in texts]
@@ -124,11 +126,11 @@ def test_healthy_pages_are_read_at_once(producers: list[int], events: int, paylo
 
 
 def test_what_has_too_many_forms_is_not_read_at_once() -> None:
-    forms = Forms(lambda _: True)
+    templates = Templates(lambda _: True)
     texts = [b'{"producer":0,"seq":1,"value":1,"%d":""}' % (1000 + number) for number in range(MOST_FORMS + 1)]
     rows = [(1, 1, text) for text in texts]
-    assert forms.read_any(columns([page(rows[:-1])])) is not None
-    assert forms.read_any(columns([page(rows)])) is None
+    assert templates.read_any(columns([page(rows[:-1])])) is not None
+    assert templates.read_any(columns([page(rows)])) is None
 
 
 def ended(generator: Generator[None, None, T]) -> T:
