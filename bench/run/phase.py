@@ -117,7 +117,7 @@ class _Heard:
 
 @dataclass(frozen=True)
 class Phase:
-    """What all workers of a track said, and their combined progress as (seconds since the barrier was lifted, events)."""
+    """What all workers of a track said, and their progress together as (seconds since it was lifted, events)."""
 
     works: list[Work]
     series: list[tuple[float, int]]
