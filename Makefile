@@ -1,10 +1,11 @@
-# Two commands on a fresh machine: `make bench` runs the main job, `make test` the tests. Both set up all they need in
-# .venv and want only Python >= 3.11. The rest is for playing by hand: start, seed, psql, stop, stress.
+# On a fresh machine, `make bench` runs the main job and `make test` runs the tests. Both need Python >= 3.11 and
+# install everything else into .venv. The targets start, seed, psql and stop are for trying a log by hand; stress is
+# the seed's stress test.
 #
 #   make bench args="--scale 2 --read-batch 1000,100"
-#   make test strict=1          skipped tests fail, for CI
+#   make test strict=1          a skipped test is a failure, as in CI
 #   make stress scale=10        the seed's stress test
-#   make start port=5433        Postgres with the log installed
+#   make start port=5433        start a Postgres with the log installed, on this port
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -40,7 +41,7 @@ stop: $(VENV)/runs
 stress: $(VENV)/runs
 	@$(VENV)/bin/python -m bench run --scale $(scale) --insert-batch 10000 --read-batch 1000,100,10
 
-# After a change of the models in bench/results/models.py.
+# Run this after a change to the models in bench/results/models.py.
 schema: $(VENV)/tests
 	$(VENV)/bin/python -c 'from bench.results.models import json_schema_text; print(json_schema_text(), end="")' \
 		> results/bench.result-1.schema.json

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What action.yml runs: the command, then the comparison or the export. The exit code goes to its outputs, and is always 0
-# itself, so that the records are uploaded whatever came out.
+# action.yml runs this: the command, then the comparison or the export. It writes the exit code to the action's outputs
+# and itself always exits with 0, so that the records are uploaded whatever the outcome.
 set -uo pipefail
 bench="${BENCH:-$RUNNER_TEMP/bench/bin/bench}"
 results="$RUNNER_TEMP/bench-results"
 mkdir -p "$results"
 
-# The command is split into words as a shell does, quotes and all, and nothing in it is expanded.
+# The command is split into words as a shell would split it, quotes included, but nothing in it is expanded.
 mapfile -d '' -t words < <(COMMAND="$COMMAND" python3 -c \
   'import os, shlex, sys; sys.stdout.write("".join(word + "\0" for word in shlex.split(os.environ["COMMAND"])))')
 

@@ -1,4 +1,4 @@
--- The same with a category for each producer, and a reader that goes through all of them by their global position.
+-- Message DB with one category per producer, and a reader that reads all categories by their global position.
 
 CREATE OR REPLACE FUNCTION stream_of(event jsonb) RETURNS varchar
 LANGUAGE sql IMMUTABLE AS $$

@@ -1,4 +1,4 @@
--- What Message DB lacks for the contract of a log: its table by the names that we use, and the two functions.
+-- Adapts Message DB to the contract of a log: a view of its table under our column names, and the two functions.
 
 CREATE VIEW events_log AS
 SELECT xmin, global_position AS etag, time AS ctime, data AS payload FROM messages;
@@ -16,7 +16,7 @@ LANGUAGE sql AS $$
     )
 $$;
 
--- Its own function says "from this position on", ours says "after this etag".
+-- get_category_messages reads from a position on, including it; get_event reads after an etag: hence the + 1.
 CREATE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
 RETURNS TABLE (etag bigint, ctime timestamp, payload jsonb)
 LANGUAGE sql STABLE AS $$
