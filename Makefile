@@ -44,7 +44,7 @@ stress: $(VENV)/runs
 # Run this after a change to the models in bench/results/models.py.
 schema: $(VENV)/tests
 	$(VENV)/bin/python -c 'from bench.results.models import json_schema_text; print(json_schema_text(), end="")' \
-		> results/bench.result-1.schema.json
+		> results/bench.result-2.schema.json
 
 coverage: $(VENV)/tests
 	$(VENV)/bin/coverage run -m pytest

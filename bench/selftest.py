@@ -5,7 +5,7 @@ hides some. The producers and the consumer are those of every run.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bench.eventlog import Log, load
@@ -15,10 +15,12 @@ from bench.places.rundir import RunFolder
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.postgres.server import settle
-from bench.run.jobs import consumers, producers
-from bench.run.phase import Phase, ToRead, carry_out
+from bench.records import Job
+from bench.results.tracks import APPEND, Track
+from bench.run.jobs import consumers, producers, readings
+from bench.run.outcome import Reader, TrackOutcome
+from bench.run.phase import Plan, Total, carry_out
 from bench.run.place import Choice, open_site
-from bench.run.summary import Reader
 from bench.run.trial import carry_out_trial
 from bench.run.verdict import judged, written_by
 from bench.run.watch import Unwatched
@@ -155,8 +157,7 @@ class _Tested:
         self._log = log
         self._site = site
         self._connection = connection
-        appended = self._phase("append")
-        self._written = written_by(appended)
+        self._written = written_by(self._carried_out(APPEND, producers(spec, log)))
         connection.execute(_PREPARE.encode())
         settle(connection)
 
@@ -179,21 +180,15 @@ class _Tested:
         self._connection.execute(_UNDO.encode())
 
     def _judged(self) -> Verdict:
-        phase = self._phase("read")
-        reader = Reader("consumer", READ_BATCH, phase.works, phase.holders)
+        (reading,) = readings(self._spec, READ_BATCH)
+        outcome = self._carried_out(reading.track, consumers(self._spec, self._log, READ_BATCH))
+        reader = Reader(reading, outcome.reported, outcome.holders)
         return judged(self._spec, self._log, self._written, [reader], self._connection, []).verdict
 
-    def _phase(self, name: str) -> Phase:
-        jobs = producers(self._spec, self._log) if name == "append" else consumers(self._spec, self._log, READ_BATCH)
-        phases = carry_out(
-            {name: jobs},
-            self._site.start_workers,
-            self._connection,
-            self._spec.events,
-            ToRead(self._spec.idle_timeout, (self._spec.events, self._spec.checksum)),
-            Unwatched(),
-        )
-        return phases[name]
+    def _carried_out(self, track: Track, jobs: Sequence[Job]) -> TrackOutcome:
+        to_read = Total(self._spec.events, self._spec.checksum)
+        plan = Plan({track: jobs}, self._spec.events, self._spec.idle_timeout, to_read)
+        return carry_out(plan, self._site.start_workers, self._connection, Unwatched())[track]
 
 
 def _line(

@@ -178,7 +178,7 @@ def ab_(
     print(screen.shown(gate_report.sides(compared)))
     if aa and compared.changes:
         tell("simulating comparisons")
-        of_a, of_b = metrics.of(found.a), metrics.of(found.b)
+        of_a, of_b = metrics.of_result(found.a), metrics.of_result(found.b)
         known = power.calibrate(of_a, of_b, rules, narrow, max_trials, comparisons)
         store.store_record(found.model_copy(update={"calibration": known}), kept_at)
         print("\n" + tabular.shown(lambda form: gate_report.calibration(found, known, form)))

@@ -107,7 +107,7 @@ def alternate(
                     return
             so_far = known()
             yield so_far
-            if regression.is_precise(metrics.of(so_far.a), metrics.of(so_far.b), rules, precision):
+            if regression.is_precise(metrics.of_result(so_far.a), metrics.of_result(so_far.b), rules, precision):
                 return
 
 

@@ -88,7 +88,7 @@ def refuse_unknown_metrics(rules: Rules, result: Result) -> None:
     Raises:
         UsageError: there is one.
     """
-    known = [metric.name for metric in metrics.of(result)]
+    known = [metric.name for metric in metrics.of_result(result)]
     for name in rules.per_metric:
         if name not in known:
             raise UsageError(f"--per-metric {name}: there is no such metric; {', '.join(known)}")
@@ -97,7 +97,7 @@ def refuse_unknown_metrics(rules: Rules, result: Result) -> None:
 def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple[str, str]]) -> Compared:
     """Judge two results whose verdicts are ok, whatever is not alike in them."""
     trials = min(len(before.trials), len(after.trials))
-    old, new = metrics.of(before), metrics.of(after)
+    old, new = metrics.of_result(before), metrics.of_result(after)
     changes = regression.judge(old, new, rules)
     seen = regression.visible(old, new, trials) if trials >= regression.MIN_TRIALS else {}
     undecided = regression.undecided(old, new, rules)

@@ -118,7 +118,7 @@ def _metrics(
     both: list[tuple[Metric, Metric]], before: "NDArray[Any]", after: "NDArray[Any]", slowdown: float
 ) -> tuple[list[Metric], list[Metric]]:
     def slower(metric: Metric) -> float:
-        if not metric.name.startswith("append"):
+        if metric.reading is not None:
             return 1
         return 1 - slowdown if metric.bigger_is_better else 1 / (1 - slowdown)
 

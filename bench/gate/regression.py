@@ -30,7 +30,7 @@ class Rules:
     per_metric: Mapping[str, float] = field(default_factory=dict)
     """Thresholds of single metrics by name."""
 
-    def of(self, metric: str) -> float:
+    def threshold_of(self, metric: str) -> float:
         """The threshold of a metric."""
         return self.per_metric.get(metric, self.threshold)
 
@@ -83,7 +83,7 @@ def judge(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> li
             speed=speed(old, new),
             p_value=p_value,
             effect=effect,
-            threshold=rules.of(old.name),
+            threshold=rules.threshold_of(old.name),
             decides=rules.decides(old),
         )
         for (old, new), (_, effect), p_value in zip(both, tests, corrected, strict=True)

@@ -8,6 +8,7 @@ constant time and memory, whatever its size.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from bench.judge.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
 from bench.records import EXAMPLES, Anomaly, Example, Range
@@ -62,6 +63,16 @@ def line_in_function(context: str) -> tuple[str, int] | None:
     """The function of PL/pgSQL that a line of CONTEXT speaks of, in whatever language, and the line in its body."""
     found = _PLPGSQL.search(context)
     return (found[1], int(found[2])) if found else None
+
+
+class Jump(NamedTuple):
+    """A tailing reader's step from one etag to a later one that is not the next."""
+
+    before: int
+    """The etag that it was given before the jump."""
+    after: int
+    asked_at: float
+    """When it asked for the page that begins after the jump: Unix time on the database's clock."""
 
 
 @dataclass(frozen=True)
@@ -191,10 +202,10 @@ class Fault:
     """Its ctime, Unix time on the database's clock, as the other times."""
     visible_at: float | None = None
     """When its transaction was committed; None where the server does not keep that."""
-    passed_at: float | None = None
+    jumped_at: float | None = None
     """When the reader asked for the page in which it was given a later event instead."""
-    passed_to: int | None = None
-    """The etag that the reader was given instead."""
+    jumped_to: int | None = None
+    """The etag of that later event."""
 
 
 @dataclass(frozen=True)
@@ -494,6 +505,6 @@ def with_commits(verdict: Verdict, late: int, early: int) -> Verdict:
     )
 
 
-def passed(etag: int, jumps: Iterable[tuple[int, int, float]]) -> tuple[int, float] | None:
-    """The jump of a reader over an etag: the etag that it was given instead, and when."""
-    return next(((after, at) for before, after, at in jumps if before < etag < after), None)
+def jump_over(etag: int, jumps: Iterable[Jump]) -> Jump | None:
+    """The first of a reader's jumps over an etag."""
+    return next((jump for jump in jumps if jump.before < etag < jump.after), None)

@@ -283,7 +283,7 @@ def _time_left(began: float, done: int, turns: int) -> str:
 
 def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:
     with _opened(workload, log, choice) as (site, connection, _):
-        return environment.of(choice.name, site.about, connection)
+        return environment.describe(choice.name, site.about, connection)
 
 
 @contextmanager

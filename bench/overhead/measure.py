@@ -101,7 +101,7 @@ def measure(
                 testbed.fill(schema, size)
         testbed.install()
         measures = _measures(testbed, events, grown)
-        where = environment.of(choice.name, site.about, connection)
+        where = environment.describe(choice.name, site.about, connection)
         first: list[float] = []
         for number in range(rounds):
             testbed.read(1000, events)  # what the grown log pushed out of the cache comes back

@@ -17,9 +17,11 @@ from bench.postgres.connection import Connection
 from bench.postgres.server import settle
 from bench.postgres.telemetry import observer
 from bench.records import ConsumerJob, Job, Range, Report, Way
+from bench.results.tracks import APPEND, Reading, Track
 from bench.run.jobs import consumers, producers
-from bench.run.phase import Phase, ToRead, carry_out, unobserved
-from bench.run.summary import Reader, seconds_of
+from bench.run.outcome import Reader, TrackOutcome
+from bench.run.phase import Plan, Total, carry_out, unobserved
+from bench.run.summary import seconds_of
 from bench.run.waiting import Unanswered
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -52,9 +54,9 @@ class Testbed:
         """Make a log with so many events, to be read."""
         self.install()
         spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
-        phase = self._workers(spec, "append", producers(spec, self._log))
+        appended = self._carried_out(spec, APPEND, producers(spec, self._log))
         # Those who read it prove that this is what is stored; to sort a large log would take longer than to fill it.
-        self._filled[schema] = _acknowledged(phase)
+        self._filled[schema] = _acknowledged(appended)
         settle(self._connection)
         self._connection.execute(f"ALTER SCHEMA {statements.SCHEMA} RENAME TO {schema}".encode())
 
@@ -73,25 +75,24 @@ class Testbed:
         (job,) = consumers(spec, self._log, size)
         job = replace(job, schema=schema, check=check)
         readings = readings or READINGS[size]
-        reports = [self._read_once(spec, job, sampled=sampled) for _ in range(readings)]
+        reports = [self._read_once(spec, Reading(size), job, sampled=sampled) for _ in range(readings)]
         self._memory[schema] = max(report.memory_bytes for report in reports)
         return sum(report.events for report in reports) / sum(report.seconds for report in reports)
 
-    def _read_once(self, spec: Spec, job: ConsumerJob, *, sampled: bool) -> Report:
-        phase = self._workers(spec, "read", [job], sampled=sampled)
-        (work,) = phase.works
+    def _read_once(self, spec: Spec, reading: Reading, job: ConsumerJob, *, sampled: bool) -> Report:
+        (consumer,) = self._carried_out(spec, reading.track, [job], sampled=sampled).reported
         if job.check:
             written = self._filled[job.schema]
-            delivered = Reader(work.name, 0, phase.works).delivered()
+            delivered = Reader(reading, [consumer]).delivered()
             if not checker.judge(Written(written), [delivered], Stored(written, 0)).ok:
                 raise InfrastructureError(
                     f"there is nothing to compare: the consumer was not given what is in {job.schema}"
                 )
-        if work.report.events != spec.events:
+        if consumer.report.events != spec.events:
             raise InfrastructureError(
-                f"there is nothing to compare: the consumer was given {work.report.events:,} events"
+                f"there is nothing to compare: the consumer was given {consumer.report.events:,} events"
             )
-        return work.report
+        return consumer.report
 
     def memory(self, schema: str) -> float:
         """The most that the consumer which read this log last had resident."""
@@ -101,9 +102,9 @@ class Testbed:
         """Events/s of our producers, on an empty log."""
         self._clear()
         spec = self._spec(way, scale, batch, batch * loops)
-        phase = self._workers(spec, "append", producers(spec, self._log))
-        self._refuse_wrong(phase)
-        return spec.events / seconds_of(phase.works)
+        appended = self._carried_out(spec, APPEND, producers(spec, self._log))
+        self._refuse_wrong(appended)
+        return spec.events / seconds_of(appended.reported)
 
     def pgbench_reads(self, size: int, events: int) -> float:
         """Events/s of pgbench."""
@@ -148,38 +149,32 @@ class Testbed:
         self._connection.execute(f"TRUNCATE {self._log.table} RESTART IDENTITY".encode())
         self._connection.execute("CHECKPOINT")
 
-    def _refuse_wrong(self, phase: Phase) -> None:
+    def _refuse_wrong(self, appended: TrackOutcome) -> None:
         """Look whether what was acknowledged is what is stored.
 
         Raises:
             InfrastructureError: it is not.
         """
         stored, foreign = audit.stored_ranges(self._connection, self._log)
-        if sorted(stored) != sorted(_acknowledged(phase)) or foreign:
+        if sorted(stored) != sorted(_acknowledged(appended)) or foreign:
             raise InfrastructureError("there is nothing to compare: the log does not hold what was acknowledged")
 
-    def _workers(self, spec: Spec, track: str, jobs: Sequence[Job], *, sampled: bool = False) -> Phase:
+    def _carried_out(self, spec: Spec, track: Track, jobs: Sequence[Job], *, sampled: bool = False) -> TrackOutcome:
+        to_read = Total(spec.events, spec.checksum)
+        plan = Plan({track: jobs}, spec.events, spec.idle_timeout, to_read)
         with ExitStack() as stack:
             observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved
             if sampled:
                 watching = stack.enter_context(observer(self._site.conninfo, self._connection, self._site.usage))
                 observe = watching.observe
-            phases = carry_out(
-                {track: jobs},
-                self._site.start_workers,
-                self._connection,
-                spec.events,
-                ToRead(spec.idle_timeout, (spec.events, spec.checksum)),
-                self._watch,
-                observe,
-            )
-        for work in phases[track].works:
-            if work.error:
+            outcome = carry_out(plan, self._site.start_workers, self._connection, self._watch, observe)[track]
+        for worker in outcome.reported:
+            if worker.error:
                 raise InfrastructureError(
-                    f"there is nothing to compare: {work.name}: {work.error.call}: {work.error.message}"
+                    f"there is nothing to compare: {worker.name}: {worker.error.call}: {worker.error.message}"
                 )
-        return phases[track]
+        return outcome
 
 
-def _acknowledged(phase: Phase) -> list[Range]:
-    return [part for work in phase.works for part in work.ranges["acknowledged"]]
+def _acknowledged(appended: TrackOutcome) -> list[Range]:
+    return [part for producer in appended.reported for part in producer.ranges["acknowledged"]]

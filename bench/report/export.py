@@ -14,6 +14,7 @@ from bench.report.verdict import verdict_text
 from bench.results import metrics
 from bench.results.metrics import Metric
 from bench.results.models import Result
+from bench.results.tracks import APPEND
 from bench.text import plural
 
 BEGIN, END = "<!-- bench result: begin -->", "<!-- bench result: end -->"
@@ -22,18 +23,18 @@ BEGIN, END = "<!-- bench result: begin -->", "<!-- bench result: end -->"
 
 def bigger_is_better(result: Result) -> str:
     """Rates for github-action-benchmark, tool customBiggerIsBetter."""
-    return _github(result, [metric for metric in metrics.of(result) if metric.bigger_is_better])
+    return _github(result, [metric for metric in metrics.of_result(result) if metric.bigger_is_better])
 
 
 def smaller_is_better(result: Result) -> str:
     """Latencies for github-action-benchmark, tool customSmallerIsBetter."""
-    return _github(result, [metric for metric in metrics.of(result) if not metric.bigger_is_better])
+    return _github(result, [metric for metric in metrics.of_result(result) if not metric.bigger_is_better])
 
 
 def bencher(result: Result) -> str:
     """Bencher Metric Format. Rates are its measure throughput, latencies latency-ms, each with its interval."""
     found = {}
-    for metric in metrics.of(result):
+    for metric in metrics.of_result(result):
         middle = stats.median(metric.values)
         measure = "throughput" if metric.unit == "events/s" else "latency-ms"
         values = {"value": middle.value, "lower_value": middle.low, "upper_value": middle.high}
@@ -47,8 +48,8 @@ def junit(result: Result) -> str:
         (f"trial {number}: {name}", seconds, trial)
         for number, trial in enumerate(result.trials, 1)
         for name, seconds in [
-            ("append", trial.append.seconds),
-            *((f"read {read.read_batch}, {read.reader}", read.seconds) for read in trial.reads),
+            (APPEND.key, trial.append.seconds),
+            *((f"{read.reading.track.key}, {read.reader}", read.seconds) for read in trial.reads),
         ]
     ]
     suite = Element(
@@ -83,13 +84,13 @@ def go(result: Result) -> str:
         f"place: {where.place}",
         "Unit events/s better=higher",
     ]
-    rates = [metric for metric in metrics.of(result) if metric.bigger_is_better]
-    name = re.sub(r"[\s/]+", "_", str(result.spec["log"]))
+    rates = [metric for metric in metrics.of_result(result) if metric.bigger_is_better]
+    log = re.sub(r"[\s/]+", "_", str(result.spec["log"]))
     for values in zip_longest(*(metric.values for metric in rates)):
         for metric, rate in zip(rates, values, strict=True):
-            words = "".join(part.capitalize() for part in metric.name.split("_"))
+            name = metric.name.title().replace("_", "")
             events = result.trials[0].verdict.expected_events
-            lines.append(f"Benchmark{words}/log={name} {events} {1e9 / rate:.1f} ns/op {rate:.1f} events/s")
+            lines.append(f"Benchmark{name}/log={log} {events} {1e9 / rate:.1f} ns/op {rate:.1f} events/s")
     return "\n".join(lines) + "\n"
 
 

@@ -76,7 +76,7 @@ def sides(found: Compared, marks: Marks = PLAIN) -> str:
 
 def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
     """A line after each block: how many trials there were, and the intervals of what decides."""
-    both = [(a, b) for a, b in regression.pairs(metrics.of(ab.a), metrics.of(ab.b)) if rules.decides(a)]
+    both = [(a, b) for a, b in regression.pairs(metrics.of_result(ab.a), metrics.of_result(ab.b)) if rules.decides(a)]
     speeds = {a.name: regression.speed(a, b) for a, b in both}
     known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
     compared = f"b over a: {known}" if known else "there is no rate that both have, so nothing to compare"

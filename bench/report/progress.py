@@ -16,9 +16,10 @@ from rich.text import Text
 
 from bench.quota import processors
 from bench.report import screen
+from bench.results.tracks import APPEND
 from bench.run import environment
 from bench.run.place import Choice
-from bench.run.watch import Unwatched, Update, Watch
+from bench.run.watch import Extent, Unwatched, Update, Watch
 from bench.text import plural
 
 SECONDS_A_LINE = 5.0
@@ -102,7 +103,7 @@ class Track:
     @property
     def who(self) -> str:
         """Its workers."""
-        return plural(self.workers, "producer" if self.name == "append" else "consumer")
+        return plural(self.workers, "producer" if self.name == APPEND.key else "consumer")
 
     @property
     def over(self) -> bool:
@@ -134,7 +135,7 @@ class Track:
 class _Tracks:
     """The tracks of a phase. What readers can still get is known when the producers are done."""
 
-    def __init__(self, tracks: Mapping[str, tuple[int, int]], idle_seconds: float) -> None:
+    def __init__(self, tracks: Mapping[str, Extent], idle_seconds: float) -> None:
         self.all = {name: Track(name, workers, events) for name, (workers, events) in tracks.items()}
         self._idle_seconds = idle_seconds
         self._count_idle_time()
@@ -143,7 +144,7 @@ class _Tracks:
         """Note how far one is."""
         track = self.all[name]
         track.update(so_far, done)
-        if name == "append" and track.over and track.events:
+        if name == APPEND.key and track.over and track.events:
             # Of rolled back events no reader will be given any, so that its bar would never be full.
             for each in self.all.values():
                 each.events = round(each.events * so_far / track.events) if each is not track else each.events
@@ -151,9 +152,9 @@ class _Tracks:
         self._count_idle_time()
 
     def _count_idle_time(self) -> None:
-        appending = any(name == "append" and not track.over for name, track in self.all.items())
+        appending = any(name == APPEND.key and not track.over for name, track in self.all.items())
         for name, track in self.all.items():
-            track.idle_seconds = None if appending or name == "append" else self._idle_seconds
+            track.idle_seconds = None if appending or name == APPEND.key else self._idle_seconds
 
 
 def line(track: Track, now: float, columns: int) -> str:
@@ -187,7 +188,7 @@ class _Display:
         self._brief = brief
 
     @contextmanager
-    def __call__(self, tracks: Mapping[str, tuple[int, int]], idle_seconds: float) -> Iterator[Update]:
+    def __call__(self, tracks: Mapping[str, Extent], idle_seconds: float) -> Iterator[Update]:
         """Show a bar for each track."""
         known = _Tracks(tracks, idle_seconds)
 
@@ -223,7 +224,7 @@ class _Lines:
         self._brief = brief
 
     @contextmanager
-    def __call__(self, tracks: Mapping[str, tuple[int, int]], idle_seconds: float) -> Iterator[Update]:
+    def __call__(self, tracks: Mapping[str, Extent], idle_seconds: float) -> Iterator[Update]:
         """Say how far the tracks are."""
         known = _Tracks(tracks, idle_seconds)
         said: dict[str, tuple[float, int]] = {}

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.eventlog import short_names
 from bench.places.dsn import without_password
-from bench.report import screen
+from bench.report import bottleneck, screen
 from bench.report.tabular import Form, Rows, markdown, narrow
 from bench.results.models import Append, Environment, Others, Read, Result, Trial
+from bench.results.tracks import APPEND
 from bench.spec import LIMITS, Spec, as_given
 from bench.text import plural
 
@@ -177,10 +178,10 @@ def saturation_points(results: Sequence[Result]) -> list[Point]:
 
 
 def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -> Point:
-    seen = [observed for trial in trials if (observed := trial.telemetry.phases.get("append"))]
+    seen = [observed for trial in trials if (observed := trial.telemetry.phases.get(APPEND.key))]
     cores = [each.postgres_cpu_seconds / each.seconds for each in seen if each.postgres_cpu_seconds and each.seconds]
     latencies = [trial.append.latency_ms for trial in trials if trial.append.latency_ms]
-    told = Counter(each.bottleneck.partition(":")[0] for each in seen if each.bottleneck)
+    causes = Counter(cause for each in seen if (cause := bottleneck.main_cause(each)))
     return Point(
         where,
         insert_batch,
@@ -190,7 +191,7 @@ def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -
         median(latency.p99 for latency in latencies) if latencies else None,
         median(producer.round_trip_ms for trial in trials for producer in trial.append.producers),
         median(cores) if cores else None,
-        told.most_common(1)[0][0] if told else "",
+        causes.most_common(1)[0][0] if causes else "",
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from bench import stats
 from bench.judge.words import faults
+from bench.report import bottleneck, screen, tabular
 from bench.report import runs as runs_report
-from bench.report import screen, tabular
 from bench.report.verdict import trial_verdict, wrong_ctimes
 from bench.results.models import Append, Latency, Observed, Read, Result, Trial, Unjudged
+from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
 
 NAME_WIDTH = 10
@@ -77,17 +78,17 @@ def trial_line(name: str, trial: Trial) -> str:
     """A trial in one line: its verdict and its rates, or its faults."""
     if not trial.verdict.ok:
         return f"{name}: FAILED, {faults(trial.verdict)}"
-    rates = {"append": trial.append.events_per_second}
-    rates |= {_reading(read): read.events_per_second for read in trial.reads}
+    rates = {APPEND.key: trial.append.events_per_second}
+    rates |= {_reading(read.reading): read.events_per_second for read in trial.reads}
     told = [f"{what} {rate:,.0f}/s" for what, rate in rates.items() if rate is not None]
     return f"{name}: {', '.join(['ok', *told])}"
 
 
 def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
     """What the rates of trials come to together; a line for each rate, and one for what is unlike the others."""
-    rates = {"append": [trial.append.events_per_second for trial in trials]}
+    rates = {APPEND.key: [trial.append.events_per_second for trial in trials]}
     for place, read in enumerate(trials[0].reads):
-        rates[_reading(read)] = [trial.reads[place].events_per_second for trial in trials]
+        rates[_reading(read.reading)] = [trial.reads[place].events_per_second for trial in trials]
     wide = max(NAME_WIDTH, *map(len, rates))
     for name, found in rates.items():
         values = [rate for rate in found if rate is not None]
@@ -120,7 +121,7 @@ def unjudged(found: Unjudged, spec: Mapping[str, Any]) -> str:
     """What was measured by the phases of a trial that were over when it ended without a verdict."""
     lines = [
         *_append_lines(found.append, "none", spec),
-        *_costs("", found.phases.get("append"), found.append.events),
+        *_costs("", found.phases.get(APPEND.key), found.append.events),
         *_read_lines(found.reads, "none", found.phases),
     ]
     words = "There is no verdict: what follows was measured, and not checked."
@@ -129,9 +130,9 @@ def unjudged(found: Unjudged, spec: Mapping[str, Any]) -> str:
 
 def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:
     yield from _set(_phase_lines(trial, spec))
-    bound = [_reading(read) for read in trial.reads if read.client_bound]
+    bound = [_reading(read.reading) for read in trial.reads if read.client_bound]
     if trial.append.client_bound:
-        bound.insert(0, "append")
+        bound.insert(0, APPEND.key)
     if bound:
         yield f"* client-bound: a worker, and not Postgres, set the pace of {', '.join(bound)}"
 
@@ -151,30 +152,30 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
         "" if append.first_event_seconds is None else f"first batch appended after {append.first_event_seconds:.1f} s"
     )
     tails = trial.reads[0].mode == "tail"
-    yield _Line("start", trial.phase_seconds["start"], first)
+    yield _Line(Step.START, trial.phase_seconds[Step.START], first)
     yield from _append_lines(append, trial.instead_of_append_rate, spec)
     if tails:
         yield from _readings(trial.reads, trial.instead_of_read_rate)
-        yield from _costs("  together", observed.get(f"append + read {trial.reads[0].read_batch}"), append.events)
+        yield from _costs("  together", observed.get(phase_key(APPEND, trial.reads[0].reading.track)), append.events)
     else:
-        yield from _costs("", observed.get("append"), append.events)
-    yield _Line("settle", trial.phase_seconds["settle"], _space(trial))
+        yield from _costs("", observed.get(APPEND.key), append.events)
+    yield _Line(Step.SETTLE, trial.phase_seconds[Step.SETTLE], _space(trial))
     if not tails:
         yield from _read_lines(trial.reads, trial.instead_of_read_rate, observed)
-    yield _Line("check", trial.phase_seconds["check"])
+    yield _Line(Step.CHECK, trial.phase_seconds[Step.CHECK])
 
 
 def _append_lines(append: Append, otherwise: str, spec: Mapping[str, Any]) -> Iterator[_Line]:
     rate = _rate(append.events_per_second, otherwise)
-    yield _Line("append", append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
+    yield _Line(APPEND.key, append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
     yield _Line(text=_said_of_batches(append, spec))
 
 
 def _read_lines(reads: Sequence[Read], otherwise: str, observed: Mapping[str, Observed]) -> Iterator[_Line]:
-    for size, of_size in groupby(reads, key=lambda read: read.read_batch):
-        read = list(of_size)
-        yield from _readings(read, otherwise)
-        yield from _costs("", observed.get(f"read {size}"), sum(each.events for each in read))
+    for track, group in groupby(reads, key=lambda read: read.reading.track):
+        of_track = list(group)
+        yield from _readings(of_track, otherwise)
+        yield from _costs("", observed.get(track.key), sum(read.events for read in of_track))
 
 
 def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
@@ -208,8 +209,9 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
     """What a phase waited for, and what it cost."""
     if observed is None or not events:
         return
-    if observed.bottleneck:
-        yield _Line(name, text=observed.bottleneck)
+    pace = bottleneck.sentence(observed)
+    if pace:
+        yield _Line(name, text=pace)
     cost = f"{observed.workers_cpu_seconds / events * 1e6:.2f} CPU s of workers"
     if observed.postgres_cpu_seconds is not None:
         cost += f" and {observed.postgres_cpu_seconds / events * 1e6:.2f} of Postgres"
@@ -231,7 +233,7 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
 def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:
     for read in reads:
         rate = _rate(read.events_per_second, otherwise)
-        yield _Line(_reading(read), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
+        yield _Line(_reading(read.reading), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
         if read.redelivered:
             yield _Line(text=f"{read.redelivered:,} deliveries more, of events delivered before: not in the rate")
         if read.mode == "tail":
@@ -258,11 +260,10 @@ def _delay(read: Read) -> str:
     return "no delay can be given: no event came"
 
 
-def _reading(read: Read) -> str:
-    """The name of a reading: its batch, and who read when there are several."""
-    who, *number = read.reader.replace(f"-{read.read_batch}", "", 1).split("-")
-    several = f" #{number[0]}" if number else ""
-    return f"read {read.read_batch}{several}" if who == "consumer" else f"{who} {read.read_batch}"
+def _reading(reading: Reading) -> str:
+    """A reading in words: its batch, and who read when there are several."""
+    who = "group" if reading.group else "read"
+    return f"{who} {reading.read_batch}" + ("" if reading.number is None else f" #{reading.number}")
 
 
 def _latency(latency: Latency | None) -> str:

@@ -160,7 +160,7 @@ def _span(seconds: float) -> str:
 
 def _examples(faults: Sequence[Fault]) -> Iterator[str]:
     """A line for each fault, or for several of one producer that came about together."""
-    for _, group in groupby(faults, lambda f: (f.kind, f.reader, f.producer, f.seq is None, f.visible_at, f.passed_at)):
+    for _, group in groupby(faults, lambda f: (f.kind, f.reader, f.producer, f.seq is None, f.visible_at, f.jumped_at)):
         alike = list(group)
         first = alike[0]
         where = [
@@ -190,10 +190,10 @@ def _story(fault: Fault) -> str:
     story = []
     if fault.logged_at is not None:
         story.append(f"logged at {_clock(fault.logged_at)}")
-    if fault.passed_at is not None:
-        story.append(f"a reader asked at {_clock(fault.passed_at)} and was given etag {fault.passed_to}")
+    if fault.jumped_at is not None:
+        story.append(f"a reader asked at {_clock(fault.jumped_at)} and was given etag {fault.jumped_to}")
     if fault.visible_at is not None:
-        late = 0 if fault.passed_at is None else fault.visible_at - fault.passed_at
+        late = 0 if fault.jumped_at is None else fault.visible_at - fault.jumped_at
         story.append(f"committed at {_clock(fault.visible_at)}{f', {late * 1e3:.1f} ms too late' if late > 0 else ''}")
     return f"\n    {'; '.join(story)}" if story else ""
 

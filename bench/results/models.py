@@ -1,17 +1,20 @@
 """The record in the middle: what a run was, where it ran, what came out. All that people look at is made from it.
 
-`result.json` has the schema bench.result/1; its JSON Schema is made from these models and committed.
+`result.json` has the schema bench.result/2; its JSON Schema is made from these models and committed. Results of the
+schema bench.result/1 are read too, by way of `upgrade`.
 """
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.judge.checker import Verdict
+from bench.results.tracks import Reading
+from bench.results.upgrade import upgraded
 from bench.worker import histogram
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,7 +26,7 @@ FEWEST_LOOKS_WITH_OTHERS = 2
 """Whoever looks at a server now and then is seldom seen twice."""
 SMALLEST_SHARE_OF_OTHERS = 0.01
 
-SCHEMA_NAME: Literal["bench.result/1"] = "bench.result/1"
+SCHEMA_NAME: Literal["bench.result/2"] = "bench.result/2"
 
 
 class StoredModel(BaseModel):
@@ -44,14 +47,13 @@ class Latency(StoredModel):
     max: float
 
     @classmethod
-    def of(cls, encoded_histograms: list[str]) -> Self | None:
-        """Merge the histograms that workers reported. Histograms add up; percentiles do not.
-
-        None when there is no value in them: nothing has no percentiles.
+    def from_histograms(cls, encoded: Iterable[str]) -> Self | None:
+        """Merge the histograms that workers reported, as HdrHistogram encodes them. Histograms add up; percentiles do
+        not. None when there is no value in them.
         """
         merged = histogram()
-        for encoded in encoded_histograms:
-            merged.decode_and_add(encoded)
+        for each in encoded:
+            merged.decode_and_add(each)
         if not merged.get_total_count():
             return None
         p50, p90, p99, p99_9 = (merged.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9))
@@ -117,8 +119,13 @@ class ImpossibleCtimes(StoredModel):
 class Read(StoredModel):
     """One reading of the whole log: by a consumer, or by the members of a group together."""
 
-    reader: str = "consumer"
+    reader: str
+    """Its name, by which the verdict speaks of it."""
     read_batch: int
+    group: bool = False
+    """Whether the members of a group read it together."""
+    number: int | None = None
+    """Of several consumers with one read batch, from 0; None where nobody else reads."""
     mode: Literal["drain", "tail"] = "drain"
     """After the producers, or while they append; the seconds then end with the last event."""
     members: int = 1
@@ -155,6 +162,11 @@ class Read(StoredModel):
     client_bound: bool
     clock_offset_ms: float
     round_trip_ms: float
+
+    @property
+    def reading(self) -> Reading:
+        """Whose reading it is."""
+        return Reading(self.read_batch, self.group, self.number)
 
 
 class Node(StoredModel):
@@ -202,6 +214,33 @@ class Wait(StoredModel):
     """Of all samples of backends of this kind that were not idle."""
 
 
+class CauseShare(StoredModel):
+    """What took a share of the time of the backends that serve workers."""
+
+    cause: str
+    """`cpu`, or what backends waited for, by the names in `bench/run/bottleneck.py`: `wal_flush`, `row_lock`."""
+    event: str | None = None
+    """Type and name of the wait event, where the cause stands for all of a type that have no cause of their own."""
+    share: float
+
+
+class Bottleneck(StoredModel):
+    """What set the pace of a phase."""
+
+    cause: str
+    """`client` when a worker's own CPU did; else what backends spent most of their time with, as in `CauseShare`."""
+    event: str | None = None
+    """As in `CauseShare`."""
+    share: float
+    """Of the time of the backends that serve workers; with the cause `client`, of one core."""
+    worker: str | None = None
+    """The worker whose CPU set the pace; None unless the cause is `client`."""
+    busy_cores: float | None = None
+    """Cores that Postgres used; None where its processes cannot be seen."""
+    others: list[CauseShare] = []
+    """What else backends spent their time with, the most first."""
+
+
 class Others(NamedTuple):
     """What others did on the server of a run meanwhile."""
 
@@ -221,8 +260,10 @@ class Observed(StoredModel):
     seconds: float
     samples: int
     """How often Postgres was asked what its backends do."""
-    bottleneck: str | None
-    """What set the pace, in a sentence; None when the phase was too short to tell."""
+    bottleneck: Bottleneck | None
+    """What set the pace; None when the phase was too short to see it."""
+    bottleneck_sentence: str | None = None
+    """What set the pace in words, from a result of the schema bench.result/1, which has no more; else None."""
     waits: list[Wait]
     counters: dict[str, int]
     """What Postgres's statistics views counted meanwhile; what its version does not count is left out."""
@@ -264,7 +305,7 @@ class Telemetry(StoredModel):
     """None when that could not be found out, as the size of its indexes."""
     index_bytes: int | None
     phases: dict[str, Observed] = {}
-    """By the names of `phase_seconds`."""
+    """By the keys of `phase_seconds`."""
 
 
 class Sample(StoredModel):
@@ -281,7 +322,8 @@ class Trial(StoredModel):
     warm_up: bool = False
     """It was to warm up, and is kept because it failed. It is in no statistic."""
     phase_seconds: dict[str, float]
-    """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check."""
+    """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check. A
+    tailing trial has one phase for both, like `append + read 1000`."""
     append: Append
     reads: list[Read]
     nodes: list[Node] = []
@@ -364,7 +406,7 @@ def machine(cores: int, memory_bytes: int, limits: Mapping[str, str]) -> str:
 class Result(StoredModel):
     """A run."""
 
-    schema_: Literal["bench.result/1"] = Field(default=SCHEMA_NAME, alias="schema")
+    schema_: Literal["bench.result/2"] = Field(default=SCHEMA_NAME, alias="schema")
     run_id: str
     started_at: datetime
     spec: dict[str, Any]
@@ -372,11 +414,16 @@ class Result(StoredModel):
     reproduce: str = ""
     """The command as it was typed, but for a password; empty in a result of a version that did not keep it."""
     sql: dict[str, str]
-    """The statements that workers ran."""
+    """The statements that workers ran, by the tracks' keys: `append` and `read N`."""
     log_sha256: str = ""
     """Of the log's schema.sql."""
     environment: Environment
     trials: Annotated[list[Trial], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_schemas(cls, record: object) -> object:
+        return upgraded(record)
 
     @property
     def ok(self) -> bool:

@@ -1,6 +1,7 @@
 """Results in files: written whole, read back only when they are what they say."""
 
 import json
+import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,9 @@ from pydantic import ValidationError
 from bench.errors import UsageError
 from bench.output import write
 from bench.results.models import SCHEMA_NAME, M, Result, StoredModel
+
+READABLE = ("bench.result/1", SCHEMA_NAME)
+"""The schemas of results that this version reads."""
 
 
 def new_run_id() -> str:
@@ -35,7 +39,7 @@ def load(path: Path) -> Result:
     """Read a result.json, given itself or by the folder that it is in.
 
     Raises:
-        UsageError: it is none, or of another schema.
+        UsageError: the file cannot be read, or is not a result of a schema that this version reads.
     """
     file = path / "result.json" if path.is_dir() else path
     try:
@@ -43,24 +47,25 @@ def load(path: Path) -> Result:
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        if _schema_of(file) > SCHEMA_NAME:
-            raise UsageError(
-                f"{file} was made by a later bench: {_schema_of(file)}, this one reads {SCHEMA_NAME}"
-            ) from error
-        raise UsageError(f"{file} is no result of the schema {SCHEMA_NAME}{_first_problem(error)}") from error
+        named = _named_schema(file)
+        if named and named not in READABLE:
+            raise UsageError(f"{file} was made by a later bench: {named}, this one reads {SCHEMA_NAME}") from error
+        raise UsageError(
+            f"{file} is not a valid {named or SCHEMA_NAME} file{_first_problem(error)}; `bench run` makes one"
+        ) from error
 
 
-def _schema_of(file: Path) -> str:
-    """What a file says that it is, if it says so as a result does."""
+def _named_schema(file: Path) -> str:
+    """The schema that a file names, if it names one of results; else nothing."""
     try:
         named = json.loads(file.read_text(encoding="utf-8"))["schema"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return named if isinstance(named, str) and named.startswith("bench.result/") else ""
+    return named if isinstance(named, str) and re.fullmatch(r"bench\.result/[0-9]+", named) else ""
 
 
 def _first_problem(error: ValidationError | UnicodeDecodeError) -> str:
-    """What is wrong first in a file, behind a colon; nothing of a file that is no text."""
+    """The first problem in a file, behind a colon; empty for a file that is not text."""
     if isinstance(error, UnicodeDecodeError):
         return ""
     problem = error.errors(include_input=False, include_url=False)[0]

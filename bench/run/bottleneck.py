@@ -1,146 +1,164 @@
-"""Names what set the pace of a phase, in one sentence. Pure."""
+"""Finds what set the pace of a phase. Pure; `bench/report/bottleneck.py` puts it into words."""
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from bench.postgres.telemetry import ON_CPU, WORKER
+from bench.results.models import Bottleneck, CauseShare
 
-OTHERS = 3
-SMALL_SHARE = 0.03
-"""What took less of the backends' time than this is not told in the sentence."""
+CPU = "cpu"
+"""The cause of backends that wait for nothing."""
+CLIENT = "client"
+"""The cause where a worker's own CPU set the pace."""
 
-_WORDS = {
-    ON_CPU: "Postgres's CPU",
-    "Client:ClientRead": "the clients' next statement",
-    "Client:ClientWrite": "clients that take their rows slowly",
-    "IO:AioIoCompletion": "reading the table from disk",
-    "IO:AioIoUring*": "reading the table from disk",
-    "IO:Buffile*": "temporary files",
-    "IO:ControlFile*": "the control file",
-    "IO:DataFileExtend": "extending the table",
-    "IO:DataFilePrefetch": "reading the table from disk",
-    "IO:DataFileRead": "reading the table from disk",
-    "IO:DataFile*": "writing the table to disk",
-    "IO:Slru*": "files of transaction states",
-    "IO:Twophase*": "files of prepared transactions",
-    "IO:WalInit*": "new WAL files",
-    "IO:WalSync": "WAL flush",
-    "IO:WalWrite": "WAL flush",
-    "IO:WalRead": "reading WAL",
-    "IO:*": "reading or writing other files",
-    "IPC:BtreePage": "another session that splits an index page",
-    "IPC:BufferIo": "another session that reads or writes the same page",
-    "IPC:CheckpointDelay*": "a checkpoint",
-    "IPC:CheckpointDone": "a checkpoint",
-    "IPC:CheckpointStart": "a checkpoint",
-    "IPC:ProcarrayGroupUpdate": "the list of running transactions",
-    "IPC:SyncRep": "a standby's acknowledgement",
-    "IPC:XactGroupUpdate": "the states of transactions",
-    "IPC:*": "another process of Postgres",
-    "LWLock:AioUring*": "reading the table from disk",
-    "LWLock:AioWorker*": "the queue of reads from disk",
-    "LWLock:BufferContent": "several sessions on one page",
-    "LWLock:BufferMapping": "the buffer cache",
-    "LWLock:CommitTs*": "the times of commits",
-    "LWLock:LockFastPath": "the table of locks",
-    "LWLock:LockManager": "the table of locks",
-    "LWLock:MultiXact*": "rows that several transactions lock",
-    "LWLock:Notify*": "the queue of NOTIFY",
-    "LWLock:OidGen": "new object numbers",
-    "LWLock:PgStats*": "Postgres's own statistics",
-    "LWLock:Predicate*": "checks of serializable transactions",
-    "LWLock:PerXactPredicateList": "checks of serializable transactions",
-    "LWLock:ProcArray": "the list of running transactions",
-    "LWLock:ReplicationSlot*": "replication slots",
-    "LWLock:Serial*": "checks of serializable transactions",
-    "LWLock:SInval*": "news of changed tables",
-    "LWLock:Subtrans*": "the states of transactions",
-    "LWLock:SyncRep": "a standby's acknowledgement",
-    "LWLock:TwoPhaseState": "prepared transactions",
-    "LWLock:WALBufMapping": "WAL buffers",
-    "LWLock:WALInsert": "WAL insertion",
-    "LWLock:WALWrite*": "WAL flush",
-    "LWLock:Xact*": "the states of transactions",
-    "LWLock:XidGen": "new transaction numbers",
-    "LWLock:*": "another lock inside Postgres",
-    "Lock:advisory": "an advisory lock",
-    "Lock:extend": "extending the table",
-    "Lock:object": "a lock on an object, such as the queue of NOTIFY",
-    "Lock:page": "a lock on an index page",
-    "Lock:relation": "a table lock",
-    "Lock:spectoken": "another session that inserts the same key",
-    "Lock:transactionid": "another transaction's end",
-    "Lock:tuple": "a row lock",
-    "Lock:virtualxid": "another transaction's end",
-    "Lock:*": "another lock",
+_CAUSES = {
+    ON_CPU: CPU,
+    "Client:ClientRead": "client_statement",
+    "Client:ClientWrite": "client_fetch",
+    "IO:AioIoCompletion": "table_read",
+    "IO:AioIoUring*": "table_read",
+    "IO:Buffile*": "temporary_files",
+    "IO:ControlFile*": "control_file",
+    "IO:DataFileExtend": "table_extension",
+    "IO:DataFilePrefetch": "table_read",
+    "IO:DataFileRead": "table_read",
+    "IO:DataFile*": "table_write",
+    "IO:Slru*": "transaction_status_files",
+    "IO:Twophase*": "prepared_transaction_files",
+    "IO:WalInit*": "wal_files",
+    "IO:WalSync": "wal_flush",
+    "IO:WalWrite": "wal_flush",
+    "IO:WalRead": "wal_read",
+    "IO:*": "io",
+    "IPC:BtreePage": "index_split",
+    "IPC:BufferIo": "page_io",
+    "IPC:CheckpointDelay*": "checkpoint",
+    "IPC:CheckpointDone": "checkpoint",
+    "IPC:CheckpointStart": "checkpoint",
+    "IPC:ProcarrayGroupUpdate": "running_transactions",
+    "IPC:SyncRep": "standby",
+    "IPC:XactGroupUpdate": "transaction_status",
+    "IPC:*": "ipc",
+    "LWLock:AioUring*": "table_read",
+    "LWLock:AioWorker*": "read_queue",
+    "LWLock:BufferContent": "page_contention",
+    "LWLock:BufferMapping": "buffer_cache",
+    "LWLock:CommitTs*": "commit_timestamps",
+    "LWLock:LockFastPath": "lock_table",
+    "LWLock:LockManager": "lock_table",
+    "LWLock:MultiXact*": "multixact",
+    "LWLock:Notify*": "notify_queue",
+    "LWLock:OidGen": "object_ids",
+    "LWLock:PgStats*": "statistics",
+    "LWLock:Predicate*": "serializable_checks",
+    "LWLock:PerXactPredicateList": "serializable_checks",
+    "LWLock:ProcArray": "running_transactions",
+    "LWLock:ReplicationSlot*": "replication_slots",
+    "LWLock:Serial*": "serializable_checks",
+    "LWLock:SInval*": "invalidation",
+    "LWLock:Subtrans*": "transaction_status",
+    "LWLock:SyncRep": "standby",
+    "LWLock:TwoPhaseState": "prepared_transactions",
+    "LWLock:WALBufMapping": "wal_buffers",
+    "LWLock:WALInsert": "wal_insertion",
+    "LWLock:WALWrite*": "wal_flush",
+    "LWLock:Xact*": "transaction_status",
+    "LWLock:XidGen": "transaction_ids",
+    "LWLock:*": "lwlock",
+    "Lock:advisory": "advisory_lock",
+    "Lock:extend": "table_extension",
+    "Lock:object": "object_lock",
+    "Lock:page": "page_lock",
+    "Lock:relation": "table_lock",
+    "Lock:spectoken": "same_key",
+    "Lock:transactionid": "transaction_end",
+    "Lock:tuple": "row_lock",
+    "Lock:virtualxid": "transaction_end",
+    "Lock:*": "lock",
     "Timeout:PgSleep": "pg_sleep",
-    "Timeout:SpinDelay": "a spinlock inside Postgres",
-    "Timeout:Vacuum*": "vacuum's own pauses",
-    "Timeout:*": "a pause of Postgres's own",
-    "BufferPin:*": "a page that another session uses",
-    "Extension:*": "an extension",
-    "Client:*": "another program or server",
-    "Activity:*": "idle processes of Postgres",
+    "Timeout:SpinDelay": "spinlock",
+    "Timeout:Vacuum*": "vacuum_delay",
+    "Timeout:*": "timeout",
+    "BufferPin:*": "buffer_pin",
+    "Extension:*": "extension",
+    "Client:*": "peer",
+    "Activity:*": "activity",
 }
-"""The wait events of PostgreSQL 14 to 18 (pg_wait_events) in people's words; a star is for all that begin so, and the
-first that fits counts. Case does not matter: some names changed theirs in 17."""
-_ALONE = {key.lower(): words for key, words in _WORDS.items() if not key.endswith("*")}
-_BEGINNINGS = [(key[:-1].lower(), words) for key, words in _WORDS.items() if key.endswith("*")]
+"""The causes that the wait events of PostgreSQL 14 to 18 (pg_wait_events) stand for. A star is for all events that
+begin so, and the first entry that fits counts. Case does not matter: some names changed theirs in 17."""
+_EVENTS = {event.lower(): cause for event, cause in _CAUSES.items() if not event.endswith("*")}
+_BEGINNINGS = [(event[:-1].lower(), cause) for event, cause in _CAUSES.items() if event.endswith("*")]
+_UNKNOWN = "unknown"
+
+CAUSES = frozenset(_CAUSES.values()) | {CLIENT, _UNKNOWN}
+"""All causes that a result may have."""
 
 
-def in_words(event: str) -> str:
-    """A wait event as people say it; with its own name where the words are for all others of its type."""
+class Cause(NamedTuple):
+    """What backends spent time with, as in `CauseShare`."""
+
+    name: str
+    event: str | None = None
+
+
+class BusyWorker(NamedTuple):
+    """A worker whose CPU set the pace."""
+
+    name: str
+    share: float
+    """Of one core."""
+
+
+def cause_of(event: str) -> Cause:
+    """The cause that a wait event stands for. The event stays with it where it is one of the rest of its type."""
     name = event.lower()
-    if name in _ALONE:
-        return _ALONE[name]
-    for beginning, words in _BEGINNINGS:
+    if name in _EVENTS:
+        return Cause(_EVENTS[name])
+    for beginning, cause in _BEGINNINGS:
         if name.startswith(beginning):
-            return f"{words} ({event.partition(':')[2]})" if beginning.endswith(":") else words
-    return event
+            return Cause(cause, event if beginning.endswith(":") else None)
+    return Cause(_UNKNOWN, event)
 
 
-def shares(waits: Mapping[tuple[str, str], int], cpu_share: float | None) -> list[tuple[str, float]]:
-    """What the workers' backends spent their time with, as (words, share of it), the most first.
+def shares(waits: Mapping[tuple[str, str], int], cpu_share: float | None) -> list[CauseShare]:
+    """The shares of the workers' backends' time by cause, the largest first.
 
     `cpu_share` is the share of their time in which they ran, by the system's accounting. A backend that was woken and
     waits for a processor still shows what it waited for, and the one that takes the sample keeps a processor busy; so
-    on few cores samples see too little of the CPU, and the accounting is believed when it says more.
+    on few cores samples see too little of the CPU, and the accounting is believed when it has more.
     """
-    counts: Counter[str] = Counter()
+    counts: Counter[Cause] = Counter()
     for (kind, event), count in waits.items():
         if kind == WORKER:
-            counts[in_words(event)] += count
+            counts[cause_of(event)] += count
     total = counts.total()
-    found = {words: count / total for words, count in counts.items()}
-    running = in_words(ON_CPU)
-    sampled = found.pop(running, 0)
-    believed = max(sampled, min(cpu_share or 0, 1)) if found else 1
-    found = {words: share * (1 - believed) / (1 - sampled) for words, share in found.items()}
+    by_cause = {cause: count / total for cause, count in counts.items()}
+    running = Cause(CPU)
+    sampled = by_cause.pop(running, 0)
+    believed = max(sampled, min(cpu_share or 0, 1)) if by_cause else 1
+    by_cause = {cause: share * (1 - believed) / (1 - sampled) for cause, share in by_cause.items()}
     if total and believed:
-        found[running] = believed
-    return sorted(found.items(), key=lambda item: -item[1])
+        by_cause[running] = believed
+    by_size = sorted(by_cause.items(), key=lambda item: -item[1])
+    return [CauseShare(cause=cause.name, event=cause.event, share=share) for cause, share in by_size]
 
 
-def sentence(
-    waits: Mapping[tuple[str, str], int],
-    samples: int,
-    busy_cores: float | None,
-    client: tuple[str, float] | None,
-) -> str | None:
+def bottleneck(
+    waits: Mapping[tuple[str, str], int], samples: int, busy_cores: float | None, busy_worker: BusyWorker | None
+) -> Bottleneck | None:
     """What set the pace; None when nothing was seen of it, because the phase was too short.
 
-    `busy_cores` is Postgres's CPU seconds a second; `client` is the worker whose CPU set the pace, with its share of a
-    core.
+    `waits` is how often a backend of a kind was seen with a wait event, by (kind, event), in this number of samples.
+    `busy_cores` is Postgres's CPU seconds per second; `busy_worker` is the worker whose CPU set the pace, if one did.
     """
-    if client:
-        return f"client-bound: {client[0]} used {client[1]:.0%} of a core"
     backends = sum(count for (kind, _), count in waits.items() if kind == WORKER) / max(samples, 1)
-    if not backends:
+    causes = shares(waits, None if busy_cores is None else busy_cores / backends) if backends else []
+    if busy_worker:
+        return Bottleneck(
+            cause=CLIENT, share=busy_worker.share, worker=busy_worker.name, busy_cores=busy_cores, others=causes
+        )
+    if not causes:
         return None
-    found = shares(waits, None if busy_cores is None else busy_cores / backends)
-    words, share = found[0]
-    told = f"{words}: {share:.0%} of the backends' time"
-    if words == in_words(ON_CPU) and busy_cores is not None:
-        told += f", {busy_cores:.1f} cores busy"
-    others = [f"{words} {share:.0%}" for words, share in found[1 : 1 + OTHERS] if share >= SMALL_SHARE]
-    return f"{told}; then {', '.join(others)}" if others else told
+    first, *others = causes
+    return Bottleneck(cause=first.cause, event=first.event, share=first.share, busy_cores=busy_cores, others=others)

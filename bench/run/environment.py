@@ -1,4 +1,4 @@
-"""What this machine is, and where a run takes place, in the words of a result."""
+"""Describes this machine, and the place of a run, as a result has them."""
 
 import platform
 import subprocess
@@ -19,8 +19,8 @@ BUSY_SHARE = 0.25
 BUSY_LOOK_SECONDS = 0.1
 
 
-def of(place: str, about: dict[str, str], connection: Connection) -> Environment:
-    """Describe a place with a Postgres in it; `about` is what else there is to say of it."""
+def describe(place: str, about: dict[str, str], connection: Connection) -> Environment:
+    """Describe a place with a Postgres in it; `about` has further facts about it, as in `Environment`."""
     return Environment(
         place=place,
         cpu=cpu(),

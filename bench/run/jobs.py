@@ -1,23 +1,24 @@
-"""What each worker of a run is to do."""
+"""The jobs of a run's workers."""
 
 from bench.eventlog import Log
 from bench.postgres.barrier import START, STOP
 from bench.records import ConsumerJob, ProducerJob
+from bench.results.tracks import Reading
 from bench.spec import Spec
 from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql
 
 MAX_JUMPS = 5000
-"""A tailing consumer remembers so many jumps over etags, to tell the story of those that skipped an event."""
+"""Jumps over etags that a tailing consumer remembers, to explain how events were skipped."""
 
 AWAKE_SECONDS = 50e-6
-"""A reader that is alone waits awake for so long: a virtual machine needs about as much to wake up a processor."""
+"""How long a reader that is alone waits awake: a virtual machine needs about as long to wake up a processor."""
 
 GROUP = "bench"
-"""What named clients' names begin with."""
+"""The beginning of the names of named clients."""
 
 
 def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[ProducerJob]:
-    """One job for each producer, numbered from 0."""
+    """One job per producer, numbered from 0."""
     return [
         ProducerJob(
             name=f"producer-{number}",
@@ -43,11 +44,11 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
     group = spec.group > 0
     kept = group or spec.cursor == "client"
     tails = spec.mode == "tail"
-    number = spec.group or spec.consumers
-    alone = number == 1 and not tails
+    names = _members(spec, read_batch) if group else [reading.reader for reading in readings(spec, read_batch)]
+    alone = len(names) == 1 and not tails
     return [
         ConsumerJob(
-            name=f"{'member' if group else 'consumer'}-{read_batch}" + (f"-{index}" if number > 1 else ""),
+            name=name,
             schema=SCHEMA,
             barrier=START,
             sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if kept else None),
@@ -63,8 +64,23 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,
         )
-        for index in range(number)
+        for index, name in enumerate(names)
     ]
+
+
+def readings(spec: Spec, read_batch: int) -> list[Reading]:
+    """The readings of the whole log with one read batch: one per consumer, or one by a group."""
+    if spec.group:
+        return [Reading(read_batch, group=True)]
+    if spec.consumers == 1:
+        return [Reading(read_batch)]
+    return [Reading(read_batch, number=number) for number in range(spec.consumers)]
+
+
+def _members(spec: Spec, read_batch: int) -> list[str]:
+    """The names of a group's members."""
+    name = f"member-{read_batch}"
+    return [name] if spec.group == 1 else [f"{name}-{index}" for index in range(spec.group)]
 
 
 def _client(read_batch: int, number: int) -> str:

@@ -9,8 +9,9 @@ from bench.errors import BenchError
 from bench.eventlog import Log
 from bench.places.rundir import RunFolder
 from bench.results.models import Environment, Observed, Result, Trial, Unjudged
+from bench.results.tracks import Track
 from bench.run import preflight, summary, trials
-from bench.run.phase import Phase
+from bench.run.outcome import TrackOutcome
 from bench.run.place import Choice
 from bench.run.trials import Done
 from bench.run.watch import Watch
@@ -59,14 +60,14 @@ def execute(
     kept: list[Done] = []
     now = 0
     shown = False
-    over: tuple[Mapping[str, Phase], Mapping[str, Observed]] = {}, {}
+    over: tuple[Mapping[Track, TrackOutcome], Mapping[str, Observed]] = {}, {}
 
     def known() -> Result:
         return trials.result_of(spec, log, folder.run_id, started_at, kept, reproduce)
 
-    def note(phases: Mapping[str, Phase], observed: Mapping[str, Observed]) -> None:
+    def note(outcomes: Mapping[Track, TrackOutcome], observed: Mapping[str, Observed]) -> None:
         nonlocal over
-        over = phases, observed
+        over = outcomes, observed
 
     def judged(done: Done) -> None:
         nonlocal shown, over

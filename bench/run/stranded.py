@@ -9,13 +9,13 @@ from bench.eventlog import Log
 from bench.judge.checker import Stranded, line_in_function
 from bench.postgres.connection import Connection
 from bench.records import LogError
-from bench.run.phase import Work
+from bench.run.outcome import Outcome
 from bench.statements import SCHEMA
 
 
-def stranded(works: Iterable[Work], log: Log, connection: Connection) -> list[Stranded]:
-    """What ended the workers that the log let go no further."""
-    met = [(work.name, work.error) for work in works if work.error]
+def stranded(workers: Iterable[Outcome], log: Log, connection: Connection) -> list[Stranded]:
+    """The errors with which the log let workers go no further, one per worker."""
+    met = [(worker.name, worker.error) for worker in workers if worker.error]
     bodies = _bodies(connection) if met else {}
     return [
         Stranded(worker=worker, line=_line(error, bodies, log.schema_sql), **asdict(error)) for worker, error in met

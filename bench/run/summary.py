@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from bench.judge.checker import Delivered, Holder
+from bench.judge.checker import Delivered
 from bench.judge.ranges import events_in, normal
 from bench.postgres.telemetry import WORKER, Observation
 from bench.records import Report
@@ -22,115 +21,79 @@ from bench.results.models import (
     Unjudged,
     Wait,
 )
-from bench.run import bottleneck
-from bench.run.phase import Lost, Phase, Work
+from bench.results.tracks import APPEND, Track
+from bench.run import jobs
+from bench.run.bottleneck import BusyWorker, bottleneck
+from bench.run.outcome import Outcome, Reader, TrackOutcome
 from bench.spec import Spec
 
 CLIENT_BOUND_SHARE = 0.9
 """A worker that uses this much of a core has no time left to wait for Postgres."""
 
 
-def append(phase: Phase, wal_bytes: int | None, began_at: float, *, ok: bool) -> Append:
-    """The append phase: it lasts from the first producer's start to the last one's end, on the database's clock."""
-    reports = [work.report for work in phase.works]
+def append(appended: TrackOutcome, wal_bytes: int | None, began_at: float, *, ok: bool) -> Append:
+    """The append phase: it lasts from the first producer's start to the last one's end, on the database's clock.
+
+    `wal_bytes` is what the server wrote of WAL meanwhile, `began_at` the Unix time at which the command began.
+    """
+    producers = appended.reported
+    reports = [producer.report for producer in producers]
     events = sum(report.events for report in reports)
-    seconds = seconds_of(phase.works)
+    seconds = seconds_of(producers)
     answered = [report.first_call_seconds for report in reports if report.first_call_seconds is not None]
-    ended: list[Work | Lost] = [*phase.works, *phase.lost]
-    aborted = [part for each in ended for part in each.ranges.get("aborted", [])]
+    aborted = [part for producer in appended.workers for part in producer.ranges["aborted"]]
     return Append(
         events=events,
         rolled_back=events_in(normal(aborted)),
         seconds=seconds,
-        events_per_second=_rate(events, seconds, ok=ok and not phase.lost),
-        latency_ms=Latency.of([report.latency for report in reports]),
-        transport=_transport(phase.works),
+        events_per_second=_rate(events, seconds, ok=ok and not appended.lost),
+        latency_ms=Latency.from_histograms(report.latency for report in reports),
+        transport=_transport(producers),
         client_bound=any(_client_bound(report) for report in reports),
-        first_event_seconds=phase.opened_at - began_at + min(answered) if answered else None,
+        first_event_seconds=appended.opened_at - began_at + min(answered) if answered else None,
         wal_bytes=wal_bytes,
         producers=[
             Producer(
-                name=work.name,
-                node=work.node,
-                events=work.report.events,
-                seconds=work.report.seconds,
-                cpu_seconds=work.report.cpu_seconds,
-                memory_bytes=work.report.memory_bytes,
-                clock_offset_ms=work.ready.clock_offset_ms,
-                round_trip_ms=work.ready.round_trip_ms,
+                name=producer.name,
+                node=producer.node,
+                events=producer.report.events,
+                seconds=producer.report.seconds,
+                cpu_seconds=producer.report.cpu_seconds,
+                memory_bytes=producer.report.memory_bytes,
+                clock_offset_ms=producer.ready.clock_offset_ms,
+                round_trip_ms=producer.ready.round_trip_ms,
             )
-            for work in phase.works
+            for producer in producers
         ],
     )
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One that is judged by itself: a consumer, or a group by the works of its members."""
-
-    name: str
-    read_batch: int
-    works: list[Work]
-    holders: Sequence[Holder] | None = None
-    """As in `Phase`."""
-
-    def events(self, node: str | None = None) -> int:
-        """Events that it was given, each counted once; of its members on a node, if that is named."""
-        works = [work for work in self.works if node in {None, work.node}]
-        return events_in(normal([part for work in works for part in work.ranges.get("delivered", [])]))
-
-    def delivered(self) -> Delivered:
-        """What it was given."""
-        return Delivered.together(
-            self.name,
-            [
-                Delivered(
-                    self.name,
-                    work.report.events,
-                    work.report.checksum,
-                    work.ranges["delivered"],
-                    work.anomalies,
-                    work.report.falling_etags or 0,
-                    [work.report.stopped] if work.report.stopped else [],
-                    work.error is not None,
-                    work.report.highest_etag,
-                    holders=self.holders,
-                    page_events=self.read_batch,
-                    largest_page=work.report.largest_page,
-                    oversized_pages=work.report.oversized_pages,
-                )
-                for work in self.works
-            ],
-        )
-
-
-def readers(spec: Spec, phases: Mapping[str, Phase]) -> list[Reader]:
-    """Who is judged by itself, of the readings that are over: each consumer, or a group as a whole."""
+def readers(spec: Spec, outcomes: Mapping[Track, TrackOutcome]) -> list[Reader]:
+    """The readers of the readings that are over: each consumer, or a group as a whole."""
     found: list[Reader] = []
-    for size in spec.read_batch:
-        phase = phases.get(f"read {size}")
-        if phase is None:
+    for outcome, readings in ((outcomes.get(Track(size)), jobs.readings(spec, size)) for size in spec.read_batch):
+        if outcome is None:
             continue
-        if spec.group:
-            found.append(Reader(f"group-{size}", size, phase.works, phase.holders))
-        else:
-            found += [Reader(work.name, size, [work], phase.holders) for work in phase.works]
+        members = [outcome.workers] if spec.group else [[worker] for worker in outcome.workers]
+        found += [Reader(reading, each, outcome.holders) for reading, each in zip(readings, members, strict=True)]
     return found
 
 
 def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
     """One reading of the whole log."""
-    reports = [work.report for work in reader.works]
+    reports = [member.report for member in reader.members]
     events = reader.events()
-    seconds = seconds_of(reader.works)
+    seconds = seconds_of(reader.members)
     impossible = _impossible(reports)
     delays = [report.delay for report in reports if report.delay and not impossible]
     return Read(
         reader=reader.name,
-        read_batch=reader.read_batch,
+        read_batch=reader.reading.read_batch,
+        group=reader.reading.group,
+        number=reader.reading.number,
         mode=mode,
         members=len(reports),
-        transport=_transport(reader.works),
+        transport=_transport(reader.members),
         largest_page=max(report.largest_page for report in reports),
         events=events,
         redelivered=_redelivered(reader.delivered()),
@@ -139,26 +102,26 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         checksum=sum(report.checksum for report in reports),
         max_etag_gap=max(report.max_etag_gap or 0 for report in reports),
         repeated_ctimes=sum(report.repeated_ctimes or 0 for report in reports),
-        latency_ms=Latency.of([report.latency for report in reports]),
-        end_to_end_ms=Latency.of(delays),
+        latency_ms=Latency.from_histograms(report.latency for report in reports),
+        end_to_end_ms=Latency.from_histograms(delays),
         impossible_ctimes=impossible,
         longest_wait_seconds=max((report.longest_wait_seconds or 0 for report in reports), default=0),
         cpu_seconds=sum(report.cpu_seconds for report in reports),
         memory_bytes=max(report.memory_bytes for report in reports),
         client_bound=mode == "drain" and any(_client_bound(report) for report in reports),
-        clock_offset_ms=reader.works[0].ready.clock_offset_ms,
-        round_trip_ms=max(work.ready.round_trip_ms for work in reader.works),
+        clock_offset_ms=reader.members[0].ready.clock_offset_ms,
+        round_trip_ms=max(member.ready.round_trip_ms for member in reader.members),
     )
 
 
-def _transport(works: Sequence[Work]) -> str | None:
-    """The slower one of those that these workers used."""
-    used = {work.ready.session.get("transport") for work in works}
+def _transport(workers: Sequence[Outcome]) -> str | None:
+    """The slower one of the transports that these workers used."""
+    used = {worker.ready.session.get("transport") for worker in workers}
     return "libpq" if "libpq" in used else next(iter(used), None)
 
 
 def _impossible(reports: Sequence[Report]) -> ImpossibleCtimes | None:
-    """The ctimes of which there is no delay, of all members together."""
+    """The ctimes that give no delay, of all members together."""
     met = [report.impossible_ctimes for report in reports if report.impossible_ctimes]
     if not met:
         return None
@@ -176,93 +139,99 @@ def _redelivered(read: Delivered) -> int:
 
 
 def _rate(events: int, seconds: float, *, ok: bool) -> float | None:
-    """Events per second; None of what was not ok, and of nothing."""
+    """Events per second; None when the verdict is not ok, and when there are no events."""
     return events / seconds if ok and events and seconds > 0 else None
 
 
-def nodes(phases: dict[str, Phase], readers: Sequence[Reader], *, ok: bool) -> list[Node]:
+def nodes(outcomes: Mapping[Track, TrackOutcome], readers: Sequence[Reader], *, ok: bool) -> list[Node]:
     """What each node did, for workers that ran on nodes."""
-    by_node: dict[str, dict[str, list[Work]]] = {}
-    for name, phase in phases.items():
-        for work in phase.works:
-            if work.node:
-                by_node.setdefault(work.node, {}).setdefault(name, []).append(work)
-    seconds = {name: seconds_of(phase.works) for name, phase in phases.items()}
+    by_node: dict[str, dict[Track, list[Outcome]]] = {}
+    for track, outcome in outcomes.items():
+        for worker in outcome.reported:
+            if worker.node:
+                by_node.setdefault(worker.node, {}).setdefault(track, []).append(worker)
+    seconds = {track: seconds_of(outcome.reported) for track, outcome in outcomes.items()}
     read = {node: sum(reader.events(node) for reader in readers) for node in by_node}
     return [_node(node, by_node[node], read[node], seconds, ok=ok) for node in sorted(by_node)]
 
 
-def _node(node: str, works: dict[str, list[Work]], read_events: int, seconds: dict[str, float], *, ok: bool) -> Node:
-    appending = works.get("append", [])
-    reading = {name: here for name, here in works.items() if name != "append"}
-    every = [work for here in works.values() for work in here]
-    nearest = min((work.ready for work in every), key=lambda ready: ready.round_trip_ms)
-    appended = sum(work.report.events for work in appending)
-    read_seconds = sum(seconds[name] for name in reading)
+def _node(
+    node: str,
+    workers: Mapping[Track, Sequence[Outcome]],
+    read_events: int,
+    seconds: Mapping[Track, float],
+    *,
+    ok: bool,
+) -> Node:
+    appending = workers.get(APPEND, [])
+    every = [worker for of_track in workers.values() for worker in of_track]
+    nearest = min((worker.ready for worker in every), key=lambda ready: ready.round_trip_ms)
+    appended = sum(worker.report.events for worker in appending)
+    read_seconds = sum(seconds[track] for track in workers if track != APPEND)
     return Node(
         node=node,
         producers=len(appending),
         consumers=len(every) - len(appending),
         appended=appended,
-        appended_per_second=_rate(appended, seconds["append"], ok=ok) if appending else None,
+        appended_per_second=_rate(appended, seconds[APPEND], ok=ok) if appending else None,
         read=read_events,
         read_per_second=_rate(read_events, read_seconds, ok=ok),
-        cpu_seconds=sum(work.report.cpu_seconds for work in every),
+        cpu_seconds=sum(worker.report.cpu_seconds for worker in every),
         clock_offset_ms=nearest.clock_offset_ms,
         round_trip_ms=nearest.round_trip_ms,
     )
 
 
-def unjudged(spec: Spec, phases: Mapping[str, Phase], observed: Mapping[str, Observed]) -> Unjudged:
-    """What was measured by phases of a trial that ended without a verdict; the append must be among them."""
-    appended = phases["append"]
+def unjudged(spec: Spec, outcomes: Mapping[Track, TrackOutcome], observed: Mapping[str, Observed]) -> Unjudged:
+    """What was measured of a trial that ended without a verdict; its append must be among the tracks that are over."""
+    appended = outcomes[APPEND]
     return Unjudged(
         append=append(appended, None, appended.opened_at, ok=True),
-        reads=[read(reader, spec.mode, ok=True) for reader in readers(spec, phases)],
+        reads=[read(reader, spec.mode, ok=True) for reader in readers(spec, outcomes)],
         phases=dict(observed),
     )
 
 
-def losses(lost: Sequence[Lost]) -> list[NodeLoss]:
-    """The nodes that were lost, with what was on them."""
-    by_node: dict[str, list[Lost]] = {}
-    for each in lost:
-        by_node.setdefault(each.node, []).append(each)
+def losses(lost: Sequence[Outcome]) -> list[NodeLoss]:
+    """The nodes that were lost, with the producers on them."""
+    by_node: dict[str, list[Outcome]] = {}
+    for producer in lost:
+        by_node.setdefault(producer.node or "", []).append(producer)
     return [
         NodeLoss(
             node=node,
-            producers=[each.job.name for each in here],
-            seconds=min(each.seconds for each in here),
-            acknowledged=events_in(normal([part for each in here for part in each.ranges.get("acknowledged", [])])),
+            producers=[producer.name for producer in here],
+            seconds=min(producer.lost_after or 0 for producer in here),
+            acknowledged=events_in(normal([part for producer in here for part in producer.ranges["acknowledged"]])),
         )
         for node, here in sorted(by_node.items())
     ]
 
 
-def seconds_of(works: Sequence[Work]) -> float:
-    """From the first one's start to the last one's end, on the database's clock; 0 when none reported."""
-    reports = [work.report for work in works]
+def seconds_of(workers: Sequence[Outcome]) -> float:
+    """From the first worker's start to the last one's end, on the database's clock; 0 of no workers."""
+    reports = [worker.report for worker in workers]
     if not reports:
         return 0.0
     return max(report.started_at + report.seconds for report in reports) - min(r.started_at for r in reports)
 
 
-def observed(seen: Observation, works: list[Work]) -> Observed:
+def observed(seen: Observation, workers: Sequence[Outcome]) -> Observed:
     """What a phase cost and what it waited for, server and workers together."""
     of_kind: Counter[str] = Counter()
     for (kind, _), count in seen.waits.items():
         of_kind[kind] += count
     cpu_seconds = seen.postgres_cpu_seconds
-    busiest = max(works, key=lambda work: _share_of_a_core(work.report))
-    bound = _client_bound(busiest.report)
+    busiest = max(workers, key=lambda worker: _share_of_a_core(worker.report))
+    bound = BusyWorker(busiest.name, _share_of_a_core(busiest.report)) if _client_bound(busiest.report) else None
     return Observed(
         seconds=seen.seconds,
         samples=seen.samples,
-        bottleneck=bottleneck.sentence(
+        bottleneck=bottleneck(
             seen.waits,
             seen.samples,
             busy_cores=None if cpu_seconds is None else cpu_seconds / seen.seconds,
-            client=(busiest.name, _share_of_a_core(busiest.report)) if bound else None,
+            busy_worker=bound,
         ),
         waits=[
             Wait(backend=kind, event=event, share=count / of_kind[kind])
@@ -271,16 +240,16 @@ def observed(seen: Observation, works: list[Work]) -> Observed:
         counters=dict(seen.counters),
         postgres_cpu_seconds=cpu_seconds,
         postgres_memory_bytes=seen.postgres_memory_bytes,
-        workers_cpu_seconds=sum(work.report.cpu_seconds for work in works),
-        worker_memory_bytes=max(work.report.memory_bytes for work in works),
+        workers_cpu_seconds=sum(worker.report.cpu_seconds for worker in workers),
+        worker_memory_bytes=max(worker.report.memory_bytes for worker in workers),
     )
 
 
-def series(phases: dict[str, Phase]) -> dict[str, list[Sample]]:
-    """The progress of each phase."""
+def series(outcomes: Mapping[Track, TrackOutcome]) -> dict[str, list[Sample]]:
+    """The progress of each track, by its key."""
     return {
-        name: [Sample(seconds=seconds, events=events) for seconds, events in phase.series]
-        for name, phase in phases.items()
+        track.key: [Sample(seconds=seconds, events=events) for seconds, events in outcome.series]
+        for track, outcome in outcomes.items()
     }
 
 

@@ -1,7 +1,7 @@
-"""A trial told from top to bottom: append, settle, read, audit, verdict. The log is installed, the place is open."""
+"""A trial from top to bottom: append, settle, read, audit, verdict. The log is installed, the place is open."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from bench.errors import InfrastructureError
@@ -13,17 +13,20 @@ from bench.postgres.connection import Connection, pinned
 from bench.postgres.contract import table_of
 from bench.postgres.server import settle, wal_position
 from bench.postgres.telemetry import observer
+from bench.records import Job
 from bench.results.models import Observed, Telemetry, Trial
+from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
 from bench.run.jobs import consumers, producers
-from bench.run.phase import NodeLostError, Phase, ToRead, Tracks, carry_out
+from bench.run.outcome import TrackOutcome
+from bench.run.phase import NodeLostError, Plan, Total, carry_out
 from bench.run.stranded import stranded
 from bench.run.verdict import explained, judged, noted, what_is_kept, written_by
 from bench.run.watch import Watch
 from bench.spec import Spec
 
-Over = Callable[[Mapping[str, Phase], Mapping[str, Observed]], None]
-"""Takes the phases that are over, and what each cost, by the names under which a result has them."""
+Over = Callable[[Mapping[Track, TrackOutcome], Mapping[str, Observed]], None]
+"""Takes the tracks that are over, and what each phase cost, by its key."""
 
 
 def carry_out_trial(
@@ -33,64 +36,55 @@ def carry_out_trial(
     connection: Connection,
     watch: Watch,
     began_at: float,
-    over: Over = lambda _phases, _observed: None,
+    over: Over = lambda _outcomes, _observed: None,
 ) -> Trial:
-    """Append as the spec says, read meanwhile or afterwards, and judge. `began_at` is when the command began (Unix).
-    `over` is called whenever another phase is over.
+    """Append as the spec says, read meanwhile or afterwards, and judge. `began_at` is the Unix time at which the
+    command began. `over` is called whenever another phase is over.
 
     Raises:
         BenchError: something broke; there is no verdict then.
     """
-    seconds = {"start": time.time() - began_at}
+    seconds: dict[str, float] = {Step.START: time.time() - began_at}
     notes: list[str] = []
     conninfo = pinned(connection, site.conninfo)
     observed: dict[str, Observed] = {}
+    outcomes: dict[Track, TrackOutcome] = {}
 
-    phases: dict[str, Phase] = {}
-
-    def workers(tracks: Tracks, to_read: tuple[int, int] | None = None) -> None:
-        name = " + ".join(tracks)
-        with _timed(seconds, name), observer(conninfo, connection, site.usage) as server:
+    def carry_out_phase(tracks: Mapping[Track, Sequence[Job]], to_read: Total | None = None) -> None:
+        key = phase_key(*tracks)
+        plan = Plan(tracks, spec.events, spec.idle_timeout, to_read, spare_producers=spec.on_node_loss == "continue")
+        with _timed(seconds, key), observer(conninfo, connection, site.usage) as server:
             try:
-                carried_out = carry_out(
-                    tracks,
-                    site.start_workers,
-                    connection,
-                    spec.events,
-                    ToRead(spec.idle_timeout, to_read),
-                    watch,
-                    server.observe,
-                    spare_producers=spec.on_node_loss == "continue",
-                )
+                carried_out = carry_out(plan, site.start_workers, connection, watch, server.observe)
             except NodeLostError as lost:
                 raise InfrastructureError(f"{lost}{what_is_kept(lost.acknowledged, log, connection)}") from lost
         if server.seen:
-            works = [work for phase in carried_out.values() for work in phase.works]
-            observed[name] = summary.observed(server.seen, works)
-        phases.update(carried_out)
-        over(phases, observed)
+            workers = [worker for outcome in carried_out.values() for worker in outcome.reported]
+            observed[key] = summary.observed(server.seen, workers)
+        outcomes.update(carried_out)
+        over(outcomes, observed)
 
-    appending = {"append": producers(spec, log, table_of(connection, log))}
-    reading = {f"read {size}": consumers(spec, log, size) for size in spec.read_batch}
+    appending = {APPEND: producers(spec, log, table_of(connection, log))}
+    reading = {Track(size): consumers(spec, log, size) for size in spec.read_batch}
     wal_before = wal_position(connection)
-    workers({**appending, **reading} if spec.mode == "tail" else appending)
+    carry_out_phase({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = wal_position(connection)
     with (
-        _timed(seconds, "settle"),
+        _timed(seconds, Step.SETTLE),
         watch.step("settling the log: vacuum, analyze, checkpoint"),
         noted(notes, "the log was not settled before it was read"),
     ):
         settle(connection)
+    appended = outcomes[APPEND]
     if spec.mode == "drain":
-        acknowledged = normal(written_by(phases["append"]).acknowledged)
-        to_read = events_in(acknowledged), sum(checksum(part) for part in acknowledged)
-        for name, jobs in reading.items():
-            workers({name: jobs}, to_read)
-    readers = summary.readers(spec, phases)
-    works = [work for phase in phases.values() for work in phase.works]
-    failures = stranded(works, log, connection)
-    with _timed(seconds, "check"), watch.step("checking what was stored and delivered"):
-        written = written_by(phases["append"], cut_short=bool(failures))
+        acknowledged = normal(written_by(appended).acknowledged)
+        to_read = Total(events_in(acknowledged), sum(checksum(part) for part in acknowledged))
+        for track, jobs in reading.items():
+            carry_out_phase({track: jobs}, to_read)
+    readers = summary.readers(spec, outcomes)
+    failures = stranded([worker for outcome in outcomes.values() for worker in outcome.reported], log, connection)
+    with _timed(seconds, Step.CHECK), watch.step("checking what was stored and delivered"):
+        written = written_by(appended, cut_short=bool(failures))
         found = judged(spec, log, written, readers, connection, notes, failures)
         verdict = explained(found, spec, log, readers, connection, notes)
     sizes: tuple[int, int] | None = None
@@ -99,23 +93,23 @@ def carry_out_trial(
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         phase_seconds=seconds,
-        append=summary.append(phases["append"], wal_bytes, began_at, ok=verdict.ok),
+        append=summary.append(appended, wal_bytes, began_at, ok=verdict.ok),
         reads=[summary.read(reader, spec.mode, ok=verdict.ok) for reader in readers],
-        nodes=summary.nodes(phases, readers, ok=verdict.ok),
-        losses=summary.losses(phases["append"].lost),
+        nodes=summary.nodes(outcomes, readers, ok=verdict.ok),
+        losses=summary.losses(appended.lost),
         verdict=verdict,
         telemetry=Telemetry(
             table_bytes=sizes and sizes[0],
             index_bytes=sizes and sizes[1],
             phases=observed,
         ),
-        series=summary.series(phases),
+        series=summary.series(outcomes),
         notes=notes,
     )
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    began = time.perf_counter()
+def _timed(seconds: dict[str, float], key: str) -> Iterator[None]:
+    began_pc = time.perf_counter()
     yield
-    seconds[name] = time.perf_counter() - began
+    seconds[key] = time.perf_counter() - began_pc

@@ -19,6 +19,7 @@ from bench.postgres.connection import connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.postgres.server import check_connections
 from bench.results.models import Environment, Result, Trial
+from bench.results.tracks import APPEND, Track
 from bench.run import environment, preflight
 from bench.run.jobs import consumers
 from bench.run.place import Choice, open_site
@@ -42,7 +43,7 @@ def carry_out(
     watch: Watch,
     judged: Callable[[Done], None] = lambda _: None,
     opened: Callable[[Environment], None] = lambda _: None,
-    over: Over = lambda _phases, _observed: None,
+    over: Over = lambda _outcomes, _observed: None,
 ) -> Generator[Done, None, None]:
     """Carry out a trial whenever one is asked for; what was started is gone when the generator is closed.
 
@@ -65,7 +66,7 @@ def carry_out(
                 with install.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
                     check_connections(connection, spec.workers)
                     if where is None:
-                        where = environment.of(choice.name, site.about, connection)
+                        where = environment.describe(choice.name, site.about, connection)
                         opened(where)
                     trial = carry_out_trial(spec, log, site, connection, watch, began_at, over)
                     done = Done(where, trial)
@@ -99,8 +100,8 @@ def result_of(
         spec=stored_spec(spec),
         reproduce=reproduce,
         sql={
-            "append": statements.append_sql(spec, log),
-            **{f"read {size}": consumers(spec, log, size)[0].sql for size in spec.read_batch},
+            APPEND.key: statements.append_sql(spec, log),
+            **{Track(size).key: consumers(spec, log, size)[0].sql for size in spec.read_batch},
         },
         log_sha256=log.sha256,
         environment=done[0].environment,

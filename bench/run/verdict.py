@@ -1,6 +1,6 @@
 """What became of the events of a trial: judged, and explained as far as the log and the server know."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
@@ -10,43 +10,36 @@ import psycopg
 from bench.errors import BenchError, InfrastructureError
 from bench.eventlog import Log
 from bench.judge import checker
-from bench.judge.checker import Delivered, Fault, Promise, Stored, Stranded, Verdict, Written
+from bench.judge.checker import Delivered, Fault, Jump, Promise, Stored, Stranded, Verdict, Written
 from bench.judge.ranges import events_in, first_events, intersect, normal, subtract
 from bench.postgres import audit
 from bench.postgres.audit import Story
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
-from bench.records import EXAMPLES, Fate, ProducerJob, Range
-from bench.run.phase import Lost, Phase, Work
-from bench.run.summary import Reader
+from bench.records import EXAMPLES, Fate, Range
+from bench.run.outcome import Reader, TrackOutcome
 from bench.spec import Spec
 from bench.statements import Table
 
 
-def written_by(appended: Phase, *, cut_short: bool = False) -> Written:
+def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
     """What producers know of their events, those on lost nodes as far as they reported. When the log failed a worker,
     which cuts the phase short, they have not appended all of them.
     """
-    told: list[Work | Lost] = [*appended.works, *appended.lost]
 
     def all_of(fate: Fate) -> list[Range]:
-        return [part for each in told for part in each.ranges[fate]]
+        return [part for producer in appended.workers for part in producer.ranges[fate]]
 
     return Written(
         acknowledged=all_of("acknowledged"),
         # What a lost producer did not report any more may have been committed or not.
         indeterminate=[
             *all_of("indeterminate"),
-            *(part for each in appended.lost for part in _untold(each.job, each.ranges)),
+            *(part for producer in appended.lost for part in producer.unreported),
         ],
         aborted=all_of("aborted"),
-        rolled_back_etags=[part for each in told for part in each.rolled_back_etags],
-        unattempted=[
-            part
-            for each in appended.works
-            if cut_short and isinstance(each.ready.job, ProducerJob)
-            for part in _untold(each.ready.job, each.ranges)
-        ],
+        rolled_back_etags=[part for producer in appended.workers for part in producer.rolled_back_etags],
+        unattempted=[part for producer in appended.reported if cut_short for part in producer.unreported],
     )
 
 
@@ -128,21 +121,11 @@ def _with_commits(
     late: list[Range] = []
     early: list[Range] = []
     for reader, ranges in zip(readers, passed_over, strict=True):
-        jumps = [jump for work in reader.works for jump in work.jumps]
-        after, before = audit.commits(connection, log, jumps)
+        after, before = audit.commits(connection, log, reader.jumps)
         late += intersect(after, ranges)
         early += intersect(before, ranges)
     late = normal(late)
     return checker.with_commits(verdict, events_in(late), events_in(subtract(normal(early), late)))
-
-
-def _untold(job: ProducerJob, ranges: Mapping[Fate, list[Range]]) -> list[Range]:
-    """The events of a producer that it did not speak of."""
-    told = [part for of_fate in ranges.values() for part in of_fate]
-    numbers = {producer for producer, _, _ in told}
-    if isinstance(job.producer, int):
-        numbers.add(job.producer)
-    return [part for number in numbers for part in subtract([(number, 0, job.limit - 1)], normal(told))]
 
 
 def what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -> str:
@@ -185,11 +168,11 @@ def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader
         return verdict
     events = [(producer, seq) for producer, seq in wanted if producer is not None and seq is not None]
     stories = audit.stories(connection, log, table, events)
-    jumps = {reader.name: [jump for work in reader.works for jump in work.jumps] for reader in readers}
+    jumps = {reader.name: reader.jumps for reader in readers}
     return replace(
         verdict,
         examples=[
-            _told(fault, stories[fault.producer or 0, fault.seq or 0], jumps.get(fault.reader or "", []))
+            _with_story(fault, stories[fault.producer or 0, fault.seq or 0], jumps.get(fault.reader or "", []))
             if fault.kind == "skipped" and (fault.producer, fault.seq) in stories
             else fault
             for fault in verdict.examples
@@ -197,15 +180,15 @@ def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader
     )
 
 
-def _told(fault: Fault, story: Story, jumps: list[tuple[int, int, float]]) -> Fault:
-    passed_to, passed_at = checker.passed(story.etag, jumps) or (None, None)
+def _with_story(fault: Fault, story: Story, jumps: Sequence[Jump]) -> Fault:
+    jump = checker.jump_over(story.etag, jumps)
     return replace(
         fault,
         etag=story.etag,
         logged_at=story.logged_at,
         visible_at=story.visible_at,
-        passed_to=passed_to,
-        passed_at=passed_at,
+        jumped_at=jump and jump.asked_at,
+        jumped_to=jump and jump.after,
     )
 
 

@@ -53,7 +53,7 @@ def test_looking_is_not_in_the_latency_of_the_page_that_is_looked_at(
     assert isinstance(report, Report)
     assert report.events == 50
     assert slow_looks
-    latency = Latency.of([report.latency])
+    latency = Latency.from_histograms([report.latency])
     assert latency
     assert latency.max < LOOK_SECONDS * 1e3
 

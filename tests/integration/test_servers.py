@@ -24,16 +24,17 @@ from bench.postgres.server import session_settings
 from bench.postgres.telemetry import observer
 from bench.records import Job
 from bench.report.progress import watch
+from bench.results.tracks import APPEND
 from bench.run.jobs import consumers, producers
-from bench.run.phase import ToRead, carry_out
+from bench.run.phase import Plan, carry_out
 from bench.spec import make
 from bench.worker import connect
 from consumer.__main__ import consume
 from tests.conftest import Bench
 
 BIGSERIAL = eventlog.load("bigserial")
-TO_READ = ToRead(5)
 SPEC = make({"scale": 2, "limit": 10, "insert_batch": 1}, None)
+APPENDING = Plan({APPEND: producers(SPEC, BIGSERIAL)}, 20, 5)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_workers_that_reach_another_server_end_the_run_before_they_do_anything(
     log: Connection, neighbour: Connection, starting: Callable[[str], StartWorkers], jobs: Sequence[Job]
 ) -> None:
     with pytest.raises(InfrastructureError) as refused:
-        carry_out({"phase": jobs}, starting(neighbour.info.dbname), log, 20, TO_READ, watch(quiet=True))
+        carry_out(Plan({APPEND: jobs}, 20, 5), starting(neighbour.info.dbname), log, watch(quiet=True))
     words = str(refused.value)
     assert "it reached another server than the orchestrator" in words
     assert f"database {neighbour.info.dbname} (oid" in words
@@ -92,15 +93,13 @@ def test_a_worker_that_does_not_look_where_it_is_is_found_out_before_the_gate_op
 
     neighbour.execute("SELECT pg_advisory_lock(1)")
     with pytest.raises(InfrastructureError, match=f"its session has server = 'database {neighbour.info.dbname} "):
-        carry_out({"append": producers(SPEC, BIGSERIAL)}, careless, log, 20, TO_READ, watch(quiet=True))
+        carry_out(APPENDING, careless, log, watch(quiet=True))
     assert events_in_log(neighbour) == 0
 
 
 def test_workers_on_the_right_server_do_their_work(log: Connection, starting: Callable[[str], StartWorkers]) -> None:
-    phases = carry_out(
-        {"append": producers(SPEC, BIGSERIAL)}, starting(log.info.dbname), log, 20, TO_READ, watch(quiet=True)
-    )
-    assert sum(work.report.events for work in phases["append"].works) == events_in_log(log) == 20
+    appended = carry_out(APPENDING, starting(log.info.dbname), log, watch(quiet=True))[APPEND]
+    assert sum(worker.report.events for worker in appended.reported) == events_in_log(log) == 20
 
 
 @pytest.fixture

@@ -47,11 +47,11 @@ def test_bigserial_is_caught_skipping_and_the_story_is_told(bench: Bench, addres
     story = verdict.examples[0]
     assert story.kind == "skipped"
     assert story.etag
-    assert story.passed_to
-    assert story.etag < story.passed_to
+    assert story.jumped_to
+    assert story.etag < story.jumped_to
     assert story.logged_at
     assert story.visible_at
-    assert story.passed_at
+    assert story.jumped_at
     assert story.logged_at < story.visible_at
     assert read.end_to_end_ms
 

@@ -14,7 +14,7 @@ from bench.places.local import postgres as embedded
 from bench.places.local import workers
 from bench.postgres.connection import Connection, our_name
 from bench.postgres.telemetry import ON_CPU, WORKER, observer
-from bench.run import bottleneck
+from bench.run.bottleneck import bottleneck
 from bench.statements import SCHEMA
 from tests.conftest import Bench
 
@@ -51,8 +51,8 @@ def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Calla
     assert seen.postgres_cpu_seconds is not None
     assert seen.postgres_memory_bytes
     assert seen.postgres_memory_bytes > 2**20
-    told = bottleneck.sentence({key: count for key, count in seen.waits.items() if key[1] != ON_CPU}, 3, None, None)
-    assert told is not None
+    waits = {key: count for key, count in seen.waits.items() if key[1] != ON_CPU}
+    assert bottleneck(waits, 3, None, None) is not None
 
 
 def test_a_neighbour_in_another_database_is_told_of(bench: Bench, server: str, address: str) -> None:

@@ -14,6 +14,7 @@ from bench.report import export
 from bench.results import metrics
 from bench.results.models import Result
 from bench.results.store import json_text
+from bench.results.tracks import Reading
 from tests.conftest import Bench
 from tests.report.test_table import FAILED, result
 
@@ -51,16 +52,16 @@ def several(trials: int) -> Result:
 
 
 def test_metrics_have_a_value_a_trial() -> None:
-    found = {metric.name: metric for metric in metrics.of(several(3))}
+    found = {metric.name: metric for metric in metrics.of_result(several(3))}
     assert found["append"].values == [2500.0] * 3
     assert found["read_10"].values == [5000.0] * 3
-    assert found["read_1000_p99_ms"] == metrics.Metric("read_1000_p99_ms", "ms", [60.0] * 3)
+    assert found["read_1000_p99_ms"] == metrics.Metric("read_1000_p99_ms", "ms", [60.0] * 3, Reading(1000))
     assert not found["append_p50_ms"].bigger_is_better
 
 
 def test_a_failed_verdict_publishes_no_speed() -> None:
     failed = result(verdict=FAILED)
-    assert metrics.of(failed) == []
+    assert metrics.of_result(failed) == []
     for name in ("github-bigger", "github-smaller", "bencher"):
         assert not json.loads(export.FORMATS[name](failed))
     assert "Benchmark" not in export.go(failed)

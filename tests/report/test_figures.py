@@ -20,7 +20,7 @@ from bench.gate import compare as gate
 from bench.gate import regression
 from bench.gate.regression import Rules
 from bench.judge.checker import Verdict
-from bench.records import Anomaly, ConsumerJob, Range, Ready, Report
+from bench.records import Anomaly, ConsumerJob, Fate, Range, Ready, Report
 from bench.records import ImpossibleCtimes as Reported
 from bench.report import export, terminal
 from bench.report import gate as gate_report
@@ -30,9 +30,9 @@ from bench.report.verdict import wrong_ctimes
 from bench.results import metrics
 from bench.results.models import ImpossibleCtimes, Latency, Result
 from bench.results.store import json_text, load
+from bench.results.tracks import APPEND, Reading, Track
 from bench.run import summary
-from bench.run.phase import Phase, Work
-from bench.run.summary import Reader
+from bench.run.outcome import Outcome, Reader, TrackOutcome
 from bench.spec import Spec, make
 from bench.worker import Clock, Meter, encoded, histogram, record
 from consumer.delays import INFINITY, MINUS_INFINITY, POSTGRES_EPOCH, Delays
@@ -65,7 +65,7 @@ def delays_of(ctimes: Sequence[int], delivered: float) -> tuple[Latency | None, 
     gate = (BEGAN - POSTGRES_EPOCH) * 10**6
     raw = [each if each in {INFINITY, MINUS_INFINITY} else gate + each for each in ctimes]
     delays.note(np.array(raw, np.int64))
-    return Latency.of([delays.encoded()]), delays.impossible()
+    return Latency.from_histograms([delays.encoded()]), delays.impossible()
 
 
 @pytest.mark.parametrize("seconds", [0.0007, 59 * 60, 3600, 5 * 3600, 30 * 86_400])
@@ -112,7 +112,7 @@ def test_every_ctime_is_either_possible_or_counted(ctimes: list[int], delivered:
     surely = sum(gate <= ctime <= here for ctime in ctimes)
     bad = impossible.infinite + impossible.ahead + impossible.old if impossible else 0
     assert len(ctimes) - possible <= bad <= len(ctimes) - surely
-    assert impossible is None or Latency.of([delays.encoded()]) is None
+    assert impossible is None or Latency.from_histograms([delays.encoded()]) is None
     if impossible:
         assert 0 <= impossible.ahead_seconds <= 2**64 / 1e6
         assert 0 <= impossible.old_seconds <= 2**64 / 1e6
@@ -135,8 +135,8 @@ def test_what_the_clocks_uncertainty_explains_is_a_delay_too_short_to_be_measure
 
 
 def test_an_empty_histogram_has_no_percentiles() -> None:
-    assert Latency.of([]) is None
-    assert Latency.of([encoded(histogram()), encoded(histogram())]) is None
+    assert Latency.from_histograms([]) is None
+    assert Latency.from_histograms([encoded(histogram()), encoded(histogram())]) is None
 
 
 @pytest.mark.parametrize("microseconds", [-1, 366 * 86_400 * 10**6 * 2])
@@ -150,7 +150,7 @@ def test_every_call_counts_also_one_of_days(seconds: list[float]) -> None:
     meter = Meter(FakeClock())
     meter.calls += seconds
     report = meter.finish(1, 0)
-    latency = Latency.of([report.latency])
+    latency = Latency.from_histograms([report.latency])
     assert latency
     assert latency.max == pytest.approx(max(seconds) * 1e3, rel=0.01, abs=0.001)
     merged = HdrHistogram(1, 2**60, 2)
@@ -168,7 +168,7 @@ def test_the_first_call_is_the_first_that_counts() -> None:
     assert meter.finish(0, 0).first_call_seconds is not None
 
 
-def work(name: str, ranges: list[Range], again: int = 0, **changes: Any) -> Work:
+def work(name: str, ranges: list[Range], again: int = 0, **changes: Any) -> Outcome:
     """A consumer that was given these events, some of them twice."""
     events = sum(last - first + 1 for _, first, last in ranges)
     values = histogram()
@@ -181,35 +181,36 @@ def work(name: str, ranges: list[Range], again: int = 0, **changes: Any) -> Work
         }
     )  # fmt: skip
     anomalies = [Anomaly("duplicated", again, [])] if again else []
-    return Work(name, Ready(0, 0, job, {}), report, {"delivered": ranges}, [], [], anomalies, "node1")
+    delivered: dict[Fate, list[Range]] = {"delivered": ranges}
+    return Outcome(job, Ready(0, 0, job, {}), report, ranges=delivered, anomalies=anomalies, node="node1")
 
 
 def test_an_event_that_is_delivered_again_is_in_no_rate() -> None:
-    read = summary.read(Reader("consumer-10", 10, [work("a", [(0, 0, 99)], again=40)]), "tail", ok=True)
+    read = summary.read(Reader(Reading(10), [work("a", [(0, 0, 99)], again=40)]), "tail", ok=True)
     assert (read.events, read.redelivered, read.events_per_second) == (100, 40, 50)
 
 
 def test_an_event_that_two_members_of_a_group_had_counts_once() -> None:
     members = [work("a", [(0, 0, 59)], again=5), work("b", [(0, 50, 99)])]
-    group = Reader("group-10", 10, members)
+    group = Reader(Reading(10, group=True), members)
     read = summary.read(group, "tail", ok=True)
     assert (read.events, read.redelivered, read.events_per_second) == (100, 15, 50)
-    phases = {name: Phase(members, [], 0) for name in ("append", "read 10")}
-    (node,) = summary.nodes(phases, [group], ok=True)
+    outcomes = {track: TrackOutcome(members, [], 0) for track in (APPEND, Track(10))}
+    (node,) = summary.nodes(outcomes, [group], ok=True)
     assert (node.read, node.read_per_second) == (100, 50)
 
 
 def test_one_member_whose_ctimes_cannot_be_leaves_the_group_without_delays() -> None:
     bad = Reported(ahead=3, ahead_seconds=7.0), Reported(ahead=2, ahead_seconds=9.0, infinite=1)
     works = [work("a", [(0, 0, 9)]), *(work("b", [(1, 0, 9)], impossible_ctimes=each) for each in bad)]
-    read = summary.read(Reader("group-10", 10, works), "tail", ok=True)
+    read = summary.read(Reader(Reading(10, group=True), works), "tail", ok=True)
     assert read.end_to_end_ms is None
     assert read.impossible_ctimes == ImpossibleCtimes(infinite=1, ahead=5, ahead_seconds=9)
 
 
 def test_what_was_given_nothing_has_no_rate_and_no_percentiles() -> None:
     nothing: dict[str, Any] = {"latency": encoded(histogram()), "delay": encoded(histogram()), "seconds": 0.0}
-    read = summary.read(Reader("consumer-10", 10, [work("a", [], **nothing)]), "tail", ok=True)
+    read = summary.read(Reader(Reading(10), [work("a", [], **nothing)]), "tail", ok=True)
     assert (read.events_per_second, read.latency_ms, read.end_to_end_ms, read.impossible_ctimes) == (None,) * 4
 
 
@@ -244,7 +245,7 @@ def test_a_run_without_an_acknowledged_event_says_so_everywhere(trials: int) -> 
         export.markdown(nothing),
     ):
         assert text.count("no event was acknowledged: nothing was measured") == 1
-    assert metrics.of(nothing) == []
+    assert metrics.of_result(nothing) == []
     for name, form in export.FORMATS.items():
         text = form(nothing)
         assert "nan" not in text.lower(), name
@@ -365,7 +366,7 @@ def test_a_result_without_trials_or_with_no_numbers_is_refused(tmp_path: Path, t
     else:
         stored = stored.replace('"seconds": 1.0', text)
     (tmp_path / "result.json").write_text(stored)
-    with pytest.raises(UsageError, match=r"is no result of the schema bench.result/1: trials"):
+    with pytest.raises(UsageError, match=r"is not a valid bench.result/2 file: trials"):
         load(tmp_path)
 
 

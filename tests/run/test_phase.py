@@ -3,15 +3,16 @@
 import pytest
 
 from bench.records import ProducerJob, Ready
-from bench.run.phase import _Heard, _refuse_differences
+from bench.run.outcome import Outcome
+from bench.run.phase import _refuse_differences
 
 
 def test_a_worker_that_took_another_job_than_it_was_given_fails_the_run() -> None:
     job = ProducerJob("producer-0", "bench", 1, "copy", "COPY", 0, 10, 5, 0)
     other = ProducerJob("producer-0", "bench", 1, "copy", "COPY", 0, 10, 7, 0)
     session = {"schema": "bench", "synchronous_commit": "on"}
-    _refuse_differences([_Heard(job, Ready(0, 0, job, session))], {"synchronous_commit": "on"})
+    _refuse_differences([Outcome(job, Ready(0, 0, job, session))], {"synchronous_commit": "on"})
     with pytest.raises(Exception, match="insert_batch is 7, not 5"):
-        _refuse_differences([_Heard(job, Ready(0, 0, other, session))], {"synchronous_commit": "on"})
+        _refuse_differences([Outcome(job, Ready(0, 0, other, session))], {"synchronous_commit": "on"})
     with pytest.raises(Exception, match="synchronous_commit = 'on', not 'off'"):
-        _refuse_differences([_Heard(job, Ready(0, 0, job, session))], {"synchronous_commit": "off"})
+        _refuse_differences([Outcome(job, Ready(0, 0, job, session))], {"synchronous_commit": "off"})

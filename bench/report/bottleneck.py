@@ -1,0 +1,95 @@
+"""What set the pace of a phase, in words."""
+
+from bench.results.models import Bottleneck, CauseShare, Observed
+
+OTHERS = 3
+"""At most so many causes are named after the first."""
+SMALL_SHARE = 0.03
+"""Causes with a smaller share of the backends' time are not named."""
+
+WORDS = {
+    "client": "client-bound",
+    "cpu": "Postgres's CPU",
+    "client_statement": "the clients' next statement",
+    "client_fetch": "clients that take their rows slowly",
+    "table_read": "reading the table from disk",
+    "temporary_files": "temporary files",
+    "control_file": "the control file",
+    "table_extension": "extending the table",
+    "table_write": "writing the table to disk",
+    "transaction_status_files": "files of transaction states",
+    "prepared_transaction_files": "files of prepared transactions",
+    "wal_files": "new WAL files",
+    "wal_flush": "WAL flush",
+    "wal_read": "reading WAL",
+    "io": "reading or writing other files",
+    "index_split": "another session that splits an index page",
+    "page_io": "another session that reads or writes the same page",
+    "checkpoint": "a checkpoint",
+    "running_transactions": "the list of running transactions",
+    "standby": "a standby's acknowledgement",
+    "transaction_status": "the states of transactions",
+    "ipc": "another process of Postgres",
+    "read_queue": "the queue of reads from disk",
+    "page_contention": "several sessions on one page",
+    "buffer_cache": "the buffer cache",
+    "commit_timestamps": "the times of commits",
+    "lock_table": "the table of locks",
+    "multixact": "rows that several transactions lock",
+    "notify_queue": "the queue of NOTIFY",
+    "object_ids": "new object numbers",
+    "statistics": "Postgres's own statistics",
+    "serializable_checks": "checks of serializable transactions",
+    "replication_slots": "replication slots",
+    "invalidation": "news of changed tables",
+    "prepared_transactions": "prepared transactions",
+    "wal_buffers": "WAL buffers",
+    "wal_insertion": "WAL insertion",
+    "transaction_ids": "new transaction numbers",
+    "lwlock": "another lock inside Postgres",
+    "advisory_lock": "an advisory lock",
+    "object_lock": "a lock on an object, such as the queue of NOTIFY",
+    "page_lock": "a lock on an index page",
+    "table_lock": "a table lock",
+    "same_key": "another session that inserts the same key",
+    "transaction_end": "another transaction's end",
+    "row_lock": "a row lock",
+    "lock": "another lock",
+    "pg_sleep": "pg_sleep",
+    "spinlock": "a spinlock inside Postgres",
+    "vacuum_delay": "vacuum's own pauses",
+    "timeout": "a pause of Postgres's own",
+    "buffer_pin": "a page that another session uses",
+    "extension": "an extension",
+    "peer": "another program or server",
+    "activity": "idle processes of Postgres",
+}
+"""Causes by their names in a result."""
+
+
+def sentence(observed: Observed) -> str | None:
+    """What set the pace of a phase, in a sentence; None when the phase was too short to see it."""
+    found = observed.bottleneck
+    if found is None:
+        return observed.bottleneck_sentence
+    if found.worker is not None:
+        return f"{_cause(found)}: {found.worker} used {found.share:.0%} of a core"
+    busy = f", {found.busy_cores:.1f} cores busy" if found.cause == "cpu" and found.busy_cores is not None else ""
+    others = [f"{_cause(each)} {each.share:.0%}" for each in found.others[:OTHERS] if each.share >= SMALL_SHARE]
+    then = f"; then {', '.join(others)}" if others else ""
+    return f"{_cause(found)}: {found.share:.0%} of the backends' time{busy}{then}"
+
+
+def main_cause(observed: Observed) -> str | None:
+    """What set the pace of a phase, in a few words."""
+    if observed.bottleneck is not None:
+        return _cause(observed.bottleneck)
+    # A sentence of bench.result/1 begins with the cause and a colon.
+    return observed.bottleneck_sentence and observed.bottleneck_sentence.partition(":")[0]
+
+
+def _cause(found: Bottleneck | CauseShare) -> str:
+    """A cause in words, with the name of its wait event where the words are for several."""
+    if found.cause not in WORDS:
+        return found.event or found.cause
+    return WORDS[found.cause] + (f" ({found.event.partition(':')[2]})" if found.event else "")

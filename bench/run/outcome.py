@@ -1,0 +1,207 @@
+"""What workers came to: each by itself, those of a track together, and those that read as one."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.errors import InfrastructureError
+from bench.judge.checker import Delivered, Holder, Jump
+from bench.judge.ranges import events_in, normal, subtract
+from bench.records import (
+    Anomaly,
+    ConsumerJob,
+    Fate,
+    Job,
+    Jumps,
+    LedgerPart,
+    LogError,
+    ProducerJob,
+    Progress,
+    Range,
+    Ready,
+    Record,
+    Report,
+    RolledBackEtags,
+)
+from bench.results.tracks import Reading
+
+
+@dataclass
+class Outcome:
+    """A worker's job, and what it has reported so far."""
+
+    job: Job
+    ready_record: Ready | None = None
+    report_record: Report | None = None
+    events: int = 0
+    """Appended or delivered so far. With the report of a consumer each event counts once, however often it came."""
+    checksum: int = 0
+    """The sum of the values that a consumer was given, or, with its report, that a producer had acknowledged."""
+    ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
+    """The events of each fate; a fate that no event has is an empty list."""
+    rolled_back_etags: list[tuple[int, int]] = field(default_factory=list)
+    jumps: list[Jump] = field(default_factory=list)
+    anomalies: list[Anomaly] = field(default_factory=list)
+    node: str | None = None
+    """Where it ran, in a place of several nodes."""
+    error: LogError | None = None
+    """Why it went no further, where that is the log's own doing."""
+    lost_after: float | None = None
+    """Seconds after the barrier was lifted that its node was noticed to be lost; None unless it was."""
+
+    @property
+    def name(self) -> str:
+        """The worker's name."""
+        return self.job.name
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has reached the barrier."""
+        return self.ready_record is not None
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether its report has come, which is its last record."""
+        return self.report_record is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more comes from it."""
+        return self.has_reported or self.lost_after is not None
+
+    @property
+    def ready(self) -> Ready:
+        """Its first record.
+
+        Raises:
+            InfrastructureError: the worker reported without having been ready.
+        """
+        if self.ready_record is None:
+            raise InfrastructureError(f"{self.name} reported without having been ready")
+        return self.ready_record
+
+    @property
+    def report(self) -> Report:
+        """Its last record.
+
+        Raises:
+            InfrastructureError: the worker has not reported.
+        """
+        if self.report_record is None:
+            raise InfrastructureError(f"{self.name} ended without a report")
+        return self.report_record
+
+    @property
+    def unreported(self) -> list[Range]:
+        """The events of a producer that it has reported no fate of; none of a consumer."""
+        if not isinstance(self.job, ProducerJob):
+            return []
+        reported = [part for of_fate in self.ranges.values() for part in of_fate]
+        numbers = {producer for producer, _, _ in reported}
+        if isinstance(self.job.producer, int):
+            numbers.add(self.job.producer)
+        return subtract([(number, 0, self.job.limit - 1) for number in sorted(numbers)], normal(reported))
+
+    def note(self, record: Record) -> None:
+        """Add what a record of the worker says."""
+        match record:
+            case Ready():
+                self.ready_record = record
+            case Progress(events=events, checksum=checksum):
+                self.events, self.checksum = events, checksum
+            case LedgerPart(fate=fate, ranges=ranges):
+                _extend(self.ranges[fate], ranges)
+            case RolledBackEtags(etags=etags):
+                self.rolled_back_etags.extend(etags)
+            case Jumps(jumps=jumps):
+                self.jumps.extend(Jump(*jump) for jump in jumps)
+            case Anomaly():
+                self.anomalies.append(record)
+            case LogError():
+                self.error = record
+            case Report():
+                self.report_record = record
+                self.checksum = record.checksum
+                # An event that was delivered twice is one event.
+                is_consumer = isinstance(self.job, ConsumerJob)
+                self.events = events_in(self.ranges["delivered"]) if is_consumer else record.events
+
+
+def _extend(ranges: list[Range], more: Sequence[Range]) -> None:
+    """Append ranges to ranges; one that goes on where the last one ends makes that one longer."""
+    for producer, first, last in more:
+        if ranges and ranges[-1][0] == producer and ranges[-1][2] + 1 == first:
+            ranges[-1] = producer, ranges[-1][1], last
+        else:
+            ranges.append((producer, first, last))
+
+
+@dataclass(frozen=True)
+class TrackOutcome:
+    """What the workers of a track came to."""
+
+    workers: Sequence[Outcome]
+    series: list[tuple[float, int]]
+    """Their progress together, as (seconds since the barrier was lifted, events)."""
+    opened_at: float
+    """When the barrier was lifted: Unix time of this machine."""
+    holders: list[Holder] | None = None
+    """When its readers were stopped because nothing came any more: the transactions that were open then and had been
+    since the last event came. None when they were stopped for another reason, or the server did not answer that."""
+
+    @property
+    def reported(self) -> list[Outcome]:
+        """The workers that did their job, as far as the log let them."""
+        return [worker for worker in self.workers if worker.has_reported]
+
+    @property
+    def lost(self) -> list[Outcome]:
+        """The producers whose nodes were lost while they appended."""
+        return [worker for worker in self.workers if not worker.has_reported and worker.lost_after is not None]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who is judged by itself: a consumer, or a group by the outcomes of its members."""
+
+    reading: Reading
+    members: Sequence[Outcome]
+    holders: Sequence[Holder] | None = None
+    """As in `TrackOutcome`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in verdicts."""
+        return self.reading.reader
+
+    @property
+    def jumps(self) -> list[Jump]:
+        """The jumps over etags of all of its members."""
+        return [jump for member in self.members for jump in member.jumps]
+
+    def events(self, node: str | None = None) -> int:
+        """Events that it was given, each counted once; of its members on a node, if that is named."""
+        members = [member for member in self.members if node in {None, member.node}]
+        return events_in(normal([part for member in members for part in member.ranges["delivered"]]))
+
+    def delivered(self) -> Delivered:
+        """What it was given, for the judge."""
+        return Delivered.together(self.name, [self._delivered_to(member) for member in self.members])
+
+    def _delivered_to(self, member: Outcome) -> Delivered:
+        report = member.report
+        return Delivered(
+            reader=self.name,
+            events=report.events,
+            checksum=report.checksum,
+            ranges=member.ranges["delivered"],
+            anomalies=member.anomalies,
+            falling_etags=report.falling_etags or 0,
+            stopped=[report.stopped] if report.stopped else [],
+            stranded=member.error is not None,
+            highest_etag=report.highest_etag,
+            holders=self.holders,
+            page_events=self.reading.read_batch,
+            largest_page=report.largest_page,
+            oversized_pages=report.oversized_pages,
+        )
