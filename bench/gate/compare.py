@@ -1,4 +1,4 @@
-"""The gate: a result beside a baseline. First what must be alike, then whether it is slower."""
+"""The gate: compares a result with a baseline. First whether the two may be compared, then whether one is slower."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -29,9 +29,9 @@ _FREE = {
     "insert_loops",
     "postgres_image",
 }
-"""Keys of a spec that may differ: they do not change what is done, or something else stands for them."""
+"""Keys of a spec that may differ: they do not change what is done, or another key of `alike` stands for them."""
 _SAME_MEMORY = 0.1
-"""Two machines of one kind have the same memory, but for what their firmware keeps: this share."""
+"""The share by which the memory of two machines of one kind may differ: their firmware keeps some."""
 
 EXIT_CODES: dict[str, int] = {
     "no worse": 0,
@@ -43,38 +43,38 @@ EXIT_CODES: dict[str, int] = {
 
 
 class Compared(NamedTuple):
-    """What came of a comparison."""
+    """The outcome of a comparison."""
 
     word: Word | Literal["failed verdict", "not comparable"]
     changes: list[Change]
     trials: int
     """On the smaller side."""
     differences: dict[str, tuple[str, str]]
-    """What is not alike, though it must be: key, before, after."""
+    """The keys that differ though they must be alike, each with its values before and after."""
     allowed: dict[str, tuple[str, str]]
-    """What is not alike, and was said to be no matter."""
+    """The keys that differ and are allowed to."""
     visible: dict[str, float]
-    """The smallest slowdown of each metric that this number of trials sees here, as a share."""
+    """The smallest slowdown of each metric that this number of trials can detect here, as a share."""
     lacks: dict[str, Lack]
     """The metrics that cannot be compared, and why."""
     undecided: list[str]
-    """Those of them that decide: with one of them nothing is no worse."""
+    """The metrics of `lacks` that decide. With one of them the outcome is never `no worse`."""
 
 
 def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = ()) -> Compared:
     """Compare two results.
 
     Raises:
-        UsageError: a rule is for a metric that there is none of, or what is allowed is no key.
+        UsageError: an unknown metric in `rules`, or an unknown key in `allow`.
     """
     refuse_unknown_metrics(rules, before)
     keys, allow = {*alike(before), *alike(after)}, set(allow)
     for key in allow - keys:
-        raise UsageError(f"--allow {key}: there is no such key; {', '.join(sorted(keys))}")
+        raise UsageError(f"--allow {key}: there is no such key; give one of {', '.join(sorted(keys))}")
     trials = min(len(before.trials), len(after.trials))
-    found = differences(before, after)
-    allowed = {key: both for key, both in found.items() if key in allow}
-    refused = {key: both for key, both in found.items() if key not in allow}
+    differing = differences(before, after)
+    allowed = {key: both for key, both in differing.items() if key in allow}
+    refused = {key: both for key, both in differing.items() if key not in allow}
     if not after.ok or not before.ok:
         return Compared("failed verdict", [], trials, refused, allowed, {}, {}, [])
     if refused:
@@ -86,16 +86,16 @@ def refuse_unknown_metrics(rules: Rules, result: Result) -> None:
     """Refuse a rule for a metric that a result does not have, so that no typing error turns a rule off.
 
     Raises:
-        UsageError: there is one.
+        UsageError: a rule is for such a metric.
     """
     known = [metric.name for metric in metrics.of_result(result)]
     for name in rules.per_metric:
         if name not in known:
-            raise UsageError(f"--per-metric {name}: there is no such metric; {', '.join(known)}")
+            raise UsageError(f"--per-metric {name}: there is no such metric; give one of {', '.join(known)}")
 
 
 def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple[str, str]]) -> Compared:
-    """Judge two results whose verdicts are ok, whatever is not alike in them."""
+    """Judge two results whose verdicts are ok, whatever differs between them."""
     trials = min(len(before.trials), len(after.trials))
     old, new = metrics.of_result(before), metrics.of_result(after)
     changes = regression.judge(old, new, rules)
@@ -106,59 +106,62 @@ def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple
 
 
 def alike(result: Result) -> dict[str, str]:
-    """What must be alike in two results before their numbers may be compared, by its key."""
-    where = result.environment
-    found = {
-        "postgres": _major(where.postgres),
-        "place": where.place,
-        "cpu": where.cpu,
-        "cores": str(where.cores),
-        "memory": f"{where.memory_bytes / 2**30:.1f} GiB",
-        "disk": where.about.get("disk", ""),
-        "nodes": where.about.get("nodes", ""),
-        "postgres-node": where.about.get("postgres_node", ""),
+    """The facts that must be alike in two results before their numbers may be compared, by key."""
+    environment = result.environment
+    facts = {
+        "postgres": _major(environment.postgres),
+        "place": environment.place,
+        "cpu": environment.cpu,
+        "cores": str(environment.cores),
+        "memory": f"{environment.memory_bytes / 2**30:.1f} GiB",
+        "disk": environment.about.get("disk", ""),
+        "nodes": environment.about.get("nodes", ""),
+        "postgres-node": environment.about.get("postgres_node", ""),
         "lost-nodes": ", ".join(loss.node for trial in result.trials for loss in trial.losses),
         "transport": "libpq" if result.through_libpq else "",
-        "governor": where.governor or "",
+        "governor": environment.governor or "",
         "log": f"{Path(str(result.spec['log'])).name} {result.log_sha256[:12]}",
     }
-    found |= {f"limits.{name}": text for name, text in where.limits.items()}
-    found |= {f"set.{name}": text for name, text in where.settings.items()}
-    found |= {f"sql.{name}": text for name, text in result.sql.items()}
+    facts |= {f"limits.{name}": text for name, text in environment.limits.items()}
+    facts |= {f"set.{name}": text for name, text in environment.settings.items()}
+    facts |= {f"sql.{name}": text for name, text in result.sql.items()}
     spec = {key: value for key, value in result.spec.items() if key not in _FREE}
-    return found | {f"spec.{key.replace('_', '-')}": _text(value) for key, value in spec.items()}
+    return facts | {f"spec.{key.replace('_', '-')}": _text(value) for key, value in spec.items()}
 
 
 def differences(before: Result, after: Result) -> dict[str, tuple[str, str]]:
-    """The keys that are not alike, with both values."""
+    """The keys of `alike` that differ, each with its values before and after."""
     old, new = alike(before), alike(after)
-    found = {key: (old.get(key, ""), new.get(key, "")) for key in {**old, **new}}
+    both_of = {key: (old.get(key, ""), new.get(key, "")) for key in {**old, **new}}
     less, more = sorted(result.environment.memory_bytes for result in (before, after))
     if more - less < _SAME_MEMORY * more:
-        del found["memory"]
-    if found["log"][0] != found["log"][1]:
-        found["log"] = _logs_apart(before, after)
-    return {key: both for key, both in found.items() if both[0] != both[1]}
+        del both_of["memory"]
+    if old["log"] != new["log"]:
+        both_of["log"] = _logs_apart(before, after)
+    return {key: both for key, both in both_of.items() if both[0] != both[1]}
 
 
 def _logs_apart(before: Result, after: Result) -> tuple[str, str]:
-    """Two logs that are not alike, by names that tell them apart."""
+    """The logs of two results, by names that differ."""
     old, new = (str(result.spec["log"]) for result in (before, after))
     names = short_names([old, new])
     return f"{names[old]} {before.log_sha256[:12]}", f"{names[new]} {after.log_sha256[:12]}"
 
 
 def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
-    """Keep a result as a baseline, instead of the one that had the name.
+    """Store a result as a baseline, in place of the one that had the name.
 
     Raises:
-        UsageError: the name is none for a folder, or a verdict of the result failed.
+        UsageError: `name` is not a valid name of a folder, or a verdict of the result failed.
         InfrastructureError: it cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UsageError(f"{name!r} is no name for a baseline: give letters, digits, dots and dashes")
+        raise UsageError(
+            f"{name!r} is not a valid name of a baseline: give letters, digits, dots, dashes and underscores, "
+            "a letter or a digit first"
+        )
     if not result.ok:
-        raise UsageError(f"{result.run_id}: its verdict failed, so it is no measure for others")
+        raise UsageError(f"{result.run_id} cannot be a baseline: its verdict failed; give a result whose verdict is ok")
     return write(folder / name / "result.json", store.json_text(result))
 
 
@@ -166,32 +169,32 @@ def baseline(name: str, folder: Path = BASELINES) -> Result:
     """The baseline of a name, or the result at a path.
 
     Raises:
-        NoComparisonError: there is none.
+        NoComparisonError: there is no such baseline and no such file.
     """
     for file in (folder / name / "result.json", Path(name) / "result.json", Path(name)):
         if file.is_file():
             return store.load(file)
-    there = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
+    names = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
     raise NoComparisonError(
-        f"there is no baseline {name!r} in {folder} ({there or 'it is empty'}): bench baseline save {name} keeps one"
+        f"there is no baseline {name!r} in {folder} ({names or 'it is empty'}): bench baseline save {name} stores one"
     )
 
 
 def thresholds(general: str, per_metric: Mapping[str, str]) -> Rules:
-    """The rules that texts like 5% make.
+    """Make rules of texts like 5%.
 
     Raises:
-        UsageError: one is no share.
+        UsageError: a text is not a share.
     """
     shares = {name: share(f"--per-metric {name}", text) for name, text in per_metric.items()}
     return Rules(share("--threshold", general), shares)
 
 
 def share(flag: str, text: str) -> float:
-    """Read a share, like 5% or 0.05.
+    """Read a share between 0 and 1, like 5% or 0.05.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not such a share; the message names the flag.
     """
     number = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)", text.strip())
     value = float(number[1]) / (100 if number[2] else 1) if number else 0

@@ -1,7 +1,7 @@
 """Is it slower than before? Two sets of trials in, an outcome out. Pure.
 
 A regression must be both significant and beyond a threshold; no worse means that the interval leaves no room for one.
-Whatever lies between is inconclusive. That is a test of non-inferiority (Piaggio et al., JAMA 308, 2012).
+Everything between is inconclusive. That is a test of non-inferiority (Piaggio et al., JAMA 308, 2012).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ from bench.results.metrics import Metric
 from bench.stats import ALPHA, Estimate
 
 MIN_TRIALS = 6
-"""Fewer a side cannot be told apart at all, once several metrics are corrected for."""
+"""With fewer trials per side no difference is significant, once several metrics are corrected for."""
 
 Word = Literal["no worse", "regressed", "inconclusive"]
 
 Lack = Literal["before", "after", "ratio"]
-"""Why a metric cannot be compared: a side has no value of it, or a value is 0, to which nothing has a ratio."""
+"""Why a metric cannot be compared: the side that has no value of it, or `ratio` because a value is 0."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Rules:
         return self.per_metric.get(metric, self.threshold)
 
     def decides(self, metric: Metric) -> bool:
-        """Whether a metric must be clear: rates, and those that were named. Any metric may show a regression."""
+        """Whether a metric must be clear: rates, and the metrics of `per_metric`. Any metric may show a regression."""
         return metric.bigger_is_better or metric.name in self.per_metric
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one metric."""
+    """The change of one metric."""
 
     metric: str
     unit: str
@@ -60,7 +60,7 @@ class Change:
 
     @property
     def word(self) -> Literal["no worse", "regressed", "faster", "unclear"]:
-        """What that means."""
+        """The outcome for this metric."""
         significant = self.p_value <= ALPHA
         if significant and self.speed.value < 1 - self.threshold:
             return "regressed"
@@ -98,17 +98,17 @@ def pairs(before: Sequence[Metric], after: Sequence[Metric]) -> list[tuple[Metri
 
 
 def lacks(before: Sequence[Metric], after: Sequence[Metric]) -> dict[str, Lack]:
-    """The metrics that cannot be compared, by name, with the side that has none or the lack of a ratio."""
+    """The metrics that cannot be compared, by name, with the reason."""
     old, new = ({metric.name: metric for metric in side} for side in (before, after))
-    found: dict[str, Lack] = {}
+    lacking: dict[str, Lack] = {}
     for name in {**old, **new}:
         if name not in old:
-            found[name] = "before"
+            lacking[name] = "before"
         elif name not in new:
-            found[name] = "after"
+            lacking[name] = "after"
         elif min(*old[name].values, *new[name].values) <= 0:
-            found[name] = "ratio"
-    return found
+            lacking[name] = "ratio"
+    return lacking
 
 
 def undecided(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> list[str]:
@@ -125,8 +125,8 @@ def speed(before: Metric, after: Metric) -> Estimate:
 
 
 def outcome(changes: Sequence[Change], trials: int, undecided: Iterable[str] = ()) -> Word:
-    """The word for all of it; `trials` is the number on the smaller side, and `undecided` names the metrics that
-    decide and cannot be compared. Without a metric that decides, nothing is no worse.
+    """The outcome for all metrics; `trials` is the number on the smaller side, and `undecided` names the metrics that
+    decide and cannot be compared. Without a metric that decides, the outcome is never `no worse`.
     """
     if trials < MIN_TRIALS:
         return "inconclusive"
@@ -140,7 +140,7 @@ def outcome(changes: Sequence[Change], trials: int, undecided: Iterable[str] = (
 
 def is_precise(a: Sequence[Metric], b: Sequence[Metric], rules: Rules, precision: float) -> bool:
     """Whether the interval of each metric that decides reaches no further than this share to either side, so that
-    one can stop. What it says plays no part in that.
+    one can stop. Where the interval lies plays no part in that.
     """
     both = [(old, new) for old, new in pairs(a, b) if rules.decides(old)]
     if min((len(metric.values) for pair in both for metric in pair), default=0) < MIN_TRIALS:
@@ -150,8 +150,8 @@ def is_precise(a: Sequence[Metric], b: Sequence[Metric], rules: Rules, precision
 
 
 def visible(before: Sequence[Metric], after: Sequence[Metric], trials: int) -> dict[str, float]:
-    """The smallest slowdown of each metric that this number of trials per side would see here, as a share; 1 when they
-    would see none of those that are tried.
+    """The smallest slowdown of each metric that this number of trials per side would detect here, as a share; 1 when
+    they would detect none of the slowdowns that are tried.
     """
     both = pairs(before, after)
     return {

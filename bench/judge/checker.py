@@ -38,7 +38,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Stranded:
-    """An error of the log's own SQL, or an answer that no log may give, that let a worker go no further."""
+    """The `LogError` of a worker, as a result stores it: with the worker's name and the line of schema.sql."""
 
     worker: str
     call: str

@@ -1,7 +1,7 @@
-"""Logs side by side: each on the same workload, in turns, so that a slow minute is everybody's.
+"""Compares logs: each gets the same workload, one log after the other in each round, so that a slow minute meets all.
 
-In a round every log appends, is read, and is read again while writers commit out of order. What is published is made
-from the record that this returns, `comparison.json`.
+In a round every log appends, is read, and is read again while writers commit out of order. Published tables are made
+from the record of this module, `comparison.json`.
 """
 
 import time
@@ -33,16 +33,17 @@ from bench.run.watch import Watch
 from bench.spec import Flag, Spec
 
 CONTROL = "bigserial"
-"""The log that all others are measured by. That a log lost nothing says something only where this one did."""
+"""The log that all others are compared with. That a log lost nothing proves little unless this one lost events."""
 
 FILE = "comparison.json"
 
 IDLE_SECONDS = 3.0
-"""Events that a log skips do not come, however long one waits; what it only withholds for so long is told as such."""
+"""Readers of a tailed log stop after this long without an event. Skipped events never come, however long one waits;
+events that come later than this count as withheld."""
 
 
 class Workload(StoredModel):
-    """What every log is given."""
+    """The workload that every log is given."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -73,11 +74,11 @@ class Workload(StoredModel):
         return value.split(",") if isinstance(value, str) else value
 
     def speed(self, log: Log, batch: int, place: str) -> Spec:
-        """What measures speed: a thousand transactions a producer for small batches, at least two for large ones."""
+        """The spec that measures speed: 1000 transactions per producer for small batches, at least 2 for large ones."""
         return self._spec(log, batch, place, loops=max(2, min(1000, 20_000 // batch)))
 
     def tail(self, log: Log, batch: int, place: str, number: int) -> Spec:
-        """What measures safety: 40 transactions a producer for small batches, at least three for large ones."""
+        """The spec that measures safety: 40 transactions per producer for small batches, at least 3 for large ones."""
         return self._spec(log, batch, place, loops=max(3, min(40, 2000 // batch))).model_copy(
             update={
                 "mode": "tail",
@@ -106,7 +107,7 @@ class Speed(StoredModel):
     """One trial that appended and then read."""
 
     failure: str | None = None
-    """Why there are no numbers, in a sentence: what is wrong with the log; None when nothing is."""
+    """The log's fault because of which there are no numbers, in a sentence; None when there are numbers."""
 
     appended_per_second: float | None = None
     """None when the verdict was not ok."""
@@ -122,10 +123,10 @@ class Tail(StoredModel):
 
     ok: bool
     failure: str | None = None
-    """What is wrong with the log beyond `faults`, in a sentence; None when nothing is."""
+    """The log's fault beyond `faults`, in a sentence; None when it has none."""
     acknowledged: int = 0
     faults: dict[str, int] = Field(default_factory=dict)
-    """Events by what was wrong with them."""
+    """Events by the kind of fault that they met."""
     end_to_end_p50_ms: float | None = None
     """None when no event came, and when `impossible_ctimes` says why there are no delays."""
     end_to_end_p99_ms: float | None = None
@@ -151,24 +152,24 @@ class Comparison(StoredModel):
     workload: Workload
     environment: Environment
     given: dict[str, str] = Field(default_factory=dict)
-    """The path that a log was given by, where that is not what it is called here."""
+    """The path that a log was given by, where it differs from its name here."""
     promises: dict[str, Promises]
-    """What each log promises."""
+    """The promises of each log."""
     needs: dict[str, dict[str, str]]
-    """The settings that a log had and the others had not, because it needs them."""
+    """The settings that each log had and the others had not, because it needs them."""
     measured: list[Measured]
     blocked: list[Blocked]
 
     @property
     def ok(self) -> bool:
-        """Whether every log did what it was given to do, wrongly or rightly."""
+        """Whether every log could be measured, whether or not it lost events."""
         speeds = (speed.failure for each in self.measured for speed in each.speeds)
         tails = (tail.failure for each in self.measured for tail in each.tails)
         return not any((*speeds, *tails, *(each.failure for each in self.blocked)))
 
 
 class _Turn(NamedTuple):
-    """What one log did in one round, by insert batch."""
+    """The results of one log in one round, by insert batch."""
 
     speeds: dict[int, Speed]
     tails: dict[int, Tail]
@@ -178,13 +179,13 @@ class _Turn(NamedTuple):
 def compare(
     names: Sequence[str], workload: Workload, choice: Choice, watch: Watch, tell: Callable[[str], None]
 ) -> Iterator[Comparison]:
-    """Carry out one round after the other; yields what is known after each, so that an hour's work is not lost by what
-    breaks in its last minute. The control is always among the logs. What a log's own error keeps from being measured
-    is a failure in its place, and all else goes on.
+    """Carry out one round after the other; yields the comparison so far after each, so that an error in the last minute
+    does not lose an hour's work. The control is always among the logs. Where a log's own error prevents a measurement,
+    that error is recorded in its place, and everything else goes on.
 
     Raises:
         UsageError: a log's folder or the workload cannot be used as it is.
-        InfrastructureError: something broke that is not a log's.
+        InfrastructureError: something broke that is not part of a log.
     """
     given = load_side_by_side([CONTROL, *names])
     logs = list(given.values())
@@ -209,12 +210,12 @@ def compare(
         blocked=[],
     )
     rounds = max(workload.rounds, workload.tails)
-    began = time.perf_counter()
+    began_pc = time.perf_counter()
     for number in range(rounds):
         turns: dict[str, _Turn] = {}
         for turn, log in enumerate([*logs[number % len(logs) :], *logs[: number % len(logs)]]):
             before = number * len(logs) + turn
-            left = _time_left(began, before, rounds * len(logs))
+            left = _time_left(began_pc, before, rounds * len(logs))
             tell(f"round {number + 1} of {rounds}: {log.name}, log {turn + 1} of {len(logs)}{left}")
             turns[log.name] = _turn(number, workload, log, choice, watch)
         done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
@@ -229,7 +230,7 @@ def compare(
 
 
 def _with_turn(known: Measured, turn: _Turn) -> Measured:
-    """What is known of a log at a batch, and what it did in one more round."""
+    """A log at a batch, with the results of one more round."""
     batch = known.insert_batch
     return known.model_copy(
         update={
@@ -240,7 +241,7 @@ def _with_turn(known: Measured, turn: _Turn) -> Measured:
 
 
 def _turn(number: int, workload: Workload, log: Log, choice: Choice, watch: Watch) -> _Turn:
-    """Have a log do all that it does in a round. What fails by the log's own fault is noted in its place."""
+    """Carry out a log's part of a round. A failure by the log's own fault is recorded in its place."""
     try:
         with _opened(workload, log, choice) as (site, connection, run_id):
             return _tried(
@@ -251,9 +252,9 @@ def _turn(number: int, workload: Workload, log: Log, choice: Choice, watch: Watc
                 lambda spec: _carry_out(spec, log, site, connection, watch, run_id),
                 lambda: open_transactions.probe(log, connection, site.conninfo, run_id),
             )
-    except UsageError as error:  # Postgres does not take the log's settings: the control's it has taken
-        why = str(error)
-        return _tried(number, workload, log, choice, lambda _: why, lambda: open_transactions.failed(log, why))
+    except UsageError as error:  # Postgres does not take the log's settings; those of the control it has taken
+        reason = str(error)
+        return _tried(number, workload, log, choice, lambda _: reason, lambda: open_transactions.failed(log, reason))
 
 
 def _tried(
@@ -264,20 +265,20 @@ def _tried(
     carry_out: Callable[[Spec], Trial | str],
     probe: Callable[[], list[Blocked]],
 ) -> _Turn:
-    found = _Turn({}, {}, [])
+    turn = _Turn({}, {}, [])
     for batch in workload.insert_batch:
         if number < workload.rounds:
-            found.speeds[batch] = _speed(carry_out(workload.speed(log, batch, choice.name)))
+            turn.speeds[batch] = _speed(carry_out(workload.speed(log, batch, choice.name)))
         if number < workload.tails:
-            found.tails[batch] = _tail(carry_out(workload.tail(log, batch, choice.name, number)))
-    return found._replace(blocked=[] if number else probe())
+            turn.tails[batch] = _tail(carry_out(workload.tail(log, batch, choice.name, number)))
+    return turn._replace(blocked=[] if number else probe())
 
 
-def _time_left(began: float, done: int, turns: int) -> str:
-    """About how long the turns that are left take; empty before the first one is over."""
+def _time_left(began_pc: float, done: int, turns: int) -> str:
+    """About how long the turns that are left take, as a clause; empty before the first one is over."""
     if not done:
         return ""
-    seconds = (time.perf_counter() - began) / done * (turns - done)
+    seconds = (time.perf_counter() - began_pc) / done * (turns - done)
     return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 
@@ -299,10 +300,10 @@ def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site
 
 
 def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, run_id: str) -> Trial | str:
-    """Carry out a trial; returns what is wrong with the log, in a sentence, where that leaves no trial.
+    """Carry out a trial; returns the log's fault, in a sentence, where it leaves no trial.
 
     Raises:
-        InfrastructureError: something broke that is not the log's.
+        InfrastructureError: something broke that is not part of the log.
     """
     try:
         with install.installed(connection, log, run_id):
@@ -338,10 +339,10 @@ def _tail(trial: Trial | str) -> Tail:
     verdict, (read,) = trial.verdict, trial.reads
     delay = read.end_to_end_ms
     faults = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
-    told_by_faults = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
+    in_faults = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
     return Tail(
         ok=verdict.ok,
-        failure=None if told_by_faults else failure(verdict),
+        failure=None if in_faults else failure(verdict),
         acknowledged=verdict.expected_events,
         faults=faults,
         end_to_end_p50_ms=delay.p50 if delay else None,

@@ -1,4 +1,4 @@
-"""Where ours and theirs meet: one Postgres with logs to read and one to append to. What ours do is judged."""
+"""The testbed of our workers and of other programs: one Postgres with logs to read and one to append to."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -27,15 +27,15 @@ from bench.run.watch import Watch
 from bench.spec import Spec
 
 READ, GROWN = "bench_read", "bench_grown"
-"""The schemas of the logs that are read; the one that is appended to is in plan.SCHEMA."""
+"""The schemas of the logs that are read; the one that is appended to is in statements.SCHEMA."""
 FILLERS = 2
 INSERT_BATCH = 10_000
 READINGS = {1000: 3, 100: 1, 10: 1}
-"""The whole log is read so often for one measurement: once with large pages is over too soon."""
+"""Readings of the whole log per measurement, by read batch: a single one with large pages is over too soon."""
 
 
 class Testbed:
-    """Where ours and theirs meet: a Postgres with logs to read and one to append to."""
+    """A Postgres with logs to read and one to append to, and the measurements on it. What our workers did is judged."""
 
     def __init__(self, site: Site, connection: Connection, log: Log, watch: Watch) -> None:
         self._site = site
@@ -51,11 +51,11 @@ class Testbed:
         install.install(self._connection, self._log)
 
     def fill(self, schema: str, events: int) -> None:
-        """Make a log with so many events, to be read."""
+        """Make a log with this many events, to be read."""
         self.install()
         spec = self._spec("generate", FILLERS, INSERT_BATCH, events // FILLERS)
         appended = self._carried_out(spec, APPEND, producers(spec, self._log))
-        # Those who read it prove that this is what is stored; to sort a large log would take longer than to fill it.
+        # Readers prove that these events are stored; to sort a large log would take longer than to fill it.
         self._filled[schema] = _acknowledged(appended)
         settle(self._connection)
         self._connection.execute(f"ALTER SCHEMA {statements.SCHEMA} RENAME TO {schema}".encode())
@@ -86,16 +86,16 @@ class Testbed:
             delivered = Reader(reading, [consumer]).delivered()
             if not checker.judge(Written(written), [delivered], Stored(written, 0)).ok:
                 raise InfrastructureError(
-                    f"there is nothing to compare: the consumer was not given what is in {job.schema}"
+                    f"cannot compare: the consumer was not given exactly the events of {job.schema}"
                 )
         if consumer.report.events != spec.events:
             raise InfrastructureError(
-                f"there is nothing to compare: the consumer was given {consumer.report.events:,} events"
+                f"cannot compare: the consumer was given {consumer.report.events:,} events, not {spec.events:,}"
             )
         return consumer.report
 
     def memory(self, schema: str) -> float:
-        """The most that the consumer which read this log last had resident."""
+        """The largest resident memory of the consumer that read this log last, in bytes."""
         return self._memory[schema]
 
     def append(self, way: Way, scale: int, batch: int, loops: int) -> float:
@@ -119,7 +119,7 @@ class Testbed:
         return batch * self._pgbench(programs.pgbench_generates(statements.SCHEMA, sql, batch, clients, loops, threads))
 
     def pgbench_appends(self, clients: int, loops: int) -> float:
-        """Events/s of pgbench, one event a transaction, on an empty log."""
+        """Events/s of pgbench, one event per transaction, on an empty log."""
         self._clear()
         sql = statements.append_sql(self._spec("log_event", clients, 1, loops), self._log)
         event = f'[{{"producer":0,"seq":{loops},"value":{loops}}}]'
@@ -145,19 +145,19 @@ class Testbed:
         return Spec(scale=scale, insert_batch=batch, limit=limit, append=way, set={})
 
     def _clear(self) -> None:
-        """Empty the log, and leave nothing to do that the next one would pay for."""
+        """Empty the log, and leave no work behind that the next measurement would pay for."""
         self._connection.execute(f"TRUNCATE {self._log.table} RESTART IDENTITY".encode())
         self._connection.execute("CHECKPOINT")
 
     def _refuse_wrong(self, appended: TrackOutcome) -> None:
-        """Look whether what was acknowledged is what is stored.
+        """Refuse a log that does not hold exactly the acknowledged events.
 
         Raises:
-            InfrastructureError: it is not.
+            InfrastructureError: it does not.
         """
         stored, foreign = audit.stored_ranges(self._connection, self._log)
         if sorted(stored) != sorted(_acknowledged(appended)) or foreign:
-            raise InfrastructureError("there is nothing to compare: the log does not hold what was acknowledged")
+            raise InfrastructureError("cannot compare: the log does not hold exactly the acknowledged events")
 
     def _carried_out(self, spec: Spec, track: Track, jobs: Sequence[Job], *, sampled: bool = False) -> TrackOutcome:
         to_read = Total(spec.events, spec.checksum)
@@ -170,9 +170,7 @@ class Testbed:
             outcome = carry_out(plan, self._site.start_workers, self._connection, self._watch, observe)[track]
         for worker in outcome.reported:
             if worker.error:
-                raise InfrastructureError(
-                    f"there is nothing to compare: {worker.name}: {worker.error.call}: {worker.error.message}"
-                )
+                raise InfrastructureError(f"cannot compare: {worker.name}: {worker.error.call}: {worker.error.message}")
         return outcome
 
 

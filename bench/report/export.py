@@ -1,4 +1,4 @@
-"""A result in the formats of other tools, made from the record alone: each a function from the result to a text."""
+"""A result in the formats of other tools, made from the record alone: one function from the result to a text each."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ from bench.results.tracks import APPEND
 from bench.text import plural
 
 BEGIN, END = "<!-- bench result: begin -->", "<!-- bench result: end -->"
-"""What a comment on a pull request is found by, to be replaced by the next one."""
+"""Marks by which a comment on a pull request is found, to be replaced by the next one."""
 
 
 def bigger_is_better(result: Result) -> str:
@@ -33,17 +33,17 @@ def smaller_is_better(result: Result) -> str:
 
 def bencher(result: Result) -> str:
     """Bencher Metric Format. Rates are its measure throughput, latencies latency-ms, each with its interval."""
-    found = {}
+    metrics_by_name = {}
     for metric in metrics.of_result(result):
         middle = stats.median(metric.values)
         measure = "throughput" if metric.unit == "events/s" else "latency-ms"
         values = {"value": middle.value, "lower_value": middle.low, "upper_value": middle.high}
-        found[f"{result.spec['log']}/{metric.name}"] = {measure: values}
-    return json.dumps(found, indent=1) + "\n"
+        metrics_by_name[f"{result.spec['log']}/{metric.name}"] = {measure: values}
+    return json.dumps(metrics_by_name, indent=1) + "\n"
 
 
 def junit(result: Result) -> str:
-    """JUnit XML: a test case for what is appended and for each reading of each trial; it fails with the verdict."""
+    """JUnit XML: a test case for the append and for each reading of each trial. They fail with the trial's verdict."""
     cases = [
         (f"trial {number}: {name}", seconds, trial)
         for number, trial in enumerate(result.trials, 1)
@@ -68,20 +68,20 @@ def junit(result: Result) -> str:
     for name, seconds, trial in cases:
         case = SubElement(suite, "testcase", classname=f"bench.{result.spec['log']}", name=name, time=f"{seconds:.3f}")
         if not trial.verdict.ok:
-            words = verdict_text(trial)
-            SubElement(case, "failure", type="verdict", message=words.split("\n", 1)[0]).text = words
+            text = verdict_text(trial)
+            SubElement(case, "failure", type="verdict", message=text.split("\n", 1)[0]).text = text
     indent(suite)
     return tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def go(result: Result) -> str:
-    """Go's benchmark format, a line a trial, as benchstat reads it (golang/proposal, design/14313)."""
-    where = result.environment
+    """Go's benchmark format, one line per rate and trial, as benchstat reads it (golang/proposal, design/14313)."""
+    environment = result.environment
     lines = [
         f"goos: {platform.system().lower()}",
-        f"cpu: {where.cpu}",
-        f"postgres: {where.postgres}",
-        f"place: {where.place}",
+        f"cpu: {environment.cpu}",
+        f"postgres: {environment.postgres}",
+        f"place: {environment.place}",
         "Unit events/s better=higher",
     ]
     rates = [metric for metric in metrics.of_result(result) if metric.bigger_is_better]
@@ -95,10 +95,10 @@ def go(result: Result) -> str:
 
 
 def csv(result: Result) -> str:
-    """A row per read, the seed's columns and ours, with plain numbers; what has no rate has an empty cell."""
-    words = {trial.instead_of_read_rate for trial in result.trials}
-    words |= {trial.instead_of_append_rate for trial in result.trials}
-    rows = runs_report.rows([result]).map(lambda value: "" if value in words else value.rstrip("*"))
+    """A row per read, the seed's columns and ours, with plain numbers; a cell is empty where there is no rate."""
+    no_rates = {trial.instead_of_read_rate for trial in result.trials}
+    no_rates |= {trial.instead_of_append_rate for trial in result.trials}
+    rows = runs_report.rows([result]).map(lambda value: "" if value in no_rates else value.rstrip("*"))
     rows["verdict"] = ["ok" if trial.verdict.ok else "FAILED" for trial in result.trials for _ in trial.reads]
     return str(rows.to_csv(index=False))
 
@@ -106,18 +106,18 @@ def csv(result: Result) -> str:
 def markdown(result: Result) -> str:
     """The table and the verdict for a pull request, between markers."""
     counts = Counter(verdict_text(trial) for trial in result.trials)
-    blocks = {words: f"```\n{words}\n```" for words in counts}
+    blocks = {text: f"```\n{text}\n```" for text in counts}
     if len(blocks) > 1:
-        blocks = {words: f"Of {plural(counts[words], 'trial')}:\n\n{block}" for words, block in blocks.items()}
+        blocks = {text: f"Of {plural(counts[text], 'trial')}:\n\n{block}" for text, block in blocks.items()}
     verdicts = "\n\n".join(blocks.values())
     return f"{BEGIN}\n\n{runs_report.published([result])}\n\n{verdicts}\n\n{END}\n"
 
 
 def _github(result: Result, chosen: list[Metric]) -> str:
-    found = []
+    entries = []
     for metric in chosen:
         middle = stats.median(metric.values)
-        found.append(
+        entries.append(
             {
                 "name": f"{result.spec['log']} {metric.name}",
                 "unit": metric.unit,
@@ -126,7 +126,7 @@ def _github(result: Result, chosen: list[Metric]) -> str:
                 "extra": f"{plural(len(metric.values), 'trial')}, {runs_report.command(result)}",
             }
         )
-    return json.dumps(found, indent=1) + "\n"
+    return json.dumps(entries, indent=1) + "\n"
 
 
 FORMATS: dict[str, Callable[[Result], str]] = {

@@ -1,4 +1,4 @@
-"""What people look at as a picture: how the rate of appending grows with the number of producers."""
+"""Draws how the rate of appending grows with the number of producers."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,22 +14,23 @@ def saturation(results: Sequence[Result], file: Path) -> None:
     """Draw events/s appended by number of producers, a line for each insert batch, into an SVG or PNG file.
 
     Raises:
-        UsageError: no two results differ in their number of producers, or no picture is called like the file.
+        UsageError: no two results differ in their number of producers, or the name of the file does not end like that
+            of a picture.
         InfrastructureError: matplotlib is missing, or the file cannot be written.
     """
     try:
         import matplotlib as mpl  # noqa: PLC0415 - nothing else needs it
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
-        raise InfrastructureError("there is no matplotlib: pip install 'eventlog-bench[plot]'") from error
+        raise InfrastructureError("there is no matplotlib to draw with: pip install 'eventlog-bench[plot]'") from error
     # The same picture of the same results is the same file.
     mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none"})
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     points = runs_report.saturation_points(results)
     scales: set[int] = set()
-    for where, batch in sorted({(point.where, point.insert_batch) for point in points}):
-        line = [point for point in points if (point.where, point.insert_batch) == (where, batch)]
+    for place, batch in sorted({(point.place, point.insert_batch) for point in points}):
+        line = [point for point in points if (point.place, point.insert_batch) == (place, batch)]
         if len(line) == 1:
             continue
         scales |= {point.scale for point in line}
@@ -37,7 +38,7 @@ def saturation(results: Sequence[Result], file: Path) -> None:
             [point.scale for point in line],
             [point.appended_per_second for point in line],
             marker="o",
-            label=f"{where}, {batch:,} event{'s' * (batch > 1)} a transaction",
+            label=f"{place}, {batch:,} event{'s' * (batch > 1)} per transaction",
         )
     if not scales:
         raise UsageError("the results are all of one number of producers: there is nothing to draw")

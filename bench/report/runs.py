@@ -1,4 +1,4 @@
-"""The throughput table, made from results alone, for a terminal, a markdown file or between a page's markers."""
+"""The throughput table, made from results alone: for a terminal, a markdown file, or between the markers of a page."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def heading(spec: Mapping[str, Any], where: Environment) -> str:
-    """What is measured, of a stored spec and the place: PostgreSQL, machine, log, settings, and the command with each
-    flag that is not at its default. As wide as standard output is.
+    """The heading of a run, of its stored spec and its place: PostgreSQL, machine, log, settings, and the command with
+    each flag that is not at its default. As wide as standard output is.
     """
     payload = f"padded to {spec['payload_bytes']:,} bytes" if spec["payload_bytes"] else "not padded"
     lines = [
@@ -69,18 +69,18 @@ def not_durable(where: Environment) -> list[str]:
 
 
 def terminal(result: Result) -> str:
-    """The seed's columns and the verdict of one run, and what they must not be read without.
+    """The seed's columns and the verdict of one run, with the warnings that belong to them.
 
     A pipe gets markdown with a row for each reading of each trial. A terminal gets columns as narrow as they can be, or
     a line for each value where those do not fit, and one row for all trials: their medians.
     """
-    found = rows([result])
+    frame = rows([result])
     if not_durable(result.environment):
-        found["Throughput"] = [rate if rate.isalpha() else f"{rate}!" for rate in found["Throughput"]]
-    found = found[[*SEED, "verdict"]]
+        frame["Throughput"] = [rate if rate.isalpha() else f"{rate}!" for rate in frame["Throughput"]]
+    frame = frame[[*SEED, "verdict"]]
     on_pipe = not sys.stdout.isatty()
-    shown = _texts(found) if on_pipe else _of_all_trials(found)
-    # The verdict is said below, too, and Throughput has FAILED in it.
+    shown = _texts(frame) if on_pipe else _of_all_trials(frame)
+    # The verdict is printed below, too, and Throughput has FAILED in it.
     parts = [_table(shown) if on_pipe else narrow(shown, shown[0], columns=screen.width(), dispensable={"verdict"})]
     if not_durable(result.environment):
         parts.append(screen.shown(f"! not durable: {', '.join(not_durable(result.environment))}"))
@@ -89,15 +89,15 @@ def terminal(result: Result) -> str:
     return "\n\n".join(parts)
 
 
-def _texts(found: pd.DataFrame) -> list[dict[str, str]]:
-    return [{str(name): str(text) for name, text in row.items()} for row in found.to_dict(orient="records")]
+def _texts(frame: pd.DataFrame) -> list[dict[str, str]]:
+    return [{str(name): str(text) for name, text in row.items()} for row in frame.to_dict(orient="records")]
 
 
-def _of_all_trials(found: pd.DataFrame) -> list[dict[str, str]]:
+def _of_all_trials(frame: pd.DataFrame) -> list[dict[str, str]]:
     """One row for the readings of a size: the middle one, or FAILED when one failed."""
     shown = []
-    for size in dict.fromkeys(found["read_batch"]):
-        alike = _texts(found[found["read_batch"] == size])
+    for size in dict.fromkeys(frame["read_batch"]):
+        alike = _texts(frame[frame["read_batch"] == size])
         failed = [row for row in alike if row["verdict"] != "ok"]
         of_speed = sorted(alike, key=lambda row: int(row["lapsed_time"]))
         middle = of_speed[(len(alike) - 1) // 2]
@@ -107,19 +107,19 @@ def _of_all_trials(found: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def published(results: Sequence[Result]) -> str:
-    """The whole table in markdown, with what a reader must know of each run: the command, the machine, the settings."""
+    """The whole table in markdown, with a note per run: the command, the machine, the settings."""
     return "\n\n".join([_table(_texts(rows(results))), "\n".join(_note(result) for result in results)])
 
 
 def by_node(results: Sequence[Result]) -> str:
-    """What each node did in each trial that had several."""
+    """The work of each node, in each trial that had nodes."""
     return "\n\n".join(
         f"{nodes(trial)}\n\nRun {result.run_id}." for result in results for trial in result.trials if trial.nodes
     )
 
 
 def nodes(trial: Trial, form: Form = markdown) -> str:
-    """What each node of a swarm did, a row each: its share of the rates, its workers' CPU, its clock, its network."""
+    """The work of each node of a swarm, a row each: its share of the rates, its workers' CPU, its clock and network."""
     return _table(
         [
             {
@@ -138,10 +138,10 @@ def nodes(trial: Trial, form: Form = markdown) -> str:
     )
 
 
-def others_at_work(found: Sequence[Others]) -> str:
-    """That others used the server meanwhile, in one phase or several, and what of the figures has their work in it."""
-    commits, rows = sum(each.commits for each in found), sum(each.rows for each in found)
-    seen, looks = sum(each.seen for each in found), sum(each.looks for each in found)
+def others_at_work(phases: Sequence[Others]) -> str:
+    """A clause that others used the server, in one phase or several, and which of the figures has their work in it."""
+    commits, rows = sum(each.commits for each in phases), sum(each.rows for each in phases)
+    seen, looks = sum(each.seen for each in phases), sum(each.looks for each in phases)
     did = [
         *([f"{plural(commits, 'commit')} in other databases"] if commits else []),
         *([f"{plural(rows, 'row')} written there"] if rows else []),
@@ -151,9 +151,9 @@ def others_at_work(found: Sequence[Others]) -> str:
 
 
 class Point(NamedTuple):
-    """What was appended with so many producers; medians of all trials of that kind."""
+    """The appending of one number of producers; medians of all trials with the same place and insert batch."""
 
-    where: str
+    place: str
     """The place, with the constraint on its nodes."""
     insert_batch: int
     scale: int
@@ -161,29 +161,30 @@ class Point(NamedTuple):
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     round_trip_ms: float
-    """The quickest that a producer saw; the median of them."""
+    """The median over producers of the quickest round trip that each had."""
     postgres_cores: float | None
     """CPU that Postgres used, in cores."""
     bottleneck: str
+    """What set the pace most often, in a few words."""
 
 
 def saturation_points(results: Sequence[Result]) -> list[Point]:
-    """What was appended by place, insert batch and number of producers, in trials that are ok and lost no node."""
-    found: dict[tuple[str, int, int], list[Trial]] = {}
+    """The rates of appending by place, insert batch and number of producers, in trials that are ok and lost no node."""
+    trials_of: dict[tuple[str, int, int], list[Trial]] = {}
     for result in results:
-        where = " ".join([result.environment.place, *result.spec.get("constraint", [])])
-        kind = where, int(result.spec["insert_batch"]), int(result.spec["scale"])
-        found.setdefault(kind, []).extend(trial for trial in result.trials if trial.append.events_per_second)
-    return [_point(*kind, trials) for kind, trials in sorted(found.items()) if trials]
+        place = " ".join([result.environment.place, *result.spec.get("constraint", [])])
+        kind = place, int(result.spec["insert_batch"]), int(result.spec["scale"])
+        trials_of.setdefault(kind, []).extend(trial for trial in result.trials if trial.append.events_per_second)
+    return [_point(*kind, trials) for kind, trials in sorted(trials_of.items()) if trials]
 
 
-def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -> Point:
+def _point(place: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -> Point:
     seen = [observed for trial in trials if (observed := trial.telemetry.phases.get(APPEND.key))]
     cores = [each.postgres_cpu_seconds / each.seconds for each in seen if each.postgres_cpu_seconds and each.seconds]
     latencies = [trial.append.latency_ms for trial in trials if trial.append.latency_ms]
     causes = Counter(cause for each in seen if (cause := bottleneck.main_cause(each)))
     return Point(
-        where,
+        place,
         insert_batch,
         scale,
         median(trial.append.events_per_second or 0 for trial in trials),
@@ -196,18 +197,20 @@ def _point(where: str, insert_batch: int, scale: int, trials: Sequence[Trial]) -
 
 
 def saturation(results: Sequence[Result]) -> str:
-    """The same as a table, each row beside one producer of its kind; and the commands. Nothing when there are none."""
+    """A table of the rates of appending, each compared with that of the fewest producers of its place and insert batch;
+    and the commands. Empty when there are no rates.
+    """
     points = saturation_points(results)
-    alone = {(point.where, point.insert_batch): point.appended_per_second for point in reversed(points)}
+    alone = {(point.place, point.insert_batch): point.appended_per_second for point in reversed(points)}
     if not points:
         return ""
     table = [
         {
-            "place": point.where,
+            "place": point.place,
             "insert batch": f"{point.insert_batch:,}",
             "producers": str(point.scale),
             "appended/s": f"{point.appended_per_second:,.0f}",
-            "x of the fewest": f"{point.appended_per_second / alone[point.where, point.insert_batch]:.2f}",
+            "x of the fewest": f"{point.appended_per_second / alone[point.place, point.insert_batch]:.2f}",
             "batch p50 ms": "" if point.latency_p50_ms is None else f"{point.latency_p50_ms:.2f}",
             "batch p99 ms": "" if point.latency_p99_ms is None else f"{point.latency_p99_ms:.2f}",
             "round trip ms": f"{point.round_trip_ms:.3f}",
@@ -269,7 +272,7 @@ def _note(result: Result) -> str:
 
 
 def _machines(spec: Mapping[str, Any], where: Environment) -> str:
-    """What Postgres and the workers ran on; of a Postgres that was given nothing is known but its version."""
+    """The machines of Postgres and of the workers; of a Postgres that was given, only its version is known."""
     machine = f"{where.cpu}, {where.machine}, {where.kernel}"
     if spec.get("dsn"):
         return (
@@ -306,7 +309,7 @@ def _default(name: str) -> object:
 
 
 def _words(name: str, value: object) -> list[str]:
-    """A field of a stored spec as the words of its flag."""
+    """A field of a stored spec as the arguments that give it."""
     flag = f"--{name.replace('_', '-')}"
     match value:
         case True:
@@ -324,8 +327,8 @@ def _words(name: str, value: object) -> list[str]:
 
 
 def command(result: Result) -> str:
-    """The command that makes such a result again, to be pasted into a shell: each field of the spec that is not at its
-    default is in it, but for a password.
+    """The command that makes such a result again, to be pasted into a shell. It has each field of the spec that is not
+    at its default, without a password.
     """
     return _command(result.spec, result.environment.place)
 

@@ -1,4 +1,4 @@
-"""Rows of texts as a table: in markdown, or fitted to a screen. What is in them is decided elsewhere."""
+"""Writes rows of texts as a table: in markdown, or fitted to a screen."""
 
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -13,7 +13,7 @@ Rows = Sequence[Mapping[str, str]]
 
 
 class Form(Protocol):
-    """How a table is written; the columns named by `right` are aligned to the right, all others to the left."""
+    """A way to write a table. The columns named by `right` are aligned to the right, all others to the left."""
 
     def __call__(self, rows: Rows, right: Container[str] = ()) -> str:
         """Write a table of at least one row."""
@@ -31,8 +31,8 @@ def markdown(rows: Rows, right: Container[str] = ()) -> str:
 
 
 def narrow(rows: Rows, right: Container[str] = (), *, columns: int, dispensable: Container[str] = ()) -> str:
-    """A table in at most so many columns, without marks: if it must be without those that are dispensable, or as a
-    block of names and values for each row.
+    """A table in at most this many columns of characters, without marks. If it is too wide, the dispensable columns are
+    left out; if it still is, each row becomes a block of names and values.
     """
     plain = [{name: screen.plain(text) for name, text in row.items()} for row in rows]
     widths = {name: max(len(name), *(len(row[name]) for row in plain)) for name in plain[0]}
@@ -53,7 +53,7 @@ def narrow(rows: Rows, right: Container[str] = (), *, columns: int, dispensable:
 
 
 def form() -> Form:
-    """How tables are written on standard output: markdown on a pipe, as wide as it is on a terminal."""
+    """The form of tables on standard output: markdown on a pipe, fitted to its width on a terminal."""
     return partial(narrow, columns=screen.width()) if sys.stdout.isatty() else markdown
 
 
@@ -63,5 +63,5 @@ def shown(text: Callable[[Form], str]) -> str:
 
 
 def fitted(text: Callable[[Form], str], columns: int) -> str:
-    """A text with tables and marks in at most so many columns, without marks."""
+    """A text with tables and marks, in at most this many columns of characters and without marks."""
     return screen.fit(screen.plain(text(partial(narrow, columns=columns))), columns)

@@ -1,4 +1,4 @@
-"""What a person sees of a run when it is over: the lines that say how it went, the verdict in words."""
+"""The summary of a run that is over, for the terminal: its phases, its rates, its verdict in words."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -17,19 +17,19 @@ from bench.text import plural
 NAME_WIDTH = 10
 SECONDS_WIDTH = 8
 FULL_VERDICTS = 3
-"""Of several trials that failed, so many are shown in full; of all others a line."""
+"""Of several trials that failed, this many are shown in full; each other one in a line."""
 MANY_PAGES = 3
-"""Events for so many pages per reader, of which none was full, are no chance."""
+"""When a reader was given events for this many pages and no page was full, that is not chance."""
 
 
 def summary(result: Result) -> str:
-    """What a person reads under the table, in as many columns as standard output has."""
+    """The summary under the table, in as many columns as standard output has."""
     lines = _one(result) if len(result.trials) == 1 else _several(result)
     return screen.shown("\n".join(lines))
 
 
 def outcome(result: Result) -> str:
-    """The verdict in a line, of several trials how many failed."""
+    """The verdict in a line; of several trials, how many failed."""
     if len(result.trials) == 1:
         return trial_verdict(result.trials[0]).partition("\n")[0]
     failed = sum(not trial.verdict.ok for trial in result.trials)
@@ -48,7 +48,7 @@ def _one(result: Result) -> Iterator[str]:
 
 
 def _several(result: Result) -> Iterator[str]:
-    """Trials that failed first, each in full as long as they are few; then what all of them come to together."""
+    """The trials that failed, the first of them in full; then the rates of all trials, and the verdict."""
     names = trial_names(result)
     failed = [(name, trial) for name, trial in zip(names, result.trials, strict=True) if not trial.verdict.ok]
     for place, (name, trial) in enumerate(failed):
@@ -64,7 +64,7 @@ def _several(result: Result) -> Iterator[str]:
 
 
 def trial_names(result: Result) -> list[str]:
-    """What each trial of a result is called. Of those to warm up only the ones that failed are kept."""
+    """The names of the trials of a result. Of warm-up trials only those that failed are stored."""
     of = max(result.spec.get("trials", 1), sum(not trial.warm_up for trial in result.trials))
     names: list[str] = []
     number = 0
@@ -80,29 +80,29 @@ def trial_line(name: str, trial: Trial) -> str:
         return f"{name}: FAILED, {faults(trial.verdict)}"
     rates = {APPEND.key: trial.append.events_per_second}
     rates |= {_reading(read.reading): read.events_per_second for read in trial.reads}
-    told = [f"{what} {rate:,.0f}/s" for what, rate in rates.items() if rate is not None]
-    return f"{name}: {', '.join(['ok', *told])}"
+    clauses = [f"{track} {rate:,.0f}/s" for track, rate in rates.items() if rate is not None]
+    return f"{name}: {', '.join(['ok', *clauses])}"
 
 
 def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
-    """What the rates of trials come to together; a line for each rate, and one for what is unlike the others."""
+    """The rates of several trials together: a line per rate, and one for the trials that are unlike the others."""
     rates = {APPEND.key: [trial.append.events_per_second for trial in trials]}
     for place, read in enumerate(trials[0].reads):
         rates[_reading(read.reading)] = [trial.reads[place].events_per_second for trial in trials]
     wide = max(NAME_WIDTH, *map(len, rates))
-    for name, found in rates.items():
-        values = [rate for rate in found if rate is not None]
-        if len(values) < len(found):
-            lacking = f"no rate in {len(found) - len(values)} of {plural(len(found), 'trial')}"
+    for name, per_trial in rates.items():
+        values = [rate for rate in per_trial if rate is not None]
+        if len(values) < len(per_trial):
+            lacking = f"no rate in {len(per_trial) - len(values)} of {plural(len(per_trial), 'trial')}"
             yield f"{name:<{wide}}  {screen.HANG}no median: {lacking}"
             continue
         middle = stats.median(values)
-        told = [f"{middle.value:,.0f} events/s, the median of {plural(len(values), 'trial')}"]
+        clauses = [f"{middle.value:,.0f} events/s, the median of {plural(len(values), 'trial')}"]
         if len(values) >= stats.SMALLEST_SAMPLE:
-            told.append(f"{stats.interval_name(len(values))} {middle.low:,.0f} to {middle.high:,.0f}")
+            clauses.append(f"{stats.interval_name(len(values))} {middle.low:,.0f} to {middle.high:,.0f}")
         if len(values) > 1:
-            told.append(f"range {min(values):,.0f} to {max(values):,.0f}, sigma {stdev(values) / middle.value:.1%}")
-        yield f"{name:<{wide}}  {screen.HANG}{'; '.join(told)}"
+            clauses.append(f"range {min(values):,.0f} to {max(values):,.0f}, sigma {stdev(values) / middle.value:.1%}")
+        yield f"{name:<{wide}}  {screen.HANG}{'; '.join(clauses)}"
         odd = [f"{names[place].partition(' of ')[0]} ({values[place]:,.0f})" for place in stats.outliers(values)]
         if odd:
             odd_ones = f"unlike the others: {', '.join(odd)}; was the machine busy with something else?"
@@ -110,22 +110,22 @@ def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
 
 
 class _Line(NamedTuple):
-    """A phase and how it went; or what else there is to say of the phase before."""
+    """A phase and how it went; without a name, more about the phase before."""
 
     name: str = ""
     seconds: float | None = None
     text: str = ""
 
 
-def unjudged(found: Unjudged, spec: Mapping[str, Any]) -> str:
-    """What was measured by the phases of a trial that were over when it ended without a verdict."""
+def unjudged(measured: Unjudged, spec: Mapping[str, Any]) -> str:
+    """The measurements of the phases that were over when their trial ended without a verdict."""
     lines = [
-        *_append_lines(found.append, "none", spec),
-        *_costs("", found.phases.get(APPEND.key), found.append.events),
-        *_read_lines(found.reads, "none", found.phases),
+        *_append_lines(measured.append, "none", spec),
+        *_costs("", measured.phases.get(APPEND.key), measured.append.events),
+        *_read_lines(measured.reads, "none", measured.phases),
     ]
-    words = "There is no verdict: what follows was measured, and not checked."
-    return screen.fit("\n".join([words, *_set(lines)]), screen.width())
+    heading = "There is no verdict: what follows was measured, and not checked."
+    return screen.fit("\n".join([heading, *_set(lines)]), screen.width())
 
 
 def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _phases(trial: Trial, spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _set(lines: Iterable[_Line]) -> Iterator[str]:
-    """Lines in columns: the phase, its seconds, what there is to say of it."""
+    """Lines in columns: the phase, its seconds, its text."""
     shown = [line for line in lines if line.name or line.text]
     wide = max(NAME_WIDTH, *(len(line.name) for line in shown))
     for name, seconds, text in shown:
@@ -179,34 +179,34 @@ def _read_lines(reads: Sequence[Read], otherwise: str, observed: Mapping[str, Ob
 
 
 def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
-    """What a reader must know of the batches to understand their latency and their costs."""
-    told = []
+    """What one must know of the batches to understand their latency and their costs."""
+    clauses = []
     low, high = spec.get("transaction_ms", (0, 0))
     if high:
-        told.append(f"batches were held open for {low:.15g}..{high:.15g} ms, which is in their latency")
+        clauses.append(f"batches were held open for {low:.15g}..{high:.15g} ms, which is in their latency")
     if append.rolled_back:
-        told.append(
+        clauses.append(
             f"{plural(append.rolled_back, 'event was', 'events were')} rolled back; such batches are in no latency, "
-            "and what they cost is in CPU, WAL and disk per event"
+            "and their costs are in CPU, WAL and disk per event"
         )
-    return "; ".join(told)
+    return "; ".join(clauses)
 
 
 def _space(trial: Trial) -> str:
-    """What an event takes; nothing when there is none."""
+    """The bytes that an event takes; empty when there are no events."""
     events, wal_bytes = trial.append.events, trial.append.wal_bytes
     if not events:
         return ""
     stored_bytes = trial.telemetry.stored_bytes
-    told = [
+    clauses = [
         *([] if stored_bytes is None else [f"{stored_bytes / events:.0f} bytes on disk"]),
         *([] if wal_bytes is None else [f"{wal_bytes / events:.0f} of WAL"]),
     ]
-    return f"an event takes {', '.join(told)}" if told else ""
+    return f"an event takes {', '.join(clauses)}" if clauses else ""
 
 
 def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]:
-    """What a phase waited for, and what it cost."""
+    """What a phase waited for, and its costs."""
     if observed is None or not events:
         return
     pace = bottleneck.sentence(observed)
@@ -215,17 +215,17 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
     cost = f"{observed.workers_cpu_seconds / events * 1e6:.2f} CPU s of workers"
     if observed.postgres_cpu_seconds is not None:
         cost += f" and {observed.postgres_cpu_seconds / events * 1e6:.2f} of Postgres"
-    told = [f"a million events cost {cost}"]
+    clauses = [f"a million events cost {cost}"]
     counted = observed.counters
     if counted.get("rows_inserted") and "wal_bytes" in counted:
-        told.append(f"{counted['wal_bytes'] / events:.0f} bytes of WAL an event")
+        clauses.append(f"{counted['wal_bytes'] / events:.0f} bytes of WAL per event")
     checkpoints = counted.get("checkpoints_timed", 0) + counted.get("checkpoints_requested", 0)
     if checkpoints:
-        told.append(plural(checkpoints, "checkpoint"))
+        clauses.append(plural(checkpoints, "checkpoint"))
     looked_up = counted.get("blocks_hit", 0) + counted.get("blocks_read", 0)
     if looked_up:
-        told.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
-    yield _Line(text="; ".join(told))
+        clauses.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
+    yield _Line(text="; ".join(clauses))
     if observed.others:
         yield _Line(text=runs_report.others_at_work([observed.others]))
 
@@ -235,7 +235,7 @@ def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:
         rate = _rate(read.events_per_second, otherwise)
         yield _Line(_reading(read.reading), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
         if read.redelivered:
-            yield _Line(text=f"{read.redelivered:,} deliveries more, of events delivered before: not in the rate")
+            yield _Line(text=f"{read.redelivered:,} more deliveries, of events delivered before: not in the rate")
         if read.mode == "tail":
             yield _Line(text=f"{_delay(read)}; longest wait {read.longest_wait_seconds:.2f} s")
         if _is_read_in_small_pages(read):
@@ -245,14 +245,14 @@ def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:
 def _is_read_in_small_pages(read: Read) -> bool:
     """Whether no page was as large as was asked for, though there were events for many such pages.
 
-    A log may end its pages early. What was measured then is the speed of its own pages.
+    A log may end its pages early. Its rate is then one of smaller pages.
     """
     enough = read.mode == "drain" and read.events >= MANY_PAGES * read.read_batch * read.members
     return enough and read.largest_page is not None and read.largest_page < read.read_batch
 
 
 def _delay(read: Read) -> str:
-    """The delay from ctime to delivery, or why there is no such figure."""
+    """The delay from ctime to delivery, or why there is none to print."""
     if read.end_to_end_ms:
         return f"from ctime to delivery {_latency(read.end_to_end_ms)}"
     if read.impossible_ctimes:

@@ -1,4 +1,4 @@
-"""A verdict in words: what was found, and how it came about."""
+"""Puts a verdict into words: the faults, and how they came about."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,63 +17,63 @@ def verdict_text(trial: Trial) -> str:
 
 
 def trial_verdict(trial: Trial) -> str:
-    """The same, a sentence to a line."""
-    found = trial.verdict
-    if not found.ok:
-        lines = [f"verdict: FAILED. {faults(found)}."] if has_faults(found) else ["verdict: FAILED."]
-        lines += stranded(found)
-        if len(found.by_reader) > 1:
-            lines += [f"  {reader}: {counts(met) or 'ok'}" for reader, met in found.by_reader.items()]
+    """The verdict in words, one line per sentence, however long."""
+    verdict = trial.verdict
+    if not verdict.ok:
+        lines = [f"verdict: FAILED. {faults(verdict)}."] if has_faults(verdict) else ["verdict: FAILED."]
+        lines += stranded(verdict)
+        if len(verdict.by_reader) > 1:
+            lines += [f"  {reader}: {counts(met) or 'ok'}" for reader, met in verdict.by_reader.items()]
         return "\n".join(
             [
                 *lines,
-                *_examples(found.examples),
-                *_held(found),
-                *_lost(found),
-                *_untested(found),
-                *_gaps(found),
+                *_examples(verdict.examples),
+                *_held(verdict),
+                *_lost(verdict),
+                *_untested(verdict),
+                *_gaps(verdict),
                 *_losses(trial),
             ]
         )
-    if not found.expected_events:
-        return "\n".join(["verdict: ok, and nothing was tested: no event was acknowledged.", *_gaps(found)])
+    if not verdict.expected_events:
+        return "\n".join(["verdict: ok, and nothing was tested: no event was acknowledged.", *_gaps(verdict)])
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
-    excused = counts({kind: getattr(found, kind) for kind in found.excused})
-    acknowledged = f"{plural(found.expected_events, 'event was', 'events were')} acknowledged"
-    them = "it" if found.expected_events == 1 else "each of them"
-    once = "at least once" if "duplicated" in found.excused else "once"
+    excused = counts({kind: getattr(verdict, kind) for kind in verdict.excused})
+    acknowledged = f"{plural(verdict.expected_events, 'event was', 'events were')} acknowledged"
+    them = "it" if verdict.expected_events == 1 else "each of them"
+    once = "at least once" if "duplicated" in verdict.excused else "once"
     order = f"; {excused}, which the log may do" if excused else " and in order"
     return "\n".join(
         [
             f"verdict: ok. {acknowledged} and {reads} delivered {them} {once}{order}. "
-            f"Checksum {found.expected_checksum}, max etag gap {gap}.",
-            *_untested(found),
-            *_gaps(found),
+            f"Checksum {verdict.expected_checksum}, max etag gap {gap}.",
+            *_untested(verdict),
+            *_gaps(verdict),
             *_losses(trial),
         ]
     )
 
 
 def _losses(trial: Trial) -> Iterator[str]:
-    """What became of the producers on nodes that were lost."""
+    """The nodes that were lost, and what became of the events of the producers on them."""
     reported = "that they had reported as acknowledged"
     for loss in trial.losses:
         yield (
             f"The node {loss.node} was lost {loss.seconds:.0f} s after the start, with {', '.join(loss.producers)}. "
             f"{plural(loss.acknowledged, f'event {reported} is', f'events {reported} are')} among those checked; "
-            "what they did not report may be there or not."
+            "events that they had not reported may be there or not."
         )
 
 
-def _held(found: Verdict) -> Iterator[str]:
-    """What held withheld events back, as far as that was seen."""
-    if not found.withheld:
+def _held(verdict: Verdict) -> Iterator[str]:
+    """The transactions that held withheld events back, as far as they were seen."""
+    if not verdict.withheld:
         return
-    if found.holders:
+    if verdict.holders:
         yield "Open when readers stopped waiting for the withheld events, and long enough to hold them back:"
-        yield from (f"  {_holder(holder)}" for holder in found.holders)
-    elif found.holders is not None and not found.stopped:
+        yield from (f"  {_holder(holder)}" for holder in verdict.holders)
+    elif verdict.holders is not None and not verdict.stopped:
         yield (
             "The withheld events are in the table, readers asked for them until --idle-timeout was over, and no "
             "transaction was seen that could hold them back. They are due later (raise --idle-timeout), or the log "
@@ -87,41 +87,42 @@ def _holder(holder: Holder) -> str:
         who = f"prepared transaction {holder.application!r}"
     else:
         who = f"pid {holder.pid} ({holder.application or 'no application_name'})"
-    what = "prepared" if holder.state == "prepared" else "open"
-    since = "" if holder.seconds is None else f", {what} for {holder.seconds:.1f} s"
+    state_since = "prepared" if holder.state == "prepared" else "open"
+    since = "" if holder.seconds is None else f", {state_since} for {holder.seconds:.1f} s"
     state = f", {holder.state}" if holder.state not in {None, "prepared"} else ""
     id_only = "has a transaction id, and wrote to another table or database if to any"
     did = "wrote to this log" if holder.wrote_here else id_only if holder.wrote else "wrote nothing"
     return f"{who} in database {holder.database or 'unknown'}{since}{state}: {did}"
 
 
-def _lost(found: Verdict) -> Iterator[str]:
-    """What is known of lost events."""
-    if found.lost_after_delivery:
-        yield f"Of the lost events, {found.lost_after_delivery:,} were delivered: they were stored, and removed later."
-    if found.lost_and_passed:
+def _lost(verdict: Verdict) -> Iterator[str]:
+    """Whether lost events had been stored, as far as that is known."""
+    if verdict.lost_after_delivery:
+        lost = f"{verdict.lost_after_delivery:,}"
+        yield f"Of the lost events, {lost} were delivered: they were stored, and removed later."
+    if verdict.lost_and_passed:
         yield (
-            f"Of the lost events, {found.lost_and_passed:,} were not delivered to a reader that was given a later "
+            f"Of the lost events, {verdict.lost_and_passed:,} were not delivered to a reader that was given a later "
             "event of their producer: they were never stored, or skipped and then removed."
         )
 
 
-def _untested(found: Verdict) -> Iterator[str]:
-    """What this run could not see of a promise."""
+def _untested(verdict: Verdict) -> Iterator[str]:
+    """The part of a promise that this run could not test."""
     one, several = "event that was delivered is", "events that were delivered are"
-    if found.kept_after_delivery:
+    if verdict.kept_after_delivery:
         yield (
-            f"Untested: {plural(found.kept_after_delivery, one, several)} still in the table. "
+            f"Untested: {plural(verdict.kept_after_delivery, one, several)} still in the table. "
             "Whether delivery comes a second time, when a lease runs out, was not tried."
         )
 
 
-def _gaps(found: Verdict) -> Iterator[str]:
-    """What became of etags that are missing between others."""
-    gaps = found.gaps
-    told = [
-        f"{count:,} {words}"
-        for count, words in (
+def _gaps(verdict: Verdict) -> Iterator[str]:
+    """The etags that are missing between others, by what became of them, and those that are there more than once."""
+    gaps = verdict.gaps
+    clauses = [
+        f"{count:,} {fate}"
+        for count, fate in (
             (gaps.late_commit, "skipped and committed only after a reader was past them"),
             (gaps.early_commit, "skipped while their commit was under way or over"),
             (gaps.visible, "skipped although they were visible before reading began"),
@@ -132,26 +133,26 @@ def _gaps(found: Verdict) -> Iterator[str]:
         )
         if count
     ]
-    if told:
+    if clauses:
         examples = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in gaps.examples)
-        yield f"Etags that are missing: {', '.join(told)}{f' ({examples})' if examples else ''}."
+        yield f"Etags that are missing: {', '.join(clauses)}{f' ({examples})' if examples else ''}."
     if gaps.doubled:
         examples = ", ".join(str(etag) for etag in gaps.doubled_etags)
         yield f"Etags that are there more than once: {gaps.doubled:,} rows have the etag of another ({examples})."
 
 
 def wrong_ctimes(met: ImpossibleCtimes) -> str:
-    """What is wrong with ctimes that cannot be when an event was logged."""
-    found = (
+    """How ctimes are wrong that cannot be the time at which an event was logged."""
+    kinds = (
         (met.infinite, "are infinite"),
         (met.ahead, f"are up to {_span(met.ahead_seconds)} ahead of the database's clock"),
         (met.old, f"lie up to {_span(met.old_seconds)} before the append phase"),
     )
-    return ", ".join(f"ctimes {words} ({count:,} event{'s' * (count > 1)})" for count, words in found if count)
+    return ", ".join(f"ctimes {wrong} ({count:,} event{'s' * (count > 1)})" for count, wrong in kinds if count)
 
 
 def _span(seconds: float) -> str:
-    """A time span in the largest unit of which there is about one at least; of zones it is hours."""
+    """A time span in the largest unit of which it has about one or more; offsets of time zones come out in hours."""
     for unit, length, least in (("days", 86_400, 2), ("h", 3600, 0.999), ("min", 60, 0.999), ("s", 1, 0.999)):
         if seconds >= length * least:
             return f"{seconds / length:,.1f} {unit}"
@@ -163,14 +164,14 @@ def _examples(faults: Sequence[Fault]) -> Iterator[str]:
     for _, group in groupby(faults, lambda f: (f.kind, f.reader, f.producer, f.seq is None, f.visible_at, f.jumped_at)):
         alike = list(group)
         first = alike[0]
-        where = [
+        parts = [
             *([f"producer {first.producer}"] if first.producer is not None else []),
             *_numbers("seq", [fault.seq for fault in alike]),
             *_numbers("etag", [fault.etag for fault in alike]),
             *([f"reader {first.reader}"] if first.reader is not None else []),
             *([_nobodys(len(alike))] if first.producer is None and first.reader is None else []),
         ]
-        yield f"  {first.kind}: {', '.join(where)}{_story(first)}"
+        yield f"  {first.kind}: {', '.join(parts)}{_story(first)}"
 
 
 def _nobodys(rows: int) -> str:
@@ -186,7 +187,7 @@ def _numbers(name: str, numbers: Sequence[int | None]) -> list[str]:
 
 
 def _story(fault: Fault) -> str:
-    """How a skipped event came about: when it was logged, passed and visible."""
+    """How an event was skipped: when it was logged, jumped over and visible."""
     story = []
     if fault.logged_at is not None:
         story.append(f"logged at {_clock(fault.logged_at)}")

@@ -33,17 +33,17 @@ def of_result(result: Result) -> list[Metric]:
     if not result.ok:
         return []
     appends = [trial.append for trial in result.trials]
-    found: list[Metric] = []
+    metrics: list[Metric] = []
     if not any(trial.losses for trial in result.trials):
-        found += _rates("append", [append.events_per_second for append in appends])
-        found += _latencies("append", [append.latency_ms for append in appends])
+        metrics += _rates("append", [append.events_per_second for append in appends])
+        metrics += _latencies("append", [append.latency_ms for append in appends])
     for place, read in enumerate(result.trials[0].reads):
         reading = read.reading
         reads = [trial.reads[place] for trial in result.trials]
-        found += _rates(reading.metric, [each.events_per_second for each in reads], reading)
-        found += _latencies(reading.metric, [each.latency_ms for each in reads], reading)
-        found += _latencies(f"{reading.metric}_delay", [each.end_to_end_ms for each in reads], reading)
-    return found
+        metrics += _rates(reading.metric, [each.events_per_second for each in reads], reading)
+        metrics += _latencies(reading.metric, [each.latency_ms for each in reads], reading)
+        metrics += _latencies(f"{reading.metric}_delay", [each.end_to_end_ms for each in reads], reading)
+    return metrics
 
 
 def _rates(name: str, rates: Sequence[float | None], reading: Reading | None = None) -> Iterator[Metric]:

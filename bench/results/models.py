@@ -1,4 +1,4 @@
-"""The record in the middle: what a run was, where it ran, what came out. All that people look at is made from it.
+"""The record of a run: its spec, its place, its trials. Everything that people look at is made from it.
 
 `result.json` has the schema bench.result/2; its JSON Schema is made from these models and committed. Results of the
 schema bench.result/1 are read too, by way of `upgrade`.
@@ -23,14 +23,14 @@ FEWEST_COMMITS_OF_OTHERS = 10
 """A server's own vacuuming commits a few a minute in each database."""
 FEWEST_ROWS_OF_OTHERS = 1000
 FEWEST_LOOKS_WITH_OTHERS = 2
-"""Whoever looks at a server now and then is seldom seen twice."""
+"""A session that only looks at a server now and then is seldom seen twice."""
 SMALLEST_SHARE_OF_OTHERS = 0.01
 
 SCHEMA_NAME: Literal["bench.result/2"] = "bench.result/2"
 
 
 class StoredModel(BaseModel):
-    """A part of what is kept: nothing in it changes, nothing unknown is read, and no number is NaN or infinite."""
+    """A part of a stored record: immutable, without unknown keys, and no number in it is NaN or infinite."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, ser_json_inf_nan="strings"
@@ -61,7 +61,7 @@ class Latency(StoredModel):
 
 
 class Producer(StoredModel):
-    """What one producer did."""
+    """The work of one producer."""
 
     name: str
     node: str | None = None
@@ -70,7 +70,7 @@ class Producer(StoredModel):
     seconds: float
     cpu_seconds: float
     memory_bytes: int = 0
-    """The most that it had resident."""
+    """Its largest resident memory."""
     clock_offset_ms: float
     """The database's clock minus the producer's."""
     round_trip_ms: float
@@ -81,39 +81,42 @@ class Append(StoredModel):
     """The append phase: from the first producer's start to the last one's end, on the database's clock."""
 
     events: int
-    """Those that were acknowledged."""
+    """Acknowledged events."""
     rolled_back: int = 0
-    """Events of batches that were rolled back, in no rate and no latency; what they cost is in all costs."""
+    """Events of batches that were rolled back. They are in no rate and no latency; their costs are in all costs."""
     seconds: float
     events_per_second: float | None
-    """None when the verdict is not ok, such a trial publishes no throughput, and when no event was acknowledged."""
+    """None when the verdict is not ok or a node was lost, because such a trial publishes no throughput, and when no
+    event was acknowledged."""
     latency_ms: Latency | None
-    """A batch that was committed, from sending it to its commit; the time that it was held open for is in it. None when
-    none was committed."""
+    """Of committed batches: from sending a batch to its commit, the time for which it was held open included. None when
+    no batch was committed."""
     transport: str | None = None
-    """`wire` when producers spoke the protocol themselves, `libpq` when that did, more slowly, because connections were
-    encrypted. None in a result of a version that did not say."""
+    """`wire` when producers spoke the protocol themselves; `libpq` when libpq did, more slowly, because connections
+    were encrypted. None in a result of a version that did not record it."""
     client_bound: bool
     """A producer's own CPU set the pace, and not Postgres."""
     first_event_seconds: float | None = None
     """From the start of the command until the first batch was acknowledged."""
     wal_bytes: int | None
-    """WAL that the server wrote meanwhile; None where it may not be asked."""
+    """WAL that the server wrote meanwhile; None where the role may not read it."""
     producers: list[Producer]
 
 
 class ImpossibleCtimes(StoredModel):
-    """Events whose ctime cannot be when they were logged: with one of them there is no delay from ctime to delivery."""
+    """Events whose ctime cannot be the time at which they were logged. A reading with one of them has no delay from
+    ctime to delivery.
+    """
 
     infinite: int = 0
     ahead: int = 0
-    """Their ctime was still to come on the database's clock when they were delivered."""
+    """Events whose ctime was later than the database's clock when they were delivered."""
     ahead_seconds: float = 0
-    """The most that it was ahead."""
+    """The largest such difference."""
     old: int = 0
-    """Their ctime was over before anybody appended."""
+    """Events whose ctime was before the append phase."""
     old_seconds: float = 0
-    """The most that it was over by when the reader was ready, before the append phase."""
+    """The largest difference between such a ctime and the moment at which the reader was ready, before that phase."""
 
 
 class Read(StoredModel):
@@ -132,11 +135,11 @@ class Read(StoredModel):
     transport: str | None = None
     """As in `Append`, of the consumers."""
     largest_page: int | None = None
-    """The most events that one page held; None in a result of a version that did not count them."""
+    """Events in the largest page; None in a result of a version that did not count them."""
     events: int
-    """Those that were delivered, each counted once."""
+    """Delivered events, each counted once."""
     redelivered: int = 0
-    """Deliveries of events that had been delivered before: in no rate."""
+    """Deliveries of events that had been delivered before. They are in no rate."""
     seconds: float
     events_per_second: float | None
     """None when the verdict is not ok, and when no event was delivered."""
@@ -146,19 +149,19 @@ class Read(StoredModel):
     repeated_ctimes: int
     """Events with the same ctime as the one before."""
     latency_ms: Latency | None
-    """A page, from asking for it to having it. It is asked for before the page before is looked at. None when no page
-    came."""
+    """Of pages: from asking for a page to having it. A page is asked for before the events of the one before are
+    checked. None when no page came."""
     end_to_end_ms: Latency | None = None
     """Tailing: from an event's ctime to its delivery, on the database's clock; of at most 16 to 31 events per page.
     None when no event came, and when `impossible_ctimes` says why there are no delays."""
     impossible_ctimes: ImpossibleCtimes | None = None
-    """Tailing: ctimes that cannot be when an event was logged; None when all can."""
+    """Tailing: ctimes that cannot be the time at which an event was logged; None when every ctime can."""
     longest_wait_seconds: float = 0
     """Tailing: the longest time without a page with events in it. A stall is a cost, not a loss."""
     cpu_seconds: float
     """Without the time in which a lone reader waited awake."""
     memory_bytes: int = 0
-    """The most that a reader had resident."""
+    """The largest resident memory of one consumer."""
     client_bound: bool
     clock_offset_ms: float
     round_trip_ms: float
@@ -170,7 +173,7 @@ class Read(StoredModel):
 
 
 class Node(StoredModel):
-    """What the workers on one node of a swarm did."""
+    """The work of the workers on one node of a swarm."""
 
     node: str
     producers: int = 0
@@ -198,13 +201,13 @@ class NodeLoss(StoredModel):
     node: str
     producers: list[str]
     seconds: float
-    """After the start that it was noticed."""
+    """From the start until the loss was noticed."""
     acknowledged: int
-    """Events that its producers had reported as acknowledged. What they did not report is indeterminate."""
+    """Events that its producers had reported as acknowledged. Events that they had not reported are indeterminate."""
 
 
 class Wait(StoredModel):
-    """What backends of one kind spent their time with."""
+    """A share of the time of the backends of one kind."""
 
     backend: str
     """`worker` for those that serve our workers, else PostgreSQL's own kinds."""
@@ -242,67 +245,67 @@ class Bottleneck(StoredModel):
 
 
 class Others(NamedTuple):
-    """What others did on the server of a run meanwhile."""
+    """The work of others on the server of a run meanwhile."""
 
     commits: int
     """In other databases."""
     rows: int
     """Written in other databases, by transactions that were over."""
     seen: int
-    """How often a session of theirs was seen at work, in any database."""
+    """Samples in which a session of theirs was at work, in any database."""
     looks: int
-    """How often that was looked for."""
+    """All samples."""
 
 
 class Observed(StoredModel):
-    """What a phase cost, and what it waited for."""
+    """The costs of a phase, and what it waited for."""
 
     seconds: float
     samples: int
-    """How often Postgres was asked what its backends do."""
+    """Times that Postgres was asked what its backends do."""
     bottleneck: Bottleneck | None
     """What set the pace; None when the phase was too short to see it."""
     bottleneck_sentence: str | None = None
     """What set the pace in words, from a result of the schema bench.result/1, which has no more; else None."""
     waits: list[Wait]
     counters: dict[str, int]
-    """What Postgres's statistics views counted meanwhile; what its version does not count is left out."""
+    """Counts of Postgres's statistics views for the phase; those that its version does not have are left out."""
     postgres_cpu_seconds: float | None
     """None where Postgres's processes cannot be seen."""
     postgres_memory_bytes: int | None
-    """The most that was seen, shared memory counted once."""
+    """The largest amount that was seen, shared memory counted once."""
     workers_cpu_seconds: float
     worker_memory_bytes: int
-    """The most that one worker had resident."""
+    """The largest resident memory of one worker."""
 
     @property
     def others(self) -> Others | None:
-        """What others did on the server; None when each part of it was too little beside ours to be told of."""
+        """The work of others on the server; None when each part of it was too little, compared with ours, to report."""
         count = Counter(self.counters)
-        found = Others(
+        others = Others(
             *(count[name] for name in ("commits_elsewhere", "rows_elsewhere", "looks_with_others", "looks_for_others"))
         )
         is_notable = any(
             theirs >= fewest and theirs > SMALLEST_SHARE_OF_OTHERS * ours
             for theirs, fewest, ours in (
-                (found.commits, FEWEST_COMMITS_OF_OTHERS, count["commits"]),
-                (found.rows, FEWEST_ROWS_OF_OTHERS, count["rows_inserted"]),
-                (found.seen, FEWEST_LOOKS_WITH_OTHERS, found.looks),
+                (others.commits, FEWEST_COMMITS_OF_OTHERS, count["commits"]),
+                (others.rows, FEWEST_ROWS_OF_OTHERS, count["rows_inserted"]),
+                (others.seen, FEWEST_LOOKS_WITH_OTHERS, others.looks),
             )
         )
-        return found if is_notable else None
+        return others if is_notable else None
 
 
 class Telemetry(StoredModel):
-    """What the log cost."""
+    """The costs of the log."""
 
     @property
     def stored_bytes(self) -> int | None:
-        """What the log takes on disk, with its indexes; None when that could not be found out."""
+        """The size of the log on disk, with its indexes; None when it could not be found out."""
         return None if self.table_bytes is None or self.index_bytes is None else self.table_bytes + self.index_bytes
 
     table_bytes: int | None
-    """None when that could not be found out, as the size of its indexes."""
+    """Without its indexes; None when it could not be found out, as in `index_bytes`."""
     index_bytes: int | None
     phases: dict[str, Observed] = {}
     """By the keys of `phase_seconds`."""
@@ -312,7 +315,7 @@ class Sample(StoredModel):
     """Progress of a phase at one moment."""
 
     seconds: float
-    """Since the phase began."""
+    """Since the barrier was lifted."""
     events: int
 
 
@@ -320,7 +323,7 @@ class Trial(StoredModel):
     """One execution."""
 
     warm_up: bool = False
-    """It was to warm up, and is kept because it failed. It is in no statistic."""
+    """True of a warm-up trial, which is stored only when it failed. It is in no statistic."""
     phase_seconds: dict[str, float]
     """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check. A
     tailing trial has one phase for both, like `append + read 1000`."""
@@ -332,28 +335,30 @@ class Trial(StoredModel):
     verdict: Verdict
     telemetry: Telemetry
     notes: list[str] = []
-    """What could not be found out, with the reason: none of it is needed for the verdict."""
+    """Facts that could not be found out, each with the reason. None of them is needed for the verdict."""
     series: dict[str, list[Sample]]
-    """Progress of the phases `append` and `read N`."""
+    """Progress of the tracks `append` and `read N`."""
 
     @property
     def instead_of_append_rate(self) -> str:
-        """What is printed where the append has no rate."""
+        """The word that is printed where the append has no rate."""
         return "node lost" if self.losses and self.verdict.ok else self.instead_of_read_rate
 
     @property
     def instead_of_read_rate(self) -> str:
-        """What is printed where a read has no rate."""
+        """The word that is printed where a read has no rate."""
         return "none" if self.measured_nothing else "FAILED"
 
     @property
     def measured_nothing(self) -> bool:
-        """Whether nothing was wrong because no event was acknowledged."""
+        """Whether the verdict is ok only because no event was acknowledged."""
         return self.verdict.ok and not self.append.events
 
 
 class Unjudged(StoredModel):
-    """What phases measured that were over when their trial ended without a verdict. It is shown, and never stored."""
+    """The measurements of the phases that were over when their trial ended without a verdict. They are shown and never
+    stored.
+    """
 
     append: Append
     reads: list[Read]
@@ -362,7 +367,7 @@ class Unjudged(StoredModel):
 
 
 class Environment(StoredModel):
-    """Where a run took place: what must be alike before two results may be compared."""
+    """The place of a run: it must be alike in two results before they may be compared."""
 
     place: str
     cpu: str
@@ -372,17 +377,18 @@ class Environment(StoredModel):
     python: str
     bench: str
     git_revision: str | None
-    """Of the checkout that ran, with -dirty when it was changed; None outside of one."""
+    """Of the checkout that ran, with -dirty when it was changed; None outside of a checkout."""
     postgres: str
     settings: dict[str, str]
     """Postgres settings that are not at their default."""
     fsync_ms: float | None = None
-    """Median of how long this Postgres takes to have a little WAL on disk."""
+    """Median of the time in which this Postgres commits one small record to disk."""
     governor: str | None = None
-    """What sets the processors' clock; None where that cannot be seen."""
+    """The kernel's policy for the processors' clock; None where it cannot be seen."""
     limits: dict[str, str] = {}
-    """What control groups allow the orchestrator, and with it local workers and a local Postgres: `cpus`, like 0.5, is
-    processors' time per time, `memory` is bytes. Some older results have the names of a control group's files."""
+    """The limits of the control groups of the orchestrator, and so of local workers and of a local Postgres: `cpus`,
+    like 0.5, is processors' time per time, `memory` is bytes. Some older results have the names of a control group's
+    files."""
     about: dict[str, str]
     """Images and their ids, or the folder of the programs; the disk under the data folder."""
 
@@ -410,9 +416,9 @@ class Result(StoredModel):
     run_id: str
     started_at: datetime
     spec: dict[str, Any]
-    """Every value that was in force, defaults too; a password is left out of the dsn."""
+    """Every value that was in force, defaults included; a password is left out of the dsn."""
     reproduce: str = ""
-    """The command as it was typed, but for a password; empty in a result of a version that did not keep it."""
+    """The command as it was typed, without a password; empty in a result of a version that did not store it."""
     sql: dict[str, str]
     """The statements that workers ran, by the tracks' keys: `append` and `read N`."""
     log_sha256: str = ""
@@ -427,7 +433,7 @@ class Result(StoredModel):
 
     @property
     def ok(self) -> bool:
-        """Whether every trial was."""
+        """Whether the verdict of every trial is ok."""
         return all(trial.verdict.ok for trial in self.trials)
 
     @property

@@ -1,4 +1,4 @@
-"""Results in files: written whole, read back only when they are what they say."""
+"""Results in files: written whole, and refused when they are not of the schema that they name."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def json_text(result: Result) -> str:
 
 
 def store(result: Result, folder: Path) -> Path:
-    """Keep a result as folder/RUN_ID/result.json; it is there whole or not at all.
+    """Store a result as folder/RUN_ID/result.json; it is there whole or not at all.
 
     Raises:
         InfrastructureError: it cannot be written.
@@ -77,21 +77,25 @@ def latest(runs: Path) -> Result:
     """The newest result of a folder.
 
     Raises:
-        UsageError: there is none, or it cannot be read.
+        UsageError: the folder has no result, or the newest one cannot be read.
     """
     files = sorted(runs.glob("*/result.json"))
     if not files:
-        raise UsageError(f"there is no result in {runs}: `bench run` puts one there, or name one")
+        raise UsageError(f"there is no result in {runs}; `bench run` puts one there, or give the path of one")
     return load(files[-1])
 
 
 def load_all(folder: Path) -> list[Result]:
-    """Read the results kept in a folder, oldest first."""
+    """Read the results that are stored in a folder, oldest first.
+
+    Raises:
+        UsageError: one cannot be read.
+    """
     return [load(file) for file in sorted(folder.glob("*/result.json"))]
 
 
 def store_record(record: StoredModel, file: Path) -> Path:
-    """Keep a record of another kind, whole or not at all.
+    """Store a record of another kind; it is there whole or not at all.
 
     Raises:
         InfrastructureError: it cannot be written.
@@ -100,16 +104,16 @@ def store_record(record: StoredModel, file: Path) -> Path:
 
 
 def load_records(model: type[M], folder: Path, name: str) -> list[M]:
-    """Read the records of another kind that are kept in a folder as RUN_ID/NAME, oldest first.
+    """Read the records of another kind that are stored in a folder as RUN_ID/NAME, oldest first.
 
     Raises:
-        UsageError: one is none, or of another schema.
+        UsageError: a file is not a record of the model.
     """
-    found = []
+    records = []
     for file in sorted(folder.glob(f"*/{name}")):
         try:
-            found.append(model.model_validate_json(file.read_text(encoding="utf-8")))
+            records.append(model.model_validate_json(file.read_text(encoding="utf-8")))
         except (ValidationError, UnicodeDecodeError) as error:
             kind = Path(name).stem
-            raise UsageError(f"{file} is no {kind} of the schema bench.{kind}/1") from error
-    return found
+            raise UsageError(f"{file} is not a valid bench.{kind}/1 file{_first_problem(error)}") from error
+    return records

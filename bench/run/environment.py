@@ -15,7 +15,7 @@ from bench.results.models import Environment
 
 DISTRIBUTION = "eventlog-bench"
 BUSY_SHARE = 0.25
-"""Of all cores: what others may use before a person is warned."""
+"""Share of all cores that others may use before a warning is printed."""
 BUSY_LOOK_SECONDS = 0.1
 
 
@@ -40,7 +40,7 @@ def describe(place: str, about: dict[str, str], connection: Connection) -> Envir
 
 
 def busy_cores() -> float | None:
-    """The cores that other programs use at this moment; None when it is too little to disturb a measurement."""
+    """The cores that other programs use at this moment; None when they use too little to disturb a measurement."""
     used = psutil.cpu_percent(interval=BUSY_LOOK_SECONDS) / 100
     return used * (psutil.cpu_count() or 1) if used >= BUSY_SHARE else None
 
@@ -56,10 +56,10 @@ def cpu() -> str:
 
 
 def control_group_limits() -> dict[str, str]:
-    """What this process's control groups limit: `cpus` to a number of processors' time, `memory` to bytes."""
+    """The limits of this process's control groups: `cpus` is processors' time per time, `memory` is bytes."""
     quota, memory = cpu_quota(), memory_limit()
-    found = {"cpus": None if quota is None else f"{quota:g}", "memory": None if memory is None else str(memory)}
-    return {name: text for name, text in found.items() if text is not None}
+    limits = {"cpus": None if quota is None else f"{quota:g}", "memory": None if memory is None else str(memory)}
+    return {name: text for name, text in limits.items() if text is not None}
 
 
 def _line(file: Path) -> str | None:
@@ -93,7 +93,7 @@ def bench_version() -> str:
 
 
 def git_revision() -> str | None:
-    """The revision of the checkout that this runs from; None when it does not run from one."""
+    """The revision of the checkout that this program runs from; None when it does not run from a checkout."""
     if not (PACKAGES / ".git").exists():
         return None
     described = subprocess.run(

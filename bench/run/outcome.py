@@ -1,4 +1,4 @@
-"""What workers came to: each by itself, those of a track together, and those that read as one."""
+"""The outcomes of workers: of each by itself, of those of a track, and of those that read as one."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from bench.records import (
     Report,
     RolledBackEtags,
 )
+from bench.results.models import Sample
 from bench.results.tracks import Reading
 
 
@@ -138,11 +139,11 @@ def _extend(ranges: list[Range], more: Sequence[Range]) -> None:
 
 @dataclass(frozen=True)
 class TrackOutcome:
-    """What the workers of a track came to."""
+    """The outcomes of the workers of a track."""
 
     workers: Sequence[Outcome]
-    series: list[tuple[float, int]]
-    """Their progress together, as (seconds since the barrier was lifted, events)."""
+    series: list[Sample]
+    """Their progress together."""
     opened_at: float
     """When the barrier was lifted: Unix time of this machine."""
     holders: list[Holder] | None = None
@@ -162,7 +163,7 @@ class TrackOutcome:
 
 @dataclass(frozen=True)
 class Reader:
-    """Who is judged by itself: a consumer, or a group by the outcomes of its members."""
+    """A reader that is judged by itself: a consumer, or a group by the outcomes of its members."""
 
     reading: Reading
     members: Sequence[Outcome]

@@ -18,6 +18,7 @@ from bench.postgres.barrier import ALIVE, END, STOP, barrier, cancel, terminate
 from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
 from bench.postgres.server import holders, session_settings
 from bench.records import ConsumerJob, Job, ProducerJob, Progress, Range, Ready, Report
+from bench.results.models import Sample
 from bench.results.tracks import Track
 from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.waiting import Silence, Stillness, Unanswered
@@ -161,7 +162,7 @@ class _Progress:
     def __init__(self, tracks: Mapping[Track, Sequence[Outcome]], update: Update) -> None:
         self._going = dict(tracks)
         self._update = update
-        self.series: dict[Track, list[tuple[float, int]]] = {track: [] for track in tracks}
+        self.series: dict[Track, list[Sample]] = {track: [] for track in tracks}
         """As in `TrackOutcome`."""
         for track in tracks:
             update(track.key, 0, 0)
@@ -173,8 +174,8 @@ class _Progress:
             samples = self.series[track]
             if done == len(workers):
                 del self._going[track]
-            if track not in self._going or not samples or seconds - samples[-1][0] >= SAMPLE_SECONDS:
-                samples.append((seconds, events))
+            if track not in self._going or not samples or seconds - samples[-1].seconds >= SAMPLE_SECONDS:
+                samples.append(Sample(seconds=seconds, events=events))
             self._update(track.key, events, done)
 
 

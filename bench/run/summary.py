@@ -1,4 +1,4 @@
-"""What workers reported, put into the words of a result. A rate is left out when the verdict is not ok."""
+"""Makes the parts of a result of what workers reported. A rate is left out when the verdict is not ok."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ from bench.results.models import (
     Observed,
     Producer,
     Read,
-    Sample,
     Unjudged,
     Wait,
 )
@@ -70,13 +69,13 @@ def append(appended: TrackOutcome, wal_bytes: int | None, began_at: float, *, ok
 
 def readers(spec: Spec, outcomes: Mapping[Track, TrackOutcome]) -> list[Reader]:
     """The readers of the readings that are over: each consumer, or a group as a whole."""
-    found: list[Reader] = []
+    all_readers: list[Reader] = []
     for outcome, readings in ((outcomes.get(Track(size)), jobs.readings(spec, size)) for size in spec.read_batch):
         if outcome is None:
             continue
         members = [outcome.workers] if spec.group else [[worker] for worker in outcome.workers]
-        found += [Reader(reading, each, outcome.holders) for reading, each in zip(readings, members, strict=True)]
-    return found
+        all_readers += [Reader(reading, each, outcome.holders) for reading, each in zip(readings, members, strict=True)]
+    return all_readers
 
 
 def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
@@ -122,15 +121,15 @@ def _transport(workers: Sequence[Outcome]) -> str | None:
 
 def _impossible(reports: Sequence[Report]) -> ImpossibleCtimes | None:
     """The ctimes that give no delay, of all members together."""
-    met = [report.impossible_ctimes for report in reports if report.impossible_ctimes]
-    if not met:
+    reported = [report.impossible_ctimes for report in reports if report.impossible_ctimes]
+    if not reported:
         return None
     return ImpossibleCtimes(
-        infinite=sum(each.infinite for each in met),
-        ahead=sum(each.ahead for each in met),
-        ahead_seconds=max(each.ahead_seconds for each in met),
-        old=sum(each.old for each in met),
-        old_seconds=max(each.old_seconds for each in met),
+        infinite=sum(each.infinite for each in reported),
+        ahead=sum(each.ahead for each in reported),
+        ahead_seconds=max(each.ahead_seconds for each in reported),
+        old=sum(each.old for each in reported),
+        old_seconds=max(each.old_seconds for each in reported),
     )
 
 
@@ -144,7 +143,7 @@ def _rate(events: int, seconds: float, *, ok: bool) -> float | None:
 
 
 def nodes(outcomes: Mapping[Track, TrackOutcome], readers: Sequence[Reader], *, ok: bool) -> list[Node]:
-    """What each node did, for workers that ran on nodes."""
+    """The work of each node; none in a place without nodes."""
     by_node: dict[str, dict[Track, list[Outcome]]] = {}
     for track, outcome in outcomes.items():
         for worker in outcome.reported:
@@ -183,7 +182,7 @@ def _node(
 
 
 def unjudged(spec: Spec, outcomes: Mapping[Track, TrackOutcome], observed: Mapping[str, Observed]) -> Unjudged:
-    """What was measured of a trial that ended without a verdict; its append must be among the tracks that are over."""
+    """The measurements of a trial that ended without a verdict; its append must be among the tracks that are over."""
     appended = outcomes[APPEND]
     return Unjudged(
         append=append(appended, None, appended.opened_at, ok=True),
@@ -217,7 +216,7 @@ def seconds_of(workers: Sequence[Outcome]) -> float:
 
 
 def observed(seen: Observation, workers: Sequence[Outcome]) -> Observed:
-    """What a phase cost and what it waited for, server and workers together."""
+    """The costs of a phase and what it waited for, server and workers together; `workers` are those of the phase."""
     of_kind: Counter[str] = Counter()
     for (kind, _), count in seen.waits.items():
         of_kind[kind] += count
@@ -243,14 +242,6 @@ def observed(seen: Observation, workers: Sequence[Outcome]) -> Observed:
         workers_cpu_seconds=sum(worker.report.cpu_seconds for worker in workers),
         worker_memory_bytes=max(worker.report.memory_bytes for worker in workers),
     )
-
-
-def series(outcomes: Mapping[Track, TrackOutcome]) -> dict[str, list[Sample]]:
-    """The progress of each track, by its key."""
-    return {
-        track.key: [Sample(seconds=seconds, events=events) for seconds, events in outcome.series]
-        for track, outcome in outcomes.items()
-    }
 
 
 def _client_bound(report: Report) -> bool:

@@ -42,7 +42,7 @@ def carry_out_trial(
     command began. `over` is called whenever another phase is over.
 
     Raises:
-        BenchError: something broke; there is no verdict then.
+        BenchError: something broke, so there is no verdict.
     """
     seconds: dict[str, float] = {Step.START: time.time() - began_at}
     notes: list[str] = []
@@ -85,11 +85,12 @@ def carry_out_trial(
     failures = stranded([worker for outcome in outcomes.values() for worker in outcome.reported], log, connection)
     with _timed(seconds, Step.CHECK), watch.step("checking what was stored and delivered"):
         written = written_by(appended, cut_short=bool(failures))
-        found = judged(spec, log, written, readers, connection, notes, failures)
-        verdict = explained(found, spec, log, readers, connection, notes)
-    sizes: tuple[int, int] | None = None
+        unexplained = judged(spec, log, written, readers, connection, notes, failures)
+        verdict = explained(unexplained, spec, log, readers, connection, notes)
+    table_bytes: int | None = None
+    index_bytes: int | None = None
     with noted(notes, "the size of the log on disk is not known"):
-        sizes = audit.log_bytes(connection)
+        table_bytes, index_bytes = audit.log_bytes(connection)
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         phase_seconds=seconds,
@@ -99,11 +100,11 @@ def carry_out_trial(
         losses=summary.losses(appended.lost),
         verdict=verdict,
         telemetry=Telemetry(
-            table_bytes=sizes and sizes[0],
-            index_bytes=sizes and sizes[1],
+            table_bytes=table_bytes,
+            index_bytes=index_bytes,
             phases=observed,
         ),
-        series=summary.series(outcomes),
+        series={track.key: outcome.series for track, outcome in outcomes.items()},
         notes=notes,
     )
 

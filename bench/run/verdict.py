@@ -1,4 +1,4 @@
-"""What became of the events of a trial: judged, and explained as far as the log and the server know."""
+"""Judges what became of the events of a trial, and explains it as far as the log and the server know."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,8 +23,8 @@ from bench.statements import Table
 
 
 def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
-    """What producers know of their events, those on lost nodes as far as they reported. When the log failed a worker,
-    which cuts the phase short, they have not appended all of them.
+    """Put together what producers know of their events; those on lost nodes as far as they reported. With `cut_short`,
+    because the log failed a worker, events that a producer did not report were not attempted.
     """
 
     def all_of(fate: Fate) -> list[Range]:
@@ -32,7 +32,7 @@ def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
 
     return Written(
         acknowledged=all_of("acknowledged"),
-        # What a lost producer did not report any more may have been committed or not.
+        # Events that a lost producer did not report may have been committed or not.
         indeterminate=[
             *all_of("indeterminate"),
             *(part for producer in appended.lost for part in producer.unreported),
@@ -60,8 +60,8 @@ def judged(
     notes: list[str],
     failures: Sequence[Stranded] = (),
 ) -> Judged:
-    """Judge what was written and what readers were given, by what the log's table holds now. `failures` are what let
-    workers go no further; what cannot be found out and is not needed for the verdict is added to `notes`.
+    """Judge what was written and what readers were given, by what the log's table holds now. `failures` are the errors
+    that ended workers early; whatever cannot be found out and is not needed for the verdict is added to `notes`.
 
     Raises:
         InfrastructureError: producers do not account for all of their events, or the log's table cannot be read.
@@ -117,7 +117,9 @@ def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
 def _with_commits(
     verdict: Verdict, log: Log, readers: list[Reader], passed_over: list[list[Range]], connection: Connection
 ) -> Verdict:
-    """Add when skipped events were committed, as far as the server keeps that: each reader's own."""
+    """Add how many of the events that each reader skipped were committed late, as far as the server keeps the times of
+    commits.
+    """
     late: list[Range] = []
     early: list[Range] = []
     for reader, ranges in zip(readers, passed_over, strict=True):
@@ -129,7 +131,9 @@ def _with_commits(
 
 
 def what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -> str:
-    """In words, whether the table holds what was acknowledged; nothing when nothing was, or it need not stay."""
+    """A clause that says whether the table holds the acknowledged events; empty when there are none, or when they need
+    not stay.
+    """
     if not acknowledged or not log.promises.replay:
         return ""
     try:
@@ -138,17 +142,17 @@ def what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) ->
         return f"; whether what was acknowledged until then is stored is not known: {_reason(error)}"
     promised = normal(acknowledged)
     lost = subtract(promised, normal(stored))
-    told = f"{events_in(promised):,} events that were acknowledged until then"
+    acknowledged_events = f"{events_in(promised):,} events that were acknowledged until then"
     if not lost:
-        return f"; all of the {told} are stored"
+        return f"; all of the {acknowledged_events} are stored"
     examples = ", ".join(f"producer {producer} seq {seq}" for producer, seq in first_events(lost, EXAMPLES))
-    return f"; of the {told}, {events_in(lost):,} are not stored: {examples}"
+    return f"; of the {acknowledged_events}, {events_in(lost):,} are not stored: {examples}"
 
 
 def _stored(
     log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection, notes: list[str]
 ) -> Stored:
-    """What the table holds; looked through only when its number of rows does not prove it already."""
+    """What the table holds: its rows are looked through only when their number does not prove it already."""
     events, numbered = audit.stored_events(connection, log)
     stored = Stored(written.acknowledged)
     if checker.needs_audit(written, delivered, events):
@@ -162,7 +166,7 @@ def _stored(
 
 
 def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader], connection: Connection) -> Verdict:
-    """Tell of each skipped example how it came about."""
+    """Add to each skipped example how it came about."""
     wanted = {(fault.producer, fault.seq) for fault in verdict.examples if fault.kind == "skipped"}
     if not wanted:
         return verdict
@@ -193,15 +197,15 @@ def _with_story(fault: Fault, story: Story, jumps: Sequence[Jump]) -> Fault:
 
 
 @contextmanager
-def noted(notes: list[str], what: str) -> Iterator[None]:
-    """Have what fails here cost an explanation and not the verdict: it becomes a note that begins with `what`."""
+def noted(notes: list[str], missing: str) -> Iterator[None]:
+    """Turn an error into a note that begins with `missing`, so that it costs an explanation and not the verdict."""
     try:
         yield
     except (psycopg.Error, BenchError) as error:
-        notes.append(f"{what}: {_reason(error)}")
+        notes.append(f"{missing}: {_reason(error)}")
 
 
 def _reason(error: psycopg.Error | BenchError) -> str:
-    """Why something failed, in the first of its words."""
-    words = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return (words or str(error)).strip().splitlines()[0]
+    """The first line of an error."""
+    message = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return (message or str(error)).strip().splitlines()[0]

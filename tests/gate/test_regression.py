@@ -201,7 +201,7 @@ def test_a_failed_verdict_always_fails() -> None:
 def test_keys_metrics_and_shares_that_are_none_are_refused() -> None:
     with pytest.raises(UsageError, match="--allow moon: there is no such key"):
         compare.compare(ten(), ten(), Rules(), allow=["moon"])
-    with pytest.raises(UsageError, match="--per-metric reed: there is no such metric; append"):
+    with pytest.raises(UsageError, match="--per-metric reed: there is no such metric; give one of append"):
         compare.compare(ten(), ten(), Rules(0.05, {"reed": 0.1}))
     for text in ("5", "0%", "100%", "-3%", "much", ""):
         with pytest.raises(UsageError, match="--threshold"):
@@ -215,7 +215,7 @@ def test_baselines_are_kept_by_name(tmp_path_factory: pytest.TempPathFactory) ->
         compare.baseline("main", folder)
     compare.save("main", ten(), folder)
     assert compare.baseline("main", folder) == ten()
-    with pytest.raises(UsageError, match="no name"):
+    with pytest.raises(UsageError, match="is not a valid name"):
         compare.save("../up", ten(), folder)
     with pytest.raises(UsageError, match="its verdict failed"):
         compare.save("main", result(verdict=FAILED), folder)

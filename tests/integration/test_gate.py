@@ -141,7 +141,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_starts(bench: Bench,
 def test_a_threshold_for_what_is_not_measured_is_refused(bench: Bench) -> None:
     ran = bench("ab", "--both", QUICK, "--per-metric", "reed_1000=3%", "--output", "runs")
     assert ran.returncode == 2, ran.stderr
-    assert "--per-metric reed_1000: there is no such metric; append, " in ran.stderr
+    assert "--per-metric reed_1000: there is no such metric; give one of append, " in ran.stderr
 
 
 def test_a_revision_that_is_not_there_is_named(bench: Bench, repository: Path) -> None:

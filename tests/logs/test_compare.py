@@ -138,7 +138,7 @@ def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
     store.store_record(found, tmp_path / found.run_id / log_comparison.FILE)
     assert store.load_records(log_comparison.Comparison, tmp_path, log_comparison.FILE) == [found]
     (tmp_path / "r" / "comparison.json").write_text("{}")
-    with pytest.raises(UsageError, match="is no comparison"):
+    with pytest.raises(UsageError, match=r"is not a valid bench[.]comparison/1 file"):
         store.load_records(log_comparison.Comparison, tmp_path, log_comparison.FILE)
 
 

@@ -260,7 +260,7 @@ def test_what_batches_hold_besides_their_commit_is_printed() -> None:
     held = held.model_copy(update={"spec": {**held.spec, "transaction_ms": [0.0, 20.0]}})
     text = " ".join(terminal.summary(held).split())
     assert "batches were held open for 0..20 ms, which is in their latency" in text
-    assert "1,234 events were rolled back; such batches are in no latency, and what they cost is in CPU, WAL" in text
+    assert "1,234 events were rolled back; such batches are in no latency, and their costs are in CPU, WAL" in text
     assert "rolled back" not in terminal.summary(result())
 
 

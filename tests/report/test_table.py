@@ -276,7 +276,7 @@ CURVE[-1].spec["constraint"] = ["node.role==worker"]
 
 def test_saturation_is_told_by_place_batch_and_producers() -> None:
     golden("saturation.md", runs_report.saturation(CURVE) + "\n")
-    told = {(point.where, point.insert_batch, point.scale): point for point in runs_report.saturation_points(CURVE)}
+    told = {(point.place, point.insert_batch, point.scale): point for point in runs_report.saturation_points(CURVE)}
     assert told["local", 1, 2].appended_per_second == 1900
     assert runs_report.saturation_points([result(verdict=FAILED), result(losses=LOSSES, verdict=FAILED)]) == []
 
@@ -289,7 +289,7 @@ def test_saturation_is_drawn(tmp_path: Path, ending: str) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
     if ending == "svg":
         text = files[0].read_text()
-        for words in ("How many producers saturate this Postgres", "local, 1 event a transaction"):
+        for words in ("How many producers saturate this Postgres", "local, 1 event per transaction"):
             assert words in text
         assert "docker" not in text
 
