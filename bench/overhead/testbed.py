@@ -154,8 +154,8 @@ class Testbed:
         Raises:
             InfrastructureError: it is not.
         """
-        stored, foreign = audit.stored_ranges(self._connection, self._log)
-        if sorted(stored) != sorted(_acknowledged(phase)) or foreign:
+        stored = audit.look_through(self._connection, self._log)
+        if sorted(stored.ranges) != sorted(_acknowledged(phase)) or stored.foreign:
             raise InfrastructureError("there is nothing to compare: the log does not hold what was acknowledged")
 
     def _workers(self, spec: Spec, track: str, jobs: Sequence[Job], *, sampled: bool = False) -> Phase:

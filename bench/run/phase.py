@@ -15,7 +15,15 @@ from bench.interrupts import TimeIsUp, look
 from bench.judge.checker import Holder
 from bench.judge.ranges import events_in
 from bench.places.api import Ended, Messages, StartWorkers
-from bench.postgres.barrier import ALIVE, END, STOP, barrier, cancel, terminate
+from bench.postgres.barrier import (
+    ALIVE,
+    CONSUMERS_MAY_STOP,
+    PRODUCERS_MUST_STOP,
+    START,
+    cancel,
+    hold_lock,
+    terminate,
+)
 from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
 from bench.postgres.server import holders, session_settings
 from bench.records import (
@@ -181,10 +189,11 @@ def carry_out(
     here = {name: [heard[job.name] for job in jobs] for name, jobs in tracks.items()}
     series: dict[str, list[tuple[float, int]]] = {name: [] for name in tracks}
     with ExitStack() as stack:
-        stack.enter_context(barrier(connection, ALIVE))
-        lift = stack.enter_context(barrier(connection))
-        end_producers = stack.enter_context(barrier(connection, END))
-        readers = _Readers(list(heard.values()), connection, stack.enter_context(barrier(connection, STOP)), to_read)
+        stack.enter_context(hold_lock(connection, ALIVE))
+        lift = stack.enter_context(hold_lock(connection, START))
+        end_producers = stack.enter_context(hold_lock(connection, PRODUCERS_MUST_STOP))
+        stop_consumers = stack.enter_context(hold_lock(connection, CONSUMERS_MAY_STOP))
+        readers = _Readers(list(heard.values()), connection, stop_consumers, to_read)
         each_time = to_read.events[0] if to_read.events else events
         to_show = {name: (len(jobs), each_time * _times(jobs)) for name, jobs in tracks.items()}
         update = stack.enter_context(watch(to_show, to_read.idle_seconds))
@@ -261,7 +270,7 @@ def _telling_how_far(here: Mapping[str, list[_Heard]], still: Stillness) -> Iter
 def _here(job: Job, server: str, session: str) -> Job:
     """A job with what this server and this orchestrator add to it."""
     here = replace(job, server=server, session=session, alive=ALIVE)
-    return replace(here, stop=END) if isinstance(here, ProducerJob) else here
+    return replace(here, stop=PRODUCERS_MUST_STOP) if isinstance(here, ProducerJob) else here
 
 
 class _Nodes:

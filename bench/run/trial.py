@@ -93,9 +93,9 @@ def carry_out_trial(
         written = written_by(phases["append"], cut_short=bool(failures))
         found = judged(spec, log, written, readers, connection, notes, failures)
         verdict = explained(found, spec, log, readers, connection, notes)
-    sizes: tuple[int, int] | None = None
+    sizes: audit.LogSize | None = None
     with noted(notes, "the size of the log on disk is not known"):
-        sizes = audit.log_bytes(connection)
+        sizes = audit.log_size(connection)
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         phase_seconds=seconds,
@@ -105,8 +105,8 @@ def carry_out_trial(
         losses=summary.losses(phases["append"].lost),
         verdict=verdict,
         telemetry=Telemetry(
-            table_bytes=sizes and sizes[0],
-            index_bytes=sizes and sizes[1],
+            table_bytes=sizes and sizes.table_bytes,
+            index_bytes=sizes and sizes.index_bytes,
             phases=observed,
         ),
         series=summary.series(phases),
