@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bench.records import (
     EXAMPLES,
-    ROWS_A_RECORD,
+    ROWS_PER_RECORD,
     Anomaly,
     Example,
     LedgerPart,
@@ -32,10 +32,10 @@ def test_ledgers_survive_the_way(ranges: list[tuple[int, int, int]]) -> None:
 
 
 def test_the_largest_records_stay_under_what_docker_splits() -> None:
-    ledger = LedgerPart("indeterminate", [(BIG, BIG, BIG)] * ROWS_A_RECORD)
+    ledger = LedgerPart("indeterminate", [(BIG, BIG, BIG)] * ROWS_PER_RECORD)
     anomaly = Anomaly("duplicated", BIG, [Example(BIG, BIG, BIG)] * EXAMPLES)
     assert len(encode_record(ledger)) < DOCKER_SPLITS_AT_BYTES
-    (jumps,) = jump_records([(BIG, BIG, 1e10 / 3)] * ROWS_A_RECORD)
+    (jumps,) = jump_records([(BIG, BIG, 1e10 / 3)] * ROWS_PER_RECORD)
     assert len(encode_record(jumps)) < DOCKER_SPLITS_AT_BYTES
     assert len(encode_record(anomaly)) < DOCKER_SPLITS_AT_BYTES
 
