@@ -83,7 +83,7 @@ def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> N
         limit = time_out(job, error)
         fail(f"{message} ({limit}: a setting of the role, the database or the server)" if limit else message)
     except BrokenPipeError:
-        # Nobody reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
+        # No one reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail(GONE)
     sys.exit(0)

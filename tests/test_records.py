@@ -26,7 +26,7 @@ BIG = 2**63 - 1
 
 
 @given(st.lists(st.tuples(st.integers(0, BIG), st.integers(0, BIG), st.integers(0, BIG)), max_size=1000))
-def test_ledgers_survive_the_way(ranges: list[tuple[int, int, int]]) -> None:
+def test_ledgers_survive_encoding(ranges: list[tuple[int, int, int]]) -> None:
     parts = [decode_record(encode_record(part)) for part in ledger_parts("delivered", ranges)]
     assert [each for part in parts if isinstance(part, LedgerPart) for each in part.ranges] == ranges
 

@@ -89,8 +89,8 @@ class Observation:
     waits: Mapping[tuple[str, str], int]
     """How often a backend of a kind was seen with a wait event: (kind, wait event) to a number of samples."""
     counters: Mapping[str, int]
-    """What the server counted meanwhile, by the names of `counters`; also how often sessions of others were looked for,
-    and how often one was working."""
+    """The server's counts during the phase, by the names of `counters`; also how often sessions of others were looked
+    for, and how often one was working."""
     postgres_cpu_seconds: float | None
     """None where Postgres cannot be seen as processes."""
     postgres_memory_bytes: int | None
