@@ -496,6 +496,6 @@ def with_commits(verdict: Verdict, late: int, early: int) -> Verdict:
     )
 
 
-def passed(etag: int, jumps: Iterable[tuple[int, int, float]]) -> tuple[int, float] | None:
+def jump_over(etag: int, jumps: Iterable[tuple[int, int, float]]) -> tuple[int, float] | None:
     """The jump of a reader over an etag: the etag that it was given instead, and when it asked for it (Unix time)."""
     return next(((after, at) for before, after, at in jumps if before < etag < after), None)

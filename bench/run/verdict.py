@@ -198,7 +198,7 @@ def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader
 
 
 def _told(fault: Fault, story: Story, jumps: list[tuple[int, int, float]]) -> Fault:
-    passed_to, passed_at = checker.passed(story.etag, jumps) or (None, None)
+    passed_to, passed_at = checker.jump_over(story.etag, jumps) or (None, None)
     return replace(
         fault,
         etag=story.etag,

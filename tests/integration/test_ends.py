@@ -88,7 +88,7 @@ def test_a_dependency_that_cannot_be_loaded_is_no_failed_verdict(bench: Bench) -
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--export-json", "nowhere/r.json"), "a folder that is there"),
+        (("--export-json", "nowhere/r.json"), "its folder does not exist"),
         (("--export-markdown", "."), "it is a folder"),
         (("--output", "file/runs"), "--output"),
     ],

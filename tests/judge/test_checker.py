@@ -18,8 +18,8 @@ from bench.judge.checker import (
     Written,
     explain,
     judge,
+    jump_over,
     needs_audit,
-    passed,
     with_commits,
 )
 from bench.judge.ranges import Ranges
@@ -183,9 +183,9 @@ def test_every_missing_etag_is_explained_once(missing: set[int], rolled_back_eta
 
 def test_the_jump_that_passed_an_etag_is_found() -> None:
     jumps = [(0, 5, 1.0), (9, 12, 2.0)]
-    assert passed(3, jumps) == (5, 1.0)
-    assert passed(11, jumps) == (12, 2.0)
-    assert passed(9, jumps) is None
+    assert jump_over(3, jumps) == (5, 1.0)
+    assert jump_over(11, jumps) == (12, 2.0)
+    assert jump_over(9, jumps) is None
 
 
 @given(
