@@ -1,8 +1,8 @@
-"""What can go wrong, each with its exit code; the message is the sentence that the user reads."""
+"""The errors, each with its exit code; the message is the sentence that the user reads."""
 
 
 class BenchError(Exception):
-    """A run that cannot go on. The message says what is wrong and what to do."""
+    """A run that cannot go on. The message says what failed, why, and what to do."""
 
     exit_code = 3
 
@@ -14,12 +14,13 @@ class UsageError(BenchError):
 
 
 class SettingRefusedError(UsageError):
-    """Postgres starts without its settings and not with them. Who knows where they were given says so."""
+    """Postgres starts without its settings, but not with them. The code that knows where the settings were given adds
+    that."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Postgres says: {reason}")
         self.reason = reason
-        """What Postgres says, in which the setting may be named."""
+        """Postgres's own message, which may name the setting."""
 
 
 class InfrastructureError(BenchError):
@@ -34,10 +35,10 @@ class NotStartedError(InfrastructureError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"Postgres did not start: {reason}")
         self.reason = reason
-        """What it printed last."""
+        """The last lines that it printed."""
 
 
 class NoComparisonError(BenchError):
-    """Two results that say nothing about each other, or one that is not there."""
+    """Two results that cannot be compared, or a result that does not exist."""
 
     exit_code = 5

@@ -1,6 +1,6 @@
 """A log: one design of an event log, loaded from `sql/NAME/` or from a user's own folder.
 
-Knows the folder's contract. Does not know where or how the log will be run.
+This module knows the folder's contract, but not where or how the log will be run.
 """
 
 import shutil
@@ -26,10 +26,10 @@ class _Part(BaseModel):
 
 
 class Promises(_Part):
-    """What a reader can rely on. A run is judged by it."""
+    """The properties that a reader can rely on. A run is judged by them."""
 
     tail: bool
-    """A reader that reads while writers append is given every event; else only one that reads after them."""
+    """A reader that reads while writers append is given every event; else only a reader that reads after them is."""
     order: Literal["etag", "producer", "none"]
     """The order of delivery: by etag, which is each producer's own order too; each producer's own; or any."""
     once: bool
@@ -40,7 +40,7 @@ class Promises(_Part):
     """It can be read again from the start, by any number of readers; else reading takes the events away."""
 
     def words(self) -> str:
-        """The promises for people, in a few words."""
+        """The promises in a few words, for people."""
         order = {"etag": "in etag order", "producer": "in each producer's order", "none": "in any order"}[self.order]
         return ", ".join(
             [
@@ -54,43 +54,43 @@ class Promises(_Part):
 
 
 class Log(_Part):
-    """What `log.toml` says, and the SQL beside it."""
+    """A log: the keys of `log.toml`, and the SQL next to it."""
 
     title: Annotated[str, Field(min_length=1)]
-    """What people call it."""
+    """Its name for people."""
     about: Annotated[str, Field(min_length=1)]
-    """One paragraph."""
+    """One paragraph about it."""
     table: _Identifier
     """The table with the events, and a column `payload`."""
     etag: _Identifier = "etag"
     """The column of the table that numbers the events."""
     cursor: dict[_Identifier, _Type]
-    """What a reader remembers: columns that `get_event` returns and takes back, with their types. Empty when the server
-    remembers it."""
+    """A reader's position: the columns that `get_event` returns and takes back, with their types. Empty when the server
+    keeps the position."""
     group: Literal["turns", "partitions", "competing", "no"] = "no"
-    """How several sessions share one named client's events: they take turns, each has partitions, each takes what no
-    other has (and needs no name), or they cannot."""
+    """How several sessions share one named client's events: they take turns, each has partitions, each takes events
+    that no other has (and needs no name), or they cannot share."""
     append: Annotated[list[Way], Field(min_length=1)]
     """The ways to append that it supports."""
     postgres: Annotated[int, Field(ge=14)]
-    """The oldest major version that it needs."""
+    """The oldest major version of PostgreSQL that it works with."""
     settings: dict[str, str] = {}
     """The settings that it needs."""
     promises: Promises
 
     name: str
-    """The folder's name; beside other logs the end of its path that tells it from them."""
+    """The folder's name; among several logs, the shortest end of its path that distinguishes it."""
     schema_sql: str
     """The contents of schema.sql."""
 
     @property
     def sha256(self) -> str:
-        """A hash of schema.sql: another one is another log."""
+        """The hash of schema.sql: logs with different hashes are different logs."""
         return sha256(self.schema_sql.encode()).hexdigest()
 
     @field_validator("cursor")
     @classmethod
-    def _words_are_taken(cls, value: dict[str, str]) -> dict[str, str]:
+    def _refuse_taken_names(cls, value: dict[str, str]) -> dict[str, str]:
         for taken in ("ctime", "payload"):
             if taken in value:
                 raise ValueError(f"{taken} cannot be a part of the cursor")
@@ -103,7 +103,7 @@ def load(name_or_folder: str) -> Log:
     A name with a path separator in it, or one that does not ship but is a folder, is taken for a folder.
 
     Raises:
-        UsageError: there is no such log, or a file of it is missing or wrong; the message names the file.
+        UsageError: there is no such log, or one of its files is missing or wrong; the message names the file.
     """
     folder = _find(name_or_folder)
     description = folder / "log.toml"
@@ -111,13 +111,13 @@ def load(name_or_folder: str) -> Log:
     for file in (description, schema):
         if not file.is_file():
             raise UsageError(f"{file} is missing: a log is a folder with log.toml and schema.sql")
-    written = _read(description)
+    keys = _read(description)
     try:
         schema_sql = schema.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{schema}: {error}") from error
     try:
-        return Log.model_validate({**written, "name": folder.resolve().name, "schema_sql": schema_sql})
+        return Log.model_validate({**keys, "name": folder.resolve().name, "schema_sql": schema_sql})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -125,7 +125,8 @@ def load(name_or_folder: str) -> Log:
 
 
 def load_side_by_side(names_or_folders: Sequence[str]) -> dict[str, Log]:
-    """Load logs to be told apart: each as it was given, and called by its short name. Who is given twice is there once.
+    """Load logs that are shown together, each with its short name, by the text that it was given as. A log that is
+    given twice is loaded once.
 
     Raises:
         UsageError: as `load` does.
@@ -139,8 +140,8 @@ def load_side_by_side(names_or_folders: Sequence[str]) -> dict[str, Log]:
 
 
 def short_names(names_or_folders: Iterable[str]) -> dict[str, str]:
-    """What to call each of some logs beside the others: the shortest end of its path that is not the end of another's,
-    so that one that ships keeps its name.
+    """A short name for each of several logs: the shortest end of its path that is not the end of another's path, so
+    that a log that ships keeps its name.
     """
     parts = {each: PurePath(each).parts for each in names_or_folders}
     return {each: _shortest_end(own, {*parts.values()} - {own}) or each for each, own in parts.items()}
@@ -159,10 +160,10 @@ def shipped() -> list[str]:
 
 
 def write_new(folder: Path) -> None:
-    """Write a log to start from: the bigserial log, each key of its log.toml explained.
+    """Write a log to start from: the bigserial log, with each key of its log.toml explained.
 
     Raises:
-        UsageError: the folder is there already, or cannot be made.
+        UsageError: the folder exists already, or cannot be made.
         InfrastructureError: the files cannot be written.
     """
     lines = []
@@ -170,12 +171,12 @@ def write_new(folder: Path) -> None:
     for line in (SQL / "bigserial" / "log.toml").read_text(encoding="utf-8").splitlines():
         field = fields.get(line.partition(" = ")[0])
         if field is not None and field.description:
-            lines += [f"# {words}" for words in field.description.splitlines()]
+            lines += [f"# {text}" for text in field.description.splitlines()]
         lines.append(line)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}") from error
+        raise UsageError(f"{folder} cannot be made: {error.strerror}; name another folder") from error
     try:
         write(folder / "log.toml", "\n".join(lines) + "\n")
         write(folder / "schema.sql", (SQL / "bigserial" / "schema.sql").read_bytes())
@@ -198,5 +199,6 @@ def _find(name_or_folder: str) -> Path:
     if folder.is_dir():
         return folder
     raise UsageError(
-        f"there is no log {name_or_folder!r}: it is neither a folder nor one that ships ({', '.join(shipped())})"
+        f"there is no log {name_or_folder!r}: it is neither a folder nor one of the logs that ship "
+        f"({', '.join(shipped())})"
     )

@@ -1,4 +1,5 @@
-"""Ctrl-C, its kin and a time limit: one interrupt, raised when all that was started is known to whoever stops it."""
+"""Ctrl-C, similar signals and a time limit: one interrupt, raised only when everything that was started is noted for
+clearing away."""
 
 import os
 import signal
@@ -11,33 +12,34 @@ from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _ALSO = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
-"""What else ends a process that does nothing about it, as far as the system has it (signal(7)). SIGPIPE and SIGXFSZ are
-ignored by Python, SIGALRM is the time limit's, and the others tell of a fault."""
+"""The other signals that end a process by default, as far as the system has them (signal(7)). Python ignores SIGPIPE
+and SIGXFSZ, SIGALRM is the time limit's, and the rest report a fault."""
 ONE_PRESS_SECONDS = 1.0
-"""Signals that come so soon after the first are the same wish: a closed terminal sends more than one."""
+"""Signals that come this soon after the first count as one with it: a closed terminal sends more than one."""
 EXIT_CODE = 130
 ENDING_SECONDS = 30.0
-"""What does not end in so long when a time limit is over is ended at once: nobody may be there to press Ctrl-C."""
+"""A process that has not ended this long after its time limit is ended at once: there may be no one to press Ctrl-C."""
 
 
 class TimeIsUp(KeyboardInterrupt):
-    """It has taken as long as it may."""
+    """The time limit is over."""
 
     exit_code = 3
 
 
 _depth = 0
 _first_at: float | None = None
-"""When the first signal came (monotonic); None while none has."""
+"""When the first signal came (monotonic); None before it."""
 _raised = False
 _interrupts: type[KeyboardInterrupt] = KeyboardInterrupt
-"""What is raised."""
+"""The exception that is raised."""
 _at_once: dict[object, Callable[[], None]] = {}
 
 
 def install() -> None:
-    """Turn the first signal that would end the process into a KeyboardInterrupt; a later one ends it at once, whatever
-    it waits for. What is ignored, as SIGHUP is under nohup, stays ignored, but for SIGINT, SIGTERM and SIGQUIT."""
+    """Turn the first signal that would end the process into a KeyboardInterrupt; a later signal ends the process at
+    once, whatever it waits for. Ignored signals, like SIGHUP under nohup, stay ignored, except for SIGINT, SIGTERM and
+    SIGQUIT."""
     also = {getattr(signal, name, None) for name in _ALSO} | {*range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
     for number in [*_SIGNALS, *(each for each in also if each and signal.getsignal(each) is signal.SIG_DFL)]:
         signal.signal(number, _interrupt)
@@ -45,9 +47,9 @@ def install() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold an interrupt back while something is started and noted down, and raise it after that.
+    """Hold an interrupt back while something is started and noted for clearing away, and raise it afterwards.
 
-    Only the main thread is ever interrupted, so there is nothing to hold in another.
+    Only the main thread is ever interrupted, so there is nothing to hold back in another thread.
     """
     global _depth  # noqa: PLW0603 - signals are the process's, and so is this
     if threading.current_thread() is not threading.main_thread():
@@ -62,11 +64,12 @@ def held() -> Iterator[None]:
 
 
 def look() -> None:
-    """Raise an interrupt that was held back, or that got lost: Python drops one that is raised while it clears up an
-    object. Whoever waits in a loop calls this. While an exception is handled nothing is raised: the stopping goes on.
+    """Raise an interrupt that was held back, or that got lost: Python drops an exception that is raised while it
+    finalizes an object. Loops that wait must call this. While another exception is handled, a lost interrupt is not
+    raised again, because the run is stopping already.
 
     Raises:
-        KeyboardInterrupt: there was a signal, and it has not been raised or it got lost.
+        KeyboardInterrupt: there was a signal, and its interrupt has not been raised, or got lost.
     """
     if _first_at is None or _depth or threading.current_thread() is not threading.main_thread():
         return
@@ -76,7 +79,7 @@ def look() -> None:
 
 @contextmanager
 def killed_at_once(kill: Callable[[], None]) -> Iterator[None]:
-    """Have something that was started killed when the process is ended at once, without waiting for it."""
+    """Call `kill` if the process is ended at once during the `with`; it must not wait."""
     key = object()
     _at_once[key] = kill
     try:
@@ -90,7 +93,7 @@ def _interrupt(*_: object) -> None:
     now = time.monotonic()
     if _first_at is None:
         _first_at = now
-        _say("bench: stopping; once more ends it at once")
+        _say("bench: stopping; a second signal ends it at once")
         if not _depth:
             _raise()
     elif now - _first_at > ONE_PRESS_SECONDS:
@@ -99,8 +102,8 @@ def _interrupt(*_: object) -> None:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TimeIsUp in the `with` when it takes longer than this; None is for ever. What has not ended
-    ENDING_SECONDS later is ended at once."""
+    """Raise TimeIsUp in the `with` when it takes longer than this; None is no limit. If the `with` has not ended
+    ENDING_SECONDS later, the process is ended at once."""
     if seconds is None:
         yield
         return
@@ -130,9 +133,9 @@ def _end_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _say(words: str) -> None:
+def _say(message: str) -> None:
     with suppress(OSError):
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{words}\n".encode())
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{message}\n".encode())
 
 
 def _raise() -> None:

@@ -1,4 +1,4 @@
-"""Whose error it is, by its SQLSTATE: the log's own, which is a finding about the log, or one of what is around it."""
+"""Attributes an error by its SQLSTATE: to the log itself, which is a finding about the log, or to its surroundings."""
 
 import psycopg
 
@@ -9,7 +9,7 @@ AROUND = (
     "25006",  # read only SQL transaction: the server or the role became read-only
     "25P03",  # idle in transaction session timeout
     "25P04",  # transaction timeout
-    "26000",  # invalid SQL statement name: something between us and the server changed the session
+    "26000",  # invalid SQL statement name: a pooler between us and the server changed the session
     "28",  # invalid authorization specification
     "42P05",  # duplicate prepared statement: as 26000
     "53",  # insufficient resources: disk full, out of memory, too many connections
@@ -18,14 +18,14 @@ AROUND = (
     "F0",  # configuration file error
     "XX",  # internal error
 )
-"""Classes of errors (two characters), and single errors, that say nothing about a log: all others are its own.
+"""Classes of errors (two characters), and single errors, that say nothing about a log: all others are the log's own.
 
 Source: PostgreSQL's manual, appendix A, "PostgreSQL Error Codes".
 """
 
 _DEADLOCK = "40P01"
 _MOST_CHARACTERS = 600
-"""Of each text in a record: four such texts fit into one, whatever JSON escapes in them."""
+"""Length limit of each text in a record: four such texts fit into one record, whatever JSON escapes in them."""
 
 
 class TransactionChangedError(psycopg.OperationalError):
@@ -41,7 +41,7 @@ class LogFailedError(Exception):
 
 
 def is_of_the_log(error: psycopg.Error) -> bool:
-    """Whether an error that a statement of the log met is the log's own.
+    """Whether an error of a statement that ran the log's SQL is the log's own.
 
     An error without a SQLSTATE does not come from the server: the connection is gone.
     """
@@ -51,19 +51,19 @@ def is_of_the_log(error: psycopg.Error) -> bool:
 
 
 def log_failed(call: str, error: psycopg.Error, events: tuple[int, int] | None = None) -> LogFailedError:
-    """Put an error of the log's own into a record. `call` says what met it, `events` which batch that was.
+    """Put an error of the log's own into a record. `call` is the name of the failed call, `events` its batch.
 
     The hint of a deadlock is left out: it refers to the server's log, which may be gone with the server.
     """
-    told = error.diag
+    diagnostics = error.diag
     return LogFailedError(
         LogError(
             call=call,
-            message=_cut(told.message_primary or str(error).strip()),
+            message=_cut(diagnostics.message_primary or str(error).strip()),
             sqlstate=error.sqlstate,
-            detail=_cut(told.message_detail),
-            hint=_cut(told.message_hint) if error.sqlstate != _DEADLOCK else "",
-            context=_cut(told.context),
+            detail=_cut(diagnostics.message_detail),
+            hint=_cut(diagnostics.message_hint) if error.sqlstate != _DEADLOCK else "",
+            context=_cut(diagnostics.context),
             events=events,
         )
     )

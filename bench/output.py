@@ -1,7 +1,6 @@
-"""What a user gets: files that are written whole or not at all, and two streams that never end a run.
+"""The user's output: files that are written whole or not at all, and two streams whose failure never ends a run.
 
-A disk may be full, a reader may be gone, a terminal may know no letter but those of ASCII. None of it may cost a
-result that was measured.
+A disk may be full, a reader may be gone, a terminal may know ASCII only. None of this may cost a measured result.
 """
 
 import errno
@@ -21,12 +20,12 @@ STDOUT = Path("-")
 
 
 def write(file: Path, content: str | bytes) -> Path:
-    """Write a file, in a folder that is made if it is not there. It is there whole or as it was before.
+    """Write a file whole, or leave it as it was. Its folder is made if it does not exist.
 
-    What is no ordinary file, such as a pipe, is written to as it is.
+    A file that is not an ordinary one, such as a pipe, is written to directly.
 
     Raises:
-        InfrastructureError: it cannot be written.
+        InfrastructureError: the file cannot be written.
     """
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     try:
@@ -43,7 +42,7 @@ def write(file: Path, content: str | bytes) -> Path:
 
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Have a folder; one that was made for what then fails is gone again."""
+    """Make a folder if it does not exist, and remove it again if the `with` fails."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -74,31 +73,33 @@ def refuse_unwritable(flag: str, file: Path | None) -> None:
     """Refuse a file that could not be written later, before there is anything to write.
 
     Raises:
-        UsageError: its folder is not there, or takes no files; or it is a folder itself.
+        UsageError: its folder does not exist or takes no files, or the file is a folder or write-protected.
     """
     if file is None or file == STDOUT:
         return
     if file.is_dir():
-        raise UsageError(f"{flag} {file} cannot be written: that is a folder, name a file")
+        raise UsageError(f"{flag} {file} cannot be written: it is a folder; name a file")
     if file.exists() and not os.access(file, os.W_OK):
-        raise UsageError(f"{flag} {file} cannot be written: you have no permission to")
+        raise UsageError(f"{flag} {file} cannot be written: you have no permission; name another file")
     if file.exists() and not file.is_file():
         return
     if not file.absolute().parent.is_dir():
-        raise UsageError(f"{flag} {file} cannot be written: name a file in a folder that is there")
+        raise UsageError(
+            f"{flag} {file} cannot be written: its folder does not exist; make the folder, or name another"
+        )
     _try(flag, file.resolve().parent)
 
 
 def refuse_unusable(flag: str, folder: Path) -> None:
-    """Make a folder for results if it is not there, and refuse one that takes no files.
+    """Make a folder for results if it does not exist, and refuse a folder that takes no files.
 
     Raises:
-        UsageError: it cannot be made, or not be written into.
+        UsageError: the folder cannot be made, or takes no files.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{flag} {folder}: {error.strerror}") from error
+        raise UsageError(f"{flag} {folder} cannot be made: {error.strerror}; name another folder") from error
     _try(flag, folder)
 
 
@@ -108,16 +109,16 @@ def _try(flag: str, folder: Path) -> None:
             file.write(bytes(4096))
             file.flush()
     except OSError as error:
-        raise UsageError(f"{flag}: {folder} takes no files: {error.strerror}") from error
+        raise UsageError(f"{flag}: {folder} takes no files: {error.strerror}; name another folder") from error
 
 
 class _Sink(io.RawIOBase):
-    """A descriptor that takes everything, whether it can be written or not."""
+    """A file descriptor whose writes never fail: after the first error, everything is dropped."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self.failed: OSError | None = None
-        """Why something that was written is lost."""
+        """The first error; from then on output is lost."""
 
     def writable(self) -> bool:
         return True
@@ -142,14 +143,14 @@ _sinks: dict[str, _Sink] = {}
 
 
 def secure_streams() -> None:
-    """Have stdout and stderr take everything: a letter that they do not know is written as its number, and what cannot
-    be written, because a disk is full or a reader is gone, is lost without ending the command.
+    """Make stdout and stderr accept everything: a character outside of their encoding is written as its number, and
+    output that cannot be written, because a disk is full or a reader is gone, is lost without ending the command.
     """
     closed: set[int] = set()
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: it would become the next file that is opened
+        except OSError:  # closed: the next file to be opened would get this number
             os.open(os.devnull, os.O_RDWR)
             closed.add(number)
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -170,7 +171,7 @@ def secure_streams() -> None:
 
 
 def lost_output() -> str | None:
-    """Why standard output did not get everything; None when it did, or when its reader went away by itself."""
+    """Why standard output is incomplete; None when it is complete, or when its reader closed it."""
     failed = _failed()
     if failed is None or failed.errno == errno.EPIPE:
         return None
@@ -178,7 +179,7 @@ def lost_output() -> str | None:
 
 
 def is_output_cut_short() -> bool:
-    """Whether standard output did not get everything, for whatever reason: nobody may have read the end of it."""
+    """Whether standard output is incomplete, for whatever reason: its end may never have been read."""
     return _failed() is not None
 
 

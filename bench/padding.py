@@ -1,4 +1,4 @@
-"""The text that pads payloads to a size. It does not compress, so that what a padded payload costs is real.
+"""The text that pads payloads to a size. It does not compress, so that padded payloads have their full cost.
 
 PostgreSQL compresses each value by itself: pglz finds repetitions up to 4 KB apart, lz4 up to 64 KB apart. The text
 repeats only after twice that, and it is random in between.
@@ -9,9 +9,9 @@ from base64 import urlsafe_b64encode
 from functools import lru_cache
 
 PERIOD_BYTES = 128 << 10
-"""After so many bytes the text repeats."""
+"""The text repeats after this many bytes."""
 _WITHOUT_MESSAGE_TYPES = bytes.maketrans(b"CDZ", b".~!")
-"""Readers look for rows, and for the end of a page, by the bytes C, D and Z: they stay rare."""
+"""Readers find rows, and the end of a page, by the bytes C, D and Z, so these bytes must stay rare."""
 
 
 @lru_cache(maxsize=4)
@@ -22,5 +22,5 @@ def padding(size: int) -> bytes:
 
 @lru_cache(maxsize=1)
 def _block() -> bytes:
-    chance = random.Random("padding")  # noqa: S311 - the same for everybody, not a secret
+    chance = random.Random("padding")  # noqa: S311 - reproducible, not a secret
     return urlsafe_b64encode(chance.randbytes(PERIOD_BYTES // 4 * 3)).translate(_WITHOUT_MESSAGE_TYPES)

@@ -1,4 +1,4 @@
-"""Where the project's own files are: the one place that knows checkout from wheel."""
+"""The project's own files: the only module that distinguishes a checkout from a wheel."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _INSTALLED = PACKAGES / "bench" / "sql"
 _HOME = _INSTALLED.parent if _INSTALLED.is_dir() else PACKAGES
 
 SQL = _HOME / "sql"
-"""The logs that ship, a folder each."""
+"""The logs that ship, one folder each."""
 
 COMPOSE = _HOME / "compose"
-"""Dockerfiles and what goes with them."""
+"""Dockerfiles, and the files that belong to them."""

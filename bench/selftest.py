@@ -1,7 +1,7 @@
-"""Proves the checker to its user: every kind of fault, planted between log and consumer, must be caught by its name.
+"""Proves the checker to its user: every kind of fault, planted between log and consumer, must be caught under its name.
 
 The faults are real: rows that are gone, doubled, swapped, changed or made up in the table, and a reader's function that
-hides some. The producers and the consumer are those of every run.
+hides some. The producers and the consumer are the ones that every run uses.
 """
 
 import time
@@ -30,7 +30,7 @@ PRODUCERS = 4
 EVERY = 1000
 READ_BATCH = 1000
 IDLE_SECONDS = 1.0
-"""Nothing is held back in this log: what does not come at once never comes."""
+"""This log holds nothing back: an event that does not come at once never comes."""
 
 _PREPARE = f"""
     CREATE TABLE placed AS
@@ -58,7 +58,7 @@ _PREPARE = f"""
     $$;
 """
 
-# Etags are odd, so that an even one is free for what is put in. The seqs 2k and 2k + 1 of a producer are a pair.
+# Etags are odd, so that even ones are free for added rows. The seqs 2k and 2k + 1 of a producer are a pair.
 _PLANT = """
     CREATE TEMP TABLE planted AS
     SELECT c.etag, pair.etag AS pair FROM chosen c
@@ -94,14 +94,15 @@ _PLANTS = {
     "corrupt": "UPDATE events_log SET payload = json_build_object('producer', payload -> 'producer', "
     "'seq', payload -> 'seq', 'value', (payload ->> 'value')::bigint + 1) WHERE etag IN (SELECT etag FROM planted)",
 }
-"""How each kind of fault is made of the events with the etags in `planted`."""
+"""The SQL that turns the events with the etags in `planted` into each kind of fault."""
 
 
-def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], None]) -> bool:
-    """Plant every kind of fault in a log of so many events; True when each was caught under its name and nothing else.
+def run(events: int, choice: Choice, folder: RunFolder, report: Callable[[str], None]) -> bool:
+    """Plant every kind of fault in a log of `events` events, and report each check as a line; True when each fault was
+    caught under its name and nothing else was found.
 
     Raises:
-        BenchError: something broke.
+        BenchError: something that the checks need broke.
     """
     log = load("bigserial")
     spec = Spec(
@@ -125,32 +126,30 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
     results = []
     with open_site(choice, tailing, log, folder) as site, connected(site.conninfo) as connection:
         with install.installed(connection, log, folder.run_id):
-            tell(f"{'planted':<12} {'where':<34} {'events':>9}   found")
+            report(f"{'planted':<12} {'where':<34} {'events':>9}   found")
             connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
             tested = _Tested(spec, log, site, connection)
-            results += [_line(tell, *each) for each in tested.results()]
+            results += [_check(report, *each) for each in tested.results()]
         with install.installed(connection, log, folder.run_id):
-            connection.execute(_WITHHOLD.encode())
+            connection.execute(_WITHHOLD)
             trial = carry_out_trial(alone, log, site, connection, Unwatched(), time.time())
-            results.append(_line(tell, "withheld", "from a reader that tails", 10, trial.verdict))
-        for name, caught in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
-            which = load(name)
-            with install.installed(connection, which, folder.run_id):
-                trial = carry_out_trial(tailing, which, site, connection, Unwatched(), time.time())
-            found = trial.verdict
-            ok = found.skipped > 0 if caught else found.ok
-            results.append(
-                _line(tell, caught or "nothing", f"{name}, tailed while commits overlap", None, found, ok=ok)
-            )
-    tell(
-        f"{sum(results)} of {len(results)} as they must be"
-        + ("" if all(results) else ": the checker is not to be trusted")
+            results.append(_check(report, "withheld", "from a reader that tails", 10, trial.verdict))
+        for name, fault in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
+            tailed = load(name)
+            with install.installed(connection, tailed, folder.run_id):
+                trial = carry_out_trial(tailing, tailed, site, connection, Unwatched(), time.time())
+            verdict = trial.verdict
+            ok = verdict.skipped > 0 if fault else verdict.ok
+            place = f"{name}, tailed while commits overlap"
+            results.append(_check(report, fault or "nothing", place, None, verdict, ok=ok))
+    report(
+        f"{sum(results)} of {len(results)} checks passed" + ("" if all(results) else ": the checker cannot be trusted")
     )
     return all(results)
 
 
 class _Tested:
-    """A log with events in it, into which faults are planted one after the other."""
+    """A log with events, into which faults are planted one after the other."""
 
     def __init__(self, spec: Spec, log: Log, site: Site, connection: Connection) -> None:
         self._spec = spec
@@ -158,26 +157,26 @@ class _Tested:
         self._site = site
         self._connection = connection
         self._written = written_by(self._carried_out(APPEND, producers(spec, log)))
-        connection.execute(_PREPARE.encode())
+        connection.execute(_PREPARE)
         settle(connection)
 
     def results(self) -> Iterator[tuple[str, str, int | None, Verdict]]:
-        """What was planted, where, how many, and what was found."""
+        """For each fault: its kind, the place where it was planted, the number of events, and the verdict."""
         yield "nothing", "", 0, self._judged()
         places = self._connection.execute("SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2")
         for place, count in places.fetchall():
             for kind in _PLANTS:
                 with self._planted(kind, place):
-                    # A reader is past an event only when it was given a later one.
+                    # A reader has passed an event only when it was given a later one.
                     expected = "withheld" if (kind, place) == ("skipped", "the last event") else kind
                     yield expected, place, count, self._judged()
         yield "nothing", "after all of that", 0, self._judged()
 
     @contextmanager
     def _planted(self, kind: str, place: str) -> Iterator[None]:
-        self._connection.execute((_PLANT.format(place=place) + _PLANTS[kind]).encode())
+        self._connection.execute(_PLANT.format(place=place) + _PLANTS[kind])
         yield
-        self._connection.execute(_UNDO.encode())
+        self._connection.execute(_UNDO)
 
     def _judged(self) -> Verdict:
         (reading,) = readings(self._spec, READ_BATCH)
@@ -191,13 +190,19 @@ class _Tested:
         return carry_out(plan, self._site.start_workers, self._connection, Unwatched())[track]
 
 
-def _line(
-    tell: Callable[[str], None], planted: str, where: str, count: int | None, found: Verdict, *, ok: bool | None = None
+def _check(
+    report: Callable[[str], None],
+    planted: str,
+    place: str,
+    count: int | None,
+    verdict: Verdict,
+    *,
+    ok: bool | None = None,
 ) -> bool:
-    """Tell what came of one plant; True when it is as it must be."""
-    counts = {kind: getattr(found, kind) for kind in KINDS if getattr(found, kind)}
+    """Compare a verdict with the fault that was planted, and report both as a line; True when they agree."""
+    counts = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
     if ok is None:
-        ok = counts == ({} if planted == "nothing" else {planted: count}) and found.ok == (not counts)
-    told = ", ".join(f"{number:,} {kind}" for kind, number in counts.items()) or "nothing"
-    tell(f"{planted:<12} {where:<34} {'' if not count else f'{count:,}':>9}   {told}{'' if ok else '   WRONG'}")
+        ok = counts == ({} if planted == "nothing" else {planted: count}) and verdict.ok == (not counts)
+    found = ", ".join(f"{number:,} {kind}" for kind, number in counts.items()) or "nothing"
+    report(f"{planted:<12} {place:<34} {'' if not count else f'{count:,}':>9}   {found}{'' if ok else '   WRONG'}")
     return ok

@@ -1,4 +1,4 @@
-"""Every SQL text that is composed from what a log says of itself. Pure: nothing is run here."""
+"""Every SQL text that is composed from the keys of log.toml. Pure: nothing is run here."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ SCHEMA = "bench"
 
 
 class Table(NamedTuple):
-    """What the table or view of a log has beyond what every log must have."""
+    """The optional columns and indexes of a log's table or view."""
 
     ctime: bool = True
     """A column `ctime` that holds times: when an event was logged."""
     xmin: bool = True
-    """A column `xmin`: the transaction that wrote a row. Tables have it, views when they pass it on."""
+    """A column `xmin`: the transaction that wrote a row. Tables have it; views have it if they pass it on."""
     unique_etag: bool = True
     """An index under which no two rows have the same etag."""
 
@@ -24,10 +24,10 @@ PLAIN_TABLE = Table()
 
 
 def read_sql(log: Log, read_batch: int, *, client: str | None = None) -> str:
-    """The statement that reads one page: after a cursor, or what the named client has not had.
+    """The statement that reads one page: the events after a cursor, or the next events of a named client.
 
-    Its size is written out: with a parameter in its place PostgreSQL would take a tenth of the log for the size of a
-    page it does not know, find that expensive, and plan each call anew.
+    The page's size is written out: for a parameter in its place, PostgreSQL would assume a page of a tenth of the log,
+    find the generic plan expensive, and plan each call anew.
     """
     columns = ", ".join(["etag", "ctime", "payload", *_more_columns(log)])
     parameters = [f"${number}::{kind}" for number, kind in enumerate(log.cursor.values(), 1)]
@@ -37,12 +37,12 @@ def read_sql(log: Log, read_batch: int, *, client: str | None = None) -> str:
 
 
 def _more_columns(log: Log) -> list[str]:
-    """The columns of the cursor that a reader would not fetch anyway."""
+    """The columns of the cursor besides the etag, which a reader fetches anyway."""
     return [column for column in log.cursor if column != "etag"]
 
 
 def cursor_columns(log: Log) -> list[int]:
-    """Where the cursor's columns are in what `read_sql` yields."""
+    """The numbers of the cursor's columns in the rows that `read_sql` yields."""
     columns = ["etag", "ctime", "payload", *_more_columns(log)]
     return [columns.index(column) for column in log.cursor]
 
@@ -50,10 +50,10 @@ def cursor_columns(log: Log) -> list[int]:
 def drawn_sql(log: Log) -> str:
     """The query that yields the etags of the open transaction's own events above $1, as texts: first and last.
 
-    A row that a subtransaction wrote (a savepoint, or an EXCEPTION block of PL/pgSQL) has that one's id as its xmin.
-    Such ids are drawn after the transaction's own, so its rows are those that are visible, have its id or a later one,
-    and are of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has no epoch;
-    `age` leaves out most rows of others at less cost.
+    A row that a subtransaction wrote (a savepoint, or an EXCEPTION block of PL/pgSQL) has the subtransaction's id as
+    its xmin. Such ids are drawn after the transaction's own, so the transaction's rows are the visible rows that have
+    its id, or a later id of a transaction that is still in progress. `later` is computed modulo 2^32, because xmin has
+    no epoch; `age` leaves out most rows of other transactions at less cost.
 
     Source: PostgreSQL's manual, chapter "Transaction Processing", on identifiers and subtransactions.
     """
@@ -74,7 +74,7 @@ def append_sql(spec: Spec, log: Log) -> str:
     if spec.append == "copy":
         return f"COPY {log.table} (payload) FROM STDIN"
     if spec.append == "log_event":
-        # The rows are counted and not sent back: a producer has no use for them.
+        # The rows are counted instead of sent back: a producer has no use for them.
         return "SELECT count(*)::text FROM log_event($1::json)"
     payload = _payload_sql(spec.payload_bytes)
     return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM generate_series($2::bigint, $3::bigint) AS i"
@@ -88,15 +88,15 @@ def _payload_sql(payload_bytes: int) -> str:
 
 
 def _has_etag(log: Log) -> str:
-    """The condition that a row's etag is one that `get_event` could yield: not NULL, and no NaN of a numeric."""
+    """The condition for an etag that `get_event` could yield: within bigint, so neither NULL nor a numeric's NaN."""
     return f"{log.etag} BETWEEN '{-(2**63)}'::bigint AND '{2**63 - 1}'::bigint"
 
 
 def stored_sql(log: Log, below: int | None = None) -> str:
-    """The query that yields each row of the log's table, or each with an etag below `below`: its etag, NULL when it has
-    no proper one, and its payload.
+    """The query that yields each row of the log's table, or each row with an etag below `below`: its etag, NULL when it
+    has no proper one, and its payload.
 
-    The payload comes as the text that it is. A server that looked into it could fail: `->>` raises an error for
+    The payload comes as unparsed text, because parsing in the server could fail: `->>` raises an error for
     {"note": "\\u0000"}, whatever key is asked for.
     """
     rows = f"SELECT CASE WHEN {_has_etag(log)} THEN {log.etag}::bigint END, payload::text FROM {log.table}"
@@ -104,7 +104,7 @@ def stored_sql(log: Log, below: int | None = None) -> str:
 
 
 def count_sql(log: Log) -> str:
-    """The query that yields how many rows the log's table has, and how many of them have an etag."""
+    """The query that yields the number of rows in the log's table, and the number of rows with an etag."""
     return f"SELECT count(*), count(*) FILTER (WHERE {_has_etag(log)}) FROM {log.table}"
 
 
@@ -114,7 +114,7 @@ def bounds_sql(log: Log) -> str:
 
 
 def gaps_sql(log: Log) -> str:
-    """The query that yields the etags between the lowest one and the highest that no row has: (first, last)."""
+    """The query that yields the runs of etags between the lowest and the highest that no row has: (first, last)."""
     return f"""
         SELECT before + 1, etag - 1
         FROM (SELECT etag, lag(etag) OVER (ORDER BY etag) AS before FROM ({_etags_sql(log)}) AS etags) AS pairs
@@ -132,8 +132,8 @@ def _etags_sql(log: Log) -> str:
 
 
 def stories_sql(log: Log, table: Table, *, commits: bool) -> str:
-    """The query that yields the rows with the etags %s: etag, payload, Unix time of ctime and of the commit. A time is
-    NULL where the table has no such column, or the server keeps no commit times.
+    """The query that yields the rows with the etags %s: etag, payload, ctime and time of commit, both as Unix times. A
+    time is NULL where the table has no such column, or where the server keeps no commit times.
     """
     logged = "extract(epoch FROM ctime)::float8" if table.ctime else "NULL::float8"
     committed = (
@@ -145,9 +145,9 @@ def stories_sql(log: Log, table: Table, *, commits: bool) -> str:
 
 
 def commits_sql(log: Log) -> str:
-    """The query that yields the events in a reader's jumps: payload, and whether it was committed after the reader had
-    asked for the page with the later event. Its parameters are arrays: the etags before the jumps, those after them,
-    and the Unix times of asking.
+    """The query that yields the events in a reader's jumps: payload, and whether the event was committed after the
+    reader had asked for the page with the later event. Its parameters are arrays: the etags before the jumps, the etags
+    after them, and the Unix times at which the reader asked.
     """
     return f"""
         SELECT l.payload::text, extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8 > jumps.at

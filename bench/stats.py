@@ -1,6 +1,6 @@
 """Statistics over repeated measurements. Thin over numpy and scipy; no I/O.
 
-Both take a tenth of a second or more to load, which commands that need none of this need not wait for.
+Both take a tenth of a second or more to load, so they are loaded only by functions that need them.
 """
 
 import statistics
@@ -20,11 +20,11 @@ POWER = 0.9
 _SIMULATIONS = 400
 SMALLEST_SAMPLE = 6
 """Fewer values than this have a range and no 95 % interval. The widest interval that assumes no distribution, from the
-smallest value to the largest, has the median in it with probability 1 - 2^(1 - n): 93.75 % for five values, 96.9 % for
-six (David and Nagaraja, Order Statistics, 3rd edition, 2003, section 7.1). A bootstrap cannot know more."""
+smallest value to the largest, holds the median with probability 1 - 2^(1 - n): 93.75 % for five values, 96.9 % for six
+(David and Nagaraja, Order Statistics, 3rd edition, 2003, section 7.1). A bootstrap cannot know more."""
 OUTLIER_SCORE = 3.5
 LARGEST_SLOWDOWN = 0.9
-"""The largest slowdown of which it is tried whether it would be seen."""
+"""The largest slowdown whose detection is tried."""
 
 
 class Estimate(NamedTuple):
@@ -41,12 +41,12 @@ def middle(values: Sample) -> float:
 
 
 def interval_name(values: int) -> str:
-    """What the ends of an estimate from that number of values are called."""
+    """The name of the ends of an estimate from that number of values: `range` or `95 % interval`."""
     return "range" if values < SMALLEST_SAMPLE else f"{CONFIDENCE:.0%} interval".replace("%", " %")
 
 
 def median(values: Sample, seed: int = 0) -> Estimate:
-    """The median, with the percentile bootstrap's interval (Efron, 1979); of few values with the least and the most."""
+    """The median, with the percentile bootstrap's interval (Efron, 1979), or with the range of few values."""
     if len(values) < SMALLEST_SAMPLE:
         return Estimate(middle(values), min(values), max(values))
     import numpy as np  # noqa: PLC0415
@@ -58,7 +58,7 @@ def median(values: Sample, seed: int = 0) -> Estimate:
 def outliers(values: Sample) -> list[int]:
     """The places of values unlike the others: their modified z-score is above 3.5 (Iglewicz and Hoaglin, 1993).
 
-    Nothing is said of fewer than `SMALLEST_SAMPLE`, nor when more than half of the values are the same.
+    Finds none among fewer than `SMALLEST_SAMPLE` values, nor when more than half of the values are equal.
     """
     half = middle(values)
     deviation = middle([abs(value - half) for value in values])
@@ -70,7 +70,7 @@ def outliers(values: Sample) -> list[int]:
 def ratio(values: Sample, base: Sample, seed: int = 0) -> Estimate:
     """Median of `values` over median of `base`, with the percentile bootstrap's interval: both are resampled.
 
-    Of few values it comes with the least and the greatest ratio of one of `values` to one of `base`.
+    With few values, the interval is the least and the greatest ratio of one of `values` to one of `base`.
     """
     if min(len(values), len(base)) < SMALLEST_SAMPLE:
         return Estimate(middle(values) / middle(base), min(values) / max(base), max(values) / min(base))
@@ -88,12 +88,12 @@ def mann_whitney(values: Sample, base: Sample) -> tuple[float, float]:
     """
     from scipy.stats import mannwhitneyu  # noqa: PLC0415
 
-    found = mannwhitneyu(values, base)
-    return float(found.pvalue), float(2 * found.statistic / (len(values) * len(base)) - 1)
+    test = mannwhitneyu(values, base)
+    return float(test.pvalue), float(2 * test.statistic / (len(values) * len(base)) - 1)
 
 
 def holm(p_values: Sample) -> list[float]:
-    """The same p values, corrected for being several (Holm, 1979): any that is under alpha still is one in truth."""
+    """Correct p values for multiple testing (Holm, 1979): each corrected p <= alpha is still significant."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     corrected = [0.0] * len(p_values)
     worst = 0.0
@@ -104,12 +104,11 @@ def holm(p_values: Sample) -> list[float]:
 
 
 def smallest_visible_slowdown(values: Sample, base: Sample, trials: int, tests: int, seed: int = 0) -> float:
-    """The least slowdown, as a share, that this number of trials per side shows as significant nine times in ten.
+    """The least slowdown, as a share, that this number of trials per side shows as significant nine times in ten; 1
+    when not even `LARGEST_SLOWDOWN` is shown.
 
-    It is 1 when not even `LARGEST_SLOWDOWN` is shown.
-
-    What the samples deviate by from their own medians is resampled, and one side made slower. `tests` is how many are
-    corrected for, at worst.
+    The samples' ratios to their own medians are resampled, and one side is made slower. `tests` is the largest number
+    of tests that are corrected for.
     """
     import numpy as np  # noqa: PLC0415
     from scipy.stats import mannwhitneyu  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Words that are made of values, wherever they are shown."""
+"""Makes words of values."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ def plural(count: int, one: str, several: str | None = None) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first of some names, and the number of the others: `a, b and 3 others`."""
     shown = names if len(names) <= SHOWN_NAMES else names[: SHOWN_NAMES - 1]
     others = len(names) - len(shown)
     return ", ".join(shown) + (f" and {others} others" if others else "")

@@ -1,9 +1,9 @@
-"""The hot calls of a worker in the bytes of PostgreSQL's own protocol, on a connection that libpq opened.
+"""A worker's hot calls in the bytes of PostgreSQL's own protocol, on a connection that libpq opened.
 
-A prepared statement is called again and again: Bind, Execute and Sync go out as one message, and what comes back is
-left as it came, so that thousands of rows can be looked at as arrays. libpq would copy each row for itself, and then
-once more for Python. The grammar of answers is in `bench.wire_grammar`. Source: PostgreSQL's manual, "Frontend/Backend
-Protocol", version 3.0. Where libpq encrypts, only libpq can speak.
+A prepared statement is called again and again: Bind, Execute and Sync are sent as one message, and the answer is left
+as it came, so that thousands of rows can be looked at as arrays. libpq would copy each row for itself, and then once
+more for Python. The grammar of answers is in `bench.wire_grammar`. Where the connection is encrypted, only libpq can
+use it. Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0.
 """
 
 import os
@@ -22,7 +22,7 @@ from bench.log_error import TransactionChangedError
 from bench.wire_grammar import ROWS, Answer, Result, last_words, messages, misunderstood
 
 SHORT_BYTES = 256
-"""An answer that is no longer is looked up whole."""
+"""Longest answer to an append that is looked up as a whole."""
 MOST_UNDERSTOOD = 256
 FIRST_BUFFER_BYTES = 1 << 17
 
@@ -30,29 +30,29 @@ _SYNC = b"S\0\0\0\4"
 _BOUND = b"2\0\0\0\4"
 _READY = b"Z\0\0\0\5"
 _LAST = b"\0ITE"
-"""The last byte of an answer: the state in ReadyForQuery, or the NUL at the end of a message behind it."""
+"""The last byte of an answer: the state in ReadyForQuery, or the NUL at the end of a message after it."""
 _DONE = re.compile(rb"C\0\0\0.SELECT (\d+)\0Z\0\0\0\x05([ITE])\Z", re.DOTALL)
 _SELECTED = re.compile(rb"C\0\0\0.SELECT (\d+)\0", re.DOTALL)
 _END_BYTES = 64
-"""A command's tag and ReadyForQuery are shorter."""
+"""CommandComplete and ReadyForQuery together are shorter."""
 _HEAD = struct.Struct("!i")
 _NULL = _HEAD.pack(-1)
 
 _TEXTS = (18, 19, 25, 114, 1042, 1043, 3802)
 """The oids of "char", name, text, json, char, varchar and jsonb, from PostgreSQL's pg_type.dat."""
 _NUMBERS = (16, 20, 21, 23, 26, 28, 700, 701, 1082, 1083, 1114, 1184, 3220, 5069)
-"""Those of boolean, int8, int2, int4, oid, xid, float4, float8, date, time, timestamp, timestamptz, pg_lsn and xid8."""
+"""The oids of boolean, int8, int2, int4, oid, xid, float4, float8, date, time, timestamp, timestamptz, pg_lsn, xid8."""
 _ARRAYS = (1007, 1016)
-"""Those of int4[] and int8[]."""
+"""The oids of int4[] and int8[]."""
 PLAIN_TYPES = frozenset((*_TEXTS, *_NUMBERS, *_ARRAYS))
-"""Types of which no row can hold what looks like the end of a page, with its 14 bytes that are neither a text nor a
-length: there is no NUL in a text, numbers have at most 8 bytes, and in an array there is a length before each.
+"""Types whose rows cannot hold bytes that look like the end of a page, which has 14 bytes that are neither a text nor a
+length: there is no NUL in a text, numbers have at most 8 bytes, and in an array a length stands before each number.
 """
 _STATES = {b"I": pq.TransactionStatus.IDLE, b"T": pq.TransactionStatus.INTRANS, b"E": pq.TransactionStatus.INERROR}
 
 
 def is_unencrypted(connection: psycopg.Connection[Any]) -> bool:
-    """Whether nothing is encrypted between us and the server."""
+    """Whether a connection is encrypted neither by TLS nor by GSSAPI."""
     if connection.pgconn.ssl_in_use:
         return False
     try:
@@ -64,7 +64,7 @@ def is_unencrypted(connection: psycopg.Connection[Any]) -> bool:
 
 @contextmanager
 def long_answers(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Lets libpq have answers of any length: when it has 32 KB it reads on without a look (pqReadData in fe-misc.c)."""
+    """Let libpq receive answers of any length: after 32 KB it reads on without polling (pqReadData in fe-misc.c)."""
     blocking = os.get_blocking(connection.pgconn.socket)
     os.set_blocking(connection.pgconn.socket, False)
     yield
@@ -74,9 +74,9 @@ def long_answers(connection: psycopg.Connection[Any]) -> Iterator[None]:
 class RawSocket:
     """The connection's socket, for calls of prepared statements, one at a time. libpq must be idle meanwhile.
 
-    An answer is whole when it is one by the grammar in `bench.wire_grammar`. Two kinds of answers are recognized
-    without reading each message: one that equals an answer that was read before, and, where no row can hold what looks
-    like the end of a page, a page that begins and ends as the grammar says.
+    An answer is complete when the grammar in `bench.wire_grammar` says so. Two kinds of answers are recognized without
+    reading each message: an answer that equals one that was read before, and, where no row can hold bytes that look
+    like the end of a page, a page that begins and ends as the grammar demands.
     """
 
     def __init__(
@@ -84,42 +84,42 @@ class RawSocket:
     ) -> None:
         """Take the connection's socket.
 
-        `awake_seconds` is for how long it waits without sleeping. `types` are the oids of the columns in the rows to
+        For `awake_seconds` it waits for an answer without sleeping. `types` are the oids of the columns in the rows to
         come, if they are known: rows of PLAIN_TYPES need not be read one by one.
         """
         self._awake_seconds = awake_seconds
         self.waited_awake_seconds = 0.0
-        """How long it waited without sleeping: CPU time in which nothing was done."""
+        """Total seconds of waiting without sleeping: CPU time in which nothing was done."""
         self._pgconn = connection.pgconn
         self._encoding = connection.info.encoding
         self._socket = socket(fileno=os.dup(connection.pgconn.socket))
-        # libpq has it non-blocking. It looks whether there is something before it reads, so it does not wait in vain on
-        # a blocking one either, unless an answer is long.
+        # libpq left the socket non-blocking. Blocking is safe for libpq too, because it polls before it reads, except
+        # for long answers (see `long_answers`).
         os.set_blocking(self._socket.fileno(), True)
         self._plain = bool(types) and PLAIN_TYPES.issuperset(types)
         self._last = _LAST if self._plain else bytes(range(256))
-        """While what was received ends with another byte it is not looked at."""
+        """Received bytes are not looked at while they end with a byte that is not among these."""
         self._searched = 0
-        """How far a page was searched for ReadyForQuery."""
+        """Up to this offset the page has been searched for ReadyForQuery."""
         self._understood: dict[bytes, int] = {}
         self._answer: Answer | None = None
         """The reader of the answer that is coming, once messages had to be looked at."""
         self._results: list[Result] | None = None
         """The results of the last answer, if its messages were looked at."""
         self._answered = 0
-        """How many bytes the last answer had when it came, with what came behind it."""
+        """Bytes of the last answer as it came, with any messages that came after it."""
         self._farewell: psycopg.Error | None = None
-        """Why the server ended the session, if it said so when it was not asked."""
+        """Why the server ended the session, if it sent that unasked."""
         self._ends: tuple[bytes, ...] = ()
-        """What the last page ended with, behind its rows, if one did: the one after it mostly ends with the same."""
+        """The bytes after the rows of the last page, if there was one: the next page mostly ends with them, too."""
         self._end_bytes = self._end_number = 0
-        """How long that is, and the number that it says."""
+        """Length of those bytes, and the number in their tag."""
         self.buffer = bytearray(FIRST_BUFFER_BYTES)
-        """What was received."""
+        """The received bytes."""
         self.rows_end = 0
-        """Where the rows of the last answer end in the buffer; they begin at `ROWS`."""
+        """Offset in the buffer of the end of the last answer's rows; the rows begin at `ROWS`."""
         self.tagged = 0
-        """The number that the command's tag ended with: rows that were selected or inserted."""
+        """The number in the command's tag: rows selected or inserted."""
 
     def send(self, call: bytes | bytearray) -> None:
         """Send a call.
@@ -133,10 +133,10 @@ class RawSocket:
             raise self._lost(0, error.strerror) from error
 
     def counter(self) -> Callable[[bytes | bytearray], int]:
-        """Returns a function that sends a call that appends, and waits for the number of rows: the answer's only value,
-        else its tag's. It raises what `send` and `receive` raise.
+        """Make a function that sends a call that appends, waits, and returns the number of rows: the answer's only
+        value, else the number in its tag. The function raises the errors of `send` and `receive`.
 
-        An answer that was understood once means the same again, and most are alike.
+        Most answers are alike, and equal answers mean the same, so each is parsed once and then looked up.
         """
         send, receive, known = self._socket.sendall, self._socket.recv, self._understood.get
 
@@ -152,7 +152,7 @@ class RawSocket:
         return count
 
     def _understand(self, answer: bytes) -> int:
-        """Look at an answer that begins like this, and remember what it means if that is all of it."""
+        """Parse an answer that begins with these bytes, and remember its meaning if these bytes are all of it."""
         self.buffer[: len(answer)] = answer
         tagged = self.receive(len(answer))
         value = self._only_value()
@@ -170,20 +170,20 @@ class RawSocket:
         return None
 
     def receive(self, filled: int = 0) -> int:
-        """Wait for the whole answer to a call; it lies in `buffer` till the next one. Returns `tagged`.
+        """Wait for the whole answer to a call; it stays in `buffer` until the next one. Returns `tagged`.
 
-        `filled` bytes of it are in the buffer already.
+        `filled` bytes of the answer are in the buffer already.
 
         Raises:
             psycopg.Error: the server's error, as psycopg's exception for it; OperationalError when the server is gone,
-                when the answer is not one by the grammar, or when the call began or ended a transaction.
+                when the answer breaks the grammar, or when the call began or ended a transaction.
         """
         self._answer = self._results = None
         self._searched = 0
         buffer, receive = self.buffer, self._socket.recv_into
         whole = filled > 0 and self._is_whole(filled)
-        # A server that waits for long goes to sleep, and is slow to wake up: from its last byte to what is sent next,
-        # each microsecond counts.
+        # A server that waits for a while goes to sleep, and is slow to wake up: each microsecond counts from its last
+        # byte to the next call.
         while not whole:
             if filled == len(buffer):
                 buffer = self._grow()
@@ -219,7 +219,7 @@ class RawSocket:
         return self.buffer
 
     def _is_whole(self, filled: int) -> bool:
-        """Whether these bytes are a whole answer; raises the error that is in it."""
+        """Whether these bytes are a whole answer; raises the error in the answer. Notes its end and its number."""
         if self._plain and self._answer is None:
             if not self._is_ready(filled):
                 return False
@@ -231,7 +231,7 @@ class RawSocket:
         return self._read(filled)
 
     def _is_ready(self, filled: int) -> bool:
-        """Whether something in these bytes looks like ReadyForQuery: only then a page is read message by message."""
+        """Whether these bytes hold any that look like ReadyForQuery: only then is a page read message by message."""
         # A search for one byte is ten times as fast as one for five.
         at = self.buffer.find(b"Z", self._searched, filled)
         while at >= 0 and not self.buffer.startswith(_READY, at, filled):
@@ -249,7 +249,8 @@ class RawSocket:
         return whole
 
     def _is_answered(self, filled: int) -> bool:
-        """Whether these bytes, after which none come, are an answer and perhaps the beginning of another message."""
+        """Whether these bytes, the last ones of the connection, are an answer, perhaps with a part of another message
+        after it."""
         if self._read(filled):
             return True
         answered = self._answer is not None and self._answer.ready_end > 0
@@ -270,11 +271,12 @@ class RawSocket:
     def results(self) -> list[Result]:
         """The results of the last answer, one for each call."""
         if self._results is None:
-            self._results = self._found_results()
+            self._results = self._split_results()
         return self._results
 
-    def _found_results(self) -> list[Result]:
-        """The results of an answer with plain rows. Messages are read only where asynchronous ones part the results."""
+    def _split_results(self) -> list[Result]:
+        """The results of an answer with plain rows. Messages are read one by one only if asynchronous ones stand
+        between the results."""
         filled = self.rows_end + self._end_bytes
         results = []
         start = ROWS
@@ -289,13 +291,13 @@ class RawSocket:
         return results
 
     def _check_state(self, state: bytes) -> None:
-        """Compare the transaction's state with what libpq knows of it, which is the state before the calls."""
+        """Compare the transaction's state with the one that libpq knows, which is the state before the calls."""
         if _STATES.get(state) != self._pgconn.transaction_status:
             raise transaction_changed(self._pgconn.transaction_status)
 
     def _lost(self, filled: int, why: str | None = None) -> psycopg.Error:
-        """The error that says that the connection is gone: the server's last words if there are any, among the `filled`
-        bytes in the buffer or behind them.
+        """The error for a lost connection: the server's last words if there are any, among the `filled` bytes in the
+        buffer or after them.
         """
         received = bytes(self.buffer[:filled])
         with suppress(OSError):
@@ -312,13 +314,13 @@ def transaction_changed(before: int) -> TransactionChangedError:
     """The error for a call that began a transaction and left it open, or that ended one that was not its own."""
     idle = before == pq.TransactionStatus.IDLE
     did = "left a transaction open" if idle else "ended the transaction that it was called in"
-    return TransactionChangedError(f"it {did}; a log leaves that to its callers")
+    return TransactionChangedError(f"it {did}; a log must leave transactions to its callers")
 
 
 def copy_message(statement: bytes, rows: bytes) -> bytes:
-    """The message that copies rows into a table: the statement, its data and its end, without a wait between them.
+    """The messages that copy rows into a table: the statement, its data and the end, without a wait between them.
 
-    Data for a statement that failed is passed over by the server.
+    The server ignores the data when the statement fails.
     """
     return b"".join(
         (b"Q", _HEAD.pack(5 + len(statement)), statement, b"\0d", _HEAD.pack(4 + len(rows)), rows, b"c\0\0\0\4")
@@ -326,22 +328,22 @@ def copy_message(statement: bytes, rows: bytes) -> bytes:
 
 
 def packed(values: Iterable[bytes | None]) -> bytes:
-    """Values as they are sent, as parameters or in a row: of each its length, which is -1 for NULL, and itself."""
+    """Encode values as in a Bind or DataRow message: each value follows its length, which is -1 for NULL."""
     return b"".join([_NULL if each is None else _HEAD.pack(len(each)) + each for each in values])
 
 
 class Call:
-    """Makes the message that calls a prepared statement, or makes several calls of it in one transaction."""
+    """A maker of messages that call a prepared statement, once or several times in one transaction."""
 
     def __init__(self, name: bytes, formats: Sequence[pq.Format], times: int = 1) -> None:
         count = len(formats)
         self._times = times
         self._start = b"\0" + name + b"\0" + struct.pack(f"!H{count}HH", count, *formats, count)
-        # Results in binary; execute, all rows.
+        # Results in binary; then Execute, for all rows.
         self._end = b"\0\1\0\1E\0\0\0\x09\0\0\0\0\0"
         self._rest = 4 + len(self._start) + 4
 
     def message(self, parameters: bytes) -> bytes:
-        """The message for these parameters, as `packed` makes them."""
+        """The message for these parameters, encoded by `packed`."""
         once = b"".join((b"B", _HEAD.pack(self._rest + len(parameters)), self._start, parameters, self._end))
         return once * self._times + _SYNC

@@ -6,11 +6,11 @@
 
 ErrorResponse may stand wherever one of these messages may, and then only ReadyForQuery follows; after a fatal one the
 server closes the connection. NoticeResponse, ParameterStatus and NotificationResponse belong to no answer: they may
-stand before, between and behind any of these messages, and change nothing of what the answer means. What a
-ParameterStatus says needs no care: all that is sent is ASCII, rows are binary, and a worker's own TimeZone outlives a
-reload. Behind ReadyForQuery an ErrorResponse may come as well, when the server ends the session. There is no
-PortalSuspended, because all rows are asked for, and no description, because none is asked for: whatever else comes is
-an error, and never a shorter answer.
+stand before, between and after any of these messages, and do not change what the answer means. The content of a
+ParameterStatus can be ignored: everything sent is ASCII, rows are binary, and a worker's own TimeZone outlives a
+reload. After ReadyForQuery an ErrorResponse may come as well, when the server ends the session. There is no
+PortalSuspended, because all rows are requested, and no description, because none is requested: any other message is
+an error, and never makes a shorter answer.
 
 Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0: "Extended Query", "COPY Operations",
 "Asynchronous Operations" and "Message Formats".
@@ -42,27 +42,27 @@ _FOLLOWS = {
     b"E": b"ZE",
     _READY: b"E",
 }
-"""The grammar: what may come after each type of message. 2 is BindComplete, D is DataRow, C is CommandComplete, I is
-EmptyQueryResponse, G is CopyInResponse, E is ErrorResponse, Z is ReadyForQuery."""
+"""The grammar: the types of messages that may follow each type. 2 is BindComplete, D is DataRow, C is CommandComplete,
+I is EmptyQueryResponse, G is CopyInResponse, E is ErrorResponse, Z is ReadyForQuery."""
 _LENGTHS = {b"2": range(4, 5), b"I": range(4, 5), _READY: range(5, 6)}
 _LEAST_BYTES = 4
 """A length counts itself."""
 _LONG = b"DENA"
 _LONGEST_BYTES = 30_000
-"""Only these types of messages are longer in truth: another one that says so is none (fe-protocol3.c)."""
+"""Only the types in _LONG may be longer: any other message with such a length is garbage (fe-protocol3.c)."""
 _ROW = ord("D")
 
 _size_at = struct.Struct("!i").unpack_from
 
 Message = tuple[bytes, int, int]
-"""Type of a message, where its body begins in what was received and where it ends."""
+"""Type of a message, and the offsets of the start and of the end of its body."""
 
 
 def messages(received: bytes | bytearray | memoryview, end: int, start: int = 0) -> Iterator[Message]:
-    """The messages in what was received; the last one may end behind it.
+    """The messages in the received bytes; the last one may end beyond them.
 
     Raises:
-        psycopg.OperationalError: a message is too short to be one.
+        psycopg.OperationalError: a length is too small for a message.
     """
     while start + 5 <= end:
         (size,) = _size_at(received, start + 1)
@@ -73,45 +73,45 @@ def messages(received: bytes | bytearray | memoryview, end: int, start: int = 0)
 
 
 class Result(NamedTuple):
-    """What one call gave."""
+    """The result of one call."""
 
     start: int
-    """Where its rows begin in the buffer."""
+    """Offset in the buffer of the start of its rows."""
     end: int
-    """Where they end."""
+    """Offset of the end of its rows."""
     number: int
-    """What the command's tag ends with: how many rows were selected, inserted or copied; else 0."""
+    """The number in the command's tag: rows selected, inserted or copied; else 0."""
 
 
 class Answer:
-    """One answer, as far as it was read."""
+    """The reader of one answer, and everything read so far."""
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
         self._at = 0
-        """Where the next message begins."""
+        """Offset of the next message."""
         self._last = _NOTHING
-        """The type of the last message of the grammar."""
+        """The type of the last message that belongs to the grammar."""
         self._start = self._rows = 0
-        """Where the result that is being read begins, and its rows so far."""
+        """Offset of the result that is being read, and its rows so far."""
         self._results: list[tuple[int, int, int, int]] = []
-        """Of each result where it begins, where its rows end, where it ends itself, and its tag's number."""
+        """For each result the offsets of its start, of the end of its rows and of its end, and its tag's number."""
         self.error: psycopg.Error | None = None
         """The server's error."""
         self.farewell: psycopg.Error | None = None
-        """Why the server ends the session, if it said so behind the answer."""
+        """Why the server ends the session, if it sent that after the answer."""
         self.state = b""
-        """The transaction's state after the answer: I, T or E, as ReadyForQuery has it."""
+        """The transaction's state after the answer, from ReadyForQuery: I, T or E."""
         self.ready_end = 0
-        """Where ReadyForQuery ends."""
+        """Offset of the end of ReadyForQuery."""
 
     def read(self, received: bytearray, filled: int) -> bool:
-        """Read the messages that came since the last time; the first `filled` bytes of `received` are there.
+        """Read the messages that came since the last call; `received` is filled up to `filled`.
 
-        Returns whether the answer is whole, and with it the messages that came behind it.
+        Returns whether the answer is complete, together with any messages that came after it.
 
         Raises:
-            psycopg.OperationalError: a message does not belong where it came.
+            psycopg.OperationalError: a message breaks the grammar.
         """
         while self._at + 5 <= filled:
             (size,) = _size_at(received, self._at + 1)
@@ -128,8 +128,8 @@ class Answer:
         return self._last == _READY and self._at == filled
 
     def tidy(self, received: bytearray) -> list[Result]:
-        """Move the messages of a whole answer together at the buffer's start, so that asynchronous ones stay only among
-        rows. Returns the results; the rows of each begin `ROWS` behind the end of the one before.
+        """Move the messages of a complete answer together at the buffer's start, so that asynchronous ones stay only
+        among rows. Returns the results; the rows of each begin `ROWS` bytes after the end of the result before.
         """
         at = 0
         results = []
@@ -141,14 +141,14 @@ class Answer:
         return results
 
     def _check(self, kind: bytes, size: int) -> None:
-        """Look at a message's head, before its body is waited for."""
+        """Check a message's type and length, before its body is waited for."""
         lengths = _LENGTHS.get(kind) or range(_LEAST_BYTES, 1 << 31 if kind in _LONG else _LONGEST_BYTES)
         if size not in lengths or not (kind in ASYNCHRONOUS or kind in _FOLLOWS[self._last]):
             last = f"after {self._last.decode()}" if self._last else "first"
             raise misunderstood(f"a message {kind.decode('latin-1')!r} of {size} bytes came {last}")
 
     def _read_rows(self, received: bytearray, filled: int) -> None:
-        """Read the rows that follow a row; of thousands of them nothing but their lengths is looked at."""
+        """Read the rows that follow a row; to be quick with thousands of rows, it looks at their lengths only."""
         at = self._at
         while at + 5 <= filled and received[at] == _ROW:
             (size,) = _size_at(received, at + 1)
@@ -182,7 +182,7 @@ class Answer:
         self.error = self.error or error
 
     def _number(self, tag: bytes) -> int:
-        """The number in the tag of the command that is complete."""
+        """The number at the end of a command's tag; 0 without one."""
         words = tag.rstrip(b"\0").split(b" ")
         number = int(words[-1]) if words[-1].isdigit() else 0
         if words[0] == b"SELECT" and self._rows not in (0, number):
@@ -191,16 +191,16 @@ class Answer:
 
 
 def misunderstood(why: str) -> psycopg.OperationalError:
-    """The error that says that an answer is not one by the grammar."""
+    """The error for an answer that breaks the grammar."""
     return psycopg.OperationalError(
         f"cannot understand the server's answer: {why}; connect to PostgreSQL itself, with no proxy in between"
     )
 
 
 def last_words(received: bytes, encoding: str) -> psycopg.Error | None:
-    """Why the server ends the session, if it says so in what was received from the start of an answer on.
+    """The server's reason for ending the session, if the bytes received from the start of an answer hold one.
 
-    A backend that has to go because another one crashed says so in a notice.
+    A backend that must end because another one crashed sends its reason in a notice.
     """
     notice = None
     for kind, start, end in messages(received, len(received)):
@@ -215,19 +215,19 @@ def last_words(received: bytes, encoding: str) -> psycopg.Error | None:
 
 
 def error_of(body: bytes, encoding: str) -> psycopg.Error:
-    """The body of an ErrorResponse or NoticeResponse as psycopg's exception for its state."""
+    """Make psycopg's exception of the body of an ErrorResponse or NoticeResponse."""
     fields = _fields(body)
-    words = b"\n".join(fields[key] for key in (b"M", b"D", b"H") if key in fields).decode(encoding, "replace")
+    message = b"\n".join(fields[key] for key in (b"M", b"D", b"H") if key in fields).decode(encoding, "replace")
     state = fields.get(b"C", b"").decode("ascii", "replace")
     try:
         kind = psycopg.errors.lookup(state)
     except KeyError:
         kind = psycopg.errors.get_base_exception(state)
-    return kind(words, info={ord(key): value for key, value in fields.items()}, encoding=encoding)
+    return kind(message, info={ord(key): value for key, value in fields.items()}, encoding=encoding)
 
 
 def _fields(body: bytes) -> dict[bytes, bytes]:
-    """A letter and a text for each field."""
+    """The fields of an ErrorResponse or NoticeResponse, by their letter."""
     return {field[:1]: field[1:] for field in body.split(b"\0") if field}
 
 

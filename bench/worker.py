@@ -1,7 +1,8 @@
-"""What every worker does: take its job, connect, measure its clock, wait at the barrier, run statements, print records.
+"""The parts that all workers share: take a job, connect, measure the clock, wait at the barrier, run statements, print
+records.
 
-Knows nothing of where it runs. It speaks libpq's own calls, because a statement a batch and a page of tuples is all
-that it needs, and anything more would be measured with it.
+A worker knows nothing of where it runs. It uses libpq's own calls, because one statement per batch and a page of tuples
+are all that it needs, and anything more would be measured with it.
 """
 
 import ctypes
@@ -33,7 +34,7 @@ CONNECT_SECONDS = 30
 GONE = "the orchestrator is gone"
 RECONNECT_SECONDS = 5
 LOOK_SECONDS = 2.0
-"""A worker looks this often whether its orchestrator lives."""
+"""A worker checks this often whether its orchestrator lives."""
 LONGEST_MICROSECONDS = 365 * 86_400 * 1_000_000
 """A year: no call of a run takes longer."""
 _RESOLUTION_SECONDS = 2e-6
@@ -42,7 +43,7 @@ _DRIFT = 15e-6
 """Seconds by which a clock may drift in a second: PHI, the frequency tolerance of NTP (RFC 5905, section 7.3)."""
 
 _KEPT_BYTES = 256 << 20
-"""So much memory is kept when it is free, not given back and taken again with each page of rows, fault by fault."""
+"""Free memory that malloc keeps, instead of returning it and faulting it in anew with each page of rows."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """From glibc's malloc.h."""
 
@@ -53,7 +54,7 @@ _ENDED_BY = {
     "25P04": "transaction_timeout",
     "57P05": "idle_session_timeout",
 }
-"""What a statement or a session may have been ended by, by its SQLSTATE (PostgreSQL's manual, appendix A)."""
+"""The time-out that may have ended a statement or a session, by SQLSTATE (PostgreSQL's manual, appendix A)."""
 
 _numbers = count()
 _SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_IN)
@@ -62,35 +63,35 @@ _SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COP
 def main(kind: type[J], work: Callable[[psycopg.Connection[Any], J], None]) -> NoReturn:
     """Run one worker program: its job from BENCH_JOB, its database from libpq's variables. Ends the process.
 
-    Exit status 0 when all of the job is done; 1 when not, and the last line on stderr says why.
+    The exit status is 0 when the whole job is done; else it is 1, and the last line on stderr gives the reason.
     """
     try:
         job = decode_job(os.environ.get("BENCH_JOB", ""))
     except msgspec.MsgspecError as error:
-        fail(f"BENCH_JOB holds no job that this worker knows ({error}): `bench run` or compose start workers")
+        fail(f"BENCH_JOB holds no job that this worker knows: {error}; start workers with `bench run` or with compose")
     if not isinstance(job, kind):
-        fail(f"BENCH_JOB holds a {type(job).__name__}, which is another program's")
-    # Pages of rows are no cycles, and looking for cycles in them costs more than a page's gaps.
+        fail(f"BENCH_JOB holds a {type(job).__name__}, which is for another program; start it with a {kind.__name__}")
+    # Pages contain no reference cycles; a GC pass would cost more than the time between two pages.
     gc.disable()
     _keep_memory()
     try:
         with connect(job) as connection:
             work(connection, job)
     except psycopg.Error as error:
-        told = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
-        words = "\n".join(filter(None, told)) or str(error).strip()
+        texts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
+        message = "\n".join(filter(None, texts)) or str(error).strip()
         limit = time_out(job, error)
-        fail(f"{words} ({limit}: a setting of the role, the database or the server)" if limit else words)
+        fail(f"{message} ({limit}: a setting of the role, the database or the server)" if limit else message)
     except BrokenPipeError:
-        # Nobody reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
+        # No one reads the records any more: the orchestrator is gone. Keep Python from flushing stdout again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail(GONE)
     sys.exit(0)
 
 
 def time_out(job: Job, error: psycopg.Error) -> str:
-    """Which time-out of the user's may have ended a statement or a session of this job, with its value, as in
-    'lock_timeout is 200ms'; empty when it is no such error, or there is no such time-out."""
+    """The user's time-out that may have ended a statement or a session of this job, with its value, as in
+    'lock_timeout is 200ms'; "" when the error is of another kind, or when that time-out is not set."""
     name = _ENDED_BY.get(error.sqlstate or "")
     if name is None:
         return ""
@@ -111,10 +112,10 @@ def _keep_memory() -> None:
 
 
 def connect(job: Job) -> psycopg.Connection[Any]:
-    """Open a session for a job, by libpq's variables. None of the user's time-outs ends it before `give_back_timeouts`.
+    """Open a session for a job, by libpq's variables. The user's time-outs are off in it until `give_back_timeouts`.
 
-    Ends the process when it leads to another server than the job's, where nobody holds the barrier closed and where
-    a log, if there is one, is somebody else's.
+    Ends the process when the session reached another server than the job's: there no one holds the barrier, and a log,
+    if there is one, is not ours.
     """
     connection = psycopg.connect(
         autocommit=True, application_name=job.session or f"bench {job.name}", connect_timeout=CONNECT_SECONDS
@@ -124,19 +125,19 @@ def connect(job: Job) -> psycopg.Connection[Any]:
     if job.server and (reached := server(connection)) != job.server:
         fail(
             f"it reached another server than the orchestrator: through {connection.info.host} it reached {reached}, "
-            f"and not {job.server}; give an address that means one server to all, not a list of hosts or a localhost "
-            "that is another machine's to some; after a fail-over run again"
+            f"and not {job.server}; give an address that leads every machine to the same server, not a list of hosts "
+            "and not localhost; after a fail-over, run again"
         )
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(job.schema)))
     # So that a ctime without a time zone means the same to all workers.
     connection.execute("SET TimeZone TO 'UTC'")
-    # psycopg leaves libpq non-blocking for its own event loop, which is not used from here on.
+    # psycopg makes libpq non-blocking for its own event loop, which is not used from here on.
     connection.pgconn.nonblocking = 0
     return connection
 
 
 def give_back_timeouts(connection: psycopg.Connection[Any]) -> None:
-    """Let the user's time-outs rule a session of `connect`: what the log does is under the user's own settings."""
+    """Put the user's time-outs in force in a session of `connect`: the log runs under the user's own settings."""
     connection.execute("; ".join(f"RESET {name}" for name in _timeouts(connection)).encode())
 
 
@@ -145,8 +146,8 @@ def _timeouts(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def server(connection: psycopg.Connection[Any]) -> str:
-    """Which database of which server this session has reached."""
-    row = connection.execute(SERVER.encode()).fetchone()
+    """Identify the database and the server that this session has reached, as text for people."""
+    row = connection.execute(SERVER).fetchone()
     reached = str(row[0]) if row else ""
     try:
         system = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
@@ -156,7 +157,7 @@ def server(connection: psycopg.Connection[Any]) -> str:
 
 
 def fail(why: str) -> NoReturn:
-    """End this worker with a sentence for people."""
+    """End this worker; the reason, a sentence for people, is its last line on stderr."""
     sys.exit(why)
 
 
@@ -167,7 +168,7 @@ def say(record: Record) -> None:
 
 
 class Statement:
-    """A prepared statement on one connection; results are binary, parameters texts unless said otherwise."""
+    """A prepared statement on one connection; results are binary, parameters are text unless stated otherwise."""
 
     def __init__(self, connection: psycopg.Connection[Any], query: str) -> None:
         self._pgconn = connection.pgconn
@@ -177,17 +178,17 @@ class Statement:
         self._checked(self._pgconn.prepare(self.name, query.encode()))
 
     def types(self) -> list[int]:
-        """The oids of the types of its columns."""
+        """The oids of the column types."""
         described = self._checked(self._pgconn.describe_prepared(self.name))
         return [described.ftype(column) for column in range(described.nfields)]
 
     def run(self, *parameters: bytes | bytearray) -> pq.abc.PGresult:
-        """Execute and wait for the whole result."""
+        """Execute the statement and wait for the whole result."""
         self._pgconn.send_query_prepared(self.name, parameters, result_format=pq.Format.BINARY)
         return _answered(self._pgconn, self._encoding)[-1]
 
     def send(self, parameters: Sequence[bytes | None], formats: Sequence[pq.Format] | None = None) -> None:
-        """Ask, without waiting. One question at a time: `receive` is next."""
+        """Execute the statement without waiting for the result. `receive` must be called before the next `send`."""
         self._before = self._pgconn.transaction_status
         self._pgconn.send_query_prepared(self.name, parameters, param_formats=formats, result_format=pq.Format.BINARY)
 
@@ -195,7 +196,7 @@ class Statement:
         """Wait for the answer to `send`.
 
         Raises:
-            psycopg.Error: the server's error, even one that comes behind the rows, as a deferred constraint's does;
+            psycopg.Error: the server's error, even one that comes after the rows, as a deferred constraint's does;
                 OperationalError when the call began or ended a transaction.
         """
         result = _answered(self._pgconn, self._encoding)[0]
@@ -211,15 +212,15 @@ def _check(result: pq.abc.PGresult, encoding: str) -> None:
     """Raise the server's error as psycopg's exception for it, or OperationalError when the connection is gone."""
     if result.status not in _SUCCESS:
         error = psycopg.errors.error_from_result(result, encoding=encoding)
-        # Without a state it is libpq that speaks and not the server: nothing came back.
+        # An error without a SQLSTATE comes from libpq and not from the server: nothing came back.
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
 def _answered(pgconn: pq.abc.PGconn, encoding: str, first: pq.abc.PGresult | None = None) -> list[pq.abc.PGresult]:
-    """Wait for all results of what was sent, after the first one if that came already.
+    """Wait for all results of the statement that was sent, after the first one if that has come already.
 
-    Raises the first error among them. libpq's `PQexec` returns the last one, which hides why the server ended the
-    session: after its words it is only that the connection is gone.
+    Raises the first error among the results. libpq's `PQexec` returns the last one, which hides why the server ended
+    the session: the error after the server's own says only that the connection is gone.
     """
     results = [first] if first else []
     while (result := pgconn.get_result()) is not None:
@@ -232,7 +233,7 @@ def _answered(pgconn: pq.abc.PGconn, encoding: str, first: pq.abc.PGresult | Non
 
 
 def _same_transaction(pgconn: pq.abc.PGconn, call: Callable[..., int]) -> Callable[..., int]:
-    """A call that may neither begin a transaction nor end one, like those of a `RawSocket`."""
+    """Make a call refuse to begin or to end a transaction, as the calls of a `RawSocket` do."""
 
     def checked(*values: bytes | bytearray) -> int:
         before = pgconn.transaction_status
@@ -248,10 +249,10 @@ def _check_transaction(pgconn: pq.abc.PGconn, before: int) -> None:
         raise transaction_changed(before)
 
 
-def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> Callable[..., int]:
-    """Prepare a statement that appends; the function that is returned calls it and yields how many rows that were.
+def prepare_append(connection: psycopg.Connection[Any], query: str, parameters: int) -> Callable[..., int]:
+    """Prepare a statement that appends; returns a function that executes it and returns the number of rows appended.
 
-    Its parameters are texts. A query says the number itself, in its only row; an INSERT says it in its tag.
+    Its parameters are texts. A SELECT yields the number in its only row; an INSERT has it in its tag.
     """
     statement = Statement(connection, query)
     if is_unencrypted(connection):
@@ -266,24 +267,24 @@ def caller(connection: psycopg.Connection[Any], query: str, parameters: int) -> 
 
 
 class BatchSender(NamedTuple):
-    """A way to append for which a batch is one text."""
+    """A way to append in which a batch is one text."""
 
     wrap: Callable[[bytes], bytes]
-    """Makes of the text what is sent: what it adds depends on nothing but the text's length."""
+    """Makes the message of a text: the bytes that it adds depend on the text's length only."""
     count: Callable[[bytes | bytearray], int]
-    """Sends it, waits, and yields how many rows that were."""
+    """Sends a message, waits, and returns the number of rows appended."""
 
 
-def text_caller(connection: psycopg.Connection[Any], query: str) -> BatchSender:
+def statement_sender(connection: psycopg.Connection[Any], query: str) -> BatchSender:
     """Prepare a statement that appends, whose only parameter is a text."""
     if not is_unencrypted(connection):
-        return BatchSender(bytes, caller(connection, query, 1))
+        return BatchSender(bytes, prepare_append(connection, query, 1))
     call = Call(Statement(connection, query).name, [pq.Format.TEXT])
     return BatchSender(lambda text: call.message(packed([text])), RawSocket(connection).counter())
 
 
-def copier(connection: psycopg.Connection[Any], query: str) -> BatchSender:
-    """A COPY FROM STDIN, of rows in its text format."""
+def copy_sender(connection: psycopg.Connection[Any], query: str) -> BatchSender:
+    """Send batches through COPY FROM STDIN, as rows in COPY's text format."""
     if is_unencrypted(connection):
         return BatchSender(lambda rows: copy_message(query.encode(), rows), RawSocket(connection).counter())
 
@@ -302,9 +303,9 @@ def copier(connection: psycopg.Connection[Any], query: str) -> BatchSender:
 
 
 class Clock:
-    """The database's clock, as far as this worker can tell.
+    """The database's clock, as estimated by this worker.
 
-    The offset comes from the quickest of several round trips, taken to be symmetric (Cristian, 1989).
+    The offset comes from the quickest of several round trips, assumed to be symmetric (Cristian, 1989).
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -325,21 +326,22 @@ class Clock:
         return time.time() + self.offset_seconds
 
     def uncertainty_seconds(self, at: float) -> float:
-        """How far the database's clock may be from `at`, which is what `now` returned.
+        """The largest error, in seconds, of a time `at` that `now` returned.
 
-        Half the round trip in which the offset was measured (Cristian, 1989), the resolution of both clocks, and what
-        they may have drifted apart since then: NTP's root distance (RFC 5905, section 11.2).
+        Half the round trip in which the offset was measured (Cristian, 1989), the resolution of both clocks, and the
+        drift between them since the measurement: NTP's root distance (RFC 5905, section 11.2).
         """
         return self.round_trip_seconds / 2 + _RESOLUTION_SECONDS + _DRIFT * max(0.0, at - self.measured_at)
 
 
 def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
-    """Say that this worker is ready; return when all are let go, under the time-outs of the user from then on."""
+    """Report that this worker is ready, and return when the barrier is released. The user's time-outs are in force from
+    then on."""
     clock = Clock(connection)
     barrier = Statement(
         connection,
         "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text, "
-        # An orchestrator that dies lets go of the barrier, too.
+        # An orchestrator that dies releases the barrier, too.
         + ("'false'" if job.alive is None else f"pg_try_advisory_lock_shared({job.alive})::text"),
     )
     say(
@@ -357,16 +359,16 @@ def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
 
 
 class Lifeline:
-    """Ends this worker when its orchestrator is gone, which holds an advisory lock for as long as it lives.
+    """Ends this worker when its orchestrator dies, which holds an advisory lock for as long as it lives.
 
-    Nobody else may: a worker in a container, or one at somebody's database, would go on for ever.
+    Nothing else might end a worker in a container, or one that works on a user's database.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], job: Job) -> None:
-        """Begin to watch, once in a process."""
+        """Begin to watch; once per process."""
         self._key = job.alive
         self.due = math.inf if job.alive is None else 0.0
-        """When it is time to `look` again (perf_counter)."""
+        """When the next `look` is due (perf_counter)."""
         self.follow(connection)
         if job.alive is not None:
             # A thread would cost a reader a tenth of its rate: the C library is slower in a process that has two.
@@ -374,14 +376,14 @@ class Lifeline:
             signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
 
     def follow(self, connection: psycopg.Connection[Any]) -> None:
-        """Look over this connection from now on; what it does when the orchestrator is gone is cancelled."""
+        """Look over this connection from now on; its running statement is cancelled when the orchestrator is gone."""
         self._connection = connection
         if self._key is not None:
             self._lock = Statement(connection, f"SELECT pg_try_advisory_lock_shared({self._key})::text")
             self.due = time.perf_counter() + LOOK_SECONDS
 
     def look(self) -> None:
-        """Look whether the orchestrator lives, between two statements, when it is time to."""
+        """Check whether the orchestrator lives, if that is due. To be called between two statements."""
         if time.perf_counter() < self.due:
             return
         if self._lock.run().get_value(0, 0) == b"true":
@@ -389,57 +391,57 @@ class Lifeline:
         self.due = time.perf_counter() + LOOK_SECONDS
 
     def _look_meanwhile(self, *_: object) -> None:
-        """Look for a worker that has not looked for some time, because it waits for a statement: over a connection that
-        is there for that only."""
+        """Check whether the orchestrator lives while this worker waits for a long statement, over a connection that is
+        opened for this only."""
         if time.perf_counter() > self.due + LOOK_SECONDS and self._is_gone():
             with suppress(psycopg.Error):
                 self._connection.pgconn.get_cancel().cancel()
-            with suppress(OSError):  # perhaps nobody reads it any more
+            with suppress(OSError):  # stderr may have lost its reader
                 os.write(sys.stderr.fileno(), f"{GONE}\n".encode())
             os._exit(1)
 
     def _is_gone(self) -> bool:
         with suppress(psycopg.Error), psycopg.connect(autocommit=True, connect_timeout=RECONNECT_SECONDS) as looking:
-            row = looking.execute(f"SELECT pg_try_advisory_lock_shared({self._key})".encode()).fetchone()
+            row = looking.execute(f"SELECT pg_try_advisory_lock_shared({self._key})").fetchone()
             return bool(row and row[0])
         return False
 
 
 def _session(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    asked = ["current_schema()::text", *(f"current_setting('{name}')" for name in SESSION)]
-    result = Statement(connection, f"SELECT {', '.join(asked)}").run()
-    found = [result.get_value(0, column) or b"" for column in range(len(asked))]
-    settings = {name: value.decode() for name, value in zip(("schema", *SESSION), found, strict=True)}
+    columns = ["current_schema()::text", *(f"current_setting('{name}')" for name in SESSION)]
+    result = Statement(connection, f"SELECT {', '.join(columns)}").run()
+    values = [result.get_value(0, column) or b"" for column in range(len(columns))]
+    settings = {name: value.decode() for name, value in zip(("schema", *SESSION), values, strict=True)}
     return {**settings, "server": server(connection), "transport": "wire" if is_unencrypted(connection) else "libpq"}
 
 
 def histogram() -> HdrHistogram:
-    """An empty histogram of microseconds: up to a year, within 1 %. What takes less than a microsecond is 0."""
+    """An empty histogram of microseconds: up to a year, within 1 %. Less than a microsecond counts as 0."""
     return HdrHistogram(1, LONGEST_MICROSECONDS, 2)
 
 
 def record(into: HdrHistogram, microseconds: int, count: int) -> None:
-    """Count one value so many times.
+    """Add `count` occurrences of one value.
 
     Raises:
-        ValueError: it is below 0 or longer than a year. HdrHistogram would drop it and report that to nobody.
+        ValueError: the value is below 0 or longer than a year. HdrHistogram would drop it without an error.
     """
     if not into.record_value(microseconds, count):
-        raise ValueError(f"{microseconds} us is no time that a histogram holds: it must be from 0 to a year")
+        raise ValueError(f"a histogram cannot hold {microseconds} us: it must be from 0 to a year")
 
 
 def encoded(of: HdrHistogram) -> str:
-    """A histogram as text for a record."""
+    """Encode a histogram as text for a record."""
     return str(of.encode().decode())
 
 
 class Meter:
-    """Time and CPU of a phase from its construction on, the latency of each call in it, and its live progress."""
+    """A meter of a phase: time and CPU from its construction on, the latency of each call, and live progress."""
 
     def __init__(self, clock: Clock) -> None:
         self._latency = histogram()
         self.calls: list[float] = []
-        """Seconds that each call took since the last progress."""
+        """Seconds that each call since the last progress took."""
         self._first_call_seconds: float | None = None
         self.started_at = clock.now()
         self._started = time.perf_counter()
@@ -447,16 +449,16 @@ class Meter:
         self._ended: tuple[float, float] | None = None
         """Seconds and CPU seconds until the last `end`."""
         self.next_progress = self._started
-        """When progress is to be told next (perf_counter); at first at once."""
+        """When the next progress record is due (perf_counter); the first one is due at once."""
         self._last_progress = 0
 
     def count(self, sent: float, now: float) -> bool:
-        """Count a call sent at `sent` and answered `now` (perf_counter); True when it is time for `progress`."""
+        """Count a call sent at `sent` and answered `now` (perf_counter); True when `progress` is due."""
         self.calls.append(now - sent)
         return now >= self.next_progress
 
     def progress(self, events: int, checksum: int = 0) -> None:
-        """Tell the total so far, unless it was told already. It is time for that as soon as a first call counts."""
+        """Report the total so far if it has changed. Until a first call counts, progress is due again at once."""
         now = time.perf_counter()
         if self._first_call_seconds is None and self.calls:
             self._first_call_seconds = now - self._started
@@ -468,15 +470,15 @@ class Meter:
             say(Progress(events, checksum))
 
     def end(self, awake_seconds: float = 0) -> None:
-        """Make now the end of what is measured, instead of any earlier moment.
+        """Make now the end of the measured time, instead of any earlier moment.
 
-        CPU time in which the worker only waited, `awake_seconds`, does not count.
+        `awake_seconds`, CPU time in which the worker only waited, does not count.
         """
         cpu_seconds = time.process_time() - self._cpu_started - awake_seconds
         self._ended = time.perf_counter() - self._started, max(0.0, cpu_seconds)
 
     def finish(self, events: int, checksum: int) -> Report:
-        """Report what was measured until the last `end`, or until now when there was none."""
+        """The report of everything measured until the last `end`, or until now without one."""
         if self._ended is None:
             self.end()
         seconds, cpu_seconds = self._ended or (0.0, 0.0)
@@ -493,7 +495,7 @@ class Meter:
         )
 
     def _note_calls(self) -> None:
-        # A histogram takes many of one value at once, and many calls take the same number of microseconds.
+        # Many calls take the same number of microseconds, and a histogram takes many of one value at once.
         for microseconds, calls in Counter([int(seconds * 1e6) for seconds in self.calls]).items():
             record(self._latency, microseconds, calls)
         self.calls.clear()

@@ -1,4 +1,5 @@
-"""A consumer: reads the log from its start, to its end or along with the writers, and reports what it was given."""
+"""A consumer: reads the log from its start, to its end or along with the writers, and reports the events that it was
+given."""
 
 import time
 from collections import deque
@@ -27,23 +28,23 @@ from bench.worker import (
 )
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
-from consumer.reader import Arrival, Source, Stuck, pages, source
+from consumer.reader import CursorStuck, Source, TimedPage, pages, source
 from consumer.rows import MisshapenError, Page, columns, row
 
 REHEARSED = 10 * MANY
 """Events that a consumer looks at before the barrier."""
 BYTES_A_STEP = 8000
-"""For so many bytes that come, one step is made in looking at those that came before: enough to end in time."""
+"""One step of the look at earlier pages is made per this many bytes that come: enough for the look to end in time."""
 CALL = "get_event"
-"""What a consumer calls, for people."""
+"""The name of a consumer's call, for people."""
 NEARLY = 0.9
-"""A read that took so much of a time-out was ended by it: the answer before it may have been looked at late."""
+"""A read that took this share of a time-out was ended by it: the answer before it may have been noticed late."""
 POLL_SECONDS = 0.001
-"""A tailing reader that was given nothing asks again after this."""
+"""A tailing reader waits this long after an empty page before it asks again."""
 
 
 class _Reading:
-    """Reads pages and looks at them until there is a reason to stop."""
+    """A reading: takes pages and looks at them until there is a reason to stop."""
 
     def __init__(self, job: ConsumerJob, clock: Clock, lifeline: Lifeline) -> None:
         self._job = job
@@ -57,53 +58,56 @@ class _Reading:
         self.meter = Meter(clock)
         self.delays = Delays(clock)
         self.last_page_at = time.perf_counter()
-        """When the last page with events came, or reading began."""
+        """When the last page with events came, or when reading began (perf_counter)."""
         self.longest_wait_seconds = 0.0
         self.largest_page = 0
         self.oversized_pages = 0
         self._usual_page = 0
-        """A read of no more events need not be looked at: as large ones came, and it is not more than was asked for."""
+        """The size of a page with no more events than this need not be noted: one as large came before, and it is not
+        larger than asked for."""
         self._awake_seconds = 0.0
-        """Of sessions that are over."""
+        """CPU time in which sessions that are over only waited."""
         self._answered_at = 0.0
         """When the last answer came (perf_counter)."""
 
     def session(self, connection: psycopg.Connection[Any]) -> bool:
-        """Read in one session; True when there is no more to do, False when this member of a group left.
+        """Read in one session; True when reading is done, False when this member of a group left.
 
         Raises:
-            _GaveUp: the log does not come to an end.
+            _ReadingStopped: the log does not come to an end.
         """
         job = self._job
         stop = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
         reads = source(connection, job)
         self._answered_at = time.perf_counter()
         try:
-            for arrival in pages(reads, job, self._lifeline):
-                self._answered_at = arrival.answered_at
-                if arrival.page.events:
-                    self._take(arrival, reads)
+            for timed in pages(reads, job, self._lifeline):
+                self._answered_at = timed.answered_at
+                if timed.page.events:
+                    self._take(timed, reads)
                     continue
-                self._come_to_an_end(arrival, reads)
+                self._come_to_an_end(timed, reads)
                 if stop is None or self._ending:
                     return True
-                # What comes after the permission to stop is still looked at: an event too many, say.
+                # Pages that come after the permission to stop are still checked: they may hold an event too many.
                 self._ending = stop.run().get_value(0, 0) == b"true"
                 if not self._ending:
                     time.sleep(POLL_SECONDS)
-        except Stuck:
-            raise _GaveUp("its cursor does not move on, so reading would never end") from None
+        except CursorStuck:
+            raise _ReadingStopped("its cursor does not move on, so reading would never end") from None
         except psycopg.errors.QueryCanceled:
             limit = _statement_timeout_ms(connection)
             if limit and (time.perf_counter() - self._answered_at) * 1e3 >= limit * NEARLY:
-                raise _GaveUp(f"a read was ended by statement_timeout, which is {limit} ms in its session") from None
-            raise _GaveUp("a read did not come back and was cancelled") from None
+                raise _ReadingStopped(
+                    f"a read was ended by statement_timeout, which is {limit} ms in its session"
+                ) from None
+            raise _ReadingStopped("a read did not come back and was cancelled") from None
         finally:
             self._awake_seconds += reads.waited_awake_seconds
         return False
 
-    def _take(self, arrival: Arrival, reads: Source) -> None:
-        sent, now, page = arrival
+    def _take(self, timed: TimedPage, reads: Source) -> None:
+        sent, now, page = timed
         if self.meter.count(sent, now):
             self.meter.progress(self.ledger.distinct_events, self.ledger.checksum)
         if page.largest > self._usual_page:
@@ -115,7 +119,7 @@ class _Reading:
             self.last_page_at = now
             self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
             self.delays.note(columns([page]).ctimes)
-        # Some steps with each page: the server must not wait for the question after this one.
+        # Only some steps with each page: the server must not wait for the next call.
         for _ in islice(self._look, 1 + len(page.rows) // BYTES_A_STEP):
             pass
         # A reader that remembers jumps needs to know when each page was asked for.
@@ -123,21 +127,21 @@ class _Reading:
             self.finish_look()
             self._look = self.ledger.look(self._clock.now() - (time.perf_counter() - sent))
             if self.ledger.events > self._job.most_events:
-                raise _GaveUp(f"it delivered more than {self._job.most_events} events and went on")
+                raise _ReadingStopped(f"it delivered more than {self._job.most_events} events and went on")
 
-    def _come_to_an_end(self, arrival: Arrival, reads: Source) -> None:
-        """Look at all that was read; an empty page came, the first one since the last event or one more."""
+    def _come_to_an_end(self, timed: TimedPage, reads: Source) -> None:
+        """Look at everything that was read: an empty page came, the first since the last event or a further one."""
         self.look()
         if not self._at_end:
             self._at_end = True
             if not self._job.tails:
-                self.last_page_at = arrival.answered_at
-                self.meter.count(arrival.asked_at, arrival.answered_at)
+                self.last_page_at = timed.answered_at
+                self.meter.count(timed.asked_at, timed.answered_at)
                 self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
         self.meter.progress(self.ledger.distinct_events, self.ledger.checksum)
 
     def waited_seconds(self) -> float:
-        """The longest wait for an event. The last one counts, too, unless it is for the permission to stop alone."""
+        """The longest wait for an event. The last wait counts too, unless it is only for the permission to stop."""
         last = time.perf_counter() - self.last_page_at if self._job.tails else 0
         return max(self.longest_wait_seconds, last)
 
@@ -148,23 +152,23 @@ class _Reading:
         self._usual_page = min(self.largest_page, asked)
 
     def finish_look(self) -> None:
-        """Go to the end of the look that was begun."""
+        """Complete the look that was begun."""
         deque(self._look, maxlen=0)
 
     def look(self) -> None:
-        """Look at all that was read."""
+        """Look at everything that was read."""
         self.finish_look()
         deque(self.ledger.look(), maxlen=0)
 
 
 def _statement_timeout_ms(connection: psycopg.Connection[Any]) -> int:
-    """What a statement of this session may take; 0 is no limit."""
-    asked = Statement(connection, "SELECT setting::text FROM pg_settings WHERE name = 'statement_timeout'")
-    return int(asked.run().get_value(0, 0) or 0)
+    """The statement_timeout of this session in milliseconds; 0 is no limit."""
+    query = Statement(connection, "SELECT setting::text FROM pg_settings WHERE name = 'statement_timeout'")
+    return int(query.run().get_value(0, 0) or 0)
 
 
-class _GaveUp(Exception):  # noqa: N818 - a finding, not an error
-    """Why a log is not read any further."""
+class _ReadingStopped(Exception):  # noqa: N818 - a finding, not an error
+    """The reason why a log is not read any further."""
 
 
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
@@ -182,9 +186,9 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
             give_back_timeouts(connection)
             lifeline.follow(connection)
             done = reading.session(connection)
-    except _GaveUp as reason:
+    except _ReadingStopped as reason:
         stopped = str(reason)
-        connection.close()  # there is a read under way that nobody wants any more
+        connection.close()  # its pending read is not needed any more
         reading.look()
     except MisshapenError as misshapen:
         error = LogError(CALL, f"it gave {misshapen}")
@@ -198,7 +202,7 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
 
 
 def _rehearse() -> None:
-    """Look at what nobody wrote: a process that does so for the first time takes some hundredths of a second more."""
+    """Look at made-up rows: the first look in a process takes some hundredths of a second longer."""
     ledger = Ledger(limit=REHEARSED)
     for first in range(0, REHEARSED, MANY):
         rows = [
@@ -210,17 +214,17 @@ def _rehearse() -> None:
 
 
 def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
-    """Read the log to its first end and look at nothing."""
+    """Read the log to its first empty page without looking at the events."""
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
     meter = Meter(clock)
     events = 0
     reads = source(connection, job)
-    for arrival in pages(reads, job, lifeline):
-        events += arrival.page.events
-        if meter.count(arrival.asked_at, arrival.answered_at):
+    for timed in pages(reads, job, lifeline):
+        events += timed.page.events
+        if meter.count(timed.asked_at, timed.answered_at):
             meter.progress(events)
-        if not arrival.page.events:
+        if not timed.page.events:
             break
     meter.end(reads.waited_awake_seconds)
     say(meter.finish(events, checksum=0))
@@ -256,7 +260,7 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: Log
 
 
 def work(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
-    """Do one consumer's job, in the way that it asks for."""
+    """Do one consumer's job, with or without a look at the events, as the job asks."""
     try:
         (consume if job.check else skim)(connection, job)
     except MisshapenError as error:

@@ -1,7 +1,7 @@
-"""What a consumer has seen: which events of which producer, what was wrong with them, their sum and their gaps.
+"""A consumer's account of the events that it was given: which ones, their faults, their sum and their gaps.
 
-Its size does not depend on the number of healthy events: what was delivered of a producer is everything below its
-next expected seq, except for the ranges that are still missing.
+Its size does not depend on the number of healthy events: a producer's delivered events are all those below its next
+expected seq, except for the ranges that are still missing.
 """
 
 from bisect import bisect_right
@@ -18,24 +18,24 @@ from consumer.rows import Columns, Numbers, Page, columns
 from consumer.templates import Templates
 
 MANY = 2000
-"""So many events are best looked at together."""
+"""The number of events that are best looked at together."""
 MANY_BYTES = 1 << 20
-"""So many bytes, too: what is put aside must be looked at quickly, because the next page comes meanwhile."""
+"""Bytes that are looked at together at most: the look must be quick, because the next page comes meanwhile."""
 FEW = 64
-"""So few are looked at one by one, because preparing to look at many at once would cost more."""
+"""Fewer events than this are looked at one by one: preparing to look at them all at once would cost more."""
 MOST_RUNS = 64
-"""When more runs of events of one producer than this follow each other, events are put in the order of producers."""
+"""When events of one producer come in more runs than this, events are sorted by producer first."""
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError)
-"""What a payload raises that is no event: the latter where arrays lie in arrays a thousand deep."""
+"""Errors for a payload that is no event; RecursionError for arrays nested a thousand deep."""
 
 T = TypeVar("T")
 _Steps = Generator[None, None, T]
-"""What is done step by step, and comes to this."""
+"""A computation that yields between steps and returns T."""
 
 
 class Event(msgspec.Struct, gc=False):
-    """The part of a payload that the ledger needs."""
+    """The keys of a payload that the ledger needs."""
 
     producer: int
     seq: int
@@ -43,16 +43,16 @@ class Event(msgspec.Struct, gc=False):
 
 
 class PaddedEvent(Event, gc=False):
-    """A payload with its padding."""
+    """The keys of a padded payload."""
 
     pad: str = ""
 
 
 class Ledger:
-    """Takes events in the order of their delivery. A seq outside of 0..limit-1 is nobody's event.
+    """An account of events, taken in the order of their delivery. A seq outside of 0..limit-1 is nobody's event.
 
-    A payload must have the value that was appended, its seq, and when payloads are padded, the whole padding. Up to
-    `max_jumps` jumps over etags are remembered.
+    A payload must have the value that was appended, which is its seq, and when payloads are padded, the whole padding.
+    Up to `max_jumps` jumps over etags are remembered.
     """
 
     def __init__(self, limit: int, payload_bytes: int = 0, max_jumps: int = 0) -> None:
@@ -64,7 +64,7 @@ class Ledger:
         self._parse_events = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
         self._max_jumps = max_jumps
         self.jumps: list[tuple[int, int, float]] = []
-        """(etag before, etag after, when they were asked for), the first ones."""
+        """The first jumps: (etag before, etag after, Unix time at which the page with the later etag was asked for)."""
         self.falling_etags = 0
         self.highest_etag: int | None = None
         self.events = 0
@@ -78,12 +78,12 @@ class Ledger:
         self._last: tuple[np.int64, np.int64] | None = None
         self._pages: list[Page] = []
         self._unseen = self._unseen_bytes = 0
-        self._forms = Templates(self._is_healthy)
+        self._templates = Templates(self._is_healthy)
 
     def take(self, page: Page) -> bool:
-        """Put a page aside, to be looked at with those that come after it: many events cost less than one each.
+        """Put a page aside, to be looked at together with later pages, which costs less than a look at each.
 
-        Returns whether what was put aside is enough to be looked at.
+        Returns whether enough was put aside for a look.
         """
         self._pages.append(page)
         self._unseen += page.events
@@ -91,10 +91,11 @@ class Ledger:
         return self._unseen >= MANY or self._unseen_bytes >= MANY_BYTES
 
     def look(self, at: float = 0) -> Iterator[None]:
-        """Look at all that was put aside, in small steps: a server whose answer lies waiting goes to sleep, and wakes
-        up slowly.
+        """Look at all pages that were put aside, in small steps: a server whose answer lies waiting goes to sleep, and
+        wakes up slowly.
 
-        `at` is when it was asked for: Unix time on the database's clock. The next look comes after the end of this one.
+        `at` is when the pages were asked for: Unix time on the database's clock. The next look must not begin before
+        the end of this one.
 
         Raises:
             MisshapenError: a row has no etag, ctime or payload.
@@ -107,7 +108,7 @@ class Ledger:
         if events >= FEW:
             received = b"".join([page.rows for page in pages])
             yield
-            alike = yield from self._forms.read(received, events)
+            alike = yield from self._templates.read(received, events)
             yield
         if alike and (yield from self._follow(alike.producers, alike.seqs)):
             yield
@@ -118,7 +119,7 @@ class Ledger:
 
     def _look_closely(self, rows: Columns, at: float) -> _Steps[None]:
         yield from self._measure_gaps(rows.etags, rows.ctimes, at)
-        numbered = None if len(rows.etags) < FEW else self._forms.read_any(rows)
+        numbered = None if len(rows.etags) < FEW else self._templates.read_any(rows)
         if numbered is None or not (yield from self._follow(*numbered)):
             self._look_at_each(rows.payloads(), rows.etags.tolist())
 
@@ -128,7 +129,7 @@ class Ledger:
         return self.events - self._faults.get("duplicated", 0) - self._faults.get("phantom", 0)
 
     def delivered(self) -> list[Range]:
-        """Everything that was delivered at least once, in order of producer and seq."""
+        """The events that were delivered at least once, in order of producer and seq."""
         ranges: list[Range] = []
         for producer in sorted(self._expected):
             start = 0
@@ -140,7 +141,7 @@ class Ledger:
         return ranges
 
     def anomalies(self) -> list[Anomaly]:
-        """The kinds of fault that were met, most frequent first."""
+        """The kinds of fault that occurred, the most frequent one first."""
         kinds = sorted(self._faults, key=lambda kind: -self._faults[kind])
         return [Anomaly(kind, self._faults[kind], self._examples[kind]) for kind in kinds]
 
@@ -167,11 +168,11 @@ class Ledger:
             self.jumps += [(before, after, at) for before, after in jumps]
 
     def _follow(self, producers: Numbers, seqs: Numbers) -> _Steps[bool]:
-        """Take healthy events, each the next one of its producer; False, with nothing taken, when one is not."""
+        """Take healthy events, each the next of its producer; False, with nothing taken, when one is out of line."""
         changes = np.flatnonzero(producers[1:] != producers[:-1])
         yield
         if len(changes) > MOST_RUNS:
-            # Numbers of 16 bits are sorted in linear time.
+            # numpy sorts numbers of 16 bits in linear time.
             order = (producers.astype(np.int16) if producers.max() < 1 << 15 else producers).argsort(kind="stable")
             yield
             producers, seqs = producers[order], seqs[order]
@@ -210,7 +211,7 @@ class Ledger:
     def _parse(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Sequence[Event | None]:
         with suppress(*_UNREADABLE):
             events = self._parse_events(b"[%b]" % b",".join(payloads))
-            if len(events) == len(payloads):  # text that is no JSON by itself may be some with its neighbours
+            if len(events) == len(payloads):  # a text that is no JSON may become JSON together with its neighbours
                 return events
         return [self._parse_one(payload, etag) for payload, etag in zip(payloads, etags, strict=True)]
 
@@ -228,7 +229,7 @@ class Ledger:
             return False
 
     def _is_faultless(self, event: Event | PaddedEvent) -> bool:
-        """Whether an event has its seq as its value, and all of its padding."""
+        """Whether an event's value is its seq, and its padding is complete."""
         if event.value != event.seq or not isinstance(event, PaddedEvent):
             return event.value == event.seq
         bare = len(f'{{"producer":{event.producer},"seq":{event.seq},"value":{event.value},"pad":""}}')
@@ -250,7 +251,7 @@ class Ledger:
             self._fault("duplicated", example)
 
     def _fill(self, producer: int, seq: int) -> bool:
-        """Take a seq out of the missing ranges; False when it is in none of them."""
+        """Take a seq out of the missing ranges; False when no range holds it."""
         missing = self._missing.get(producer, [])
         index = bisect_right(missing, seq, key=lambda hole: hole[0]) - 1
         if index < 0 or missing[index][1] < seq:

@@ -1,4 +1,4 @@
-"""Reads a log, one page after the other, asking for the next page before handing out this one."""
+"""Reads a log page by page, asking for the next page before handing out the current one."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,37 +18,37 @@ from consumer.rows import Page, last_row, last_row_exactly, parts, row
 EMPTY = Page(b"", 0)
 
 AWAKE_PROCESSORS = 2
-"""A reader waits awake only where this many can be used: one for itself, one for Postgres."""
+"""A reader waits awake only where it may use this many processors: one for itself, one for Postgres."""
 
 _PAYLOAD = 2
-"""The payload's column."""
+"""Number of the payload's column."""
 _JSONB = 3802
-"""The type's oid."""
+"""Oid of jsonb."""
 
 
-class Stuck(Exception):  # noqa: N818 - a finding, not an error
-    """A page that ends where the one before ended: reading would never end."""
+class CursorStuck(Exception):  # noqa: N818 - a finding, not an error
+    """A page ended with the cursor that the page before ended with: reading would never end."""
 
 
-class Arrival(NamedTuple):
-    """A page, with the times (perf_counter) at which it was asked for and at which it was there."""
+class TimedPage(NamedTuple):
+    """A page, with the times (perf_counter) at which it was asked for and at which it had come."""
 
     asked_at: float
     answered_at: float
     page: Page
 
 
-def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[Arrival]:
-    """Yield each page. Goes on after an empty page, for ever.
+def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[TimedPage]:
+    """Yield each page; after an empty page, ask again, without end.
 
-    The cursor in a page's last row is all that is needed to ask for the next page, so the server works on that one
-    while the caller looks at this one. Unless this one is so large that the next one could be there before anybody has
-    time for it: then how long the server took could not be measured. A cursor is opaque: it goes back in the binary
-    form in which it came. A member of a group gets `rejoin_pages` pages with events in them, and then the generator
-    ends.
+    The cursor in a page's last row is all that is needed to ask for the next page, so the server works on the next page
+    while the caller looks at this one. After a page so large that the next one could come before the caller has time
+    for it, the next one is asked for later, because the time that the server took could not be measured. A cursor is
+    opaque: it goes back in the binary form in which it came. A member of a group gets `rejoin_pages` pages with events
+    in them, and then the generator ends.
 
     Raises:
-        Stuck: the cursor does not move on.
+        CursorStuck: the cursor does not advance.
     """
     taken = 0
     sent = time.perf_counter()
@@ -59,7 +59,7 @@ def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[Ar
         if answered_at >= lifeline.due:
             lifeline.look()
         if not events:
-            yield Arrival(asked_at, answered_at, EMPTY)
+            yield TimedPage(asked_at, answered_at, EMPTY)
             sent = time.perf_counter()
             source.ask()
             continue
@@ -71,9 +71,9 @@ def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[Ar
             sent = time.perf_counter()
             source.ask()
         # While the server works on the next page.
-        yield Arrival(asked_at, answered_at, source.page())
+        yield TimedPage(asked_at, answered_at, source.page())
         if stuck:
-            raise Stuck
+            raise CursorStuck
         if leaves:
             return
         if not ahead:
@@ -82,44 +82,44 @@ def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[Ar
 
 
 class Source(Protocol):
-    """Where pages come from, one at a time: ask, wait for how many events it has, advance, take its rows."""
+    """A source of pages, one at a time: ask, wait for the number of events, advance, take the rows."""
 
     @property
     def waited_awake_seconds(self) -> float:
-        """CPU time in which it only waited."""
+        """CPU time in which the source only waited."""
 
     def ask(self) -> None:
         """Ask for the page after the cursor."""
 
     def wait(self) -> int:
-        """Wait for the page; returns how many events it has."""
+        """Wait for the page; returns its number of events."""
 
     def advance(self) -> bool:
-        """Move the cursor to the page's last row; False when that is where it was."""
+        """Move the cursor to the page's last row; False when it was there already."""
 
     def size_bytes(self) -> int:
-        """About how large the page is, as far as that is known without looking at it."""
+        """The page's approximate size, from what is known without looking at its rows."""
 
     def page(self) -> Page:
-        """The page itself; it can be asked for till the next `wait`."""
+        """The page itself; available until the next `wait`."""
 
 
 def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
-    """The source for a job on a connection: by the server's own protocol where nothing is encrypted, else by libpq."""
+    """The source for a job on a connection: the server's own protocol where nothing is encrypted, else libpq."""
     statement = Statement(connection, job.sql)
     types = statement.types()
     if not is_unencrypted(connection):
         return _Libpq(statement, types, job)
-    # With less than a processor to spare, waiting awake would take the one that Postgres needs.
+    # With less than one processor to spare, waiting awake would take the processor that Postgres needs.
     awake_seconds = job.awake_seconds if job.awake_seconds and usable_processors() >= AWAKE_PROCESSORS else 0
     return _Wire(RawSocket(connection, awake_seconds, types), statement, types, job)
 
 
 class _Wire:
-    """Rows as the server sends them."""
+    """A source that takes rows as the server sends them."""
 
-    def __init__(self, line: RawSocket, statement: Statement, types: Sequence[int], job: ConsumerJob) -> None:
-        self._line = line
+    def __init__(self, raw: RawSocket, statement: Statement, types: Sequence[int], job: ConsumerJob) -> None:
+        self._raw = raw
         self._call = Call(statement.name, [pq.Format.BINARY] * len(job.cursor), job.depth)
         self._depth = job.depth
         self._events = 0
@@ -131,15 +131,15 @@ class _Wire:
 
     @property
     def waited_awake_seconds(self) -> float:
-        return self._line.waited_awake_seconds
+        return self._raw.waited_awake_seconds
 
     def ask(self) -> None:
-        self._line.send(self._call.message(self._cursor))
+        self._raw.send(self._call.message(self._cursor))
 
     def wait(self) -> int:
-        self._events = self._line.receive()
+        self._events = self._raw.receive()
         if self._depth > 1:
-            results = self._line.results()
+            results = self._raw.results()
             if len(results) != self._depth:
                 raise misunderstood(f"{len(results)} results came for {self._depth} calls")
             sizes = [result.number for result in results]
@@ -148,25 +148,25 @@ class _Wire:
 
     def advance(self) -> bool:
         if not self._columns:
-            return True  # it is the server that keeps it
-        before, received = self._cursor, self._line.buffer
-        self._cursor = parts(received, self._last_row(received, self._line.rows_end, ROWS), self._columns)
+            return True  # the server keeps the cursor
+        before, received = self._cursor, self._raw.buffer
+        self._cursor = parts(received, self._last_row(received, self._raw.rows_end, ROWS), self._columns)
         return self._cursor != before
 
     def size_bytes(self) -> int:
-        return self._line.rows_end
+        return self._raw.rows_end
 
     def page(self) -> Page:
-        received = memoryview(self._line.buffer)
+        received = memoryview(self._raw.buffer)
         if self._depth > 1:
-            rows = b"".join([received[result.start : result.end] for result in self._line.results()])
+            rows = b"".join([received[result.start : result.end] for result in self._raw.results()])
         else:
-            rows = bytes(received[ROWS : self._line.rows_end])
+            rows = bytes(received[ROWS : self._raw.rows_end])
         return Page(rows, self._events, self._jsonb, self._largest if self._depth > 1 else self._events)
 
 
 class _Libpq:
-    """The same rows, where only libpq can read what the server sends; one read at a time."""
+    """A source of identical rows where only libpq can read the server's bytes; one read at a time."""
 
     waited_awake_seconds = 0.0
 

@@ -1,6 +1,6 @@
 """Rows of (etag, ctime, payload, ...) as they come over the wire, taken apart as arrays.
 
-A row is a DataRow message: `D`, its length, the number of its columns, and of each column a length and a value.
+A row is a DataRow message: `D`, its length, the number of its columns, and for each column a length and a value.
 """
 
 import struct
@@ -17,9 +17,9 @@ Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
 
 _ETAG, _CTIME, _PAYLOAD = 11, 23, 35
-"""Where the values are in a row whose first two columns are 8 bytes each."""
+"""Offsets of the values in a row whose first two columns are 8 bytes each."""
 FRAME = [*range(11), *range(19, 23), *range(31, 35)]
-"""The bytes of a row before its payload that are no value: lengths, and how many columns there are."""
+"""Offsets of the bytes of a row that stand before its payload and belong to no value: lengths and a column count."""
 _EIGHT = 8
 """The length of an etag and of a ctime."""
 _size = struct.Struct("!i").unpack_from
@@ -29,21 +29,21 @@ class Page(NamedTuple):
     """Rows as they were delivered."""
 
     rows: bytes
-    """DataRow messages, one after the other; perhaps with others between."""
+    """DataRow messages, one after the other; there may be asynchronous messages among them."""
     events: int
     jsonb: bool = False
     """Whether payloads are jsonb, whose binary form begins with the number of its version."""
     largest: int = 0
-    """The most events that one read yielded; several reads that were sent together make one of these pages."""
+    """The most events that one read yielded; several reads that were sent together make one such page."""
 
 
-class Texts(NamedTuple):
+class PayloadGroup(NamedTuple):
     """Payloads of one length."""
 
     places: Numbers
-    """Which events they are of."""
+    """The row numbers of these payloads."""
     rows: Bytes
-    """A payload a row."""
+    """One payload per row."""
 
 
 class Columns(NamedTuple):
@@ -52,19 +52,19 @@ class Columns(NamedTuple):
     etags: Numbers
     ctimes: Numbers
     """Microseconds since 2000."""
-    texts: list[Texts]
+    groups: list[PayloadGroup]
     first: Bytes | None
-    """The first row when all are of its length, else None."""
+    """The first row if all rows have its length, else None."""
     payload_at: int
-    """Where the payload begins in a row."""
+    """Offset of the payload in a row."""
 
     def payloads(self) -> list[bytes]:
         """The payloads in the order of the rows."""
-        found = [b""] * len(self.etags)
-        for places, rows in self.texts:
-            for place, text in zip(places.tolist(), rows, strict=True):
-                found[place] = text.tobytes()
-        return found
+        payloads = [b""] * len(self.etags)
+        for places, rows in self.groups:
+            for place, payload in zip(places.tolist(), rows, strict=True):
+                payloads[place] = payload.tobytes()
+        return payloads
 
 
 class MisshapenError(ValueError):
@@ -72,10 +72,10 @@ class MisshapenError(ValueError):
 
 
 def columns(pages: Sequence[Page]) -> Columns:
-    """Take pages apart, as if they were one.
+    """Take pages apart as if they were one page.
 
     Raises:
-        MisshapenError: a row is not as it must be.
+        MisshapenError: a row lacks an etag, a ctime or a payload, or there are more or fewer rows than announced.
     """
     received = b"".join([page.rows for page in pages])
     events = sum(page.events for page in pages)
@@ -84,7 +84,7 @@ def columns(pages: Sequence[Page]) -> Columns:
     everything = np.frombuffer(received, np.uint8)
     starts = _starts(received, everything)
     if len(starts) != events:
-        raise MisshapenError(f"{len(starts)} rows where {events} were told")
+        raise MisshapenError(f"{len(starts)} rows where {events} were announced")
     if not events:
         return Columns(starts, starts, [], None, payload_at)
     if starts[-1] + _PAYLOAD > len(received):
@@ -95,18 +95,18 @@ def columns(pages: Sequence[Page]) -> Columns:
     if any((words(heads, value - 4, ">i4") != _EIGHT).any() for value in (_ETAG, _CTIME)):
         raise MisshapenError("a row without an etag or a ctime")
     lengths = words(heads, _PAYLOAD - 4, ">i4")
-    texts = []
+    groups = []
     for length in np.unique(lengths).tolist():
         if length < version:
             raise MisshapenError("a row without a payload")
         places = np.flatnonzero(lengths == length)
         if rows is not None and len(places) == events:
-            found = rows[:, payload_at : _PAYLOAD + length]
+            payloads = rows[:, payload_at : _PAYLOAD + length]
         else:
-            found = _cut(received, starts[places] + payload_at, _PAYLOAD + length - payload_at)
-        texts.append(Texts(places, found))
+            payloads = _cut(received, starts[places] + payload_at, _PAYLOAD + length - payload_at)
+        groups.append(PayloadGroup(places, payloads))
     first = None if rows is None else rows[0]
-    return Columns(etags_of(heads), ctimes_of(heads), texts, first, payload_at)
+    return Columns(etags_of(heads), ctimes_of(heads), groups, first, payload_at)
 
 
 def etags_of(rows: Bytes) -> Numbers:
@@ -115,21 +115,21 @@ def etags_of(rows: Bytes) -> Numbers:
 
 
 def ctimes_of(rows: Bytes) -> Numbers:
-    """Their ctimes."""
+    """The ctimes of rows that begin with well-formed heads."""
     return words(rows, _CTIME, ">i8")
 
 
 def words(rows: Bytes, place: int, of: str) -> Numbers:
-    """The word at a place in each row, of which there must be one; `of` is its type as numpy calls it. Rows follow each
-    other without gaps.
+    """The word at one offset in each row; `of` is the word's type in numpy's notation. There is at least one row, and
+    rows follow each other without gaps.
     """
     return np.ndarray((len(rows),), of, rows, place, rows.shape[1:]).astype(np.int64)
 
 
 def last_row(received: bytes | bytearray, end: int, first: int) -> int:
-    """Where the last row before `end` begins; the rows begin at `first`."""
-    # No JSON text has a NUL in it, so the last place that looks like a row's start nearly always is one. The bytes of a
-    # ctime may look like one, down to a length that fits, but the length of an etag does not follow.
+    """Offset of the last row before `end`; the rows begin at `first`."""
+    # No JSON text holds a NUL, so the last bytes that look like a row's start nearly always are one. The bytes of a
+    # ctime may look like one too, with a length that fits, but then the length of an etag does not follow.
     start = received.rfind(b"D\0\0\0", first, end)
     if (
         start < 0
@@ -141,7 +141,7 @@ def last_row(received: bytes | bytearray, end: int, first: int) -> int:
 
 
 def last_row_exactly(received: bytes | bytearray, end: int, first: int) -> int:
-    """What `last_row` returns, found by a look at each message, for rows whose values may look like rows.
+    """Return what `last_row` returns, but look at each message, for rows whose values may look like rows.
 
     Raises:
         MisshapenError: there is no row.
@@ -153,55 +153,55 @@ def last_row_exactly(received: bytes | bytearray, end: int, first: int) -> int:
 
 
 def parts(received: bytes | bytearray, start: int, columns: Sequence[int]) -> bytes:
-    """Some columns of the row that begins at `start`, one after the other, as they were sent: lengths and values."""
-    found = b""
+    """Cut columns out of the row that begins at `start`, one after the other, as they were sent: lengths and values."""
+    fields = b""
     for column in columns:
         place = start + 7
         for _ in range(column):
             (size,) = _size(received, place)
             place += 4 if size < 0 else 4 + size
         (size,) = _size(received, place)
-        found += received[place : place + 4 if size < 0 else place + 4 + size]
-    return found
+        fields += received[place : place + 4 if size < 0 else place + 4 + size]
+    return fields
 
 
 def row(values: Sequence[bytes | None]) -> bytes:
-    """A DataRow message of these values."""
+    """Make a DataRow message of these values."""
     body = packed(values)
     return b"D" + struct.pack("!iH", len(body) + 6, len(values)) + body
 
 
 def _starts(received: bytes, everything: Bytes) -> Numbers:
-    """Where each row begins: where there is a D, and then a length and the length of an etag."""
-    found = np.flatnonzero(everything == ord("D"))
-    found = found[found + _ETAG <= len(received)]
-    found = found[_lengths(received, found + _ETAG - 4) == _EIGHT]
-    ends = np.append(found[1:], len(received))
-    # What follows each other without a gap from the first byte to the last one are all the rows, and nothing else.
-    if len(found) and found[0] == 0 and (found + 1 + _lengths(received, found + 1) == ends).all():
-        starts: Numbers = found
+    """Offset of each row: of each D that is followed by a length and by the length of an etag."""
+    candidates = np.flatnonzero(everything == ord("D"))
+    candidates = candidates[candidates + _ETAG <= len(received)]
+    candidates = candidates[_lengths(received, candidates + _ETAG - 4) == _EIGHT]
+    ends = np.append(candidates[1:], len(received))
+    # Candidates that follow each other without a gap, from the first byte to the last, are all the rows and no others.
+    if len(candidates) and candidates[0] == 0 and (candidates + 1 + _lengths(received, candidates + 1) == ends).all():
+        starts: Numbers = candidates
         return starts
     return np.array(_row_starts(received, len(received), 0), np.int64)
 
 
 def _row_starts(received: bytes | bytearray, end: int, first: int) -> list[int]:
-    """Where each row begins: among the rows there may be asynchronous messages, and nothing else."""
-    found = []
-    for kind, begins, _ in messages(received, end, first):
+    """Offset of each row: asynchronous messages may stand among the rows, and no others."""
+    starts = []
+    for kind, body, _ in messages(received, end, first):
         if kind == b"D":
-            found.append(begins - 5)
+            starts.append(body - 5)
         elif kind not in ASYNCHRONOUS:
             raise MisshapenError(f"a message {kind.decode('latin-1')!r} among its rows")
-    return found
+    return starts
 
 
 def _lengths(received: bytes, places: Numbers) -> Numbers:
-    """The words of four bytes at these places."""
+    """The four-byte words at these offsets."""
     return words(_cut(received, places, 4), 0, ">i4")
 
 
 def _cut(received: bytes, places: Numbers, size: int) -> Bytes:
-    """So many bytes from each place on, a row each."""
+    """`size` bytes from each offset on, one row per offset."""
     if not size or not len(places):
         return np.empty((len(places), size), np.uint8)
     windows = np.ndarray((len(received) - size + 1,), f"V{size}", received, strides=(1,))

@@ -1,7 +1,7 @@
-"""Payloads as columns of numbers: checked and read all at once, without an object for each event.
+"""Payloads as columns of numbers: checked and read all at once, without an object per event.
 
 Healthy payloads differ only in the digits of their numbers. So one payload, once checked in full, is the template of
-all that have their digits in the same places; a payload with another template is checked by itself.
+all payloads that have their digits in the same places; the first payload of each template is checked by itself.
 """
 
 import re
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from consumer.rows import FRAME, Bytes, Columns, Numbers, ctimes_of, etags_of, words
 
 Numbered = tuple[Numbers, Numbers]
-"""Producer and seq of each event, in the order of their delivery; each value is its seq."""
+"""Producer and seq of each event, in the order of their delivery; each event's value is its seq."""
 
 TILES_BYTES = 30_000
-"""So much is compared in one step, at most."""
-MOST_FORMS = 64
-"""Templates of one length that are remembered: each number of digits of a producer and of a seq has one."""
+"""The most bytes that are compared in one step."""
+MOST_TEMPLATES = 64
+"""The most templates of one length that are remembered: there is one for each number of digits of producer and seq."""
 _MOST_DIGITS = 16
-"""Two words of them."""
+"""Two words of digits."""
 _WORD = 8
 """Bytes."""
 _PAIRS = 0x000000FF_000000FF
@@ -29,8 +29,8 @@ _PAIRS = 0x000000FF_000000FF
 _KEYS = tuple(re.compile(rb'"%s"\s*:\s*([0-9]+)' % key) for key in (b"producer", b"seq", b"value"))
 
 
-class _Number:
-    """Where a number is in a text, and what its digits are worth."""
+class _NumberField:
+    """The place of a number in a text, with the weight of its digits."""
 
     def __init__(self, start: int, end: int) -> None:
         self.place = slice(start, end)
@@ -38,14 +38,14 @@ class _Number:
         self.leading = int(end - start > 1)
         self._least = self.leading * 10 ** (end - start - 1)
 
-    def behind(self, places: int) -> "_Number":
-        """The same number, so many places further on."""
-        return _Number(self.place.start + places, self.place.stop + places)
+    def shifted(self, places: int) -> "_NumberField":
+        """This field moved `places` bytes to the right."""
+        return _NumberField(self.place.start + places, self.place.stop + places)
 
     def windows(self, digits: Bytes) -> Iterator[Numbers]:
-        """The digits that remain in each row once the template is masked out, eight per word, last digit first.
+        """The digits that remain in each row once the template is subtracted, eight per word, the last word first.
 
-        A key's seven characters, or more, stand before a number, and nothing is left of them.
+        At least the seven characters of a key stand before a number, and subtraction leaves zeros of them.
         """
         ends = range(self.place.stop, self.place.start, -_WORD)
         return (words(digits, end - _WORD, "<i8") for end in ends)
@@ -62,30 +62,32 @@ class _Number:
 
 
 def _worth(window: Numbers) -> Numbers:
-    """The numbers that eight digits make, the first one in the lowest byte: two, four and eight are taken together.
+    """The numbers that eight digits each make, with the first digit in the lowest byte: digits are joined to pairs,
+    pairs to fours, fours to eight.
 
-    Source: Johnny Lee's fast_atoi, told in D. Lemire, "Quickly parsing eight digits", 2018. No sum leaves its byte.
+    Source: Johnny Lee's fast_atoi, described in D. Lemire, "Quickly parsing eight digits", 2018. No sum overflows its
+    byte.
     """
     pairs = window * 10 + (window >> 8)
     return ((pairs & _PAIRS) * (100 + (1_000_000 << 32)) + ((pairs >> 16) & _PAIRS) * (1 + (10_000 << 32))) >> 32
 
 
 class _Template(NamedTuple):
-    """What healthy texts of one length have in common."""
+    """The common part of healthy payloads of one length with their digits in the same places."""
 
     least: Bytes
-    """Each byte, and for a digit the least that it can be."""
+    """The least value of each byte; only digits may be larger."""
     more: Bytes
-    """How much more a byte may be."""
-    producer: _Number
-    seq: _Number
-    value: _Number
+    """By how much each byte may be larger than `least`."""
+    producer: _NumberField
+    seq: _NumberField
+    value: _NumberField
 
     def fits(self, digits: Bytes) -> NDArray[np.bool_]:
-        """Which rows, after `least` was taken off, are of this template and have their seq as their value."""
+        """Which rows, given with `least` subtracted, have this template and their seq as their value."""
         within = digits <= self.more
         same = digits[:, self.seq.place] == digits[:, self.value.place]
-        if within.all() and same.all():  # mostly, and told sooner than of each row
+        if within.all() and same.all():  # the common case, and quicker than a result per row
             return np.ones(len(digits), np.bool_)
         fits: NDArray[np.bool_] = within.all(axis=1) & same.all(axis=1)
         return fits
@@ -95,24 +97,24 @@ class _Template(NamedTuple):
 
 
 class _RepeatedRow:
-    """Rows with payloads of one template, again and again: a long array is compared faster than many short ones."""
+    """A row with a payload of one template, many times over: a long array is compared faster than many short ones."""
 
     def __init__(self, template: _Template, row: Bytes, payload_at: int) -> None:
         payload = slice(payload_at, payload_at + len(template.least))
-        # The frame is as in this row, the payload as in its template, and all else may be anything.
+        # The frame must match this row, the payload its template; etag and ctime may be anything.
         least, more = np.zeros_like(row), np.full_like(row, 0xFF)
         least[FRAME], more[FRAME] = row[FRAME], 0
         least[payload_at - 1], more[payload_at - 1] = row[payload_at - 1], 0
         least[payload], more[payload] = template.least, template.more
         self._producer, self._seq, self._value = (
-            number.behind(payload_at) for number in (template.producer, template.seq, template.value)
+            number.shifted(payload_at) for number in (template.producer, template.seq, template.value)
         )
         rows = max(1, TILES_BYTES // len(row))
         self.size = len(row)
         self._least, self._more = np.tile(least, rows), np.tile(more, rows)
 
     def read(self, received: Bytes) -> Generator[None, None, Numbered | None]:
-        """Read rows, step by step; None when one of them is not like the others."""
+        """Read rows, step by step; None when one of them does not match."""
         size = len(self._least)
         digits = np.empty_like(received)
         for start in range(0, len(received), size):
@@ -131,12 +133,12 @@ class _RepeatedRow:
         return producers, self._seq.read(rows)
 
 
-def _form(text: bytes) -> _Template | None:
-    """The template of a healthy text, if it can be told."""
-    found = [list(key.finditer(text)) for key in _KEYS]
-    if any(len(matches) != 1 or len(matches[0][1]) > _MOST_DIGITS for matches in found):
+def _template_of(text: bytes) -> _Template | None:
+    """The template of a healthy payload; None when each number cannot be found exactly once."""
+    by_key = [list(key.finditer(text)) for key in _KEYS]
+    if any(len(matches) != 1 or len(matches[0][1]) > _MOST_DIGITS for matches in by_key):
         return None
-    (producer, seq, value) = (_Number(*matches[0].span(1)) for matches in found)
+    (producer, seq, value) = (_NumberField(*matches[0].span(1)) for matches in by_key)
     if text[seq.place] != text[value.place]:
         return None
     least = np.frombuffer(text, np.uint8).copy()
@@ -148,7 +150,7 @@ def _form(text: bytes) -> _Template | None:
     return _Template(least, more, producer, seq, value)
 
 
-class Read(NamedTuple):
+class HealthyEvents(NamedTuple):
     """Healthy events, column by column."""
 
     etags: Numbers
@@ -158,15 +160,15 @@ class Read(NamedTuple):
 
 
 class Templates:
-    """The templates in which healthy payloads came. `healthy` says whether a payload is one, and may take its time."""
+    """The templates of the healthy payloads seen so far. `healthy` checks one payload, and need not be fast."""
 
     def __init__(self, healthy: Callable[[bytes], bool]) -> None:
         self._healthy = healthy
         self._known: dict[int, list[_Template]] = {}
         self._latest: _RepeatedRow | None = None
 
-    def read(self, received: bytes, events: int) -> Generator[None, None, Read | None]:
-        """Read so many rows with payloads of one template, step by step; None when they are not all alike."""
+    def read(self, received: bytes, events: int) -> Generator[None, None, HealthyEvents | None]:
+        """Read `events` rows with payloads of the latest template, step by step; None when a row does not match."""
         latest = self._latest
         if not latest or len(received) != latest.size * events:
             return None
@@ -176,13 +178,13 @@ class Templates:
             return None
         yield
         rows = everything.reshape(events, latest.size)
-        return Read(etags_of(rows), ctimes_of(rows), *numbered)
+        return HealthyEvents(etags_of(rows), ctimes_of(rows), *numbered)
 
     def read_any(self, rows: Columns) -> Numbered | None:
-        """Read any rows; None when the payload of one is not healthy, or they have too many templates."""
+        """Read rows of any templates; None when a payload is not healthy, or when there are too many templates."""
         events = len(rows.etags)
         producers, seqs = np.empty((2, events), np.int64)
-        for places, texts in rows.texts:
+        for places, texts in rows.groups:
             known = self._known.setdefault(texts.shape[1], [])
             tried = 0
             while len(texts):
@@ -196,11 +198,11 @@ class Templates:
                     producers[places[fits]], seqs[places[fits]] = template.read(digits[fits])
                 if fits.all() and len(texts) == events and rows.first is not None:
                     self._latest = _RepeatedRow(template, rows.first, rows.payload_at)
-                texts, places = texts[~fits], places[~fits]  # noqa: PLW2901 - what is left
+                texts, places = texts[~fits], places[~fits]  # noqa: PLW2901 - the rest
         return producers, seqs
 
     def _learn(self, text: bytes, known: list[_Template]) -> bool:
-        template = _form(text) if len(known) < MOST_FORMS and self._healthy(text) else None
+        template = _template_of(text) if len(known) < MOST_TEMPLATES and self._healthy(text) else None
         if template is None:
             return False
         known.append(template)

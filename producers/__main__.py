@@ -13,7 +13,7 @@ from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
 
 CALLS: dict[Way, str] = {"generate": "INSERT", "log_event": "log_event", "copy": "COPY"}
-"""What each way to append calls, for people."""
+"""The name of each way's call, for people."""
 
 
 def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
@@ -21,7 +21,7 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     producer = _number(connection, job.producer)
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
-    account = _Tally(producer)
+    tally = _Tally(producer)
     ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
@@ -30,32 +30,33 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     error = None
     try:
         while first < job.limit:
-            first = _append_until_progress(append, job, first, account, meter)
+            first = _append_until_progress(append, job, first, tally, meter)
             if time.perf_counter() >= meter.next_progress:
-                account.tell()
+                tally.report()
                 meter.progress(first)
                 lifeline.look()
                 if ended and ended.run().get_value(0, 0) == b"true":
-                    # An orchestrator that dies lets go of this lock, too.
+                    # An orchestrator that dies releases this lock, too.
                     lifeline.due = 0
                     lifeline.look()
                     break
     except LogFailedError as failed:
         error = failed.error
-    account.close()
-    report = meter.finish(account.events, account.checksum)
-    account.tell()
+    tally.close()
+    report = meter.finish(tally.events, tally.checksum)
+    tally.report()
     if error:
         say(error)
     say(report)
 
 
-def _append_until_progress(append: Append, job: ProducerJob, first: int, account: "_Tally", meter: Meter) -> int:
-    """Append batch after batch from `first` on, until it is time to tell of it or one is rolled back. Returns the next.
+def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: "_Tally", meter: Meter) -> int:
+    """Append batch after batch from `first` on, until progress is due or a batch is rolled back. Returns the first seq
+    of the next batch.
 
-    Of each batch nothing but its time is noted, and of one that is rolled back not even that, because it says nothing
-    about a commit. With one event per transaction, on processors that are all busy, anything more would be measured
-    with the transaction.
+    Only the time of each batch is noted, and of a batch that is rolled back not even that, because it is not the time
+    of a commit. With one event per transaction, on processors that are all busy, anything more would be measured with
+    the transaction.
 
     Raises:
         LogFailedError: the log failed.
@@ -77,52 +78,52 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, account
             if answered >= until:
                 break
     except RolledBack as rolled:
-        account.note("acknowledged", start, first - 1)
-        account.note("aborted", first, last)
-        account.rolled_back_etags += rolled.etags
+        tally.note("acknowledged", start, first - 1)
+        tally.note("aborted", first, last)
+        tally.rolled_back_etags += rolled.etags
         return last + 1
     except LogFailedError:
-        account.note("acknowledged", start, first - 1)
-        account.note("indeterminate", first, last)
+        tally.note("acknowledged", start, first - 1)
+        tally.note("indeterminate", first, last)
         raise
     except psycopg.Error as error:
-        account.note("acknowledged", start, first - 1)
+        tally.note("acknowledged", start, first - 1)
         if is_of_the_log(error) and not time_out(job, error):
-            # After an error of the server's the transaction is rolled back; one that the log ended may be committed.
+            # After a server's error the transaction is rolled back; a transaction that the log ended may be committed.
             changed = isinstance(error, TransactionChangedError)
-            account.note("indeterminate" if changed else "aborted", first, last)
+            tally.note("indeterminate" if changed else "aborted", first, last)
             raise log_failed(CALLS[job.append], error, (first, last)) from error
-        account.note("indeterminate", first, last)
-        account.tell()
+        tally.note("indeterminate", first, last)
+        tally.report()
         raise
-    account.note("acknowledged", start, first - 1)
+    tally.note("acknowledged", start, first - 1)
     return first
 
 
 def _took(events: int, job: ProducerJob, first: int, last: int) -> LogFailedError:
-    """What is wrong with a log that says it has more or fewer events than it was given."""
-    words = f"it took {events} of the {last - first + 1} events of a batch and reported no error"
-    return LogFailedError(LogError(CALLS[job.append], words, events=(first, last)))
+    """The failure of a log that reports more or fewer events than it was given."""
+    message = f"it took {events} of the {last - first + 1} events of a batch and reported no error"
+    return LogFailedError(LogError(CALLS[job.append], message, events=(first, last)))
 
 
 class _Tally:
-    """What became of each event: as few ranges as its fates change. It is told as it goes, so that whoever loses this
-    producer knows what it had acknowledged.
+    """The fates of a producer's events, in as few ranges as possible. They are reported bit by bit, so that a lost
+    producer's acknowledged events are known, too.
     """
 
     def __init__(self, producer: int) -> None:
         self._producer = producer
         self.events = self.checksum = 0
-        """Of what is acknowledged and closed."""
+        """Number and sum of the acknowledged events in closed ranges."""
         self._ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
         self.rolled_back_etags: list[tuple[int, int]] = []
-        """The etags of what was rolled back."""
+        """The etags drawn by transactions that were rolled back, not reported yet."""
         self._fate: Fate | None = None
         self._first = self._last = 0
-        """The events that follow one another with this fate."""
+        """The open range: consecutive events of one fate."""
 
     def note(self, fate: Fate, first: int, last: int) -> None:
-        """Events in their turn, if there are any: what is noted follows what was noted before."""
+        """Note the fate of the next events, if there are any: they must follow the events noted before."""
         if last < first:
             return
         if fate != self._fate:
@@ -131,7 +132,7 @@ class _Tally:
         self._last = last
 
     def close(self) -> None:
-        """What follows is another range, whatever its fate."""
+        """Close the open range: the next events begin another one, whatever their fate."""
         if self._fate is not None:
             self._ranges[self._fate].append((self._producer, self._first, self._last))
         if self._fate == "acknowledged":
@@ -140,15 +141,15 @@ class _Tally:
             self.checksum += (self._first + self._last) * events // 2
         self._fate = None
 
-    def tell(self) -> None:
-        """Say what was noted since the last time."""
+    def report(self) -> None:
+        """Print records of everything noted since the last report."""
         self.close()
         for fate, ranges in self._ranges.items():
-            for ledger in ledger_parts(fate, ranges):
-                say(ledger)
+            for part in ledger_parts(fate, ranges):
+                say(part)
             ranges.clear()
-        for part in rolled_back_etags(self.rolled_back_etags):
-            say(part)
+        for etags in rolled_back_etags(self.rolled_back_etags):
+            say(etags)
         self.rolled_back_etags.clear()
 
 

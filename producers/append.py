@@ -1,5 +1,5 @@
-"""The ways to append. Each takes a connection and a job and returns a function that appends events first..last
-in one transaction and returns how many the server says it has; when it returns, they are committed.
+"""The ways to append. Each takes a connection and a job and returns a function that appends events first..last in one
+transaction and returns the number of events that the server reports; when it returns, they are committed.
 """
 
 from collections.abc import Callable
@@ -9,35 +9,36 @@ import psycopg
 
 from bench.padding import padding
 from bench.records import ProducerJob, Way
-from bench.worker import BatchSender, caller, copier, text_caller
+from bench.worker import BatchSender, copy_sender, prepare_append, statement_sender
 from producers.payloads import ARRAY, LINES, Batches, Delimiters
 
 Append = Callable[[int, int], int]
 
 
 def generate(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
-    """The server builds the payloads: $1 is the producer, $2 the first seq, $3 the last. $4 is the text that pads them;
-    a statement without padding does not have it."""
+    """Let the server build the payloads: $1 is the producer, $2 the first seq, $3 the last. $4 is the padding; a
+    statement without padding does not have it."""
     name, pad = b"%d" % producer, padding(job.payload_bytes)
     if pad:
-        insert = caller(connection, job.sql, 4)
+        insert = prepare_append(connection, job.sql, 4)
         return lambda first, last: insert(name, b"%d" % first, b"%d" % last, pad)
-    insert = caller(connection, job.sql, 3)
+    insert = prepare_append(connection, job.sql, 3)
     return lambda first, last: insert(name, b"%d" % first, b"%d" % last)
 
 
 def log_event(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
-    """A JSON array goes through the log's own function: $1 is the array; yields how many rows it returned."""
-    return _batches(job, producer, ARRAY, text_caller(connection, job.sql))
+    """Pass a JSON array to the log's own function: $1 is the array; the statement yields the number of rows that the
+    function returned."""
+    return _batches(job, producer, ARRAY, statement_sender(connection, job.sql))
 
 
 def copy(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
-    """COPY FROM STDIN in text format."""
-    return _batches(job, producer, LINES, copier(connection, job.sql))
+    """Append with COPY FROM STDIN, in text format."""
+    return _batches(job, producer, LINES, copy_sender(connection, job.sql))
 
 
-def _batches(job: ProducerJob, producer: int, delimiters: Delimiters, outlet: BatchSender) -> Append:
-    message, count = Batches(producer, job.payload_bytes, delimiters, outlet.wrap).message, outlet.count
+def _batches(job: ProducerJob, producer: int, delimiters: Delimiters, sender: BatchSender) -> Append:
+    message, count = Batches(producer, job.payload_bytes, delimiters, sender.wrap).message, sender.count
     return lambda first, last: count(message(first, last))
 
 

@@ -1,7 +1,7 @@
 """The payloads that producers build, as fast as their digits can be changed.
 
-From one batch to the next nothing but the numbers is another, and of most of those only the digits in front. So the
-message that appends a batch is built once, and then those digits are written over.
+Consecutive batches differ only in their numbers, and most numbers only in their leading digits. So the message that
+appends a batch is built once, and then those digits are overwritten.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from typing import NamedTuple
 from bench.padding import padding
 
 FEW = 24
-"""So few events are quicker written by a format than digit by digit."""
+"""Up to this many events are written faster by a format than digit by digit."""
 
 
 class Delimiters(NamedTuple):
-    """What stands before, between and behind the payloads of a batch."""
+    """The bytes before, between and after the payloads of a batch."""
 
     start: bytes
     between: bytes
@@ -25,12 +25,12 @@ class Delimiters(NamedTuple):
 ARRAY = Delimiters(b"[", b",", b"]")
 """A JSON array."""
 LINES = Delimiters(b"", b"\n", b"\n")
-"""The text format of COPY; a payload holds nothing that it would want escaped."""
+"""COPY's text format; a payload holds nothing that needs escaping in it."""
 
 
 def payload_format(producer: int, digits: int, payload_bytes: int) -> bytes:
-    """The payload {"producer": p, "seq": i, "value": i} of an event whose seq has so many digits, with %d for it;
-    padded with a key "pad" to so many bytes, if that is not 0."""
+    """The payload {"producer": p, "seq": i, "value": i} of an event whose seq has `digits` digits, with %d for i;
+    padded with a key "pad" to `payload_bytes`, unless that is 0."""
     bare = b'{"producer":%d,"seq":%%d,"value":%%d}' % producer
     if not payload_bytes:
         return bare
@@ -39,7 +39,7 @@ def payload_format(producer: int, digits: int, payload_bytes: int) -> bytes:
 
 
 def batch(producer: int, first: int, last: int, payload_bytes: int, delimiters: Delimiters) -> bytes:
-    """The payloads of events first..last in their delimiters."""
+    """The payloads of events first..last with their delimiters."""
     payloads = []
     while first <= last:
         digits = len(str(first))
@@ -51,10 +51,8 @@ def batch(producer: int, first: int, last: int, payload_bytes: int, delimiters: 
 
 
 class Batches:
-    """One producer's batches, each made into a message by `wrap`, which may put something before it and behind it
-    that depends on its length only.
-
-    What is returned is valid until the next one is asked for.
+    """One producer's batches, each made into a message by `wrap`, which may put bytes before and after the batch that
+    depend on the batch's length only.
     """
 
     def __init__(
@@ -65,17 +63,17 @@ class Batches:
         self._frame = delimiters
         self._wrap = wrap
         self._lowest = self._end = self._more = 0
-        """The numbers that have as many digits as the last batch's, and how many events it had but one."""
+        """Lowest number and end of the current digit count; number of events per batch minus one."""
         self._format = b""
-        """The message, where numbers belong %d; empty when that would be slower."""
+        """The message with %d for each number; empty when that would be slower."""
         self._message = bytearray()
         self._columns: list[bytes] = []
-        """The digits that are in the message: of each event the last one, then of each the last but one, and so on."""
+        """The digits in the message: the last digit of each event, then the last but one of each, and so on."""
         self._places: list[tuple[slice, slice]] = []
-        """Where each of them is, in the seqs and in the values."""
+        """The place of each such column of digits, in the seqs and in the values."""
 
     def message(self, first: int, last: int) -> bytes | bytearray:
-        """The message for events first..last."""
+        """The message for events first..last; it is valid until the next call."""
         if first < self._lowest or last >= self._end or last - first != self._more:
             message = self._wrap(batch(self._producer, first, last, self._payload_bytes, self._frame))
             if len(str(first)) == len(str(last)):
@@ -118,7 +116,7 @@ class Batches:
 
 
 def column(first: int, events: int, unit: int) -> bytes:
-    """Of each number from `first` on the digit that counts units, such as 100."""
+    """The digits of one decimal place, `unit` (such as 100), of `events` numbers from `first` on."""
     if unit >= events:
         digit, past = divmod(first, unit)
         till = min(unit - past, events)

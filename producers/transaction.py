@@ -1,4 +1,4 @@
-"""How an append becomes a transaction: one by itself, or one that is held open and perhaps rolled back."""
+"""Makes an append a transaction: an implicit one, or one that is held open and perhaps rolled back."""
 
 import random
 import time
@@ -16,25 +16,25 @@ _BEFORE_ALL = -(2**63)
 
 
 class RolledBack(Exception):  # noqa: N818 - what was asked for, not an error
-    """A transaction that was rolled back, as the job wants some to be."""
+    """A transaction was rolled back, because the job's abort_rate asks for it."""
 
     def __init__(self, etags: list[tuple[int, int]]) -> None:
         super().__init__()
         self.etags = etags
-        """The etags that it had drawn, as (first, last)."""
+        """The etags that the transaction had drawn, as (first, last)."""
 
 
 def transactions(
     connection: psycopg.Connection[Any], job: ProducerJob, append: Append, chance: random.Random
 ) -> Append:
-    """Make of `append` a function that appends events first..last in a transaction as the job wants it.
+    """Turn `append` into a function that appends events first..last in a transaction that the job describes.
 
-    It raises RolledBack when that is not to be committed.
+    The function raises RolledBack when it has rolled the transaction back, as the job's abort_rate asks.
     """
     if not job.abort_rate and not job.transaction_ms[1]:
         return append
 
-    begin, commit, rollback = (Statement(connection, words) for words in ("BEGIN", "COMMIT", "ROLLBACK"))
+    begin, commit, rollback = (Statement(connection, query) for query in ("BEGIN", "COMMIT", "ROLLBACK"))
     drawn = Statement(connection, job.drawn) if job.drawn and job.abort_rate else None
     highest = _BEFORE_ALL
 

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 FILES = sorted(file for package in ("bench", "producers", "consumer") for file in (REPOSITORY / package).rglob("*.py"))
 I_O = {"os", "sys", "socket", "subprocess", "pathlib", "psycopg", "time", "docker", "rich", "shutil", "io", "requests"}
 FOR_WORKERS = tuple(name[:-3].replace("/", ".") for name in sources() if re.fullmatch(r"bench/[a-z]\w*\.py", name))
-"""What a worker's image has of `bench`."""
+"""The modules of `bench` in a worker's image."""
 LAYERS = (
     {
         "errors",
@@ -47,13 +47,13 @@ DOCKER = ("bench/places/docker/", "bench/places/swarm/")
 
 def imports(file: Path) -> set[str]:
     """Every module that a file imports, wherever in it; `from a import b` counts as a and as a.b."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            imported |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return imported
 
 
 def path(file: Path) -> str:
@@ -61,7 +61,7 @@ def path(file: Path) -> str:
 
 
 def room(module: str) -> str:
-    """The package of `bench`, or the module beside the packages, that a module belongs to; "" outside of bench."""
+    """The package of `bench`, or the module next to the packages, that a module belongs to; "" outside of bench."""
     return module.split(".")[1] if module.startswith("bench.") else ""
 
 

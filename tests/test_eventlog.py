@@ -27,9 +27,9 @@ def test_logs_side_by_side_are_called_by_the_end_of_their_path_that_tells_them_a
         (tmp_path / path).parent.mkdir(exist_ok=True)
         write_log(tmp_path / path, "SELECT 1")
     again = [str(tmp_path / "b" / "." / "events") + "/", str(SQL / "counter")]
-    found = eventlog.load_side_by_side(["counter", *(str(tmp_path / path) for path in paths), *again])
-    assert [log.name for log in found.values()] == ["counter", "a/events", "b/events", "other", "mine/counter"]
-    assert found["counter"] == eventlog.load("counter")
+    logs = eventlog.load_side_by_side(["counter", *(str(tmp_path / path) for path in paths), *again])
+    assert [log.name for log in logs.values()] == ["counter", "a/events", "b/events", "other", "mine/counter"]
+    assert logs["counter"] == eventlog.load("counter")
 
 
 def test_short_names_of_paths_that_may_be_gone() -> None:

@@ -11,7 +11,7 @@ from bench.run import environment
 
 
 class Tree:
-    """A process's folder in /proc and the control groups' folders that it tells of."""
+    """A process's folder in /proc, and the control groups' folders that it refers to."""
 
     def __init__(self, folder: Path) -> None:
         self.process = folder / "self"
@@ -19,7 +19,7 @@ class Tree:
         self.process.mkdir()
 
     def place(self, groups: str, *mounts: str) -> "Tree":
-        """Say in which groups the process is, and what is mounted: `ROOT FOLDER KIND OPTIONS`."""
+        """Write the groups of the process, and the mounts: `ROOT FOLDER KIND OPTIONS`."""
         lines = []
         for number, mount in enumerate(mounts, 30):
             root, below, kind, options = mount.split(" ")

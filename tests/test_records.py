@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bench.records import (
     EXAMPLES,
-    ROWS_A_RECORD,
+    ROWS_PER_RECORD,
     Anomaly,
     Example,
     LedgerPart,
@@ -26,16 +26,16 @@ BIG = 2**63 - 1
 
 
 @given(st.lists(st.tuples(st.integers(0, BIG), st.integers(0, BIG), st.integers(0, BIG)), max_size=1000))
-def test_ledgers_survive_the_way(ranges: list[tuple[int, int, int]]) -> None:
+def test_ledgers_survive_encoding(ranges: list[tuple[int, int, int]]) -> None:
     parts = [decode_record(encode_record(part)) for part in ledger_parts("delivered", ranges)]
     assert [each for part in parts if isinstance(part, LedgerPart) for each in part.ranges] == ranges
 
 
 def test_the_largest_records_stay_under_what_docker_splits() -> None:
-    ledger = LedgerPart("indeterminate", [(BIG, BIG, BIG)] * ROWS_A_RECORD)
+    ledger = LedgerPart("indeterminate", [(BIG, BIG, BIG)] * ROWS_PER_RECORD)
     anomaly = Anomaly("duplicated", BIG, [Example(BIG, BIG, BIG)] * EXAMPLES)
     assert len(encode_record(ledger)) < DOCKER_SPLITS_AT_BYTES
-    (jumps,) = jump_records([(BIG, BIG, 1e10 / 3)] * ROWS_A_RECORD)
+    (jumps,) = jump_records([(BIG, BIG, 1e10 / 3)] * ROWS_PER_RECORD)
     assert len(encode_record(jumps)) < DOCKER_SPLITS_AT_BYTES
     assert len(encode_record(anomaly)) < DOCKER_SPLITS_AT_BYTES
 

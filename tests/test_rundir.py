@@ -1,4 +1,4 @@
-"""Folders of runs on this machine: which of them are left over, and what becomes of those."""
+"""Folders of runs on this machine: which of them are left over, and what becomes of them."""
 
 import os
 from collections.abc import Iterator

@@ -22,9 +22,9 @@ gap = st.lists(st.sampled_from(GAPS), min_size=1, max_size=3).map("".join)
 @given(st.lists(st.tuples(gap, statement, gap, st.sampled_from([";", ";;", "; -- ;\n;"]))), gap)
 def test_statements_are_found_whatever_is_quoted_in_them(pieces: list[tuple[str, str, str, str]], tail: str) -> None:
     script, places = "", []
-    for before, words, after, end in pieces:
+    for before, text, after, end in pieces:
         places.append(len(script) + len(before))
-        script += before + words + after + end
+        script += before + text + after + end
     assert starts(script + tail) == places
 
 

@@ -1,7 +1,7 @@
-"""Was it right? Ledgers in, verdict out. Pure: no database, no files, no clock.
+"""The checker: ledgers in, verdict out. Pure: no database, no files, no clock.
 
-What was written is known from the producers' acknowledgements alone, what was delivered from the consumers, what is
-stored from an audit of the table. All three are runs of consecutive seqs a producer, so a healthy trial is judged in
+Written events are known from the producers' acknowledgements alone, delivered events from the consumers, stored events
+from an audit of the table. All three are runs of consecutive seqs per producer, so a healthy trial is judged in
 constant time and memory, whatever its size.
 """
 
@@ -19,19 +19,19 @@ Etags = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Holder:
-    """A transaction that was open when a reader stopped, and because of which a log may have held events back."""
+    """A transaction that was open when a reader stopped: a log may have held events back because of it."""
 
     pid: int | None
-    """Of its backend; None of a prepared transaction."""
+    """Process id of its backend; None for a prepared transaction."""
     database: str | None
     application: str | None
     """The session's application_name, or the name of a prepared transaction."""
     state: str | None
     """As in pg_stat_activity, or `prepared`; None where the server hides it."""
     seconds: float | None
-    """How long it had been open, or prepared."""
+    """Seconds since the transaction began, or since it was prepared."""
     wrote: bool
-    """Whether it has a transaction id: it wrote to something, or asked for one."""
+    """Whether it has a transaction id: it wrote something, or asked for an id."""
     wrote_here: bool
     """Whether it holds a writer's lock on a table of the log."""
 
@@ -42,27 +42,27 @@ class Stranded:
 
     worker: str
     call: str
-    """What it called: log_event, INSERT, COPY or get_event."""
+    """The call that failed: log_event, INSERT, COPY or get_event."""
     message: str
     sqlstate: str | None = None
-    """None when it is no error of the server's."""
+    """None when the error did not come from the server."""
     detail: str = ""
     hint: str = ""
     context: str = ""
-    """Where the server met it, function by function, innermost first."""
+    """The server's CONTEXT: the functions that were running, innermost first."""
     line: int | None = None
-    """The line of schema.sql; None when it is not known."""
+    """The line of schema.sql; None when unknown."""
     events: tuple[int, int] | None = None
-    """A producer's: the first seq and the last of the batch that it was met with."""
+    """Producers: the first and the last seq of the batch that failed."""
 
 
 _PLPGSQL = re.compile(r"PL/pgSQL\D*?([\w.\"$]+\([^)]*\))\D*([0-9]+)")
 
 
 def line_in_function(context: str) -> tuple[str, int] | None:
-    """The function of PL/pgSQL that a line of CONTEXT speaks of, in whatever language, and the line in its body."""
-    found = _PLPGSQL.search(context)
-    return (found[1], int(found[2])) if found else None
+    """The PL/pgSQL function that a line of CONTEXT names, in any language of the server, and the line in its body."""
+    match = _PLPGSQL.search(context)
+    return (match[1], int(match[2])) if match else None
 
 
 class Jump(NamedTuple):
@@ -77,22 +77,22 @@ class Jump(NamedTuple):
 
 @dataclass(frozen=True)
 class Written:
-    """What producers know of their events."""
+    """The fates of the producers' events, as the producers reported them."""
 
     acknowledged: Ranges
     indeterminate: Ranges = ()
-    """The connection died while these were being committed: either fate is right."""
+    """The connection died while these were being committed: stored or not, either is right."""
     aborted: Ranges = ()
-    """Rolled back: nobody may see them."""
+    """Rolled back: no reader may be given them."""
     rolled_back_etags: Etags | None = ()
-    """The etags that rolled back transactions had drawn; None when the log's table does not show which."""
+    """The etags drawn by transactions that were rolled back; None when the log's table does not show them."""
     unattempted: Ranges = ()
-    """Not appended, because the log failed before it was their turn."""
+    """Not appended, because the log failed before their turn."""
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What one reader was given: a consumer, or a group whose members' ledgers are put together."""
+    """The events that one reader was given: a consumer, or a group, whose members' ledgers are merged."""
 
     reader: str
     events: int
@@ -104,35 +104,35 @@ class Delivered:
     stopped: Sequence[str] = ()
     """Why the reader gave up before the end of the log."""
     stranded: bool = False
-    """Whether the log failed before the reader was at its end."""
+    """Whether the log failed before the reader reached its end."""
     highest_etag: int | None = None
-    """The highest etag that it was given."""
+    """The highest etag that the reader was given."""
     below: Ranges = ()
-    """The stored events with a lower etag than the highest one that it was given."""
+    """The stored events with a lower etag than `highest_etag`."""
     holders: Sequence[Holder] | None = ()
-    """The transactions that were open when it stopped because nothing came any more; None when it stopped for another
-    reason, or they are not known."""
+    """The transactions that were open when the reader stopped because no event came any more; None when it stopped for
+    another reason, or when they are unknown."""
 
     page_events: int = 0
-    """The events that it asked for per page; 0 when nobody says."""
+    """The events per page that the reader asked for; 0 when unknown."""
     largest_page: int = 0
-    """The most events that one page held."""
+    """Events in its largest page."""
     oversized_pages: int = 0
-    """Pages that held more than it asked for."""
+    """Pages with more events than the reader asked for."""
 
     @classmethod
     def together(cls, reader: str, members: Sequence["Delivered"]) -> "Delivered":
-        """What the members of a group were given: an event that two of them had is doubled."""
+        """Merge the deliveries of a group's members: an event that two members were given is duplicated."""
         if len(members) == 1:
             return members[0]
         union: list[Range] = []
         anomalies = [anomaly for member in members for anomaly in member.anomalies]
         for member in members:
             ranges = normal(member.ranges)
-            again = intersect(ranges, union)
-            if again:
-                examples = [Example(producer=producer, seq=seq) for producer, seq in first_events(again, EXAMPLES)]
-                anomalies.append(Anomaly("duplicated", events_in(again), examples))
+            repeated = intersect(ranges, union)
+            if repeated:
+                examples = [Example(producer=producer, seq=seq) for producer, seq in first_events(repeated, EXAMPLES)]
+                anomalies.append(Anomaly("duplicated", events_in(repeated), examples))
             union = normal([*union, *ranges])
         return cls(
             reader,
@@ -153,82 +153,83 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the table holds after the end."""
+    """The contents of the log's table after the end."""
 
     ranges: Ranges
     foreign: int = 0
-    """Rows that are no producer's events."""
+    """Rows that hold no producer's event."""
     foreign_etags: Sequence[int] = ()
-    """The etags of the first of those rows."""
+    """The etags of the first foreign rows."""
     missing_etags: Etags = ()
-    """Etags that no row has, though a row has a higher one and a row has a lower one."""
+    """Etags between the table's lowest and its highest that no row has."""
     doubled: int = 0
     """Rows beyond the first with the same etag."""
     doubled_etags: Sequence[int] = ()
     """The first etags that several rows have."""
     removed: Ranges = ()
-    """Events that no row has any more, but a reader of a log that can be read only once was given them."""
+    """Events that are no longer in the table, but were given to a reader of a log that can be read only once."""
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What the log promises of a delivery; it is always expected to deliver every event."""
+    """The log's promises about delivery, besides the one that every log makes: to deliver every event."""
 
     etag_order: bool = True
     producer_order: bool = True
     once: bool = True
     gap_free: bool = False
     by_etag: bool = True
-    """A reader, or a group as a whole, never comes back to an etag below one that it was given."""
+    """A reader, or a group as a whole, never returns to an etag below one that it was given."""
     drained: bool = False
-    """Reading began when producers had ended."""
+    """Reading began after the producers had ended."""
     redelivers: bool = False
     """The log itself remembers what was delivered, so it may deliver it again."""
     replay: bool = True
-    """Reading leaves events where they are; else they are taken away, and what is left may be due later."""
+    """Reading leaves events in the table; else it takes them away, and events that are left may be due later."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One event that something is wrong with. For one that was skipped, the rest tells how it came about."""
+    """One faulty event. Of a skipped event, the etags and times show how it came to be skipped."""
 
     kind: str
     reader: str | None = None
-    """Who met it; None when no reading was needed to see it."""
+    """The reader that met the fault; None when it shows without any reading."""
     producer: int | None = None
     seq: int | None = None
     etag: int | None = None
     logged_at: float | None = None
-    """Its ctime, Unix time on the database's clock, as the other times."""
+    """Its ctime. This and the other times are Unix times on the database's clock."""
     visible_at: float | None = None
-    """When its transaction was committed; None where the server does not keep that."""
+    """When its transaction was committed; None where the server keeps no commit times."""
     jumped_at: float | None = None
-    """When the reader asked for the page in which it was given a later event instead."""
+    """When the reader asked for the page that held a later event instead."""
     jumped_to: int | None = None
     """The etag of that later event."""
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """The etags that no reader was given between others, by what became of them."""
+    """Counts of the etags that are missing between delivered ones, by the reason why they are missing."""
 
     late_commit: int = 0
-    """Skipped, and seen to be committed only after a reader asked for the page in which it was given a later one."""
+    """Skipped; the commit was seen to come only after a reader had asked for the page with a later event."""
     early_commit: int = 0
-    """Skipped, and its commit was seen to begin before that. It is visible only when it is complete."""
+    """Skipped; the commit was seen to begin before a reader asked for that page. An event is visible only when its
+    commit is complete."""
     visible: int = 0
-    """Skipped, and visible before reading began."""
+    """Skipped, though visible before reading began."""
     skipped: int = 0
-    """Skipped, and nobody saw when it was committed. An event that several readers skipped counts once in each of these
-    four."""
+    """Skipped; the time of the commit is unknown. In each of these four counts, an event that several readers skipped
+    counts once."""
     rolled_back: int = 0
     """Drawn by a transaction that was rolled back."""
     unexplained: int = 0
     """Neither stored nor known to be rolled back: lost, or numbers that a sequence left out."""
     unknown: int = 0
-    """Not stored; which ones were rolled back nobody knows, because the log's table has no xmin."""
+    """Not stored; it is unknown which were rolled back, because the log's table has no xmin."""
     examples: list[tuple[int, int]] = field(default_factory=list)
-    """The first ten that are unexplained or unknown, as (first, last)."""
+    """The first ten runs of unexplained or unknown etags, as (first, last)."""
     doubled: int = 0
     """Not missing: rows beyond the first with the same etag."""
     doubled_etags: list[int] = field(default_factory=list)
@@ -237,7 +238,7 @@ class Gaps:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong with a trial: how many events of each kind for all of its readers, with examples."""
+    """The faults of a trial: how many events of each kind, over all of its readers, with examples."""
 
     ok: bool
     expected_events: int
@@ -245,7 +246,7 @@ class Verdict:
     skipped: int = 0
     """Acknowledged and stored, but not delivered to a reader that was given a later event."""
     withheld: int = 0
-    """Acknowledged and stored, and not delivered until reading was given up: no later event was, either."""
+    """Acknowledged and stored, but neither it nor a later event was delivered before reading was given up."""
     lost: int = 0
     """Acknowledged, but not stored."""
     duplicated: int = 0
@@ -261,29 +262,30 @@ class Verdict:
     aborted: int = 0
     """Rolled back by their producers: no fault."""
     lost_after_delivery: int = 0
-    """Of the lost ones, those that a reader was given: they were stored, and are gone."""
+    """Lost events that a reader was given: they were stored, and are gone."""
     lost_and_passed: int = 0
-    """Of the lost ones, those that no reader was given, though one was given a later event of their producer."""
+    """Lost events that no reader was given, though a reader was given a later event of their producer."""
     kept_after_delivery: int = 0
     """Events that reading should have taken away and that are still in the table: whether they would be delivered a
     second time was not tried."""
     holders: list[Holder] | None = None
-    """The transactions that were open when readers stopped waiting for withheld events; None when nobody looked."""
+    """The transactions that were open when readers stopped waiting for withheld events; None when unknown."""
     wrong_checksums: int = 0
-    """Readers that were given the right events whose values had the wrong sum."""
+    """Readers that were given the right events, but with values whose sum is wrong."""
     gaps: Gaps = field(default_factory=Gaps)
     excused: list[str] = field(default_factory=list)
-    """Kinds that were met and that the log does not promise to avoid."""
+    """Kinds of fault that occurred and that the log does not promise to avoid."""
     stranded: list[Stranded] = field(default_factory=list)
-    """Why workers went no further, where that is the log's own doing."""
+    """The log's own errors that stopped workers."""
     unattempted: int = 0
-    """Events that were not appended, because the log failed before it was their turn: no fault."""
+    """Events that were not appended, because the log failed before their turn: no fault."""
     stopped: list[str] = field(default_factory=list)
-    """Readings that were given up because the log would not come to an end, in words."""
+    """Readings that were given up because the log would not come to an end, each as a sentence."""
     oversized: list[str] = field(default_factory=list)
-    """Readings with pages that held more events than were asked for, in words: their rate is one of larger pages."""
+    """Readings with pages that held more events than were asked for, each as a sentence: their rate is that of larger
+    pages."""
     by_reader: dict[str, dict[str, int]] = field(default_factory=dict)
-    """What each reader met; an empty one met nothing."""
+    """Each reader's faults: the number of events by kind; empty for a reader without faults."""
     examples: list[Fault] = field(default_factory=list)
     """The first ten of each kind."""
 
@@ -292,15 +294,15 @@ KINDS = ("skipped", "withheld", "lost", "duplicated", "reordered", "phantom", "c
 
 
 def accounted_for(written: Written) -> int:
-    """How many events producers account for."""
+    """Number of events that producers account for, whatever became of them."""
     return events_in(normal([*written.acknowledged, *written.indeterminate, *written.aborted, *written.unattempted]))
 
 
 def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int) -> bool:
-    """Whether the table must be looked through, or its number of rows already proves what it holds.
+    """Whether the table must be looked through, because its number of rows does not prove what it holds.
 
     When every reader was given exactly the acknowledged events, each once, all of them are in the table; and when the
-    table has no more rows than that, it holds nothing else.
+    table has no more rows than there are such events, it holds nothing else.
     """
     acknowledged = normal(written.acknowledged)
     return (
@@ -311,7 +313,7 @@ def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int
 
 
 def undelivered(written: Written, reads: Sequence[Delivered]) -> bool:
-    """Whether some reader was not given all that was acknowledged."""
+    """Whether some reader was not given every acknowledged event."""
     acknowledged = normal(written.acknowledged)
     return any(subtract(acknowledged, normal(read.ranges)) for read in reads)
 
@@ -323,8 +325,8 @@ def judge(
     promise: Promise | None = None,
     stranded: Sequence[Stranded] = (),
 ) -> Verdict:
-    """Compare what was written, delivered and stored. Each reader is held to the same promise; a log that strands a
-    worker fails.
+    """Compare the events that were written, delivered and stored. Each reader is held to the same promise; a log that
+    strands a worker fails.
     """
     promise = promise or Promise()
     acknowledged = normal(written.acknowledged)
@@ -334,20 +336,20 @@ def judge(
     examples: list[Fault] = []
     counts = dict.fromkeys(KINDS, 0)
 
-    def found(kind: str, ranges: Ranges) -> None:
+    def count_faults(kind: str, ranges: Ranges) -> None:
         counts[kind] += events_in(ranges)
         examples.extend(Fault(kind, None, producer, seq) for producer, seq in first_events(ranges, EXAMPLES))
 
     lost = subtract(acknowledged, in_table)
-    found("lost", lost)
-    found("phantom", subtract(in_table, possible))
+    count_faults("lost", lost)
+    count_faults("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
     examples.extend(Fault("phantom", etag=etag) for etag in stored.foreign_etags)
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
         own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)
         examples.extend(faults)
-        # What is stored was counted above; a log may also make events up as it delivers them.
+        # Stored phantoms were counted above; a log may also make events up as it delivers them.
         phantoms = max(0, own["phantom"] - events_in(subtract(in_table, possible)) - stored.foreign)
         for kind in KINDS:
             counts[kind] += phantoms if kind == "phantom" else own[kind]
@@ -416,7 +418,7 @@ def skipped(written: Written, read: Delivered, stored: Stored, promise: Promise)
 def _judge_reader(
     read: Delivered, acknowledged: Ranges, possible: Ranges, in_table: Ranges, promise: Promise
 ) -> tuple[dict[str, int], list[Fault]]:
-    """What one reader met, as counts by kind and as examples."""
+    """One reader's faults, as counts by kind and as examples."""
     counts = dict.fromkeys(KINDS, 0)
     delivered = normal(read.ranges)
     examples: list[Fault] = []
@@ -447,17 +449,17 @@ def _oversized(read: Delivered) -> str:
 
 
 def _skipped(read: Delivered, acknowledged: Ranges, in_table: Ranges, promise: Promise) -> list[Range]:
-    """The events that a reader was past: it was given a later one.
+    """The undelivered events that a reader has passed: it was given a later one.
 
-    Which one is later is what the log promises to go by: etags, or the order of each producer. Where it goes by
-    neither, no event is later than another: it may be due later. A reader of a log with an order that went on in vain,
-    although no transaction was open that could hold events back, is past every event of a lower etag, too; but not
-    where reading takes events away, because those that are left may be given when they are due.
+    Which event is later follows from the order that the log promises: by etag, or each producer's own. Where it
+    promises neither, no event is later than another: any may still be due. A reader that stopped because no event came,
+    although no transaction was open that could hold events back, has also passed every event with a lower etag, if the
+    log promises an order; but not where reading takes events away, because events that are left may still be due.
     """
     delivered = normal(read.ranges)
-    in_vain = not read.stopped and not read.stranded and read.holders is not None and not read.holders
+    nothing_open = not read.stopped and not read.stranded and read.holders is not None and not read.holders
     later: list[Range] = []
-    if promise.by_etag or (promise.producer_order and promise.replay and in_vain):
+    if promise.by_etag or (promise.producer_order and promise.replay and nothing_open):
         later += read.below
     if promise.producer_order:
         later += _up_to_the_last(delivered)
@@ -465,22 +467,22 @@ def _skipped(read: Delivered, acknowledged: Ranges, in_table: Ranges, promise: P
 
 
 def _up_to_the_last(delivered: Ranges) -> list[Range]:
-    """All that producers appended before the last event that was delivered of each; `delivered` is normal."""
+    """All events of each producer up to its last delivered one; `delivered` is normal."""
     highest = {producer: last for producer, _, last in delivered}
     return [(producer, 0, last) for producer, last in highest.items()]
 
 
 def _holders(reads: Sequence[Delivered]) -> list[Holder] | None:
-    """Who was there when these readers stopped; a session that several of them met counts once."""
+    """The transactions that were open when these readers stopped, each once; None when unknown for all readers."""
     known = [read.holders for read in reads if read.holders is not None]
-    found = {(holder.pid, holder.application): holder for holders in known for holder in holders}
-    return list(found.values())[:EXAMPLES] if known else None
+    distinct = {(holder.pid, holder.application): holder for holders in known for holder in holders}
+    return list(distinct.values())[:EXAMPLES] if known else None
 
 
 def explain(missing: Etags, rolled_back_etags: Etags | None, skipped: int, *, drained: bool) -> Gaps:
-    """Explain why etags are missing from what was delivered: `missing` are those that no row has, `rolled_back_etags`
-    those that rolled back transactions had drawn (None when unknown), `skipped` the number of stored events that a
-    reader was past. `drained` says that reading began when producers had ended.
+    """Explain why etags are missing between delivered ones: `missing` are the etags that no row has,
+    `rolled_back_etags` the etags drawn by transactions that were rolled back (None when unknown), `skipped` the number
+    of stored events that a reader has passed. `drained` means that reading began after the producers had ended.
     """
     absent = normal([(0, first, last) for first, last in missing])
     rolled_back = intersect(absent, normal([(0, first, last) for first, last in rolled_back_etags or ()]))
@@ -496,8 +498,8 @@ def explain(missing: Etags, rolled_back_etags: Etags | None, skipped: int, *, dr
 
 
 def with_commits(verdict: Verdict, late: int, early: int) -> Verdict:
-    """Add to a verdict of how many skipped events the commit was seen: to be after a reader asked for the page in which
-    it was given a later one, and to begin before that.
+    """Add to a verdict how many skipped events were seen to be committed after a reader had asked for the page with a
+    later event (`late`), and how many were seen to begin their commit before that (`early`).
     """
     gaps = verdict.gaps
     return replace(

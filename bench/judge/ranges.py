@@ -12,7 +12,7 @@ Ranges = Sequence[Range]
 
 
 def normal(ranges: Iterable[Range]) -> list[Range]:
-    """The same events as sorted ranges with a gap between any two."""
+    """Rewrite ranges as sorted ones with a gap between any two."""
     joined: list[Range] = []
     for producer, first, last in sorted(ranges):
         if joined and joined[-1][0] == producer and first <= joined[-1][2] + 1:
@@ -22,42 +22,42 @@ def normal(ranges: Iterable[Range]) -> list[Range]:
     return joined
 
 
-def subtract(these: Ranges, those: Ranges) -> list[Range]:
-    """The events of these that are not in those; both normal."""
-    left: list[Range] = []
+def subtract(ranges: Ranges, others: Ranges) -> list[Range]:
+    """The events of `ranges` that are not in `others`; both normal."""
+    rest: list[Range] = []
     index = 0
-    for producer, start, last in these:
+    for producer, start, last in ranges:
         first = start
-        while index < len(those) and (those[index][0], those[index][2]) < (producer, first):
+        while index < len(others) and (others[index][0], others[index][2]) < (producer, first):
             index += 1
         at = index
-        while at < len(those) and those[at][0] == producer and those[at][1] <= last:
-            if first < those[at][1]:
-                left.append((producer, first, those[at][1] - 1))
-            first = those[at][2] + 1
+        while at < len(others) and others[at][0] == producer and others[at][1] <= last:
+            if first < others[at][1]:
+                rest.append((producer, first, others[at][1] - 1))
+            first = others[at][2] + 1
             at += 1
         if first <= last:
-            left.append((producer, first, last))
-    return left
+            rest.append((producer, first, last))
+    return rest
 
 
-def intersect(these: Ranges, those: Ranges) -> list[Range]:
-    """The events of these that are in those too; both normal."""
-    return subtract(these, subtract(these, those))
+def intersect(ranges: Ranges, others: Ranges) -> list[Range]:
+    """The events of `ranges` that are in `others` too; both normal."""
+    return subtract(ranges, subtract(ranges, others))
 
 
 def events_in(ranges: Ranges) -> int:
-    """How many events ranges have; normal ones, or some are counted twice."""
+    """Number of events in normal ranges; in others, an event that two ranges share counts twice."""
     return sum(last - first + 1 for _, first, last in ranges)
 
 
 def checksum(part: Range) -> int:
-    """The sum of the values first..last: an event's value is its seq."""
+    """Sum of the values of a range's events: an event's value is its seq."""
     _, first, last = part
     return (first + last) * (last - first + 1) // 2
 
 
 def first_events(ranges: Ranges, most: int) -> list[tuple[int, int]]:
-    """The first events of some ranges, one at a time."""
+    """The first events of some ranges, at most `most`, as (producer, seq)."""
     events = ((producer, seq) for producer, first, last in ranges for seq in range(first, last + 1))
     return list(islice(events, most))

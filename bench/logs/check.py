@@ -202,7 +202,7 @@ def _stored(log: Log, conninfo: str) -> Iterator[str]:
         if log.promises.replay and holdings.ranges != [(0, 0, EVENTS - 1)]:
             yield _not_there(log)
         table = table_of(asker, log)
-        _, numbered = audit.stored_events(asker, log)
+        _, numbered = audit.row_counts(asker, log)
         numbering = audit.numbering(asker, log, table, numbered)
         if numbering.missing and log.promises.gap_free:
             yield f"it promises etags without gaps, and after {EVENTS} events these are missing: {numbering.missing}"

@@ -155,8 +155,8 @@ class Testbed:
         Raises:
             InfrastructureError: it does not.
         """
-        stored, foreign = audit.stored_ranges(self._connection, self._log)
-        if sorted(stored) != sorted(_acknowledged(appended)) or foreign:
+        stored = audit.look_through(self._connection, self._log)
+        if sorted(stored.ranges) != sorted(_acknowledged(appended)) or stored.foreign:
             raise InfrastructureError("cannot compare: the log does not hold exactly the acknowledged events")
 
     def _carried_out(self, spec: Spec, track: Track, jobs: Sequence[Job], *, sampled: bool = False) -> TrackOutcome:

@@ -1,4 +1,4 @@
-"""Advisory locks by which the orchestrator and its workers act together: the start, the end, and who is alive."""
+"""Advisory locks with which the orchestrator synchronizes its workers, and the ends of workers' sessions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -7,22 +7,22 @@ from typing import LiteralString
 import psycopg
 
 from bench.errors import InfrastructureError
-from bench.postgres.connection import LOCK_SECONDS, Connection, limited, our_name
+from bench.postgres.connection import LOCK_SECONDS, Connection, limited, our_name, scalar
 
 START = 0x62656E6368
-"""The advisory lock that holds the workers back: "bench" in ASCII."""
+"""Key of the start barrier: all workers start when it is released. "bench" in ASCII."""
 
-STOP = START + 2
-"""The advisory lock that is let go when consumers may stop."""
+DATABASE_IN_USE = START + 1
+"""Key of the lock that a run holds for as long as it uses a database."""
+
+CONSUMERS_MAY_STOP = START + 2
+"""Key of the lock that is released when consumers may stop."""
 
 ALIVE = START + 3
-"""The advisory lock that the orchestrator holds for as long as it waits for workers."""
+"""Key of the lock that the orchestrator holds for as long as it waits for workers."""
 
-END = START + 4
-"""The advisory lock that is let go when producers are to end before they have appended everything."""
-
-BUSY = START + 1
-"""An advisory lock that a run holds as long as it uses a database."""
+PRODUCERS_MUST_STOP = START + 4
+"""Key of the lock that is released when producers are to end before they have appended everything."""
 
 TERMINATE_MS = 5_000
 
@@ -31,50 +31,50 @@ def take_database(connection: Connection) -> None:
     """Take the lock that a run holds on its database.
 
     Raises:
-        InfrastructureError: another session holds it; the message says which.
+        InfrastructureError: another session holds the lock; the message names the session.
     """
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [BUSY]).fetchone()
-    if row and row[0]:
+    if scalar(connection, "SELECT pg_try_advisory_lock(%s)", [DATABASE_IN_USE]):
         return
     holder = connection.execute(
         "SELECT a.pid, a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
         "WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database "
         "WHERE datname = current_database()) AND (l.classid::bigint << 32) + l.objid::bigint = %s",
-        [BUSY],
+        [DATABASE_IN_USE],
     ).fetchone()
-    who = (
-        f": its session has pid {holder[0]}, is called {holder[1]!r} and began at {holder[2]:%H:%M:%S}"
+    session = (
+        f" (its session has pid {holder[0]}, application_name {holder[1]!r} and began at {holder[2]:%H:%M:%S})"
         if holder
         else ""
     )
     raise InfrastructureError(
-        f"another run is at work in this database{who}. Wait for its end, or name another database; if there is no "
-        "such run any more, SELECT pg_terminate_backend(pid) ends that session"
+        f"cannot use this database: another run is using it{session}; wait for it to end, or use another database; "
+        "if that run is dead, end its session with SELECT pg_terminate_backend(pid)"
     )
 
 
 @contextmanager
-def barrier(connection: Connection, key: int = START) -> Iterator[Callable[[], None]]:
-    """Close the barrier that workers wait at; yields the function that lifts it for all of them at once."""
+def hold_lock(connection: Connection, key: int) -> Iterator[Callable[[], None]]:
+    """Hold an advisory lock that workers wait for or look at; yields the function that releases it, for all workers at
+    once. Leaving the `with` releases it too."""
     connection.execute("SELECT pg_advisory_lock(%s)", [key])
-    opened = False
+    released = False
 
-    def lift() -> None:
-        nonlocal opened
-        if not opened:
+    def release() -> None:
+        nonlocal released
+        if not released:
             connection.execute("SELECT pg_advisory_unlock(%s)", [key])
-        opened = True
+        released = True
 
     try:
-        yield lift
+        yield release
     finally:
         with suppress(psycopg.Error), limited(connection, LOCK_SECONDS):
-            lift()
+            release()
 
 
 def cancel(connection: Connection, workers: Sequence[str]) -> None:
-    """Cancel what these workers of this database have the server do. Another run may have workers of the same names in
-    another database."""
+    """Cancel the statements that these workers are running in this database. Another run may have workers of the same
+    names in another database."""
     connection.execute(
         "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = ANY(%s) AND state = 'active'",
@@ -87,10 +87,10 @@ def terminate(connection: Connection, workers: Sequence[str]) -> None:
     terminate_where(connection, "application_name = ANY(%s)", [our_name(connection, worker) for worker in workers])
 
 
-def terminate_where(connection: Connection, which: LiteralString, value: object) -> None:
-    """End those other sessions of this database of which a condition with one parameter holds."""
+def terminate_where(connection: Connection, condition: LiteralString, value: object) -> None:
+    """End the other sessions of this database that fulfil a condition with one parameter, `value`."""
     connection.execute(
         "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND " + which,
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND " + condition,
         [TERMINATE_MS, value],
     )

@@ -1,11 +1,11 @@
-"""Sessions of the orchestrator's own: how they are opened, named, limited and found to be lost."""
+"""The orchestrator's own sessions: how they are opened, named, limited in time, and found to be lost."""
 
 import logging
 import os
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -25,22 +25,22 @@ KEEPALIVE_SECONDS = 5
 KEEPALIVE_PROBES = 3
 
 LOCK_SECONDS = 5
-"""A lock in the way of a drop is waited for this long, and a log's uninstall_log too."""
+"""Longest wait for a lock that blocks a drop, and for a log's uninstall_log."""
 
 POOLER_LOOKS = 3
 
 SILENT_SECONDS = 2
-"""Whoever waits longer than this for the server is told so."""
+"""A wait for the server that takes longer than this is reported."""
 
 _news = logging.getLogger("bench")
 
 
 @contextmanager
 def connected(conninfo: str, connect_seconds: int = CONNECT_SECONDS) -> Iterator[Connection]:
-    """Connect as the orchestrator; the server has so long to let us in.
+    """Connect as the orchestrator, waiting at most `connect_seconds` for the server.
 
     Raises:
-        InfrastructureError: the server does not let us in.
+        InfrastructureError: the server does not accept the connection, loses it, or refuses a statement in the `with`.
     """
     with ExitStack() as stack:
         try:
@@ -48,30 +48,42 @@ def connected(conninfo: str, connect_seconds: int = CONNECT_SECONDS) -> Iterator
             stack.callback(connection.close)
             _refuse_pooler(connection)
             _keep_alive(connection)
-            own_timeouts(connection)
+            switch_off_timeouts(connection)
             name_session(connection, our_name(connection))
         except psycopg.Error as error:
-            raise InfrastructureError(f"Postgres does not let us in: {in_words(error)}") from error
+            raise InfrastructureError(f"cannot connect to PostgreSQL: {in_words(error)}") from error
         try:
             yield connection
         except psycopg.Error as error:
-            what = "Postgres broke off" if connection.broken else "Postgres refused"
-            raise InfrastructureError(f"{what}: {in_words(error)}") from error
+            failure = "lost the connection to PostgreSQL" if connection.broken else "PostgreSQL refused a statement"
+            raise InfrastructureError(f"{failure}: {in_words(error)}") from error
+
+
+def scalar(
+    connection: psycopg.Connection[Any], query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+) -> Any:
+    """The first column of a query's first row; None when there is no row.
+
+    Raises:
+        psycopg.Error: the query failed.
+    """
+    row = connection.execute(query, parameters).fetchone()
+    return row[0] if row else None
 
 
 def _keep_alive(connection: Connection) -> None:
     """Have the system notice within seconds that the other end is gone, also while nothing is asked.
 
-    With libpq's own parameters a connection string of ours would no longer be the user's.
+    libpq's own parameters would do it too, but the connection string would no longer be the user's.
     """
-    with socket.socket(fileno=os.dup(connection.fileno())) as line:
-        if keep_alive(line, KEEPALIVE_SECONDS, KEEPALIVE_PROBES) and hasattr(socket, "TCP_USER_TIMEOUT"):
+    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        if keep_alive(duplicate, KEEPALIVE_SECONDS, KEEPALIVE_PROBES) and hasattr(socket, "TCP_USER_TIMEOUT"):
             milliseconds = (KEEPALIVE_PROBES + 1) * KEEPALIVE_SECONDS * 1000
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            duplicate.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
-def own_timeouts(connection: Connection) -> None:
-    """Take away from a session of ours what a role, a database or the server lets statements end by."""
+def switch_off_timeouts(connection: Connection) -> None:
+    """Switch off, in a session of ours, the time-outs that a role, a database or the server sets."""
     connection.execute("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY (%s)", [list(TIMEOUTS)])
 
 
@@ -80,43 +92,43 @@ def name_session(connection: Connection, name: str) -> None:
     connection.execute("SELECT set_config('application_name', %s, false)", [name])
 
 
-def our_name(connection: Connection, who: str = "") -> str:
-    """What a session of this run is called: by the number of the orchestrator's own session, so that no two runs on a
-    server share a name. Without `who` it is the orchestrator's."""
-    return " ".join(filter(None, ("bench", str(connection.info.backend_pid), who)))
+def our_name(connection: Connection, worker: str = "") -> str:
+    """The application_name of a worker's session in this run; the orchestrator's own without `worker`. It holds the pid
+    of the orchestrator's session, so that no two runs on a server share a name."""
+    return " ".join(filter(None, ("bench", str(connection.info.backend_pid), worker)))
 
 
 def in_words(error: psycopg.Error) -> str:
-    """What the server said; else what libpq did."""
-    told = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
-    return ". ".join(filter(None, told)) or str(error).strip()
+    """The server's message, detail and hint; libpq's message when the server sent none."""
+    texts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
+    return ". ".join(filter(None, texts)) or str(error).strip()
 
 
 @contextmanager
 def limited(connection: Connection, seconds: float) -> Iterator[None]:
-    """Let nothing in the `with` wait longer than this for the server: the connection is broken off then. A long wait is
-    told of."""
+    """Break the connection when the `with` has taken this long, so that nothing in it waits longer for the server. A
+    wait longer than SILENT_SECONDS is reported."""
     try:
-        line = socket.socket(fileno=os.dup(connection.fileno()))
-    except (psycopg.OperationalError, OSError):  # it is gone already
+        duplicate = socket.socket(fileno=os.dup(connection.fileno()))
+    except (psycopg.OperationalError, OSError):  # the connection is gone already
         yield
         return
 
     def break_off() -> None:
         with suppress(OSError):
-            line.shutdown(socket.SHUT_RDWR)
+            duplicate.shutdown(socket.SHUT_RDWR)
 
-    def say_so() -> None:
+    def report() -> None:
         _news.warning("waiting for PostgreSQL, for %.0f s at most", seconds)
 
-    # libpq has no limit for a statement. That a socket is shut down wakes whoever waits on it.
-    with line, _later(seconds, break_off), _later(SILENT_SECONDS, say_so):
+    # libpq has no time limit for a statement. Shutting the socket down wakes a thread that waits on it.
+    with duplicate, _later(seconds, break_off), _later(SILENT_SECONDS, report):
         yield
 
 
 @contextmanager
 def _later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Act when the `with` has taken this long."""
+    """Call `act` when the `with` has taken this long."""
     timer = threading.Timer(seconds, act)
     timer.daemon = True
     timer.start()
@@ -127,16 +139,17 @@ def _later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
 
 
 def has_been_spoken_to(connection: Connection) -> bool:
-    """Whether the server said something on this idle connection, which it does at its end, or seldom before it."""
+    """Whether the server has sent something on this idle connection: its last words, or (seldom) a notice or the
+    like."""
     readable, _, _ = select.select([connection.fileno()], [], [], 0)
     return bool(readable)
 
 
 def refuse_lost(connection: Connection) -> None:
-    """Refuse to go on when this idle connection is gone. The server is asked nothing as long as it says nothing.
+    """Refuse to go on when this idle connection is lost. Asks the server nothing unless it has sent something.
 
     Raises:
-        psycopg.OperationalError: it is gone; the message has the server's last words, if there were any.
+        psycopg.OperationalError: the connection is lost; the message has the server's last words, if any came.
     """
     if has_been_spoken_to(connection):
         with limited(connection, LOCK_SECONDS):
@@ -144,48 +157,48 @@ def refuse_lost(connection: Connection) -> None:
 
 
 def _refuse_pooler(connection: Connection) -> None:
-    """Refuse a pooler that has sessions share a connection to the server: locks, settings and prepared statements of
-    one would be another's.
+    """Refuse a pooler whose clients share a connection to the server: they would share locks, settings and prepared
+    statements.
 
     Raises:
-        InfrastructureError: it does.
+        InfrastructureError: there is such a pooler, or one that gives no second connection.
     """
     if _backend(connection) == connection.info.backend_pid:
         return
-    # Something stands between. In transaction mode it gives an idle client's connection to the next one.
+    # There is a pooler. In transaction mode it gives an idle client's server connection to the next client.
     for _ in range(POOLER_LOOKS):
         ours = _backend(connection)
         try:
             with (
-                psycopg.connect(way(connection), autocommit=True, connect_timeout=CONNECT_SECONDS) as other,
+                psycopg.connect(conninfo_of(connection), autocommit=True, connect_timeout=CONNECT_SECONDS) as other,
                 limited(other, LOCK_SECONDS),
             ):
                 shared = _backend(other) == ours or _backend(connection) != ours
         except psycopg.OperationalError as error:
             raise InfrastructureError(
-                "between us and Postgres is a pooler that gives no second connection: "
-                f"a run needs one for each worker and three more ({in_words(error)})"
+                f"cannot run through this pooler: it gives no second connection ({in_words(error)}); a run needs one "
+                "per worker and three more: let the pool have more, or connect to PostgreSQL directly"
             ) from error
         if shared:
             raise InfrastructureError(
-                "between us and Postgres is a pooler that shares one connection among clients (pool_mode "
-                "transaction or statement): name Postgres itself, or a pool in session mode"
+                "cannot run through this pooler: it shares one connection among clients (pool_mode transaction or "
+                "statement); connect to PostgreSQL directly, or through a pool in session mode"
             )
 
 
 def _backend(connection: Connection) -> int:
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    return int(row[0]) if row else 0
+    return int(scalar(connection, "SELECT pg_backend_pid()"))
 
 
-def way(connection: Connection) -> str:
-    """How to connect to where this connection leads, or led."""
+def conninfo_of(connection: Connection) -> str:
+    """A connection string for the server that this connection reached, with its password."""
     password = connection.info.password
     return make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
 
 
 def pinned(connection: Connection, conninfo: str) -> str:
-    """A connection string that leads to where it has led this connection, though it may name several hosts."""
+    """The connection string `conninfo`, which may name several hosts, pinned to the host that it led this connection
+    to."""
     info = connection.info
     return make_conninfo(
         conninfo, host=info.host, port=info.port, **({"hostaddr": info.hostaddr} if info.hostaddr else {})

@@ -1,5 +1,5 @@
-"""A log's contract, checked on the server that it was just installed on: what must be there, and that every statement
-of ours that a run could need works on it. The log is empty, and stays so.
+"""Checks a log's contract on the server that it was just installed on: everything that must be there, and that every
+statement of ours that a run could need works on it. The log is empty, and stays so.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import psycopg
 
 from bench.errors import UsageError
 from bench.eventlog import Log
+from bench.postgres.connection import scalar
 from bench.records import EXAMPLES
 from bench.statements import (
     Table,
@@ -24,9 +25,9 @@ from bench.statements import (
 )
 
 _TYPES = ({20: "bigint"}, {1114: "timestamp", 1184: "timestamptz"}, {114: "json", 3802: "jsonb"})
-"""What get_event must yield as etag, ctime and payload, by the oid of the type."""
+"""The types that get_event may yield as etag, ctime and payload, by oid."""
 _STORED_TYPES = {114: "json", 3802: "jsonb", 25: "text", 1043: "varchar"}
-"""What the table may hold a payload in, by the oid of the type: its text is the event."""
+"""The types of which the table's payload may be, by oid: the payload's text is the event."""
 
 _TABLE = """
     SELECT coalesce(bool_or(attname = 'ctime' AND atttypid IN ('timestamp'::regtype, 'timestamptz'::regtype)), false),
@@ -38,33 +39,31 @@ _TABLE = """
                      AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL
                      AND NOT (c.relkind = 'r' AND c.relhassubclass))
     FROM pg_attribute WHERE attrelid = to_regclass(%(table)s) AND NOT attisdropped"""
-"""The fields of `Table`. A unique index of a table says nothing of the rows of those that inherit from it."""
+"""The fields of `Table`. A table's unique index proves nothing about the rows of tables that inherit from it."""
 
 
 def table_of(connection: psycopg.Connection[Any], log: Log) -> Table:
-    """Find out what the log's table or view has beyond what every log must have."""
+    """Find out which optional columns and indexes the log's table or view has."""
     row = connection.execute(_TABLE, {"table": log.table, "etag": log.etag}).fetchone()
     return Table(*row) if row else Table(ctime=False, xmin=False, unique_etag=False)
 
 
 def check_contract(connection: psycopg.Connection[Any], log: Log) -> None:
-    """Check that a log that was just installed has what log.toml and the contract say.
+    """Check that a log that was just installed has everything that log.toml and the contract ask for.
 
     Raises:
-        UsageError: something is missing or fails; the message says what.
+        UsageError: something is missing or fails; the message names it.
     """
     for function in _functions(log):
-        row = connection.execute("SELECT to_regprocedure(%s) IS NULL", [function]).fetchone()
-        if row and row[0]:
+        if scalar(connection, "SELECT to_regprocedure(%s) IS NULL", [function]):
             raise UsageError(f"the log {log.name}: schema.sql does not define {function}")
-    row = connection.execute("SELECT to_regclass(%s) IS NULL", [log.table]).fetchone()
-    if row and row[0]:
+    if scalar(connection, "SELECT to_regclass(%s) IS NULL", [log.table]):
         raise UsageError(f"the log {log.name}: schema.sql does not make the table {log.table} of log.toml")
     _check_columns(connection, log)
     for purpose, statement, parameters in _statements(log, table_of(connection, log)):
         try:
             with connection.transaction(force_rollback=True), psycopg.RawCursor(connection) as cursor:
-                cursor.execute(statement.encode(), parameters)
+                cursor.execute(statement, parameters)
         except psycopg.Error as error:
             raise UsageError(f"the log {log.name}: {purpose} fails: {error.diag.message_primary or error}") from error
 
@@ -79,9 +78,9 @@ def _functions(log: Log) -> Iterator[str]:
 def _check_columns(connection: psycopg.Connection[Any], log: Log) -> None:
     try:
         with psycopg.RawCursor(connection) as cursor:
-            cursor.execute(f"SELECT payload, {log.etag} FROM {log.table} LIMIT 0".encode())
+            cursor.execute(f"SELECT payload, {log.etag} FROM {log.table} LIMIT 0")
             stored_as = (cursor.description or [])[0].type_code
-            cursor.execute(read_sql(log, 1).encode(), [None] * len(log.cursor))
+            cursor.execute(read_sql(log, 1), [None] * len(log.cursor))
             types = [column.type_code for column in cursor.description or []]
     except psycopg.Error as error:
         raise UsageError(f"the log {log.name}: reading it fails: {error.diag.message_primary or error}") from error
@@ -90,13 +89,13 @@ def _check_columns(connection: psycopg.Connection[Any], log: Log) -> None:
             raise UsageError(f"the log {log.name}: get_event must yield {column} as {' or '.join(allowed.values())}")
     if stored_as not in _STORED_TYPES:
         raise UsageError(
-            f"the log {log.name}: {log.table} must hold payload as {', '.join(_STORED_TYPES.values())}: "
-            "name a view in log.toml that shows it so"
+            f"the log {log.name}: {log.table} must hold payload as {', '.join(_STORED_TYPES.values())}; "
+            "in log.toml, name a view that converts it"
         )
 
 
 def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
-    """Every statement over the log's table that a run could need, with what it is for, and its parameters."""
+    """Every statement over the log's table that a run could need: its purpose, its text and its parameters."""
     for statement in (bounds_sql(log), gaps_sql(log), doubled_sql(log, EXAMPLES)):
         yield f"comparing the etags of {log.table} (the column {log.etag})", statement, []
     yield f"counting the rows of {log.table}", count_sql(log), []
@@ -110,6 +109,6 @@ def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
 
 
 def _numbered(statement: str) -> str:
-    """A statement with $1, $2.. for its %s."""
+    """Replace each %s of a statement with $1, $2 and so on."""
     first, *others = statement.split("%s")
     return first + "".join(f"${number}{part}" for number, part in enumerate(others, 1))

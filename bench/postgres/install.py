@@ -1,4 +1,4 @@
-"""A log is installed into a schema of its own on a server that can be written, and dropped from it in the end."""
+"""Installs a log into a schema of its own on a server that takes writes, and drops it in the end."""
 
 import logging
 import time
@@ -14,7 +14,16 @@ from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log
 from bench.interrupts import held
 from bench.postgres.barrier import take_database, terminate_where
-from bench.postgres.connection import LOCK_SECONDS, Connection, connected, in_words, limited, our_name, way
+from bench.postgres.connection import (
+    LOCK_SECONDS,
+    Connection,
+    connected,
+    conninfo_of,
+    in_words,
+    limited,
+    our_name,
+    scalar,
+)
 from bench.postgres.contract import check_contract
 from bench.postgres.locks import lock_timeout
 from bench.postgres.read_back import settings_without_effect
@@ -23,9 +32,9 @@ from bench.statements import SCHEMA
 
 _OURS = "eventlog-bench: dropped after the run "
 CLEAR_SECONDS = 60
-"""All clearing away of a database takes no longer than this, whatever the server does."""
+"""Clearing away a database takes no longer than this, whatever the server does."""
 RETURN_SECONDS = 3
-"""A server that is gone is waited for this long: it may have been started again."""
+"""Longest wait for a lost server to return: it may have been restarted."""
 CONNECT_AGAIN_SECONDS = 2
 
 _news = logging.getLogger("bench")
@@ -35,13 +44,13 @@ _news = logging.getLogger("bench")
 def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = True) -> Iterator[None]:
     """Install a log into a schema of its own, which is dropped in the end.
 
-    A schema of that name that an earlier run of ours left is replaced. `stays` is whether the server is there after the
-    run: of one that goes with it nothing is cleared away over a second connection.
+    A schema of that name that an earlier run of ours left is replaced. `stays` says whether the server outlives the
+    run: from a server that does not, nothing is cleared away over a second connection.
 
     Raises:
         UsageError: the log's SQL is wrong or leaves something of the contract out, or Postgres is too old for it.
-        InfrastructureError: the schema is somebody else's, or another run is at work in this database.
-        BaseException: what ended the `with`; a note on it says what could not be cleared away.
+        InfrastructureError: the schema is not ours, or another run is using this database.
+        BaseException: the exception that ended the `with`, with a note on what could not be cleared away.
     """
     _refuse_read_only(connection, log)
     _check_server(connection, log)
@@ -52,7 +61,10 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     try:
         make_schema(connection, _OURS + run_id)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise InfrastructureError(f"cannot make the schema {SCHEMA}: {error.diag.message_primary}") from error
+        raise InfrastructureError(
+            f"cannot make the schema {SCHEMA}: {error.diag.message_primary}; let this role create schemas in this "
+            "database, or use another role or database"
+        ) from error
     try:
         install(connection, log)
         yield
@@ -70,7 +82,7 @@ def clear_left(connection: Connection) -> bool:
     """Drop the schema that a dead run left in a database; False when there is none.
 
     Raises:
-        InfrastructureError: it is not ours, a run is at work there, or something is in the way.
+        InfrastructureError: the schema is not ours, a run is using the database, or a lock blocks the drop.
     """
     if comment_on_schema(connection, _OURS) is None:
         return False
@@ -81,11 +93,11 @@ def clear_left(connection: Connection) -> bool:
 
 
 def _refuse_read_only(connection: Connection, log: Log) -> None:
-    """Refuse a server on which nothing can be written.
+    """Refuse a server that takes no writes.
 
     Raises:
-        InfrastructureError: it is a standby, or its sessions are read-only.
-        UsageError: they are because the run or the log asks for it.
+        InfrastructureError: the server is a standby, or its sessions are read-only.
+        UsageError: the log's own settings make sessions read-only.
     """
     row = connection.execute(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool, source FROM pg_settings "
@@ -93,25 +105,28 @@ def _refuse_read_only(connection: Connection, log: Log) -> None:
     ).fetchone()
     standby, read_only, source = row or (False, False, "")
     if standby:
-        raise InfrastructureError("this Postgres is a standby, which takes no writes: name its primary")
+        raise InfrastructureError("cannot write to this PostgreSQL: it is a standby; connect to its primary")
     if not read_only:
         return
     if "default_transaction_read_only" in log.settings:
         raise UsageError(f"the log {log.name}: log.toml: settings: nothing can be appended when sessions are read-only")
     raise InfrastructureError(
-        f"sessions of this Postgres are read-only: default_transaction_read_only is on (set by: {source}); "
-        "name a server, a role or a database that takes writes"
+        "cannot write to this PostgreSQL: its sessions are read-only, because default_transaction_read_only is on "
+        f"(set by: {source}); switch it off, or use a server, a role or a database that takes writes"
     )
 
 
 def end_left_sessions(connection: Connection) -> None:
-    """End the sessions of workers that a dead run left in this database. Whoever calls this holds the database."""
-    which: LiteralString = "application_name ~ '^bench [0-9]+ ' AND NOT starts_with(application_name, %s)"
-    terminate_where(connection, which, f"{our_name(connection)} ")
+    """End the sessions of workers that a dead run left in this database. The caller must hold DATABASE_IN_USE."""
+    condition: LiteralString = "application_name ~ '^bench [0-9]+ ' AND NOT starts_with(application_name, %s)"
+    terminate_where(connection, condition, f"{our_name(connection)} ")
 
 
 def _clear_away(connection: Connection, *, stays: bool) -> str:
-    """Drop the schema, whatever became of the run and of its connection. Returns in words what stays."""
+    """Drop the schema, whatever became of the run and of its connection.
+
+    Returns a sentence about what is left and how to remove it; "" when nothing is left.
+    """
     with suppress(psycopg.Error), limited(connection, LOCK_SECONDS):
         connection.execute("SELECT 1")
     ours = our_name(connection)
@@ -121,14 +136,14 @@ def _clear_away(connection: Connection, *, stays: bool) -> str:
                 _end_sessions(connection, ours)
                 drop(connection)
         elif stays:
-            with _connected_again(way(connection)) as second, limited(second, CLEAR_SECONDS):
+            with _connected_again(conninfo_of(connection)) as second, limited(second, CLEAR_SECONDS):
                 take_database(second)
                 _end_sessions(second, ours)
                 drop(second)
     except (psycopg.Error, InfrastructureError) as error:
-        words = " ".join((in_words(error) if isinstance(error, psycopg.Error) else str(error)).split())
+        reason = " ".join((in_words(error) if isinstance(error, psycopg.Error) else str(error)).split())
         return (
-            f"the schema {SCHEMA} is left in the database ({words}); `bench clean --dsn URL` or the next run there "
+            f"the schema {SCHEMA} is left in the database ({reason}); `bench clean --dsn URL` or the next run there "
             "removes it"
         )
     return ""
@@ -136,10 +151,10 @@ def _clear_away(connection: Connection, *, stays: bool) -> str:
 
 @contextmanager
 def _connected_again(conninfo: str) -> Iterator[Connection]:
-    """Connect to a server that was lost, when it comes back soon.
+    """Connect to a server that was lost, if it returns within RETURN_SECONDS.
 
     Raises:
-        InfrastructureError: it does not.
+        InfrastructureError: the server does not return.
     """
     deadline = time.monotonic() + RETURN_SECONDS
     with ExitStack() as stack:
@@ -156,22 +171,22 @@ def _connected_again(conninfo: str) -> Iterator[Connection]:
 
 
 def _end_sessions(connection: Connection, ours: str) -> None:
-    """End the workers' sessions of a run that is over: what they still have the server do would hold locks."""
+    """End the workers' sessions of a run that is over: statements that still run would hold locks."""
     terminate_where(connection, "starts_with(application_name, %s)", f"{ours} ")
 
 
 def make_schema(connection: Connection, comment: str) -> None:
-    """Make the schema that a log is installed into; the comment says whose it is."""
+    """Make the schema that a log is installed into; the comment on it identifies its owner."""
     schema = sql.Identifier(SCHEMA)
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(comment)))
 
 
 def comment_on_schema(connection: Connection, start: str = "") -> str | None:
-    """The comment on the schema, None when there is no such schema.
+    """The comment on the schema; None when there is no such schema.
 
     Raises:
-        InfrastructureError: the comment does not start like that, so the schema is somebody else's.
+        InfrastructureError: the comment does not begin with `start`, so the schema is not ours.
     """
     row = connection.execute(
         "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
@@ -180,17 +195,17 @@ def comment_on_schema(connection: Connection, start: str = "") -> str | None:
         return None
     if not row[0].startswith(start):
         raise InfrastructureError(
-            f"there is a schema {SCHEMA} in this database that no run made, though perhaps `bench start`: "
-            "name another database, or rename that schema"
+            f"cannot use the schema {SCHEMA} of this database: no run made it (perhaps `bench start` did); "
+            "use another database, or rename that schema"
         )
     return str(row[0])
 
 
 def install(connection: Connection, log: Log) -> None:
-    """Run a log's SQL in the schema and check that what the contract asks for is there.
+    """Run a log's SQL in the schema and check that everything that the contract asks for is there.
 
     Raises:
-        UsageError: the SQL or what it makes is wrong; the message has the line of schema.sql.
+        UsageError: the SQL fails or breaks the contract; the message has the line of schema.sql, where it is known.
     """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
     connection.execute("SET client_min_messages TO warning")
@@ -199,16 +214,16 @@ def install(connection: Connection, log: Log) -> None:
     except psycopg.Error as error:
         if connection.broken:
             raise
-        where = f"schema.sql{_line(connection, error, log.schema_sql)}"
-        raise UsageError(f"the log {log.name}: {where}: {error.diag.message_primary or error}") from error
+        line = _line(connection, error, log.schema_sql)
+        raise UsageError(f"the log {log.name}: schema.sql{line}: {error.diag.message_primary or error}") from error
     check_contract(connection, log)
 
 
 def _line(connection: Connection, error: psycopg.Error, script: str) -> str:
-    """The line of an error in a script that was rolled back, in words; nothing when it is not known.
+    """The line of an error in a script that was rolled back, like ", line 7"; "" when it is not known.
 
-    Only what was parsed has a place. A position within a function's body would be another text's. For all else it is
-    the line where the statement begins.
+    Only parse errors have a position in the script: a position within a function's body refers to another text. For all
+    other errors it is the line where the statement begins.
     """
     position = error.diag.statement_position
     place = _statement_at_fault(connection, error, script) if position is None else int(position) - 1
@@ -216,8 +231,8 @@ def _line(connection: Connection, error: psycopg.Error, script: str) -> str:
 
 
 def _statement_at_fault(connection: Connection, error: psycopg.Error, script: str) -> int | None:
-    """The place in a script of the statement that met an error: the script is run once more, and the server has a
-    result for each statement before that one. None when it ends in another way this time."""
+    """Offset in a script of the statement that failed: the script is run once more, and the server has a result for
+    each statement before the failing one. None when the script ends in another way this time."""
     if error.sqlstate is None:
         return None
     connection.rollback()
@@ -232,19 +247,18 @@ def _statement_at_fault(connection: Connection, error: psycopg.Error, script: st
 def _check_server(connection: Connection, log: Log) -> None:
     major = connection.info.server_version // 10000
     if major < log.postgres:
-        raise UsageError(f"the log {log.name} needs PostgreSQL {log.postgres} or later, and this is {major}")
+        raise UsageError(f"the log {log.name} needs PostgreSQL {log.postgres} or later: this server is {major}")
     for name, has in settings_without_effect(connection, log.settings).items():
         raise UsageError(
-            f"the log {log.name} needs {name}={log.settings[name]}: this Postgres has {has}; change that setting of it"
+            f"the log {log.name} needs {name}={log.settings[name]}: this server has {has}; change that setting there"
         )
 
 
 def drop(connection: Connection) -> None:
-    """Drop the schema, after the log in it has taken away what it has outside of it. What stands in the way is waited
-    for some seconds.
+    """Drop the schema, after its log has removed what it has outside of the schema. Waits LOCK_SECONDS for locks.
 
     Raises:
-        InfrastructureError: somebody else's session is in the way; the message says whose.
+        InfrastructureError: another session's lock blocks the drop; the message names the session.
         psycopg.Error: the server refused.
     """
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
@@ -254,9 +268,8 @@ def drop(connection: Connection) -> None:
 
 
 def _uninstall(connection: Connection) -> None:
-    """Call the log's own uninstall_log, if there is one. That it fails is told, and keeps nothing from going on."""
-    row = connection.execute("SELECT to_regprocedure('uninstall_log()') IS NOT NULL").fetchone()
-    if not row or not row[0]:
+    """Call the log's own uninstall_log, if there is one. Its failure is logged as a warning, and raises nothing."""
+    if not scalar(connection, "SELECT to_regprocedure('uninstall_log()') IS NOT NULL"):
         return
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{LOCK_SECONDS}s"])
     try:
@@ -264,7 +277,10 @@ def _uninstall(connection: Connection) -> None:
     except psycopg.Error as error:
         if connection.broken:
             raise
-        _news.warning("the log's uninstall_log() failed: %s; what it has outside of its schema stays", in_words(error))
+        _news.warning(
+            "the log's uninstall_log() failed: %s; what the log has outside of its schema is left there",
+            in_words(error),
+        )
     finally:
         if not connection.broken:
             connection.execute("SET statement_timeout TO 0")

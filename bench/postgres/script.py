@@ -1,4 +1,4 @@
-"""Where the statements of an SQL script begin: PostgreSQL says how many it has carried out, and not where they were."""
+"""Finds where the statements of an SQL script begin: PostgreSQL reports how many it has executed, but not where."""
 
 import re
 from collections.abc import Iterator
@@ -21,12 +21,13 @@ _ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")
 
 
 def starts(script: str) -> list[int]:
-    """The place of the first character of each statement of a script that PostgreSQL can parse; empty ones are none.
+    """Offset of the first character of each statement in a script that PostgreSQL can parse; empty statements do not
+    count.
 
     A semicolon ends a statement unless it is quoted, in a comment, in parentheses as in CREATE RULE, or in a body
     between BEGIN ATOMIC and END. These are psql's rules.
     """
-    found: list[int] = []
+    offsets: list[int] = []
     words: list[str] = []
     parentheses = blocks = 0
     inside = False
@@ -36,16 +37,16 @@ def starts(script: str) -> list[int]:
             continue
         if not inside:
             inside = True
-            found.append(place)
+            offsets.append(place)
         parentheses += (text == "(") - (text == ")")
         if is_word:
             words.append(text.lower())
             blocks += _opened(words, blocks)
-    return found
+    return offsets
 
 
 def _opened(words: list[str], blocks: int) -> int:
-    """By how much the last of a statement's words changes the number of blocks that are open: 1, 0 or -1."""
+    """The change in the number of open blocks that the last of a statement's words makes: 1, 0 or -1."""
     if not _ROUTINE.match(" ".join(words[:4])):
         return 0
     if words[-1] == "begin" or (words[-1] == "case" and blocks):
@@ -54,7 +55,7 @@ def _opened(words: list[str], blocks: int) -> int:
 
 
 def _tokens(script: str) -> Iterator[tuple[int, str, bool]]:
-    """The tokens of a script that are neither space nor comment: place, text, and whether it is a bare word."""
+    """The tokens of a script that are neither space nor comment: offset, text, and whether it is a bare word."""
     at = 0
     while token := _TOKEN.match(script, at):
         if token["comment"]:
@@ -66,7 +67,7 @@ def _tokens(script: str) -> Iterator[tuple[int, str, bool]]:
 
 
 def _end_of_comment(script: str, at: int) -> int:
-    """Where a comment ends that was just begun; comments may be in it."""
+    """Offset of the end of a comment whose text begins at `at`; comments may be nested in it."""
     depth = 1
     while depth and (edge := _COMMENT_EDGE.search(script, at)):
         depth += 1 if edge[0] == "/*" else -1

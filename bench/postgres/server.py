@@ -1,4 +1,4 @@
-"""What the orchestrator asks of a server, and has it do: nothing that is timed."""
+"""The orchestrator's own queries and maintenance, outside of every measured phase."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ import psycopg
 
 from bench.errors import UsageError
 from bench.judge.checker import Holder
-from bench.postgres.connection import Connection, our_name
+from bench.postgres.connection import Connection, our_name, scalar
 from bench.postgres.locks import lock_timeout
 from bench.records import EXAMPLES, SESSION
 from bench.statements import SCHEMA
@@ -56,12 +56,12 @@ _HOLDERS: LiteralString = """
 
 
 def holders(connection: Connection, seconds: float) -> list[Holder] | None:
-    """Transactions that have been open for `seconds` or longer, in any database, except for those of this run.
-    Prepared ones are among them however old: it is not known when they began.
+    """Transactions that have been open for `seconds` or longer, in any database, except for this run's own. Prepared
+    transactions are included whatever their age, because it is not known when they began.
 
-    A log may hold events back because of them: those that wrote to the log come first, then those that have a
-    transaction id. Of another role's session the server may hide what it does; it is listed if its locks show that it
-    has one. None where the server does not answer that.
+    A log may hold events back because of them: transactions that wrote to the log come first, then those that have a
+    transaction id. The server may hide the state of another role's session; such a session is listed if its locks show
+    that it has an open transaction. None where the server does not answer the query.
     """
     ours = f"{our_name(connection)} "
     try:
@@ -72,34 +72,33 @@ def holders(connection: Connection, seconds: float) -> list[Holder] | None:
 
 
 def check_connections(connection: Connection, workers: int) -> None:
-    """Refuse a number of workers that the server has no connections for.
+    """Refuse more workers than the server has connections for.
 
     Raises:
-        UsageError: it has fewer.
+        UsageError: the server allows fewer connections.
     """
-    row = connection.execute("SELECT current_setting('max_connections')::int").fetchone()
-    allowed = row[0] if row else 0
+    allowed = int(scalar(connection, "SELECT current_setting('max_connections')::int"))
     if workers + _RESERVED_CONNECTIONS > allowed:
         raise UsageError(
-            f"{workers} workers need {workers + _RESERVED_CONNECTIONS} connections "
-            f"and this Postgres allows {allowed}: raise its max_connections"
+            f"{workers} workers need {workers + _RESERVED_CONNECTIONS} connections, "
+            f"and this server allows {allowed}; raise its max_connections, or start fewer workers"
         )
 
 
 def settle(connection: Connection) -> None:
     """Bring the log into the state that autovacuum and the checkpointer would bring it to sooner or later.
 
-    So each read measures reading, and not the clearing up after the appends that happens to run into it.
+    So each read measures reading, and not the clearing up after the appends that would happen to run into it.
 
     Raises:
-        InfrastructureError: somebody else's session holds a lock that is in the way; the message says whose.
+        InfrastructureError: another session's lock blocks the vacuum; the message names the session.
     """
     tables = connection.execute(
         "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_tables WHERE schemaname = %s", [SCHEMA]
     ).fetchall()
     with lock_timeout(connection):
         for (table,) in tables:
-            connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+            connection.execute(f"VACUUM (ANALYZE) {table}")
     with suppress(psycopg.errors.InsufficientPrivilege):
         connection.execute("CHECKPOINT")
 
@@ -110,22 +109,21 @@ def server_version(connection: Connection) -> str:
 
 
 def settings_that_differ(connection: Connection) -> dict[str, str]:
-    """Each setting that is not at PostgreSQL's default; paths, log output and locale left out."""
+    """Each setting that is not at PostgreSQL's default, except for paths, log output and locale."""
     return dict(connection.execute(_SETTINGS_THAT_DIFFER).fetchall())
 
 
 def wal_position(connection: Connection) -> int | None:
-    """Bytes of WAL written since the cluster was made; None on a server that may not say."""
+    """Bytes of WAL written since the cluster was made; None on a server that does not answer the query."""
     with suppress(psycopg.Error):
-        row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
-        return int(row[0]) if row else None
+        return int(scalar(connection, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
     return None
 
 
 def fsync_ms(connection: Connection) -> float | None:
-    """Median of how long a commit takes that writes one small record; None on a server that may not write one.
+    """Median milliseconds that a commit takes that writes one small record; None where this session may not write one.
 
-    What is measured is the way that a log's commits take: through Postgres, to its disk, wherever that is.
+    The commits take the same way as a log's commits: through Postgres, to its disk, wherever that is.
     """
     commits = []
     try:
@@ -142,6 +140,6 @@ def fsync_ms(connection: Connection) -> float | None:
 
 
 def session_settings(connection: Connection) -> dict[str, str]:
-    """What workers' sessions must have as well as this one: settings, and the server that they have reached."""
-    rows = [connection.execute("SELECT current_setting(%s)", [name]).fetchone() for name in SESSION]
-    return {"server": server(connection)} | {name: str(row[0]) for name, row in zip(SESSION, rows, strict=True) if row}
+    """The settings and the server of this session, which workers' sessions must share."""
+    settings = {name: str(scalar(connection, "SELECT current_setting(%s)", [name])) for name in SESSION}
+    return {"server": server(connection), **settings}

@@ -1,4 +1,4 @@
-"""What the value of a PostgreSQL setting means: `on` is `true`, 33MB is 33792kB, 1s is 1000ms. Pure.
+"""Compares values of PostgreSQL settings by meaning: `on` is `true`, 33MB is 33792kB, 1s is 1000ms. Pure.
 
 Source: PostgreSQL's manual, "Parameter Names and Values", and guc.c (parse_bool, parse_int, parse_real).
 """
@@ -8,7 +8,7 @@ import re
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _OLD_WORDS = {"archive": "replica", "hot_standby": "replica", "debug": "debug2"}
-"""Words that some enums take and show as others."""
+"""Old words that some enums accept, and the words that they show for them."""
 
 _BYTES = {"B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 _MICROSECONDS = {"us": 1, "ms": 1e3, "s": 1e6, "min": 60e6, "h": 3600e6, "d": 86_400e6}
@@ -23,7 +23,7 @@ _SHOWN_DIGITS = 1e-5
 def alike(wanted: str, has: str, kind: str, unit: str | None) -> bool:
     """Whether two texts mean the same value of a setting.
 
-    `has` is as pg_settings shows it, that is in `unit` (like kB, 8kB or ms) where it has no unit of its own; `kind` is
+    `has` is as pg_settings shows it: in `unit` (like kB, 8kB or ms) where the text has no unit of its own. `kind` is
     pg_settings' vartype.
     """
     if wanted == has:
@@ -39,14 +39,14 @@ def alike(wanted: str, has: str, kind: str, unit: str | None) -> bool:
 
 
 def _truth(text: str) -> bool | None:
-    """A Boolean value, of which any prefix that only one word begins with will do."""
+    """Parse a Boolean value; any prefix that fits one value only will do. None for any other text."""
     start = text.strip().lower()
-    found = {value for word, value in _BOOLEANS.items() if start and word.startswith(start)}
-    return found.pop() if len(found) == 1 else None
+    values = {value for word, value in _BOOLEANS.items() if start and word.startswith(start)}
+    return values.pop() if len(values) == 1 else None
 
 
 def _word(text: str) -> str:
-    """A value of an enum; those that have `on` and `off` among their words take Boolean values for them."""
+    """The present word for an enum's value; enums that have the words `on` and `off` accept Boolean values for them."""
     word = text.strip().lower()
     if word in _BOOLEANS:
         return "on" if _BOOLEANS[word] else "off"
@@ -59,16 +59,16 @@ def _same_quantity(wanted: str, has: str, kind: str, unit: str | None) -> bool:
         return False
     if kind == "real":
         return math.isclose(asked, shown, rel_tol=_SHOWN_DIGITS)
-    # It is rounded once to the next smaller unit, and once to a whole number.
+    # PostgreSQL rounds once to the next smaller unit, and once to a whole number.
     return abs(asked - shown) <= (_next_smaller_unit(wanted) / _base(unit) + 1) / 2
 
 
 def _quantity(text: str, unit: str | None) -> float | None:
-    """A number in the base unit of a setting; None for what is no number, or has a unit of another dimension."""
-    found = _QUANTITY.fullmatch(text)
-    if found is None:
+    """A number in the base unit of a setting; None for a text that is no number or has a unit of another dimension."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
         return None
-    number, own = found.groups()
+    number, own = match.groups()
     value = float(int(number, 16)) if "x" in number.lower() else _octal_or_decimal(number)
     if not own:
         return value
@@ -84,30 +84,30 @@ def _octal_or_decimal(number: str) -> float:
 
 
 def _next_smaller_unit(text: str) -> float:
-    """What a fraction is rounded to, in bytes or microseconds: 30.1GB are 30822MB. 0 where every digit counts."""
-    found = _QUANTITY.fullmatch(text)
-    if found is None or "." not in found[1] or not found[2]:
+    """The unit that a fraction is rounded to, in bytes or microseconds: 30.1GB are 30822MB. 0 where there is none."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None or "." not in match[1] or not match[2]:
         return 0
-    units = _BYTES if found[2] in _BYTES else _MICROSECONDS
-    return max((size for size in units.values() if size < units[found[2]]), default=0)
+    units = _BYTES if match[2] in _BYTES else _MICROSECONDS
+    return max((size for size in units.values() if size < units[match[2]]), default=0)
 
 
 def _base(unit: str | None) -> float:
     """Bytes or microseconds of a setting's unit, like 8kB; 1 where it has none."""
-    found = re.fullmatch(r"(\d*)([A-Za-z]+)", unit or "")
-    return int(found[1] or 1) * _UNITS[found[2]] if found else 1
+    match = re.fullmatch(r"(\d*)([A-Za-z]+)", unit or "")
+    return int(match[1] or 1) * _UNITS[match[2]] if match else 1
 
 
 def _elements(text: str) -> list[str]:
-    """A list's elements: blanks around commas and the quotes that an element need not have say nothing."""
-    found = []
+    """A list's elements, without blanks around commas and without quotes."""
+    elements = []
     place = 0
     while place <= len(text):
         element = _ELEMENT.match(text, place)
         if element is None:
             return [text]
-        found.append(element[2] if element[1] is None else element[1].replace('""', '"'))
+        elements.append(element[2] if element[1] is None else element[1].replace('""', '"'))
         if element.end() == len(text) and not text[place : element.end()].endswith(","):
             break
         place = element.end()
-    return found
+    return elements

@@ -1,4 +1,4 @@
-"""Stepping a log by hand: sessions that append and a reader that goes from page to page. Nothing here is timed."""
+"""Steps a log by hand: sessions that append and a reader that goes from page to page. Nothing here is measured."""
 
 import json
 import time
@@ -10,48 +10,47 @@ import psycopg
 from psycopg import sql
 
 from bench.eventlog import Log
-from bench.postgres.connection import Connection, own_timeouts
+from bench.postgres.connection import Connection, scalar, switch_off_timeouts
 from bench.statements import SCHEMA, cursor_columns, read_sql
 
 PATIENCE_SECONDS = 1.0
-"""A reader or writer that gets nowhere for so long is held up."""
+"""A reader or writer that makes no progress for this long is blocked."""
 APPEND_SECONDS = 30
-"""An append by hand that takes longer would never end."""
+"""An append by hand that takes longer than this would never end."""
 
 
 @contextmanager
 def session(conninfo: str) -> Iterator[Connection]:
-    """Open a session in the log's schema, in which nothing waits longer than our patience for a lock."""
+    """Open a session in the log's schema, in which no statement waits longer than PATIENCE_SECONDS for a lock."""
     with psycopg.connect(conninfo, autocommit=True, application_name="bench by hand") as opened:
-        own_timeouts(opened)
+        switch_off_timeouts(opened)
         opened.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
-        opened.execute(f"SET lock_timeout = '{PATIENCE_SECONDS}s'".encode())
+        opened.execute(f"SET lock_timeout = '{PATIENCE_SECONDS}s'")
         yield opened
 
 
 def append(writer: Connection, *seqs: int, producer: int = 0) -> int:
-    """Append events of a producer as one array; returns how many rows the log says it has of them."""
+    """Append a producer's events as one array; returns the number of rows that log_event returned."""
     events = json.dumps([{"producer": producer, "seq": seq, "value": seq} for seq in seqs])
-    writer.execute(f"SET statement_timeout = '{APPEND_SECONDS}s'".encode())
-    row = writer.execute("SELECT count(*) FROM log_event(%s)", [events]).fetchone()
-    return int(row[0]) if row else 0
+    writer.execute(f"SET statement_timeout = '{APPEND_SECONDS}s'")
+    return int(scalar(writer, "SELECT count(*) FROM log_event(%s)", [events]))
 
 
 class Reading:
-    """Reads on, page after page, and notes what it was given."""
+    """A reader that goes from page to page and collects the events that it is given."""
 
     def __init__(self, log: Log, reader: Connection, read_batch: int) -> None:
-        reader.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'".encode())
+        reader.execute(f"SET statement_timeout = '{PATIENCE_SECONDS}s'")
         self._log = log
         self._reader = reader
         self._read_batch = read_batch
         self._cursor: Cursor = ()
         self.etags: list[int] = []
         self.events: list[tuple[int, int]] = []
-        """(producer, seq) of each."""
+        """(producer, seq) of each event."""
 
     def page(self) -> int:
-        """Read one page; returns its size, 0 when the read waited in vain."""
+        """Read one page; returns its number of events, 0 when the read was blocked."""
         try:
             rows, self._cursor = read_page(self._reader, self._log, self._read_batch, self._cursor)
         except psycopg.errors.QueryCanceled:
@@ -61,7 +60,7 @@ class Reading:
         return len(rows)
 
     def until(self, events: int, seconds: float) -> None:
-        """Read on until so many different events have come, or for so long."""
+        """Read on until that many distinct events have come, or until that many seconds are over."""
         deadline = time.monotonic() + seconds
         while len(set(self.events)) < events and time.monotonic() < deadline:
             self.page()
@@ -75,12 +74,12 @@ def event_of(payload: object) -> tuple[int, int]:
 
 
 Cursor = tuple[Any, ...]
-"""A reader's position, whatever a log makes of it; () is the start."""
+"""A reader's position, in the log's own form; () is the start."""
 
 
 def read_page(connection: Connection, log: Log, read_batch: int, after: Cursor = ()) -> tuple[list[Cursor], Cursor]:
     """Read one page by hand: its rows, which begin with etag, ctime and payload, and the cursor for the next page."""
     with psycopg.RawCursor(connection) as cursor:
-        cursor.execute(read_sql(log, read_batch).encode(), after or [None] * len(log.cursor))
+        cursor.execute(read_sql(log, read_batch), after or [None] * len(log.cursor))
         rows = cursor.fetchall()
     return rows, tuple(rows[-1][column] for column in cursor_columns(log)) if rows else after

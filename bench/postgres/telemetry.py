@@ -1,4 +1,4 @@
-"""What Postgres was doing during a phase: samples of what its backends wait for, and counters before and after.
+"""Observes Postgres during a phase: samples of its backends' waits, and counters before and after.
 
 Everything goes through one connection that nothing else uses, a few times a second. Views are read as JSON, because
 their columns differ from PostgreSQL 14 to 18.
@@ -15,20 +15,27 @@ from typing import Any
 import psycopg
 
 from bench.places.api import Usage
-from bench.postgres.connection import CONNECT_SECONDS, Connection, name_session, our_name, own_timeouts
+from bench.postgres.connection import (
+    CONNECT_SECONDS,
+    Connection,
+    name_session,
+    our_name,
+    scalar,
+    switch_off_timeouts,
+)
 from bench.statements import SCHEMA
 
 SAMPLE_SECONDS = 0.25
 USAGE_SECONDS = 2.0
-"""Memory is looked at less often: adding up processes costs more than a query."""
+"""Memory is sampled less often: adding up processes costs more than a query."""
 JOIN_SECONDS = 2.0
 LINGER_SECONDS = 2.0
-"""A session counts what it did when it ends; that is waited for so long after its worker has ended."""
+"""Longest wait for workers' sessions to end after their workers: a session adds to the counters when it ends."""
 
 WORKER = "worker"
-"""The backends that serve our workers, as a kind of backend beside PostgreSQL's own."""
+"""The kind of a backend that serves one of our workers, in addition to PostgreSQL's own kinds."""
 ON_CPU = "CPU"
-"""What a backend does that waits for nothing: it runs, or would if there were a processor for it."""
+"""Stands for the wait event of a backend that waits for nothing: it runs, or would if a processor were free."""
 
 _WAITS = f"""
     SELECT CASE WHEN starts_with(application_name, %(workers)s) THEN '{WORKER}' ELSE backend_type END,
@@ -40,14 +47,14 @@ _WAITS = f"""
       AND backend_type IS NOT NULL AND coalesce(wait_event_type, '') <> 'Activity'
       AND NOT (backend_type = 'client backend' AND NOT starts_with(application_name, %(workers)s) AND state = 'idle')
     GROUP BY 1, 2"""
-"""Sessions in our database, and the server's own processes, which are in none; other databases are not of this run."""
+"""Sessions in our database, and the server's own processes, which are in none; other databases are not this run's."""
 
 _OTHERS = """
     SELECT EXISTS (SELECT FROM pg_stat_activity
                    WHERE backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()
                      AND coalesce(wait_event_type, '') NOT IN ('Lock', 'Timeout')
                      AND NOT (datname = current_database() AND starts_with(application_name || ' ', %(workers)s)))"""
-"""Whether a session that is not of this run does something, in any database; one that waits or sleeps does not."""
+"""Whether a session that is not this run's is working, in any database; a session that waits or sleeps is not."""
 
 _WORKERS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -70,7 +77,7 @@ _VIEWS = {
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname = '{SCHEMA}' AND c.relkind IN ('r', 'p')""",
 }
-"""Those that a server does not have, or does not show us, are left out."""
+"""Views that a server does not have, or does not show us, are left out."""
 
 
 @dataclass(frozen=True)
@@ -80,33 +87,34 @@ class Observation:
     seconds: float
     samples: int
     waits: Mapping[tuple[str, str], int]
-    """How often a backend of a kind was seen doing something: (kind, what) to a number."""
+    """How often a backend of a kind was seen with a wait event: (kind, wait event) to a number of samples."""
     counters: Mapping[str, int]
-    """What was counted meanwhile, by the names of `counters`; how often others were looked for, and seen at work."""
+    """The server's counts during the phase, by the names of `counters`; also how often sessions of others were looked
+    for, and how often one was working."""
     postgres_cpu_seconds: float | None
     """None where Postgres cannot be seen as processes."""
     postgres_memory_bytes: int | None
-    """The most that was seen."""
+    """The largest sample."""
 
 
 class Observer:
-    """Observes phases, one after the other, on a connection of its own."""
+    """An observer of phases, one after the other, on a connection of its own."""
 
     def __init__(self, conninfo: str, orchestrator: Connection, usage: Callable[[], Usage | None]) -> None:
         self._connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
-        own_timeouts(self._connection)
+        switch_off_timeouts(self._connection)
         name_session(self._connection, our_name(orchestrator, "telemetry"))
-        self._who = {"orchestrator": our_name(orchestrator), "workers": f"{our_name(orchestrator)} "}
+        self._names = {"orchestrator": our_name(orchestrator), "workers": f"{our_name(orchestrator)} "}
         self._usage = usage
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
         with suppress(psycopg.Error):
-            # A session's first time takes it ten times as long as all others: it is over before a phase begins.
+            # A session's first sample takes ten times as long as the others, so it is taken before a phase.
             self._look()
             self._others_are_at_work()
         self.seen: Observation | None = None
-        """The phase that was observed last; None when the server went away meanwhile."""
+        """The observation of the last phase; None when the server went away meanwhile."""
         self.samples = 0
-        """How often it was looked at what backends do in this phase."""
+        """Number of samples of backends' waits in this phase."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -114,7 +122,7 @@ class Observer:
 
     @contextmanager
     def observe(self) -> Iterator[Callable[[], float]]:
-        """Observe from here to the end of the `with`; what was seen is in `seen` then. Yields what says for how many
+        """Observe the `with`; the observation is in `seen` afterwards. Yields a function that returns for how many
         seconds the server has not answered.
         """
         waits: Counter[tuple[str, str]] = Counter()
@@ -134,8 +142,8 @@ class Observer:
             looked = time.monotonic()
             while not over.wait(SAMPLE_SECONDS):
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
-                    for kind, what, count in self._look():
-                        waits[kind, what] += count
+                    for kind, wait, count in self._look():
+                        waits[kind, wait] += count
                     look_for_others()
                     self.samples += 1
                     answered = time.monotonic()
@@ -152,7 +160,7 @@ class Observer:
             yield lambda: time.monotonic() - answered
         finally:
             over.set()
-            sampler.join(JOIN_SECONDS)  # a server that answers no more must not keep us
+            sampler.join(JOIN_SECONDS)  # a server that no longer answers must not hold us up
         seconds = time.perf_counter() - began
         usage = self._usage()
         with suppress(psycopg.Error):
@@ -173,56 +181,51 @@ class Observer:
             )
 
     def _look(self) -> list[tuple[str, str, int]]:
-        return self._connection.execute(_WAITS.encode(), self._who, prepare=True).fetchall()
+        return self._connection.execute(_WAITS, self._names, prepare=True).fetchall()
 
     def _others_are_at_work(self) -> bool:
-        row = self._connection.execute(_OTHERS.encode(), self._who, prepare=True).fetchone()
+        row = self._connection.execute(_OTHERS, self._names, prepare=True).fetchone()
         return bool(row and row[0])
 
     def _can(self, query: str) -> bool:
         try:
-            self._connection.execute(query.encode())
+            self._connection.execute(query)
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
             return False
         return True
 
     def _counters(self) -> dict[str, int]:
-        return counters({name: self._one(query) for name, query in self._views.items()})
-
-    def _one(self, query: str) -> Any:
-        row = self._connection.execute(query.encode()).fetchone()
-        return row[0] if row else None
+        return counters({name: scalar(self._connection, query) for name, query in self._views.items()})
 
     def _await_sessions(self) -> None:
         deadline = time.monotonic() + LINGER_SECONDS
         while time.monotonic() < deadline:
-            row = self._connection.execute(_WORKERS.encode(), self._who).fetchone()
-            if not row or not row[0]:
+            if not scalar(self._connection, _WORKERS, self._names):
                 return
             time.sleep(0.01)
 
 
 @contextmanager
 def observer(conninfo: str, orchestrator: Connection, usage: Callable[[], Usage | None]) -> Iterator[Observer]:
-    """An observer of the workers of this orchestrator, closed in the end."""
-    watching = Observer(conninfo, orchestrator, usage)
+    """Open an observer of this orchestrator's workers, and close it in the end."""
+    opened = Observer(conninfo, orchestrator, usage)
     try:
-        yield watching
+        yield opened
     finally:
-        watching.close()
+        opened.close()
 
 
 def counters(views: Mapping[str, Any]) -> dict[str, int]:
-    """The statistics views of any version from 14 to 18, as rows of JSON, under names of our own.
+    """Counters from the statistics views of any version from 14 to 18, given as rows of JSON, under names of our own.
 
-    What a version does not count is left out. WAL's fsyncs are in pg_stat_wal up to 17 and in pg_stat_io from 18 on;
-    checkpoints are in pg_stat_bgwriter up to 16.
+    Counters that a version does not have are left out. WAL's fsyncs are in pg_stat_wal up to 17 and in pg_stat_io from
+    18 on; checkpoints are in pg_stat_bgwriter up to 16.
     """
     wal, database, tables = (views.get(name) for name in ("wal", "database", "tables"))
     checkpoints = views.get("checkpointer") or views.get("bgwriter") or {}
     data = [row for row in views.get("io") or [] if row["object"] == "relation"]
     logged = [row for row in views.get("io") or [] if row["object"] == "wal"]
-    found = {
+    by_name = {
         "wal_bytes": _get(wal, "wal_bytes"),
         "wal_records": _get(wal, "wal_records"),
         "wal_full_page_images": _get(wal, "wal_fpi"),
@@ -247,11 +250,11 @@ def counters(views: Mapping[str, Any]) -> dict[str, int]:
         "table_bytes": _get(views.get("sizes"), "table_bytes"),
         "index_bytes": _get(views.get("sizes"), "index_bytes"),
     }
-    return {name: count for name, count in found.items() if count is not None}
+    return {name: count for name, count in by_name.items() if count is not None}
 
 
 def _get(row: Mapping[str, Any] | None, *names: str) -> int | None:
-    """The first of these columns that a row has."""
+    """The value of the first of these columns that the row has; None when it has none of them."""
     return next((int(row[name]) for name in names if name in row), None) if row else None
 
 

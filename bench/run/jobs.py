@@ -1,7 +1,7 @@
 """The jobs of a run's workers."""
 
 from bench.eventlog import Log
-from bench.postgres.barrier import START, STOP
+from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
 from bench.records import ConsumerJob, ProducerJob
 from bench.results.tracks import Reading
 from bench.spec import Spec
@@ -57,7 +57,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             limit=spec.events_per_producer,
             payload_bytes=spec.payload_bytes,
             most_events=2 * spec.events + 1000,
-            stop=STOP,
+            stop=CONSUMERS_MAY_STOP,
             tails=tails,
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not kept else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,

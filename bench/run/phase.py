@@ -14,7 +14,15 @@ from bench.errors import InfrastructureError
 from bench.interrupts import TimeIsUp, look
 from bench.judge.checker import Holder
 from bench.places.api import Ended, Messages, StartWorkers
-from bench.postgres.barrier import ALIVE, END, STOP, barrier, cancel, terminate
+from bench.postgres.barrier import (
+    ALIVE,
+    CONSUMERS_MAY_STOP,
+    PRODUCERS_MUST_STOP,
+    START,
+    cancel,
+    hold_lock,
+    terminate,
+)
 from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
 from bench.postgres.server import holders, session_settings
 from bench.records import ConsumerJob, Job, ProducerJob, Progress, Range, Ready, Report
@@ -105,10 +113,11 @@ def carry_out(
     }
     workers = {worker.name: worker for of_track in tracks.values() for worker in of_track}
     with ExitStack() as stack:
-        stack.enter_context(barrier(connection, ALIVE))
-        lift = stack.enter_context(barrier(connection))
-        end_producers = stack.enter_context(barrier(connection, END))
-        readers = _Readers(workers.values(), connection, stack.enter_context(barrier(connection, STOP)), plan)
+        stack.enter_context(hold_lock(connection, ALIVE))
+        lift = stack.enter_context(hold_lock(connection, START))
+        end_producers = stack.enter_context(hold_lock(connection, PRODUCERS_MUST_STOP))
+        stop_consumers = stack.enter_context(hold_lock(connection, CONSUMERS_MAY_STOP))
+        readers = _Readers(workers.values(), connection, stop_consumers, plan)
         update = stack.enter_context(watch(_extents(plan), plan.idle_seconds))
         messages = stack.enter_context(start_workers([worker.job for worker in workers.values()]))
         nodes = _Nodes(workers, connection, spare_producers=plan.spare_producers)
@@ -137,7 +146,7 @@ def carry_out(
 def _completed(job: Job, connection: Connection, server: str) -> Job:
     """A job with what this server and this orchestrator add to it."""
     completed = replace(job, server=server, session=our_name(connection, job.name), alive=ALIVE)
-    return replace(completed, stop=END) if isinstance(completed, ProducerJob) else completed
+    return replace(completed, stop=PRODUCERS_MUST_STOP) if isinstance(completed, ProducerJob) else completed
 
 
 def _extents(plan: Plan) -> dict[str, Extent]:

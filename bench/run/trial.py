@@ -87,10 +87,9 @@ def carry_out_trial(
         written = written_by(appended, cut_short=bool(failures))
         unexplained = judged(spec, log, written, readers, connection, notes, failures)
         verdict = explained(unexplained, spec, log, readers, connection, notes)
-    table_bytes: int | None = None
-    index_bytes: int | None = None
+    size: audit.LogSize | None = None
     with noted(notes, "the size of the log on disk is not known"):
-        table_bytes, index_bytes = audit.log_bytes(connection)
+        size = audit.log_size(connection)
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         phase_seconds=seconds,
@@ -100,8 +99,8 @@ def carry_out_trial(
         losses=summary.losses(appended.lost),
         verdict=verdict,
         telemetry=Telemetry(
-            table_bytes=table_bytes,
-            index_bytes=index_bytes,
+            table_bytes=size and size.table_bytes,
+            index_bytes=size and size.index_bytes,
             phases=observed,
         ),
         series={track.key: outcome.series for track, outcome in outcomes.items()},

@@ -111,7 +111,7 @@ def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
     """The stored events below the highest etag that a reader was given."""
     if read.highest_etag is None:
         return []
-    return audit.stored_ranges(connection, log, below=read.highest_etag)[0]
+    return audit.look_through(connection, log, below=read.highest_etag).ranges
 
 
 def _with_commits(
@@ -137,7 +137,7 @@ def what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) ->
     if not acknowledged or not log.promises.replay:
         return ""
     try:
-        stored, _ = audit.stored_ranges(connection, log)
+        stored = audit.look_through(connection, log).ranges
     except (psycopg.Error, BenchError) as error:
         return f"; whether what was acknowledged until then is stored is not known: {_reason(error)}"
     promised = normal(acknowledged)
@@ -153,7 +153,7 @@ def _stored(
     log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection, notes: list[str]
 ) -> Stored:
     """What the table holds: its rows are looked through only when their number does not prove it already."""
-    events, numbered = audit.stored_events(connection, log)
+    events, numbered = audit.row_counts(connection, log)
     stored = Stored(written.acknowledged)
     if checker.needs_audit(written, delivered, events):
         stored = Stored(*audit.look_through(connection, log))

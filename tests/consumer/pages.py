@@ -10,7 +10,7 @@ Row = tuple[int, int, bytes]
 
 
 def page(rows: Sequence[Row], *more: bytes | None) -> Page:
-    """Rows as the server would send them, each with more columns behind the payload."""
+    """Rows as the server would send them, each with further columns after the payload."""
     sent = [
         row([etag.to_bytes(8, "big", signed=True), ctime.to_bytes(8, "big", signed=True), payload, *more])
         for etag, ctime, payload in rows

@@ -43,7 +43,7 @@ def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int,
 
 
 @pytest.mark.parametrize("others", [0, 70])
-def test_a_payload_that_is_too_deep_is_nobodys(others: int) -> None:
+def test_a_payload_that_is_nested_too_deep_is_a_phantom(others: int) -> None:
     ledger = Ledger(100)
     see(ledger, [*(row(seq + 1, 0, seq) for seq in range(others)), (99, 99, b"[" * 5000 + b"]" * 5000)])
     see(ledger, [(100, 100, b'{"producer": 0, "deep": ' + b"[" * 5000 + b"]" * 5000 + b"}")])
@@ -51,7 +51,7 @@ def test_a_payload_that_is_too_deep_is_nobodys(others: int) -> None:
     assert ledger.distinct_events == others
 
 
-def test_a_healthy_log_of_any_size_is_one_range_a_producer() -> None:
+def test_a_healthy_log_of_any_size_is_one_range_per_producer() -> None:
     ledger = Ledger(5000)
     for seq in range(5000):
         see(ledger, [row(seq * 2 + 1, 0, seq), row(seq * 2 + 2, 1, seq)])
@@ -107,8 +107,8 @@ def test_a_value_that_is_not_its_seq_is_corrupt(events: list[tuple[int, int, int
         ledger,
         [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (p, s, s + d)) for etag, (p, s, d) in enumerate(events)],
     )
-    found = {anomaly.kind: anomaly.count for anomaly in ledger.anomalies()}
-    assert found.get("corrupt", 0) == sum(d != 0 for _, _, d in events)
+    by_kind = {anomaly.kind: anomaly.count for anomaly in ledger.anomalies()}
+    assert by_kind.get("corrupt", 0) == sum(d != 0 for _, _, d in events)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ NOTICE = b"N" + struct.pack("!i", 4 + 10) + b"SNOTICE\0\0\0"
 
 @given(st.lists(ROWS, min_size=1, max_size=4), st.lists(st.one_of(st.none(), st.binary(max_size=9)), max_size=2))
 def test_columns_are_the_rows_that_were_sent(pages: list[list[Row]], more: list[bytes | None]) -> None:
-    found = columns([page(rows, *more) for rows in pages])
+    taken_apart = columns([page(rows, *more) for rows in pages])
     rows = [each for rows in pages for each in rows]
-    assert list(zip(found.etags.tolist(), found.ctimes.tolist(), found.payloads(), strict=True)) == rows
+    assert (
+        list(zip(taken_apart.etags.tolist(), taken_apart.ctimes.tolist(), taken_apart.payloads(), strict=True)) == rows
+    )
 
 
 @pytest.mark.parametrize("end", [11, 19, None])
@@ -34,8 +36,8 @@ def test_what_only_looks_like_a_row_is_none(end: int | None) -> None:
 def test_messages_between_rows_are_passed_over(rows: list[Row], data: st.DataObject) -> None:
     parts = [page([each]).rows for each in rows]
     parts.insert(data.draw(st.integers(0, len(parts))), NOTICE)
-    found = columns([Page(b"".join(parts), len(rows))])
-    assert found.etags.tolist() == [etag for etag, _, _ in rows]
+    taken_apart = columns([Page(b"".join(parts), len(rows))])
+    assert taken_apart.etags.tolist() == [etag for etag, _, _ in rows]
 
 
 @example([(0, 0x0000_0044_0000_0008, b"")], [], b"")
@@ -69,7 +71,7 @@ def test_a_row_without_its_columns_is_refused(values: list[bytes | None]) -> Non
 
 
 def test_a_page_that_has_another_number_of_rows_than_it_says_is_refused() -> None:
-    with pytest.raises(MisshapenError, match="2 rows where 3 were told"):
+    with pytest.raises(MisshapenError, match="2 rows where 3 were announced"):
         columns([Page(page([(1, 1, b"{}"), (2, 2, b"{}")]).rows, 3)])
 
 

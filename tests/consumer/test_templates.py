@@ -1,4 +1,4 @@
-"""Reading many payloads at once must say what reading each of them says."""
+"""Reading many payloads at once must give the result of reading them one by one."""
 
 import json
 from collections.abc import Generator
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import consumer.ledger
 from consumer.ledger import Ledger
 from consumer.rows import columns
-from consumer.templates import MOST_FORMS, Templates
+from consumer.templates import MOST_TEMPLATES, Templates
 from producers.payloads import Delimiters, batch
 from tests.consumer.pages import Row, page, see
 
@@ -70,17 +70,17 @@ def histories(draw: st.DrawFn) -> list[list[Row]]:
             page.append((etag, etag, spelt(spelling, name, seq, seq)))
         for _ in range(draw(st.integers(0, 1))):
             place = draw(st.integers(0, len(page) - 1))
-            what = draw(st.sampled_from(["drop", "double", "swap", "value", "damage", "ctime"]))
+            edit = draw(st.sampled_from(["drop", "double", "swap", "value", "damage", "ctime"]))
             number, ctime, text = page[place]
-            if what == "drop":
+            if edit == "drop":
                 del page[place]
-            elif what == "double":
+            elif edit == "double":
                 page.insert(place, page[place])
-            elif what == "swap":
+            elif edit == "swap":
                 page[place], page[-1] = page[-1], page[place]
-            elif what == "value":
+            elif edit == "value":
                 page[place] = (number, ctime, spelt(spelling, names[0], 3, 4))
-            elif what == "ctime":
+            elif edit == "ctime":
                 page[place] = (number, page[0][1], text)
             else:
                 page[place] = (number, ctime, draw(st.sampled_from(DAMAGE))(text))
@@ -125,9 +125,9 @@ def test_healthy_pages_are_read_at_once(producers: list[int], events: int, paylo
         assert at_once > len(mixed) // 500 // 2
 
 
-def test_what_has_too_many_forms_is_not_read_at_once() -> None:
+def test_payloads_with_too_many_templates_are_not_read_at_once() -> None:
     templates = Templates(lambda _: True)
-    texts = [b'{"producer":0,"seq":1,"value":1,"%d":""}' % (1000 + number) for number in range(MOST_FORMS + 1)]
+    texts = [b'{"producer":0,"seq":1,"value":1,"%d":""}' % (1000 + number) for number in range(MOST_TEMPLATES + 1)]
     rows = [(1, 1, text) for text in texts]
     assert templates.read_any(columns([page(rows[:-1])])) is not None
     assert templates.read_any(columns([page(rows)])) is None

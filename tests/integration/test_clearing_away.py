@@ -49,7 +49,7 @@ def lose_the_server(folder: Path) -> None:
 
 
 def test_a_server_that_comes_back_soon_is_cleared(folder: Path) -> None:
-    with pytest.raises(InfrastructureError, match="Postgres broke off"):
+    with pytest.raises(InfrastructureError, match="lost the connection to PostgreSQL"):
         lose_the_server(folder)
     assert not is_left(folder)
 
@@ -77,6 +77,6 @@ def test_what_a_server_that_stands_still_keeps_is_a_note_on_the_end(
     monkeypatch.setattr("bench.postgres.connection.SILENT_SECONDS", 0.1)
     with pytest.raises(KeyboardInterrupt) as ended:
         interrupt_a_run_on_a_frozen_server(folder)
-    assert f"the schema {SCHEMA} is left in the database (Postgres does not let us in" in ended.value.__notes__[0]
+    assert f"the schema {SCHEMA} is left in the database (cannot connect to PostgreSQL" in ended.value.__notes__[0]
     assert "waiting for PostgreSQL" in caplog.text
     assert is_left(folder)

@@ -88,8 +88,8 @@ def test_a_dependency_that_cannot_be_loaded_is_no_failed_verdict(bench: Bench) -
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--export-json", "nowhere/r.json"), "a folder that is there"),
-        (("--export-markdown", "."), "that is a folder"),
+        (("--export-json", "nowhere/r.json"), "its folder does not exist"),
+        (("--export-markdown", "."), "it is a folder"),
         (("--output", "file/runs"), "--output"),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_signal_ends_a_run_in_order(bench: Bench, number: signal.Signals) -> N
     running.send_signal(number)
     _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130, stderr
-    assert "stopping; once more ends it at once" in stderr
+    assert "bench: stopping" in stderr
     assert bench.runs() == []
     assert bench.processes() == []
 

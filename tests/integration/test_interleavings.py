@@ -274,7 +274,7 @@ def test_the_slot_of_a_log_goes_with_it(connection: Connection) -> None:
 def test_a_log_on_a_server_without_its_settings_is_refused(connection: Connection) -> None:
     which = eventlog.load("bigserial").model_copy(update={"settings": {"wal_level": "minimal"}})
     with (
-        pytest.raises(UsageError, match="needs wal_level=minimal: this Postgres has logical"),
+        pytest.raises(UsageError, match="needs wal_level=minimal: this server has logical"),
         install.installed(connection, which, "test"),
     ):
         pass

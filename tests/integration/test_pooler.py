@@ -73,7 +73,7 @@ def test_one_that_shares_connections_is_refused_and_keeps_nothing(bench: Bench, 
     address = pooler(mode, 3)
     ran = run(bench, address)
     assert ran.returncode == 3
-    assert "a pooler that shares one connection among clients" in ran.stderr
+    assert "it shares one connection among clients" in ran.stderr
     with psycopg.connect(address, autocommit=True) as other:
         assert other.execute("SHOW search_path").fetchone() == ('"$user", public',)
         assert other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)

@@ -79,7 +79,7 @@ def test_workers_that_reach_another_server_end_the_run_before_they_do_anything(
     assert "it reached another server than the orchestrator" in words
     assert f"database {neighbour.info.dbname} (oid" in words
     assert f"not database {log.info.dbname} (oid" in words
-    assert "give an address that means one server to all" in words
+    assert "give an address that leads every machine to the same server" in words
     assert events_in_log(neighbour) == 0
 
 

@@ -241,7 +241,7 @@ def test_doubled_etags_are_not_numbers_without_gaps(bench: Bench, address: str) 
     toml.write_text(toml.read_text().replace("gap_free = false", "gap_free = true"))
     ran = bench("run", "--place", "local", "--dsn", address, *words)
     assert ran.returncode == 1
-    assert "etags have gaps and are there more than once" in ran.stdout
+    assert "etags have gaps and occur more than once" in ran.stdout
 
 
 def test_a_row_of_the_logs_own_is_a_phantom_whatever_it_holds(bench: Bench, address: str) -> None:

@@ -14,7 +14,7 @@ from bench.postgres.connection import Connection
 from bench.statements import SCHEMA
 from bench.wire import Call, RawSocket, is_unencrypted, packed
 from bench.wire_grammar import ROWS, messages
-from bench.worker import Statement, caller, copier, text_caller
+from bench.worker import Statement, copy_sender, prepare_append, statement_sender
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_what_looks_like_the_end_of_an_answer_in_a_row_is_none(session: Connecti
 
 
 def test_an_error_is_psycopgs_and_the_line_goes_on(session: Connection) -> None:
-    count = caller(session, "SELECT (10 / $1::int)::text", 1)
+    count = prepare_append(session, "SELECT (10 / $1::int)::text", 1)
     assert count(b"5") == 2
     with pytest.raises(psycopg.errors.DivisionByZero, match="division by zero"):
         count(b"0")
@@ -86,12 +86,12 @@ def test_an_error_is_psycopgs_and_the_line_goes_on(session: Connection) -> None:
 
 
 def test_answers_that_are_known_are_told_apart(session: Connection) -> None:
-    count = caller(session, "INSERT INTO events_log (payload) SELECT '{}' FROM generate_series(1, $1::int)", 1)
+    count = prepare_append(session, "INSERT INTO events_log (payload) SELECT '{}' FROM generate_series(1, $1::int)", 1)
     assert [count(size) for size in (b"1", b"20", b"1", b"3", b"20")] == [1, 20, 1, 3, 20]
 
 
 def test_copy_goes_out_in_one_message_and_a_broken_one_leaves_the_line_in_order(session: Connection) -> None:
-    wrap, count = copier(session, "COPY events_log (payload) FROM STDIN")
+    wrap, count = copy_sender(session, "COPY events_log (payload) FROM STDIN")
 
     def copied(rows: bytes) -> int:
         return count(wrap(rows))
@@ -100,13 +100,13 @@ def test_copy_goes_out_in_one_message_and_a_broken_one_leaves_the_line_in_order(
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         copied(b'{"a":1}\nno json\n')
     with pytest.raises(psycopg.errors.UndefinedTable):
-        count(copier(session, "COPY no_such_table FROM STDIN").wrap(b"1\n" * 10000))
+        count(copy_sender(session, "COPY no_such_table FROM STDIN").wrap(b"1\n" * 10000))
     assert copied(b"{}\n" * 5000) == 5000
     assert session.execute("SELECT count(*) FROM events_log").fetchone() == (5002,)
 
 
 def test_libpq_may_speak_between_calls_and_have_long_answers(session: Connection) -> None:
-    count = caller(session, "SELECT $1::text", 1)
+    count = prepare_append(session, "SELECT $1::text", 1)
     assert count(b"7") == 7
     with wire.long_answers(session):
         assert len(session.execute("SELECT repeat('x', 100) FROM generate_series(1, 5000)").fetchall()) == 5000
@@ -114,7 +114,7 @@ def test_libpq_may_speak_between_calls_and_have_long_answers(session: Connection
 
 
 def test_a_server_that_ends_the_session_is_an_operational_error(session: Connection, log: Connection) -> None:
-    count = caller(session, "SELECT $1::text", 1)
+    count = prepare_append(session, "SELECT $1::text", 1)
     log.execute("SELECT pg_terminate_backend(%s)", [session.info.backend_pid])
     with pytest.raises(psycopg.OperationalError, match=r"terminat|lost|closed"):
         deque((count(b"1") for _ in range(100_000)), maxlen=0)
@@ -132,9 +132,11 @@ def test_a_server_that_dies_is_an_operational_error(session: Connection) -> None
 def test_where_libpq_encrypts_only_libpq_speaks(session: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_unencrypted(session)
     monkeypatch.setattr("bench.worker.is_unencrypted", lambda _: False)
-    wrap, count = text_caller(session, "SELECT count(*)::text FROM log_event($1::json)")
+    wrap, count = statement_sender(session, "SELECT count(*)::text FROM log_event($1::json)")
     assert count(bytearray(wrap(b"[1, 2, 3]"))) == 3
-    inserted = caller(session, "INSERT INTO events_log (payload) SELECT '{}' FROM generate_series(1, $1::int)", 1)
+    inserted = prepare_append(
+        session, "INSERT INTO events_log (payload) SELECT '{}' FROM generate_series(1, $1::int)", 1
+    )
     assert inserted(b"12") == 12
-    wrap, count = copier(session, "COPY events_log (payload) FROM STDIN")
+    wrap, count = copy_sender(session, "COPY events_log (payload) FROM STDIN")
     assert count(bytearray(wrap(b"{}\n{}\n"))) == 2

@@ -16,7 +16,7 @@ from bench.records import ConsumerJob
 from bench.run.jobs import consumers, producers
 from bench.spec import make
 from bench.statements import SCHEMA
-from bench.worker import Lifeline, caller, copier
+from bench.worker import Lifeline, copy_sender, prepare_append
 from consumer.reader import pages, source
 from consumer.rows import columns
 from producers.append import WAYS, Append
@@ -173,10 +173,10 @@ def test_notices_longer_than_any_buffer_are_taken_in(session: Connection, log: C
         CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE WARNING '%', repeat('loud ', 200); RETURN NEW; END $$;
         CREATE TRIGGER loud BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION loud()""")
-    outlet = copier(session, "COPY events_log (payload) FROM STDIN")
+    sender = copy_sender(session, "COPY events_log (payload) FROM STDIN")
     for _ in range(2):
-        assert outlet.count(outlet.wrap(b"{}\n" * 1000)) == 1000
-    assert outlet.count(outlet.wrap(b"{}\n")) == 1
+        assert sender.count(sender.wrap(b"{}\n" * 1000)) == 1000
+    assert sender.count(sender.wrap(b"{}\n")) == 1
 
 
 def ended(log: Connection, session: Connection) -> None:
@@ -194,17 +194,17 @@ COPY = "COPY events_log (payload) FROM STDIN"
 def test_a_session_that_was_ended_says_why(
     session: Connection, log: Connection, speaks: str, rows: bytes, calls_before: int
 ) -> None:
-    outlet = copier(session, COPY)
+    sender = copy_sender(session, COPY)
     for _ in range(calls_before):
-        outlet.count(outlet.wrap(b"{}\n"))
+        sender.count(sender.wrap(b"{}\n"))
     log.execute("SELECT pg_terminate_backend(%s)", [session.info.backend_pid])
     ended(log, session)
     with pytest.raises(psycopg.errors.AdminShutdown, match="terminating connection due to administrator command"):
-        outlet.count(outlet.wrap(rows))
+        sender.count(sender.wrap(rows))
 
 
 def test_a_session_that_idled_in_its_transaction_says_so(session: Connection, log: Connection, speaks: str) -> None:
-    count = caller(session, "SELECT '1'", 0)
+    count = prepare_append(session, "SELECT '1'", 0)
     session.execute("SET idle_in_transaction_session_timeout = '1ms'")
     session.execute("BEGIN")
     ended(log, session)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from bench.paths import SQL
-from bench.postgres.barrier import STOP
+from bench.postgres.barrier import CONSUMERS_MAY_STOP
 from bench.results import store
 from bench.results.models import Trial
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until, write_log
@@ -164,7 +164,10 @@ def test_a_reader_waits_for_what_comes_late_and_then_all_is_well(
         running = bench.start("run", "--place", "local", "--dsn", address, "--mode", mode, *words, *result)
         if mode == "tail":
             read_until(running, "append: 200 of 200")
-        asks = f"query LIKE '%pg_try_advisory_lock_shared({STOP})%' AND query_start > backend_start + interval '1 s'"
+        asks = (
+            f"query LIKE '%pg_try_advisory_lock_shared({CONSUMERS_MAY_STOP})%' "
+            "AND query_start > backend_start + interval '1 s'"
+        )
         while not consumers(address, asks):
             assert running.poll() is None
     stdout, stderr = running.communicate(timeout=60)

@@ -35,7 +35,7 @@ LIMIT = 13
 
 
 def ranges(events: set[tuple[int, int]]) -> list[Range]:
-    """Any way to write a set as ranges must do: here one each."""
+    """Write a set of events as ranges, one per event, in an order that is not the usual one."""
     return [(producer, seq, seq) for producer, seq in sorted(events, reverse=True)]
 
 
@@ -43,7 +43,7 @@ HOLDER = Holder(17, "a", "psql", "idle in transaction", 12.5, wrote=True, wrote_
 
 
 def seen(delivery: list[tuple[int, int]], reader: str = "r", below: Ranges = ()) -> Delivered:
-    """What a consumer says of a delivery; `below` are the stored events with a lower etag than its highest one."""
+    """A consumer's account of a delivery; `below` are the stored events with a lower etag than its highest one."""
     ledger = Ledger(LIMIT)
     for etag, (producer, seq) in enumerate(delivery, 1):
         see(ledger, [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (producer, seq, seq))])
@@ -178,8 +178,8 @@ def test_every_missing_etag_is_explained_once(missing: set[int], rolled_back_eta
     gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in rolled_back_etags], 0, drained=False)
     assert gaps.rolled_back == len(missing & rolled_back_etags)
     assert gaps.unexplained == len(missing - rolled_back_etags)
-    told = {etag for first, last in gaps.examples for etag in range(first, last + 1)}
-    assert told <= missing - rolled_back_etags
+    listed = {etag for first, last in gaps.examples for etag in range(first, last + 1)}
+    assert listed <= missing - rolled_back_etags
 
 
 def test_the_jump_that_passed_an_etag_is_found() -> None:
@@ -209,11 +209,11 @@ def test_a_reader_skipped_only_what_it_was_given_a_later_event_of(
 ) -> None:
     read = replace(seen(delivery, below=ranges(below)), holders=holders, stopped=stopped)
     verdict = judge(Written(ranges(acknowledged)), [read], Stored(ranges(stored)), promise)
-    in_vain = not stopped and holders == ()
+    nothing_open = not stopped and holders == ()
     highest = {producer: max(seq for _, seq in seqs) for producer, seqs in groupby(sorted(delivery), lambda e: e[0])}
     skipped = withheld = 0
     for producer, seq in (acknowledged & stored) - set(delivery):
-        goes_by_etag = promise.by_etag or (promise.producer_order and promise.replay and in_vain)
+        goes_by_etag = promise.by_etag or (promise.producer_order and promise.replay and nothing_open)
         passed_by_etag = (producer, seq) in below and goes_by_etag
         passed_by_producer = seq < highest.get(producer, -1) and promise.producer_order
         skipped += passed_by_etag or passed_by_producer

@@ -1,4 +1,4 @@
-"""What the value of a setting means, beside what a real server makes of it."""
+"""The meaning of settings' values, compared with a real server's reading of them."""
 
 import psycopg
 import pytest
@@ -133,7 +133,7 @@ def test_what_a_server_makes_of_a_number_is_alike_and_its_double_is_not(
     ],
 )
 def test_what_a_server_has_is_in_force_however_it_is_written(connection: Connection, name: str, value: str) -> None:
-    connection.execute("SET search_path TO nowhere")  # what a session changed is not the server's
+    connection.execute("SET search_path TO nowhere")  # a setting that a session changed is not the server's
     assert settings_without_effect(connection, {name: value}) == {}
 
 
@@ -164,8 +164,8 @@ def test_a_setting_that_a_role_may_not_see_is_not_taken_for_one_in_force(connect
     connection.execute("CREATE ROLE onlooker")
     try:
         connection.execute("SET ROLE onlooker")
-        found = settings_without_effect(connection, {"shared_preload_libraries": "x", "fsync": "off"})
-        assert found == {"shared_preload_libraries": "a value that this role may not see"}
+        differing = settings_without_effect(connection, {"shared_preload_libraries": "x", "fsync": "off"})
+        assert differing == {"shared_preload_libraries": "a value that this role may not see"}
     finally:
         connection.execute("RESET ROLE")
         connection.execute("DROP ROLE onlooker")

@@ -35,16 +35,16 @@ VERSIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_each_version_says_the_same_in_its_own_words(version: str) -> None:
-    found = counters({"database": DATABASE, "tables": TABLES, **VERSIONS[version]})
-    assert {name: found[name] for name in ("wal_bytes", "wal_fsyncs", "commits", "blocks_hit", "rows_inserted")} == {
+    by_name = counters({"database": DATABASE, "tables": TABLES, **VERSIONS[version]})
+    assert {name: by_name[name] for name in ("wal_bytes", "wal_fsyncs", "commits", "blocks_hit", "rows_inserted")} == {
         "wal_bytes": 1000, "wal_fsyncs": 3, "commits": 10, "blocks_hit": 90, "rows_inserted": 6,
     }  # fmt: skip
-    assert (found["checkpoints_timed"], found["checkpoints_requested"]) == (1, 2)
-    assert found["index_scans"] == 2
+    assert (by_name["checkpoints_timed"], by_name["checkpoints_requested"]) == (1, 2)
+    assert by_name["index_scans"] == 2
     if version == "14":
-        assert "data_writes" not in found
+        assert "data_writes" not in by_name
     else:
-        assert (found["data_reads"], found["data_writes"], found["data_extends"]) == (3, 5, 6)
+        assert (by_name["data_reads"], by_name["data_writes"], by_name["data_extends"]) == (3, 5, 6)
 
 
 def test_what_may_not_be_seen_is_left_out() -> None:

@@ -79,9 +79,9 @@ def test_padding_repeats_nothing_within_the_windows_of_pglz_and_lz4(window: int)
     long_enough = 8
     last: dict[bytes, int] = {}
     for place in range(len(text) - long_enough):
-        found = text[place : place + long_enough]
-        assert place - last.get(found, -len(text)) > window
-        last[found] = place
+        window_text = text[place : place + long_enough]
+        assert place - last.get(window_text, -len(text)) > window
+        last[window_text] = place
 
 
 def test_padding_needs_no_escaping_and_a_shorter_one_is_the_start_of_a_longer_one() -> None:

@@ -202,8 +202,8 @@ def test_few_big_transactions_of_others_are_told_of_too(counters: dict[str, int]
     [
         (Gaps(unexplained=2, examples=[(3, 4)]), ["etags have gaps.", "2 unexplained (3-4)."]),
         (Gaps(unknown=2, examples=[(3, 4)]), ["etags have gaps.", "2 rolled back or lost, ", " without xmin (3-4)."]),
-        (Gaps(doubled=2, doubled_etags=[4, 9]), ["etags are there more than once.", "2 rows ", "of another (4, 9)."]),
-        (Gaps(unexplained=1, doubled=1), ["etags have gaps and are there more than once."]),
+        (Gaps(doubled=2, doubled_etags=[4, 9]), ["etags occur more than once.", "2 rows ", "of another (4, 9)."]),
+        (Gaps(unexplained=1, doubled=1), ["etags have gaps and occur more than once."]),
     ],
 )
 def test_what_is_wrong_with_etags_is_said(gaps: Gaps, says: list[str]) -> None:
