@@ -13,7 +13,8 @@ from typing import Literal
 from bench import eventlog
 from bench.errors import BenchError
 from bench.places import rundir
-from bench.places.docker import address, containers, engine, image, leftovers
+from bench.places.docker import address, engine, image, leftovers
+from bench.places.docker.options import POSTGRES_IMAGE
 from bench.places.local import postgres as embedded
 from bench.places.swarm import cluster, images
 from bench.postgres import install
@@ -81,7 +82,7 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
         with engine.failures():
             client = address.connect()
             if swarm:
-                cluster.refuse_worker(client)
+                cluster.manager_id(client)
             engines = list(images.engines(client, address.contexts()).values()) if swarm else [client]
             done += _swept(leftovers.sweep(engines, dead))
             done += [f"removed {tag}, a worker image of other sources" for tag in image.remove_old(client)]
@@ -148,7 +149,7 @@ def _swarm() -> list[Finding]:
     try:
         with engine.failures():
             client = address.connect()
-            cluster.refuse_worker(client)
+            cluster.manager_id(client)
             up = sorted(node.name for node in cluster.nodes(client).values() if node.is_up)
             reached = sorted(images.engines(client, address.contexts()))
     except BenchError:
@@ -168,7 +169,7 @@ def _images() -> list[Finding]:
         Finding("image", "ok", name)
         if name in present
         else Finding("image", "note", f"{name} is not here yet; the first run pulls it, or: docker pull {name}")
-        for name in (containers.POSTGRES_IMAGE, image.BASE)
+        for name in (POSTGRES_IMAGE, image.BASE)
     ]
 
 

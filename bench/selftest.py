@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 from bench.eventlog import Log, load
 from bench.judge.checker import KINDS, Verdict
-from bench.places.api import Site
+from bench.places.api import Place
 from bench.places.rundir import RunFolder
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.postgres.server import settle
 from bench.run.jobs import consumers, producers
 from bench.run.phase import Phase, ToRead, carry_out
-from bench.run.place import Choice, open_site
+from bench.run.place import ChosenPlace, open_place
 from bench.run.summary import Reader
 from bench.run.trial import carry_out_trial
 from bench.run.verdict import judged, written_by
@@ -95,7 +95,7 @@ _PLANTS = {
 """How each kind of fault is made of the events with the etags in `planted`."""
 
 
-def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], None]) -> bool:
+def run(events: int, chosen: ChosenPlace, folder: RunFolder, tell: Callable[[str], None]) -> bool:
     """Plant every kind of fault in a log of so many events; True when each was caught under its name and nothing else.
 
     Raises:
@@ -121,20 +121,20 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
     )
     alone = tailing.model_copy(update={"scale": 1, "transaction_ms": (0.0, 0.0)})
     results = []
-    with open_site(choice, tailing, log, folder) as site, connected(site.conninfo) as connection:
+    with open_place(chosen, tailing, log, folder) as place, connected(place.database.conninfo) as connection:
         with install.installed(connection, log, folder.run_id):
             tell(f"{'planted':<12} {'where':<34} {'events':>9}   found")
             connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
-            tested = _Tested(spec, log, site, connection)
+            tested = _Tested(spec, log, place, connection)
             results += [_line(tell, *each) for each in tested.results()]
         with install.installed(connection, log, folder.run_id):
             connection.execute(_WITHHOLD.encode())
-            trial = carry_out_trial(alone, log, site, connection, Unwatched(), time.time())
+            trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
             results.append(_line(tell, "withheld", "from a reader that tails", 10, trial.verdict))
         for name, caught in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             which = load(name)
             with install.installed(connection, which, folder.run_id):
-                trial = carry_out_trial(tailing, which, site, connection, Unwatched(), time.time())
+                trial = carry_out_trial(tailing, which, place, connection, Unwatched(), time.time())
             found = trial.verdict
             ok = found.skipped > 0 if caught else found.ok
             results.append(
@@ -150,10 +150,10 @@ def run(events: int, choice: Choice, folder: RunFolder, tell: Callable[[str], No
 class _Tested:
     """A log with events in it, into which faults are planted one after the other."""
 
-    def __init__(self, spec: Spec, log: Log, site: Site, connection: Connection) -> None:
+    def __init__(self, spec: Spec, log: Log, place: Place, connection: Connection) -> None:
         self._spec = spec
         self._log = log
-        self._site = site
+        self._place = place
         self._connection = connection
         appended = self._phase("append")
         self._written = written_by(appended)
@@ -187,7 +187,7 @@ class _Tested:
         jobs = producers(self._spec, self._log) if name == "append" else consumers(self._spec, self._log, READ_BATCH)
         phases = carry_out(
             {name: jobs},
-            self._site.start_workers,
+            self._place.workers.start,
             self._connection,
             self._spec.events,
             ToRead(self._spec.idle_timeout, (self._spec.events, self._spec.checksum)),

@@ -24,7 +24,7 @@ from bench.places.rundir import RunFolder
 from bench.results import metrics, store
 from bench.results.models import Result, StoredModel
 from bench.run import preflight, trials
-from bench.run.place import Choice
+from bench.run.place import ChosenPlace
 from bench.run.trials import Done
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -62,7 +62,7 @@ class Ab(StoredModel):
 
 def alternate(
     arms: tuple[Arm, Arm],
-    choice: Choice,
+    chosen: ChosenPlace,
     rules: Rules,
     precision: float,
     max_trials: int,
@@ -88,8 +88,8 @@ def alternate(
     with (
         rundir.opened(f"{run_id}-a") as folder_a,
         rundir.opened(f"{run_id}-b") as folder_b,
-        closing(_trials(arms[0], choice, folder_a, watch)) as of_a,
-        closing(_trials(arms[1], choice, folder_b, watch)) as of_b,
+        closing(_trials(arms[0], chosen, folder_a, watch)) as of_a,
+        closing(_trials(arms[1], chosen, folder_b, watch)) as of_b,
     ):
         sides = (of_a, of_b)
         tell("a trial of each to warm up")
@@ -134,6 +134,6 @@ def at_revision(log_folder: str, revision: str, into: Path) -> str:
     return str(target)
 
 
-def _trials(arm: Arm, choice: Choice, run_folder: RunFolder, watch: Watch) -> Generator[Done, None, None]:
-    preflight.refuse(arm.spec, arm.log, choice, run_folder)
-    return trials.carry_out(arm.spec, arm.log, choice, run_folder, watch)
+def _trials(arm: Arm, chosen: ChosenPlace, run_folder: RunFolder, watch: Watch) -> Generator[Done, None, None]:
+    preflight.refuse(arm.spec, arm.log, chosen, run_folder)
+    return trials.carry_out(arm.spec, arm.log, chosen, run_folder, watch)

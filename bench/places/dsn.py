@@ -8,8 +8,19 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench.errors import UsageError
+from bench.places.api import Database
 
 _FILES = ("service", "passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
+
+
+def existing_database(dsn: str) -> Database:
+    """Return the Postgres that a connection string names; nothing connects to it here.
+
+    Raises:
+        UsageError: as of `variables`.
+    """
+    named, password = variables(dsn)
+    return Database(with_password(dsn, password), named, password, dsn)
 
 
 def variables(dsn: str) -> tuple[dict[str, str], str | None]:

@@ -9,7 +9,7 @@ from bench.places.rundir import RunFolder
 from bench.postgres.connection import Connection
 from bench.postgres.settings import alike
 from bench.run.disk import disk_bytes
-from bench.run.place import Choice
+from bench.run.place import ChosenPlace
 from bench.spec import Spec
 from bench.wire import is_unencrypted
 
@@ -59,11 +59,11 @@ def refuse_depth(spec: Spec, connection: Connection) -> None:
         )
 
 
-def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
+def free_bytes(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> int | None:
     """Free disk where the log will be; None when it cannot be seen from here."""
     if spec.dsn or spec.postgres_node:
         return None
-    if choice.name != "local":
+    if chosen.name != "local":
         from bench.places.docker import address, engine  # noqa: PLC0415
 
         return engine.free_bytes(address.connect())
@@ -71,13 +71,13 @@ def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
     return space.f_bavail * space.f_frsize
 
 
-def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
+def refuse_full_disk(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> None:
     """Refuse a run whose log will not fit where it will be; where the free disk cannot be seen nothing is refused.
 
     Raises:
         InfrastructureError: the estimate is over what is free.
     """
-    free, needed = free_bytes(choice, spec, folder), disk_bytes(spec)
+    free, needed = free_bytes(chosen, spec, folder), disk_bytes(spec)
     if free is not None and needed > free:
         raise InfrastructureError(
             f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
@@ -85,7 +85,7 @@ def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
         )
 
 
-def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
+def refuse_few_open_files(chosen: ChosenPlace, spec: Spec) -> None:
     """Raise the limit of open files as far as this process may, and refuse a run that needs more.
 
     Raises:
@@ -95,20 +95,20 @@ def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and needed > hard:
         raise InfrastructureError(
-            f"{spec.workers} workers need {needed} open files in the {choice.name} place and {hard} are allowed: "
+            f"{spec.workers} workers need {needed} open files in the {chosen.name} place and {hard} are allowed: "
             f"ulimit -n {needed} raises that, or give a smaller --scale"
         )
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
+def refuse_few_nodes(chosen: ChosenPlace, spec: Spec) -> None:
     """Refuse more workers than a swarm may take with so many a node.
 
     Raises:
         UsageError: the message says how many it may take.
     """
-    if choice.name != "swarm" or spec.max_per_node is None:
+    if chosen.name != "swarm" or spec.max_per_node is None:
         return
     from bench.places.docker import address  # noqa: PLC0415
     from bench.places.swarm import cluster  # noqa: PLC0415
@@ -122,13 +122,13 @@ def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
             )
 
 
-def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
+def refuse(spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder) -> None:
     """Refuse what cannot be run here, before anything is started.
 
     Raises:
         BenchError: the message says what is in the way.
     """
     refuse_misfits(spec, log)
-    refuse_few_nodes(choice, spec)
-    refuse_few_open_files(choice, spec)
-    refuse_full_disk(choice, spec, folder)
+    refuse_few_nodes(chosen, spec)
+    refuse_few_open_files(chosen, spec)
+    refuse_full_disk(chosen, spec, folder)

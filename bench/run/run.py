@@ -11,7 +11,7 @@ from bench.places.rundir import RunFolder
 from bench.results.models import Environment, Observed, Result, Trial, Unjudged
 from bench.run import preflight, summary, trials
 from bench.run.phase import Phase
-from bench.run.place import Choice
+from bench.run.place import ChosenPlace
 from bench.run.trials import Done
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -42,7 +42,7 @@ class Audience(Protocol):
 
 
 def execute(
-    spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, audience: Audience, reproduce: str
+    spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder, watch: Watch, audience: Audience, reproduce: str
 ) -> Result:
     """Run a spec at a place. Everything that it starts is gone when it returns or raises.
 
@@ -54,7 +54,7 @@ def execute(
         BenchError: it cannot be run, or something broke; there is no verdict then on the trial in which it did.
         KeyboardInterrupt: it was interrupted; with several trials it says in which one.
     """
-    preflight.refuse(spec, log, choice, folder)
+    preflight.refuse(spec, log, chosen, folder)
     started_at = datetime.now(UTC)
     kept: list[Done] = []
     now = 0
@@ -85,7 +85,7 @@ def execute(
     def opened(where: Environment) -> None:
         audience.opened(trials.stored_spec(spec), where)
 
-    with closing(trials.carry_out(spec, log, choice, folder, watch, judged, opened, note)) as each_trial:
+    with closing(trials.carry_out(spec, log, chosen, folder, watch, judged, opened, note)) as each_trial:
         try:
             for now in range(1 - spec.warm_ups, spec.trials + 1):  # noqa: B007 - it says which trial is judged
                 next(each_trial)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge.ranges import checksum, events_in, normal
-from bench.places.api import Site
+from bench.places.api import Place
 from bench.postgres import audit
 from bench.postgres.connection import Connection, pinned
 from bench.postgres.contract import table_of
@@ -29,7 +29,7 @@ Over = Callable[[Mapping[str, Phase], Mapping[str, Observed]], None]
 def carry_out_trial(
     spec: Spec,
     log: Log,
-    site: Site,
+    place: Place,
     connection: Connection,
     watch: Watch,
     began_at: float,
@@ -43,18 +43,18 @@ def carry_out_trial(
     """
     seconds = {"start": time.time() - began_at}
     notes: list[str] = []
-    conninfo = pinned(connection, site.conninfo)
+    conninfo = pinned(connection, place.database.conninfo)
     observed: dict[str, Observed] = {}
 
     phases: dict[str, Phase] = {}
 
     def workers(tracks: Tracks, to_read: tuple[int, int] | None = None) -> None:
         name = " + ".join(tracks)
-        with _timed(seconds, name), observer(conninfo, connection, site.usage) as server:
+        with _timed(seconds, name), observer(conninfo, connection, place.database.usage) as server:
             try:
                 carried_out = carry_out(
                     tracks,
-                    site.start_workers,
+                    place.workers.start,
                     connection,
                     spec.events,
                     ToRead(spec.idle_timeout, to_read),

@@ -21,7 +21,7 @@ from bench.postgres.server import check_connections
 from bench.results.models import Environment, Result, Trial
 from bench.run import environment, preflight
 from bench.run.jobs import consumers
-from bench.run.place import Choice, open_site
+from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -37,7 +37,7 @@ class Done(NamedTuple):
 def carry_out(
     spec: Spec,
     log: Log,
-    choice: Choice,
+    chosen: ChosenPlace,
     folder: RunFolder,
     watch: Watch,
     judged: Callable[[Done], None] = lambda _: None,
@@ -57,17 +57,17 @@ def carry_out(
     while True:
         with ExitStack() as stack:
             with watch.step("starting PostgreSQL" if spec.dsn is None else "connecting to PostgreSQL"):
-                site = stack.enter_context(open_site(choice, spec, log, folder))
-                connection = stack.enter_context(connected(site.conninfo))
+                place = stack.enter_context(open_place(chosen, spec, log, folder))
+                connection = stack.enter_context(connected(place.database.conninfo))
             refuse_without_effect(connection, spec.set)
             preflight.refuse_depth(spec, connection)
             for _ in range(1) if spec.fresh else count():
                 with install.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
                     check_connections(connection, spec.workers)
                     if where is None:
-                        where = environment.of(choice.name, site.about, connection)
+                        where = environment.of(chosen.name, place.about, connection)
                         opened(where)
-                    trial = carry_out_trial(spec, log, site, connection, watch, began_at, over)
+                    trial = carry_out_trial(spec, log, place, connection, watch, began_at, over)
                     done = Done(where, trial)
                     judged(done)
                 yield done

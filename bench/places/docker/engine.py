@@ -11,14 +11,12 @@ import docker
 from docker.errors import APIError, DockerException
 from docker.models.containers import Container
 from docker.models.images import Image
-from docker.types import Mount
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from bench.errors import InfrastructureError
 from bench.interrupts import held
 from bench.places.docker.address import is_here, words
-from bench.places.docker.image import File, tarred
 from bench.places.docker.leftovers import (
     ENGINE_LABEL,
     KEEPER_LABEL,
@@ -30,7 +28,6 @@ from bench.places.docker.leftovers import (
 from bench.places.docker.stream import Stream
 from bench.places.rundir import RunFolder
 
-SECRETS = "/run/bench-secrets"
 WORKER_USER = 10001
 WORKER = f"{WORKER_USER}:{WORKER_USER}"
 """User and group of the programs beside Postgres."""
@@ -93,17 +90,6 @@ class Engine:
             )
             stack.callback(remove_with_retry, partial(container.remove, force=True, v=True))
         return container
-
-    def secrets(self, stack: ExitStack, image: Image, files: Mapping[str, File]) -> Mount:
-        """Make a volume with files in it that goes with the stack; return its read-only mount.
-
-        The files are put there through a container that is never started.
-        """
-        volume = self.volume(stack, "secrets")
-        with ExitStack() as filling:
-            filler = self.create(filling, image, "secrets", mounts=[Mount(SECRETS, volume)])
-            filler.put_archive(SECRETS, tarred(files))
-        return Mount(SECRETS, volume, read_only=True)
 
     def volume(self, stack: ExitStack, name: str) -> str:
         """Make a named volume that goes with the stack; return its name."""

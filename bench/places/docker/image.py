@@ -68,7 +68,7 @@ def built(client: docker.DockerClient) -> Image:
     if found:
         return found
     contents = _contents()
-    had(client, BASE)
+    ensure(client, BASE)
     _news.info("building the worker image, because its sources are new to this engine")
     try:
         image, _ = client.images.build(
@@ -97,16 +97,16 @@ def present(client: docker.DockerClient) -> Image | None:
     return None
 
 
-def wished(client: docker.DockerClient, name: str | None) -> Image:
-    """The worker image that was asked for, else the one that is built."""
-    return had(client, name) if name else built(client)
+def ensure_worker(client: docker.DockerClient, name: str | None) -> Image:
+    """Return the worker image of this name, or the one that is built from these sources when there is no name."""
+    return ensure(client, name) if name else built(client)
 
 
-def had(client: docker.DockerClient, name: str) -> Image:
-    """Get an image, pulling it when the engine does not have it.
+def ensure(client: docker.DockerClient, name: str) -> Image:
+    """Return an image, pulling it when the engine does not have it.
 
     Raises:
-        InfrastructureError: it cannot be pulled.
+        InfrastructureError: the image cannot be pulled.
     """
     try:
         return client.images.get(name)

@@ -18,7 +18,8 @@ import psutil
 from bench.errors import InfrastructureError
 from bench.interrupts import held, killed_at_once
 from bench.paths import PACKAGES
-from bench.places.api import MAX_LAST_WORDS_BYTES, Chunks, End, Messages, OutputListener, Program, Usage
+from bench.places.api import End, Messages, Program, Usage
+from bench.places.listener import MAX_LAST_WORDS_BYTES, Chunks, OutputListener
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
@@ -147,7 +148,7 @@ def forkserver() -> Iterator[ForkServer]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "bench.places.local.forkserver", "producers", "consumer"],
                 # numpy would start threads, and what has threads must not fork.
-                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+                env={**_environment(), "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -170,22 +171,29 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait(KILL_SECONDS)
 
 
+def _environment() -> dict[str, str]:
+    """Return our own environment without a password: workers get theirs in a file."""
+    return {name: value for name, value in os.environ.items() if name != "PGPASSWORD"}
+
+
 @contextmanager
-def start_workers(born: ForkServer, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
-    """Start one process a job; `database` holds libpq's variables."""
+def start_workers(forkserver: ForkServer, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
+    """Start one process per job; `database` holds libpq's variables."""
     workers: list[_Worker] = []
-    ears = OutputListener()
+    listener = OutputListener()
     try:
         for job in jobs:
             with held():
                 program = "producers" if isinstance(job, ProducerJob) else "consumer"
-                worker = born.start(program, {**os.environ, **database, "BENCH_JOB": encode_job(job).decode()})
+                worker = forkserver.start(
+                    program, {**_environment(), **database, "BENCH_JOB": encode_job(job).decode()}
+                )
                 workers.append(worker)
-            ears.listen(job.name, worker.chunks(), worker.wait)
-        yield ears.messages()
+            listener.listen(job.name, worker.chunks(), worker.wait)
+        yield listener.messages()
     finally:
         with held():
-            born.kill(workers)
+            forkserver.kill(workers)
 
 
 def run_program(folder: Path, home: Path, database: Mapping[str, str], program: Program) -> str:
@@ -194,13 +202,13 @@ def run_program(folder: Path, home: Path, database: Mapping[str, str], program: 
     Raises:
         InfrastructureError: it is not there, or it failed.
     """
-    name, *arguments = program.words
+    name, *arguments = program.command
     if not (folder / name).is_file():
         raise InfrastructureError(f"there is no {name} in {folder}: name a folder that has it with --pg-bin")
     with subprocess.Popen(
         [folder / name, *arguments],
         cwd=home,
-        env={**os.environ, **database, **program.variables},
+        env={**_environment(), **database, **program.variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

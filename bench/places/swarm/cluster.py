@@ -32,7 +32,7 @@ class Cluster:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.client = engine.client
-        self.home = refuse_worker(self.client)
+        self.manager = manager_id(self.client)
         """The id of the node whose engine we talk to."""
         self._made = 0
 
@@ -123,11 +123,11 @@ def named(client: docker.DockerClient, name: str) -> Node:
     raise UsageError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
 
 
-def refuse_worker(client: docker.DockerClient) -> str:
-    """Refuse an engine that cannot start services; return the id of its node.
+def manager_id(client: docker.DockerClient) -> str:
+    """Return the id of the node of an engine that manages a swarm, and so can start services.
 
     Raises:
-        InfrastructureError: it is no manager of a swarm.
+        InfrastructureError: the engine is not in a swarm, or does not manage it.
     """
     swarm = client.info()["Swarm"]
     if swarm["LocalNodeState"] != "active":

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import docker
 from docker.errors import APIError, ImageNotFound
@@ -12,6 +13,15 @@ from bench.places.docker import address, image
 from bench.places.swarm import cluster
 
 _news = logging.getLogger("bench")
+
+
+class NodeImage(NamedTuple):
+    """An image that nodes can run."""
+
+    reference: str
+    """How services name it: by its digest, or by its id when no registry has it."""
+    image: Image
+    """The image on the manager's engine."""
 
 
 def engines(manager: docker.DockerClient, reached: Mapping[str, docker.DockerClient]) -> dict[str, docker.DockerClient]:
@@ -31,6 +41,31 @@ def worker_image(manager: docker.DockerClient, reached: Mapping[str, docker.Dock
     return next((found for client in [manager, *builders] if (found := image.present(client))), None) or image.built(
         builders[0]
     )
+
+
+def bring(image_: Image, engines: Mapping[str, docker.DockerClient]) -> NodeImage:
+    """Have an image of the manager on nodes: they pull one that a registry has, and are loaded with any other."""
+    digest = cluster.digest(image_)
+    if not digest:
+        load(image_, engines)
+    return NodeImage(digest or str(image_.id), image_)
+
+
+def bring_worker(
+    manager: docker.DockerClient,
+    name: str | None,
+    contexts: Mapping[str, docker.DockerClient],
+    engines: Mapping[str, docker.DockerClient],
+) -> NodeImage:
+    """Have the worker image of this name, or the one of these sources when there is no name, on nodes.
+
+    `contexts` are engines by context, `engines` those of nodes by node.
+    """
+    if name:
+        return bring(image.ensure(manager, name), engines)
+    built = worker_image(manager, contexts)
+    load(built, engines)
+    return NodeImage(str(built.id), manager.images.get(str(built.id)))
 
 
 def load(which: Image, nodes: Mapping[str, docker.DockerClient]) -> list[str]:

@@ -18,7 +18,8 @@ from docker.errors import DockerException
 from docker.types import CancellableStream
 from requests.exceptions import RequestException
 
-from bench.places.api import Chunks, End
+from bench.places.api import End
+from bench.places.listener import Chunks
 from bench.places.swarm import cluster
 from bench.places.swarm.cluster import Node
 
