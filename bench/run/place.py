@@ -58,7 +58,7 @@ def choose(spec: Spec) -> ChosenPlace:
     if spec.place == "swarm":
         from bench.places.swarm import cluster  # noqa: PLC0415
 
-        cluster.manager_id(client)
+        cluster.refuse_unless_manager(client)
         up = [node.name for node in cluster.nodes(client).values() if node.is_up]
         return ChosenPlace("swarm", f"asked for; it has {len(up)} nodes that are up: {', '.join(sorted(up))}")
     return ChosenPlace("docker", "asked for" if spec.place == "docker" else f"a Docker engine answers ({version})")

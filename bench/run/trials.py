@@ -108,6 +108,7 @@ def opened(
         BenchError: the message says what is in the way.
     """
     preflight.refuse(spec, log, chosen, folder)
+    preflight.raise_open_files_limit(spec)
     with ExitStack() as place:
         yield Trials(spec, log, chosen, folder, watch, described, place)
 

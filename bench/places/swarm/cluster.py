@@ -30,9 +30,15 @@ class Cluster:
     """A swarm, through the engine of one of its managers, and what one run makes in it."""
 
     def __init__(self, engine: Engine) -> None:
+        """`engine` is a manager's.
+
+        Raises:
+            InfrastructureError: the engine does not manage a swarm.
+        """
+        refuse_unless_manager(engine.client)
         self.engine = engine
         self.client = engine.client
-        self.manager = manager_id(self.client)
+        self.manager = str(self.client.info()["Swarm"]["NodeID"])
         """The id of the node whose engine we talk to."""
         self._made = 0
 
@@ -123,22 +129,21 @@ def named(client: docker.DockerClient, name: str) -> Node:
     raise UsageError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
 
 
-def manager_id(client: docker.DockerClient) -> str:
-    """Return the id of the node of an engine that manages a swarm, and so can start services.
+def refuse_unless_manager(client: docker.DockerClient) -> None:
+    """Refuse an engine that cannot start services.
 
     Raises:
-        InfrastructureError: the engine is not in a swarm, or does not manage it.
+        InfrastructureError: the engine is not part of a swarm, or does not manage its swarm.
     """
     swarm = client.info()["Swarm"]
     if swarm["LocalNodeState"] != "active":
         raise InfrastructureError(
-            "this Docker engine is in no swarm: `docker swarm init` makes one, or use --place docker"
+            "this Docker engine is not part of a swarm: `docker swarm init` makes one, or use --place docker"
         )
     if not swarm["ControlAvailable"]:
         raise InfrastructureError(
             "this Docker engine is a worker of its swarm: name a manager with DOCKER_HOST or `docker context use`"
         )
-    return str(swarm["NodeID"])
 
 
 def digest(image: Image) -> str | None:

@@ -171,6 +171,7 @@ def try_nodes(cluster: Cluster, stack: ExitStack, image: str, placement: Placeme
     name. That function raises InfrastructureError when no node fits, or when some cannot run the image; the message
     names these.
     """
+    began = time.monotonic()
     trial = stack.enter_context(ExitStack())
     service = cluster.service(
         trial,
@@ -184,14 +185,13 @@ def try_nodes(cluster: Cluster, stack: ExitStack, image: str, placement: Placeme
 
     def tried() -> list[Node]:
         with trial:
-            return _nodes_of(_ended_tasks(cluster, service), cluster, placement)
+            return _nodes_of(_ended_tasks(cluster, service, began), cluster, placement)
 
     return tried
 
 
-def _ended_tasks(cluster: Cluster, service: str) -> list[dict[str, Any]]:
-    """Wait until all tasks of a service have ended, or until some have not in time, and return them all."""
-    began = time.monotonic()
+def _ended_tasks(cluster: Cluster, service: str, began: float) -> list[dict[str, Any]]:
+    """Wait until all tasks of a service that was made at `began` (monotonic) have ended or their time is over."""
     while True:
         tasks = tasks_of(cluster.client, service)
         if tasks and all(task["Status"]["State"] in OVER for task in tasks):
