@@ -38,7 +38,7 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
             if install.clear_left(connection):
                 done.append(f"removed the schema {SCHEMA} that a run left in that database")
     copies = sorted(rundir.root().glob("binaries-*"))
-    if copies and rundir.somebody_lives():
+    if copies and rundir.anything_runs():
         done.append("left alone copies of Postgres's programs: a run or the server of `bench start` may use them")
     else:
         for copy in copies:

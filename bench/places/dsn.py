@@ -24,15 +24,15 @@ def existing_database(dsn: str) -> Database:
 
 
 def variables(dsn: str) -> tuple[dict[str, str], str | None]:
-    """Take a connection string apart: libpq's environment variables for it, and its password.
+    """Take a connection string apart into libpq's environment variables and the password.
 
-    What it leaves out comes from our own environment, as it would for psql.
+    Options that the string leaves out come from our own environment, as they would for psql.
 
     Raises:
-        UsageError: it uses an option that has no variable, so that workers could not be told.
+        UsageError: an option has no environment variable, so that it cannot be passed on to workers.
     """
     given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    found: dict[str, str] = {}
+    environment: dict[str, str] = {}
     password = None
     for option in pq.Conninfo.get_defaults():
         keyword = option.keyword.decode()
@@ -43,24 +43,28 @@ def variables(dsn: str) -> tuple[dict[str, str], str | None]:
         if keyword == "password":
             password = value
         elif variable:
-            found[variable] = value
+            environment[variable] = value
         else:
-            raise UsageError(f"--dsn: {keyword} cannot be passed on to the workers: leave it out")
-    return found, password
+            raise UsageError(f"--dsn: {keyword} cannot be passed on to the workers; leave it out")
+    return environment, password
 
 
 def refuse_for_containers(dsn: str) -> None:
-    """Refuse a connection string that means something else, or nothing, inside a container."""
+    """Refuse a connection string that means something else, or nothing, inside a container.
+
+    Raises:
+        UsageError: the string names a file of this machine or leads to a unix socket.
+    """
     given = conninfo_to_dict(dsn)
     for name in _FILES:
         if given.get(name):
-            raise UsageError(f"--dsn: {name} names a file that containers do not see: use --place local")
+            raise UsageError(f"--dsn: {name} names a file that containers do not see; use --place local")
     if any(not host or host.startswith(("/", "@")) for host in _hosts(dsn)):
-        raise UsageError("--dsn: containers do not reach a unix socket: name a host, or use --place local")
+        raise UsageError("--dsn: containers do not reach a unix socket; name a host, or use --place local")
 
 
 def names_this_machine(dsn: str) -> bool:
-    """Whether it names a host by which every machine means itself, like localhost or 127.0.0.1."""
+    """Whether a connection string names a host that means another machine on each, like localhost or 127.0.0.1."""
     for host in _hosts(dsn):
         with suppress(ValueError):  # a name
             if ip_address(host).is_loopback:
@@ -69,23 +73,23 @@ def names_this_machine(dsn: str) -> bool:
 
 
 def _hosts(dsn: str) -> list[str]:
-    """Where libpq connects to, one after the other; an empty text is its default, a unix socket. Addresses go first."""
+    """Return the hosts that libpq tries in order; "" is its default, a unix socket. hostaddr goes before host."""
     given = conninfo_to_dict(dsn)
     named = given.get("hostaddr") or os.environ.get("PGHOSTADDR") or given.get("host") or os.environ.get("PGHOST") or ""
     return str(named).split(",")
 
 
 def pgpass(password: str) -> str:
-    """A password file for libpq that fits every server; it escapes what libpq wants escaped."""
+    """Return the content of a libpq password file with one password for all servers."""
     return "*:*:*:*:" + password.replace("\\", "\\\\").replace(":", "\\:") + "\n"
 
 
 def with_password(dsn: str, password: str | None) -> str:
-    """The same connection string with the password in it, wherever that came from."""
+    """Return the connection string with the password added; unchanged when that is None."""
     return dsn if password is None else make_conninfo(dsn, password=password)
 
 
 def without_password(dsn: str) -> str:
-    """The same connection string, fit to be shown and stored."""
-    given = {name: value for name, value in conninfo_to_dict(dsn).items() if name not in {"password", "sslpassword"}}
-    return make_conninfo("", **given)
+    """Return the connection string without its passwords, to be shown and stored."""
+    options = {name: value for name, value in conninfo_to_dict(dsn).items() if name not in {"password", "sslpassword"}}
+    return make_conninfo("", **options)

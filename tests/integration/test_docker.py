@@ -442,7 +442,8 @@ def test_an_engine_behind_ssh(engine: docker.DockerClient, bench: Bench) -> None
         assert list(bench.home.glob("bench-ssh-*")) == []
         refused = bench(*SMALL, timeout=60, **{**there, "DOCKER_HOST": "ssh://127.0.0.1:1"})
         assert refused.returncode == 3
-        assert "ssh does not get to ssh://127.0.0.1:1: " in refused.stderr
+        assert "ssh" in refused.stderr
+        assert "ssh://127.0.0.1:1: " in refused.stderr
     nothing_is_left(engine, bench)
 
 

@@ -1,8 +1,8 @@
-"""What runs left in Docker engines and their swarm: whose run is dead, and the removal of what it left.
+"""Finds and removes what dead runs left in Docker engines and their swarm.
 
-A run's life is seen in the engine, from whichever machine one looks: its keeper, a container that runs exactly as long
-as the orchestrator's connection to it lives. Host names, files and clocks of machines prove nothing: machines are
-renamed and cloned, and several use one engine.
+Whether a run lives is seen in the engine, from any machine: its keeper is a container that runs exactly as long as the
+orchestrator's connection to it lives. Host names, files and clocks of machines prove nothing: machines are renamed and
+cloned, and several use one engine.
 """
 
 import logging
@@ -21,15 +21,15 @@ from requests.exceptions import RequestException
 from bench.interrupts import held
 
 LABEL = "bench.run"
-"""The id of the run that made it."""
+"""Its value is the id of the run that made the thing."""
 ENGINE_LABEL = "bench.engine"
-"""The id of the engine that holds the run's keeper."""
+"""Its value is the id of the engine that holds the run's keeper."""
 ORIGIN_LABEL = "bench.origin"
-"""The host and the folder of the orchestrator, for people."""
+"""Its value is the host and the folder of the orchestrator, for people."""
 KEEPER_LABEL = "bench.keeper"
 
 GRACE = timedelta(minutes=2)
-"""What is younger than this, and whose run has no keeper yet, may belong to a run that is being started."""
+"""A thing that is younger than this, and whose run has no keeper, may belong to a run that is being started."""
 REMOVE_SECONDS = 10
 LEAVE_SECONDS = 15
 """A node may take this long to remove a container."""
@@ -47,13 +47,13 @@ class Leftover:
 
     run_id: str
     where: str
-    what: str
+    name: str
     remove: Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """A run whose things are here and whose keeper is on an engine that was not looked at."""
+    """A run that left things in this swarm and has its keeper on an engine that was not looked at."""
 
     run_id: str
     engine: str
@@ -62,7 +62,7 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Found:
-    """What is left by dead runs, in the order in which it can be removed, and what cannot be judged from here."""
+    """Things of dead runs, in an order in which they can be removed, and runs that cannot be judged from here."""
 
     dead: Sequence[Leftover]
     unseen: Sequence[Unseen]
@@ -78,21 +78,21 @@ class _Keepers:
 
 @dataclass(frozen=True)
 class _Thing:
-    """Something that carries a run's labels."""
+    """A container, service, volume, network, secret or config with a run's labels."""
 
     rank: int
-    """What holds on to something else goes first, and a keeper after all that is judged by it."""
+    """The order of removal: users of a thing before it, and a keeper after all that is judged by it."""
     where: str
-    what: str
+    name: str
     labels: Mapping[str, str]
     age: timedelta
     remove: Callable[[], object]
 
 
 def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()) -> Found:
-    """What dead runs left in these engines, and in the swarms that they manage.
+    """Find what dead runs left in these engines, and in the swarms that they manage.
 
-    `known_dead` are ids of runs that are known to be dead even when they had no time to start a keeper.
+    `known_dead` are ids of runs that are known to be dead, even if they ended before they started a keeper.
     """
     keepers: dict[str, _Keepers] = {}
     things: list[_Thing] = []
@@ -111,7 +111,7 @@ def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ())
             dead.append(thing)
     dead.sort(key=lambda thing: thing.rank)
     return Found(
-        [Leftover(thing.labels[LABEL], thing.where, thing.what, thing.remove) for thing in dead],
+        [Leftover(thing.labels[LABEL], thing.where, thing.name, thing.remove) for thing in dead],
         [unseen[run_id] for run_id in sorted(unseen)],
     )
 
@@ -119,7 +119,7 @@ def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ())
 def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()) -> Found:
     """Remove what dead runs left; return what was found.
 
-    What an engine does not remove is said, and in nobody's way: another run can start.
+    When an engine does not remove something, that is a warning only: another run can start.
     """
     found = find(clients, known_dead)
     for leftover in found.dead:
@@ -128,7 +128,7 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
         except APIError as error:
             _news.warning(
                 "%s, which the dead run %s left, could not be removed (%s): try `bench clean` later",
-                leftover.what,
+                leftover.name,
                 leftover.run_id,
                 error.explanation or error,
             )
@@ -136,10 +136,10 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
 
 
 def remove_with_retry(remove: Callable[[], object]) -> None:
-    """Remove something that may be gone already, or that the engine says is in use while it lets go of it.
+    """Remove something, also if it is gone already; retry while the engine still reports it in use.
 
     Raises:
-        APIError: it is still there after some seconds.
+        APIError: it is still there after REMOVE_SECONDS.
     """
     deadline = time.monotonic() + REMOVE_SECONDS
     with held():
@@ -157,7 +157,7 @@ def remove_with_retry(remove: Callable[[], object]) -> None:
 
 
 def remove_network(client: docker.DockerClient, network_id: str) -> None:
-    """Remove a network and wait until it is not listed any more: a swarm's nodes let go of their ends of it later."""
+    """Remove a network and wait until it is no longer listed: a swarm's nodes release it later."""
     remove_with_retry(partial(client.api.remove_network, network_id))
     deadline = time.monotonic() + REMOVE_SECONDS
     with held():
@@ -166,7 +166,7 @@ def remove_network(client: docker.DockerClient, network_id: str) -> None:
 
 
 def remove_service(client: docker.DockerClient, service_id: str) -> None:
-    """Remove a service and wait until no node that is up has a container of it any more."""
+    """Remove a service and wait until no node that is up has a container of it."""
     remove_with_retry(partial(client.api.remove_service, service_id))
     deadline = time.monotonic() + LEAVE_SECONDS
     with held():
@@ -179,11 +179,11 @@ def remove_service(client: docker.DockerClient, service_id: str) -> None:
 
 
 def await_removed(run_id: str, clients: Sequence[docker.DockerClient]) -> None:
-    """Wait until no engine has a container or volume of a run any more; to remove them takes a node a moment."""
+    """Wait until no engine has a container or volume of a run: a swarm's nodes remove theirs after a moment."""
     deadline = time.monotonic() + LEAVE_SECONDS
     only = {"label": f"{LABEL}={run_id}"}
     for client in clients:
-        with suppress(RequestException):  # a node that is lost
+        with suppress(RequestException):  # the node is lost
             while time.monotonic() < deadline and (
                 client.api.containers(all=True, filters=only) or client.api.volumes(filters=only)["Volumes"]
             ):
@@ -208,7 +208,7 @@ def _keepers(client: docker.DockerClient) -> _Keepers:
 
 
 def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_Thing]:
-    """Everything of any run in an engine, and in the swarm that it manages."""
+    """Yield everything of any run in an engine, and in the swarm that the engine manages."""
     api, now = client.api, moment(info["SystemTime"])
     manages = bool(info.get("Swarm", {}).get("ControlAvailable"))
     if manages:
@@ -245,5 +245,5 @@ def _in_swarm(rank: int, kind: str, each: Mapping[str, Any], now: datetime, remo
 
 
 def moment(text: str) -> datetime:
-    """A moment as engines write it, with up to nine digits of a second."""
+    """Parse a moment as engines write it, with up to nine digits of a second."""
     return datetime.fromisoformat(text)
