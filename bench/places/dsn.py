@@ -64,7 +64,7 @@ def refuse_for_containers(dsn: str) -> None:
 
 
 def names_this_machine(dsn: str) -> bool:
-    """Whether a connection string names a host that means another machine on each, like localhost or 127.0.0.1."""
+    """Whether a connection string names a host by which each machine means itself, like localhost or 127.0.0.1."""
     for host in _hosts(dsn):
         with suppress(ValueError):  # a name
             if ip_address(host).is_loopback:
