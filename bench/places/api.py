@@ -1,7 +1,7 @@
-"""What a place is made of: a Postgres that answers, and workers beside it.
+"""What a place is made of: a Postgres that answers, and workers next to it.
 
 A host, which is this machine, a Docker engine or a swarm, has a way to start each of the two. The Postgres may also be
-one that is there already (`places/dsn.py`), beside the workers of any host.
+one that is there already (`places/dsn.py`), next to the workers of any host.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Program:
-    """One of PostgreSQL's own client programs, to be run beside Postgres as a worker is."""
+    """One of PostgreSQL's own client programs, to be run next to Postgres as a worker is."""
 
     command: Sequence[str]
     """The program's name and arguments."""
@@ -107,7 +107,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Place:
-    """A Postgres that answers, and workers beside it."""
+    """A Postgres that answers, and workers next to it."""
 
     database: Database
     workers: Workers

@@ -66,7 +66,7 @@ def choose(spec: Spec) -> ChosenPlace:
 
 @contextmanager
 def open_place(chosen: ChosenPlace, spec: Spec, log: Log, folder: RunFolder) -> Iterator[Place]:
-    """Open a place: a Postgres that answers, started here or named by --dsn, and a way to start workers beside it.
+    """Open a place: a Postgres that answers, started here or named by --dsn, and a way to start workers next to it.
 
     All that was started is gone at the end of the `with`.
 

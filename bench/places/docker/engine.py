@@ -30,7 +30,7 @@ from bench.places.rundir import RunFolder
 
 WORKER_USER = 10001
 WORKER = f"{WORKER_USER}:{WORKER_USER}"
-"""User and group of the programs beside Postgres."""
+"""User and group of the programs next to Postgres."""
 UNTIL_INPUT_ENDS = ["python", "-c", "import sys; sys.stdin.read()"]
 
 

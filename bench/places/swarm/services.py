@@ -160,7 +160,7 @@ def run_program(program: Program) -> str:
         InfrastructureError: always.
     """
     raise InfrastructureError(
-        f"{program.command[0]} is run beside Postgres on one machine only: use --place local or docker"
+        f"{program.command[0]} is run next to Postgres on one machine only: use --place local or docker"
     )
 
 

@@ -138,7 +138,7 @@ class TaskWatcher:
 
     def _look(self) -> None:
         nodes = cluster.nodes(self._client)
-        ours: list[tuple[Task, dict[str, Any]]] = []
+        watched: list[tuple[Task, dict[str, Any]]] = []
         lost: dict[str, list[str]] = {}
         for state in cluster.all_tasks(self._client):
             tasks = self._services.get(state["ServiceID"], [])
@@ -146,12 +146,12 @@ class TaskWatcher:
             if not 1 <= slot <= len(tasks):
                 continue
             task = tasks[slot - 1]
-            ours.append((task, state))
+            watched.append((task, state))
             task.node = nodes.get(state.get("NodeID", ""))
             task.container = state["Status"].get("ContainerStatus", {}).get("ContainerID") or task.container
             if task.node and not task.node.is_up and task.end is None and state["Status"]["State"] not in OVER:
                 lost.setdefault(task.node.id, []).append(task.name)
-        for task, state in ours:
+        for task, state in watched:
             if task.node and task.name in lost.get(task.node.id, []):
                 task.finish(End(None, node=task.node.name, lost_with=lost[task.node.id]))
                 continue
