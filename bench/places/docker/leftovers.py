@@ -34,6 +34,8 @@ REMOVE_SECONDS = 10
 LEAVE_SECONDS = 15
 """A node may take this long to remove a container."""
 
+_REMOVAL_ORDER = ("service", "container", "volume", "keeper", "network", "secret", "config")
+"""Kinds of things: users of a thing before it, and keepers after services, containers and volumes that they judge."""
 _ONLY_OURS = {"label": LABEL}
 _STARTING = "created"
 _RUNNING = {"running", "paused", "restarting"}
@@ -78,10 +80,10 @@ class _Keepers:
 
 @dataclass(frozen=True)
 class _Thing:
-    """A container, service, volume, network, secret or config with a run's labels."""
+    """Something with a run's labels."""
 
-    rank: int
-    """The order of removal: users of a thing before it, and a keeper after all that is judged by it."""
+    kind: str
+    """One of `_REMOVAL_ORDER`."""
     where: str
     name: str
     labels: Mapping[str, str]
@@ -109,9 +111,9 @@ def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ())
                 unseen[run_id] = Unseen(run_id, engine, thing.labels.get(ORIGIN_LABEL, ""))
         elif _is_dead(keepers[engine], run_id, thing.age, known_dead):
             dead.append(thing)
-    dead.sort(key=lambda thing: thing.rank)
+    dead.sort(key=lambda thing: _REMOVAL_ORDER.index(thing.kind))
     return Found(
-        [Leftover(thing.labels[LABEL], thing.where, thing.name, thing.remove) for thing in dead],
+        [Leftover(thing.labels[LABEL], thing.where, f"the {thing.kind} {thing.name}", thing.remove) for thing in dead],
         [unseen[run_id] for run_id in sorted(unseen)],
     )
 
@@ -212,36 +214,34 @@ def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_T
     api, now = client.api, moment(info["SystemTime"])
     manages = bool(info.get("Swarm", {}).get("ControlAvailable"))
     if manages:
-        for each in client.api.services(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
-            remove = partial(remove_service, client, each["ID"])
-            yield _in_swarm(0, "service", each, now, remove)
-        for each in api.secrets(filters=_ONLY_OURS):
-            yield _in_swarm(5, "secret", each, now, partial(api.remove_secret, each["ID"]))
-        for each in api.configs(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
-            yield _in_swarm(5, "config", each, now, partial(api.remove_config, each["ID"]))
-    for each in api.containers(all=True, filters=_ONLY_OURS):
-        age = now - datetime.fromtimestamp(each["Created"], now.tzinfo)
-        name = f"the container {each['Names'][0].lstrip('/')}" if each["Names"] else f"the container {each['Id'][:12]}"
-        remove = partial(api.remove_container, each["Id"], force=True, v=True)
-        yield _Thing(3 if KEEPER_LABEL in each["Labels"] else 1, "Docker", name, each["Labels"], age, remove)
-    for each in api.volumes(filters=_ONLY_OURS)["Volumes"] or ():
-        age = now - moment(each["CreatedAt"])
-        remove = partial(api.remove_volume, each["Name"])
-        yield _Thing(2, "Docker", f"the volume {each['Name']}", each["Labels"], age, remove)
-    for each in api.networks(filters=_ONLY_OURS):
+        for service in api.services(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
+            yield _in_swarm("service", service, now, partial(remove_service, client, service["ID"]))
+        for secret in api.secrets(filters=_ONLY_OURS):
+            yield _in_swarm("secret", secret, now, partial(api.remove_secret, secret["ID"]))
+        for config in api.configs(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
+            yield _in_swarm("config", config, now, partial(api.remove_config, config["ID"]))
+    for container in api.containers(all=True, filters=_ONLY_OURS):
+        kind = "keeper" if KEEPER_LABEL in container["Labels"] else "container"
+        name = container["Names"][0].lstrip("/") if container["Names"] else container["Id"][:12]
+        age = now - datetime.fromtimestamp(container["Created"], now.tzinfo)
+        remove = partial(api.remove_container, container["Id"], force=True, v=True)
+        yield _Thing(kind, "Docker", name, container["Labels"], age, remove)
+    for volume in api.volumes(filters=_ONLY_OURS)["Volumes"] or ():
+        age = now - moment(volume["CreatedAt"])
+        remove = partial(api.remove_volume, volume["Name"])
+        yield _Thing("volume", "Docker", volume["Name"], volume["Labels"], age, remove)
+    for network in api.networks(filters=_ONLY_OURS):
         # Nodes list the networks of their swarm, and only a manager can remove them.
-        if manages or each["Scope"] != "swarm":
-            where = "the swarm" if each["Scope"] == "swarm" else "Docker"
-            age = now - moment(each["Created"])
-            remove = partial(remove_network, client, each["Id"])
-            yield _Thing(4, where, f"the network {each['Name']}", each["Labels"], age, remove)
+        if manages or network["Scope"] != "swarm":
+            where = "the swarm" if network["Scope"] == "swarm" else "Docker"
+            age = now - moment(network["Created"])
+            remove = partial(remove_network, client, network["Id"])
+            yield _Thing("network", where, network["Name"], network["Labels"], age, remove)
 
 
-def _in_swarm(rank: int, kind: str, each: Mapping[str, Any], now: datetime, remove: Callable[[], object]) -> _Thing:
-    spec = each["Spec"]
-    return _Thing(
-        rank, "the swarm", f"the {kind} {spec['Name']}", spec["Labels"], now - moment(each["CreatedAt"]), remove
-    )
+def _in_swarm(kind: str, described: Mapping[str, Any], now: datetime, remove: Callable[[], object]) -> _Thing:
+    spec, age = described["Spec"], now - moment(described["CreatedAt"])
+    return _Thing(kind, "the swarm", spec["Name"], spec["Labels"], age, remove)
 
 
 def moment(text: str) -> datetime:
