@@ -1,12 +1,12 @@
-"""Noticing that the other end of a connection is gone, or the network to it, while nothing is said on it."""
+"""Notices that the other end of an idle connection is gone, or the network to it."""
 
 import socket
 
 
 def keep_alive(line: socket.socket, seconds: int, probes: int) -> bool:
-    """Have the system look after so many seconds of silence, and again, until so many looks went unanswered.
+    """Have the system probe a connection that was silent for `seconds`, and end it after `probes` without an answer.
 
-    Returns whether it can: on a connection through a network.
+    Probes are `seconds` apart. Returns False, and does nothing, where no network is in between.
     """
     if line.family not in {socket.AF_INET, socket.AF_INET6}:
         return False

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from bench.eventlog import Log, load
 from bench.judge.checker import KINDS, Verdict
-from bench.places.api import Site
+from bench.places.api import Place
 from bench.places.rundir import RunFolder
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
@@ -20,7 +20,7 @@ from bench.results.tracks import APPEND, Track
 from bench.run.jobs import consumers, producers, readings
 from bench.run.outcome import Reader, TrackOutcome
 from bench.run.phase import Plan, Total, carry_out
-from bench.run.place import Choice, open_site
+from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import carry_out_trial
 from bench.run.verdict import judged, written_by
 from bench.run.watch import Unwatched
@@ -97,7 +97,7 @@ _PLANTS = {
 """The SQL that turns the events with the etags in `planted` into each kind of fault."""
 
 
-def run(events: int, choice: Choice, folder: RunFolder, report: Callable[[str], None]) -> bool:
+def run(events: int, chosen: ChosenPlace, folder: RunFolder, report: Callable[[str], None]) -> bool:
     """Plant every kind of fault in a log of `events` events, and report each check as a line; True when each fault was
     caught under its name and nothing else was found.
 
@@ -124,24 +124,24 @@ def run(events: int, choice: Choice, folder: RunFolder, report: Callable[[str], 
     )
     alone = tailing.model_copy(update={"scale": 1, "transaction_ms": (0.0, 0.0)})
     results = []
-    with open_site(choice, tailing, log, folder) as site, connected(site.conninfo) as connection:
+    with open_place(chosen, tailing, log, folder) as place, connected(place.database.conninfo) as connection:
         with install.installed(connection, log, folder.run_id):
             report(f"{'planted':<12} {'where':<34} {'events':>9}   found")
             connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
-            tested = _Tested(spec, log, site, connection)
+            tested = _Tested(spec, log, place, connection)
             results += [_check(report, *each) for each in tested.results()]
         with install.installed(connection, log, folder.run_id):
             connection.execute(_WITHHOLD)
-            trial = carry_out_trial(alone, log, site, connection, Unwatched(), time.time())
+            trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
             results.append(_check(report, "withheld", "from a reader that tails", 10, trial.verdict))
         for name, fault in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             tailed = load(name)
             with install.installed(connection, tailed, folder.run_id):
-                trial = carry_out_trial(tailing, tailed, site, connection, Unwatched(), time.time())
+                trial = carry_out_trial(tailing, tailed, place, connection, Unwatched(), time.time())
             verdict = trial.verdict
             ok = verdict.skipped > 0 if fault else verdict.ok
-            place = f"{name}, tailed while commits overlap"
-            results.append(_check(report, fault or "nothing", place, None, verdict, ok=ok))
+            tailing_log = f"{name}, tailed while commits overlap"
+            results.append(_check(report, fault or "nothing", tailing_log, None, verdict, ok=ok))
     report(
         f"{sum(results)} of {len(results)} checks passed" + ("" if all(results) else ": the checker cannot be trusted")
     )
@@ -151,10 +151,10 @@ def run(events: int, choice: Choice, folder: RunFolder, report: Callable[[str], 
 class _Tested:
     """A log with events, into which faults are planted one after the other."""
 
-    def __init__(self, spec: Spec, log: Log, site: Site, connection: Connection) -> None:
+    def __init__(self, spec: Spec, log: Log, place: Place, connection: Connection) -> None:
         self._spec = spec
         self._log = log
-        self._site = site
+        self._place = place
         self._connection = connection
         self._written = written_by(self._carried_out(APPEND, producers(spec, log)))
         connection.execute(_PREPARE)
@@ -187,7 +187,7 @@ class _Tested:
     def _carried_out(self, track: Track, jobs: Sequence[Job]) -> TrackOutcome:
         to_read = Total(self._spec.events, self._spec.checksum)
         plan = Plan({track: jobs}, self._spec.events, self._spec.idle_timeout, to_read)
-        return carry_out(plan, self._site.start_workers, self._connection, Unwatched())[track]
+        return carry_out(plan, self._place.workers.start, self._connection, Unwatched())[track]
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""A Postgres to play with by hand, with a log installed: start, seed, psql, stop. Its data stays till dropped."""
+"""A Postgres to try a log in, for `bench start`, `seed`, `psql` and `stop`. Its data stays until it is dropped."""
 
 import os
 import secrets
@@ -26,10 +26,10 @@ STOP_SECONDS = 60
 
 
 def start(port: int | None, log: Log) -> str:
-    """Start the server, with its data of last time if there is any, unless it runs already; say how to reach it.
+    """Start the server unless it runs already, with the data of last time if there is any; return how to reach it.
 
     Raises:
-        UsageError: its data holds another log, or it runs on another port.
+        UsageError: the data holds another log, or the server runs on another port.
         InfrastructureError: the port is taken, or Postgres does not start.
     """
     folder = by_hand()
@@ -55,11 +55,11 @@ def start(port: int | None, log: Log) -> str:
             with_settings(unless_ready, log.settings, begin)
         except SettingRefusedError as error:
             raise UsageError(f"the log {log.name}: log.toml: settings: {error}") from error
-        password = _prepare(folder, log)
+        _install(folder, log)
         unless_ready.pop_all()
     return (
         f"Postgres {programs.version} listens on port {port} with the log {log.name} installed in the schema {SCHEMA}\n"
-        f"{_url(port, password)}"
+        f"{_url(folder, port)}"
     )
 
 
@@ -67,16 +67,17 @@ def _runs_already(folder: Path, wanted: int | None, log: Log) -> str:
     port = int((folder / "port").read_text(encoding="ascii"))
     if wanted not in {None, port}:
         raise UsageError(f"the server runs already, on port {port}: `bench stop` stops it")
-    password = _prepare(folder, log)
-    return f"Postgres runs already on port {port}, with the log {log.name}\n{_url(port, password)}"
+    _install(folder, log)
+    return f"Postgres runs already on port {port}, with the log {log.name}\n{_url(folder, port)}"
 
 
-def _url(port: int, password: str) -> str:
+def _url(folder: Path, port: int) -> str:
+    password = (folder / "password").read_text(encoding="ascii")
     return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
 
 def seed(events: int) -> str:
-    """Append dummy events.
+    """Append dummy events; return how many there are now.
 
     Raises:
         UsageError: the server does not run.
@@ -100,7 +101,9 @@ def psql(arguments: list[str]) -> int:
     """
     program = embedded.binaries(None).folder / "psql"
     if not program.is_file():
-        raise InfrastructureError(f"{program} is not there: any psql can open the address that `bench start` showed")
+        raise InfrastructureError(
+            f"{program} is missing: open the address that `bench start` printed with another psql"
+        )
     return subprocess.run([program, _address(), *arguments], check=False).returncode
 
 
@@ -108,7 +111,7 @@ def stop() -> str:
     """Stop the server; its data stays.
 
     Raises:
-        InfrastructureError: it does not stop.
+        InfrastructureError: Postgres does not stop.
     """
     data = by_hand() / "data"
     pid = running_postgres(data)
@@ -126,14 +129,18 @@ def stop() -> str:
 def drop() -> str:
     """Stop the server and remove its data."""
     if not by_hand().exists():
-        return "there is no server by hand, and no data of one"
+        return "there is no server, and no data of one"
     stop()
     shutil.rmtree(by_hand(), ignore_errors=True)
     return "stopped, and its data is gone"
 
 
-def _prepare(folder: Path, log: Log) -> str:
-    """Install the log unless it is there and return the password."""
+def _install(folder: Path, log: Log) -> None:
+    """Install the log and set a password, unless both were done before.
+
+    Raises:
+        UsageError: another log is installed.
+    """
     password_file = folder / "password"
     with connected(_address()) as connection:
         installed = install.comment_on_schema(connection)
@@ -153,7 +160,6 @@ def _prepare(folder: Path, log: Log) -> str:
             connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))
             password_file.touch(mode=0o600)
             password_file.write_text(password, encoding="ascii")
-    return password_file.read_text(encoding="ascii")
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
@@ -176,6 +182,6 @@ def _free_port(wanted: int | None) -> int:
             probe.bind(("127.0.0.1", wanted or 0))
         except (OSError, OverflowError) as error:
             raise InfrastructureError(
-                f"port {wanted} cannot be had: {error}. Name another, or none for a free one"
+                f"port {wanted} is not available: {error}; name another, or leave --port out for a free one"
             ) from error
         return int(probe.getsockname()[1])

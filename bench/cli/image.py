@@ -47,7 +47,7 @@ def load() -> None:
     progress.listen()
     with engine.failures():
         manager = address.connect()
-        cluster.refuse_worker(manager)
+        cluster.refuse_unless_manager(manager)
         reached = address.contexts()
         engines = images.engines(manager, reached)
         loaded = images.load(images.worker_image(manager, reached), engines)

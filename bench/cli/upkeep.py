@@ -36,8 +36,8 @@ def clean(place: str, dsn: str | None) -> None:
     Nobody else's folders are looked at, no other database than that of --dsn, and no swarm without --place swarm. What
     compose.yml or stack.yml started is theirs: their heads say how it is removed.
     """
-    from bench import doctor  # noqa: PLC0415
+    from bench import cleanup  # noqa: PLC0415
 
     if place not in {"auto", "swarm"}:
         raise UsageError(f"--place {place!r}: give swarm, or leave it out")
-    print(screen.shown("\n".join(doctor.clean(swarm=place == "swarm", dsn=dsn))))
+    print(screen.shown("\n".join(cleanup.clean(swarm=place == "swarm", dsn=dsn))))

@@ -5,8 +5,7 @@ What is published is made from the record that this returns, `ab.json`.
 
 import subprocess
 import tarfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -20,12 +19,11 @@ from bench.gate import compare, regression
 from bench.gate.power import BLOCK, Calibration
 from bench.gate.regression import Rules
 from bench.places import rundir
-from bench.places.rundir import RunFolder
 from bench.results import metrics, store
 from bench.results.models import Result, StoredModel
-from bench.run import preflight, trials
-from bench.run.place import Choice
-from bench.run.trials import Done
+from bench.run import trials
+from bench.run.place import ChosenPlace
+from bench.run.trials import Done, Trials
 from bench.run.watch import Watch
 from bench.spec import Spec
 
@@ -62,7 +60,7 @@ class Ab(StoredModel):
 
 def alternate(
     arms: tuple[Arm, Arm],
-    choice: Choice,
+    chosen: ChosenPlace,
     rules: Rules,
     precision: float,
     max_trials: int,
@@ -88,21 +86,21 @@ def alternate(
     with (
         rundir.opened(f"{run_id}-a") as folder_a,
         rundir.opened(f"{run_id}-b") as folder_b,
-        closing(_trials(arms[0], choice, folder_a, watch)) as of_a,
-        closing(_trials(arms[1], choice, folder_b, watch)) as of_b,
+        trials.opened(arms[0].spec, arms[0].log, chosen, folder_a, watch) as of_a,
+        trials.opened(arms[1].spec, arms[1].log, chosen, folder_b, watch) as of_b,
     ):
         sides = (of_a, of_b)
         tell("a trial of each to warm up")
-        warm = [next(side) for side in sides]
+        warm = [_run_one(side) for side in sides]
         if not all(each.trial.verdict.ok for each in warm):
             yield known()
             return
         compare.refuse_unknown_metrics(rules, known().a)
         while len(done[0]) < max_trials:
             for name in BLOCK:
-                place = "ab".index(name)
-                done[place].append(next(sides[place]))
-                if not done[place][-1].trial.verdict.ok:
+                side = "ab".index(name)
+                done[side].append(_run_one(sides[side]))
+                if not done[side][-1].trial.verdict.ok:
                     yield known()
                     return
             so_far = known()
@@ -134,6 +132,6 @@ def at_revision(log_folder: str, revision: str, into: Path) -> str:
     return str(target)
 
 
-def _trials(arm: Arm, choice: Choice, run_folder: RunFolder, watch: Watch) -> Generator[Done, None, None]:
-    preflight.refuse(arm.spec, arm.log, choice, run_folder)
-    return trials.carry_out(arm.spec, arm.log, choice, run_folder, watch)
+def _run_one(side: Trials) -> Done:
+    with side.run_one() as done:
+        return done

@@ -20,7 +20,7 @@ from bench.postgres.contract import table_of
 from bench.postgres.install import installed
 from bench.postgres.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
 from bench.records import Way
-from bench.run.place import Choice, open_site
+from bench.run.place import ChosenPlace, open_place
 from bench.spec import SMALLEST_PAYLOAD_BYTES, Spec
 from bench.statements import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
 from bench.text import plural
@@ -46,7 +46,7 @@ _OUTSIDE = """
 """What a log could have made outside of its schema."""
 
 
-def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
+def check(log: Log, spec: Spec, chosen: ChosenPlace, folder: RunFolder) -> list[str]:
     """Install a log, ask each question of a fresh copy of it, and return what is wrong in words.
 
     Raises:
@@ -54,14 +54,14 @@ def check(log: Log, spec: Spec, choice: Choice, folder: RunFolder) -> list[str]:
         InfrastructureError: there is no Postgres to install it in.
     """
     complaints: list[str] = []
-    with open_site(choice, spec, log, folder) as site, connected(site.conninfo) as connection:
+    with open_place(chosen, spec, log, folder) as place, connected(place.database.conninfo) as connection:
         left = _left_behind(connection, log, folder.run_id)
         if left:  # it could not be installed once more
             return [
                 f"schema.sql makes what stays when its schema is dropped: {', '.join(left[:MOST_NAMED])}: "
                 "make it without the name of a schema, or drop it in uninstall_log()"
             ]
-        conninfo = pinned(connection, site.conninfo)
+        conninfo = pinned(connection, place.database.conninfo)
         for question in _QUESTIONS:
             with installed(connection, log, folder.run_id):
                 try:

@@ -21,13 +21,13 @@ from bench.log_error import is_of_the_log
 from bench.logs import open_transactions
 from bench.logs.open_transactions import Blocked
 from bench.places import rundir
-from bench.places.api import Site
+from bench.places.api import Place
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected, in_words
 from bench.results.models import Environment, ImpossibleCtimes, StoredModel, Trial
 from bench.results.store import new_run_id
 from bench.run import environment, preflight
-from bench.run.place import Choice, open_site
+from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import carry_out_trial
 from bench.run.watch import Watch
 from bench.spec import Flag, Spec
@@ -177,7 +177,7 @@ class _Turn(NamedTuple):
 
 
 def compare(
-    names: Sequence[str], workload: Workload, choice: Choice, watch: Watch, tell: Callable[[str], None]
+    names: Sequence[str], workload: Workload, chosen: ChosenPlace, watch: Watch, tell: Callable[[str], None]
 ) -> Iterator[Comparison]:
     """Carry out one round after the other; yields the comparison so far after each, so that an error in the last minute
     does not lose an hour's work. The control is always among the logs. Where a log's own error prevents a measurement,
@@ -191,14 +191,14 @@ def compare(
     logs = list(given.values())
     for log in logs:
         for batch in workload.insert_batch:
-            preflight.refuse_misfits(workload.speed(log, batch, choice.name), log)
+            preflight.refuse_misfits(workload.speed(log, batch, chosen.name), log)
     if not workload.rounds and not workload.tails:
         raise UsageError("there is nothing to do: give --rounds or --tails")
     known = Comparison(
         run_id=new_run_id(),
         started_at=datetime.now(UTC),
         workload=workload.model_copy(update={"rounds": 0, "tails": 0}),
-        environment=_environment(workload, logs[0], choice),
+        environment=_environment(workload, logs[0], chosen),
         given={log.name: path for path, log in given.items() if path != log.name},
         promises={log.name: log.promises for log in logs},
         needs={log.name: log.settings for log in logs if log.settings},
@@ -217,7 +217,7 @@ def compare(
             before = number * len(logs) + turn
             left = _time_left(began_pc, before, rounds * len(logs))
             tell(f"round {number + 1} of {rounds}: {log.name}, log {turn + 1} of {len(logs)}{left}")
-            turns[log.name] = _turn(number, workload, log, choice, watch)
+            turns[log.name] = _turn(number, workload, log, chosen, watch)
         done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
         known = known.model_copy(
             update={
@@ -240,37 +240,37 @@ def _with_turn(known: Measured, turn: _Turn) -> Measured:
     )
 
 
-def _turn(number: int, workload: Workload, log: Log, choice: Choice, watch: Watch) -> _Turn:
+def _turn(number: int, workload: Workload, log: Log, chosen: ChosenPlace, watch: Watch) -> _Turn:
     """Carry out a log's part of a round. A failure by the log's own fault is recorded in its place."""
     try:
-        with _opened(workload, log, choice) as (site, connection, run_id):
+        with _opened(workload, log, chosen) as (place, connection, run_id):
             return _tried(
                 number,
                 workload,
                 log,
-                choice,
-                lambda spec: _carry_out(spec, log, site, connection, watch, run_id),
-                lambda: open_transactions.probe(log, connection, site.conninfo, run_id),
+                chosen,
+                lambda spec: _carry_out(spec, log, place, connection, watch, run_id),
+                lambda: open_transactions.probe(log, connection, place.database.conninfo, run_id),
             )
     except UsageError as error:  # Postgres does not take the log's settings; those of the control it has taken
         reason = str(error)
-        return _tried(number, workload, log, choice, lambda _: reason, lambda: open_transactions.failed(log, reason))
+        return _tried(number, workload, log, chosen, lambda _: reason, lambda: open_transactions.failed(log, reason))
 
 
 def _tried(
     number: int,
     workload: Workload,
     log: Log,
-    choice: Choice,
+    chosen: ChosenPlace,
     carry_out: Callable[[Spec], Trial | str],
     probe: Callable[[], list[Blocked]],
 ) -> _Turn:
     turn = _Turn({}, {}, [])
     for batch in workload.insert_batch:
         if number < workload.rounds:
-            turn.speeds[batch] = _speed(carry_out(workload.speed(log, batch, choice.name)))
+            turn.speeds[batch] = _speed(carry_out(workload.speed(log, batch, chosen.name)))
         if number < workload.tails:
-            turn.tails[batch] = _tail(carry_out(workload.tail(log, batch, choice.name, number)))
+            turn.tails[batch] = _tail(carry_out(workload.tail(log, batch, chosen.name, number)))
     return turn._replace(blocked=[] if number else probe())
 
 
@@ -282,24 +282,24 @@ def _time_left(began_pc: float, done: int, turns: int) -> str:
     return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 
-def _environment(workload: Workload, log: Log, choice: Choice) -> Environment:
-    with _opened(workload, log, choice) as (site, connection, _):
-        return environment.describe(choice.name, site.about, connection)
+def _environment(workload: Workload, log: Log, chosen: ChosenPlace) -> Environment:
+    with _opened(workload, log, chosen) as (place, connection, _):
+        return environment.describe(chosen.name, place.about, connection)
 
 
 @contextmanager
-def _opened(workload: Workload, log: Log, choice: Choice) -> Iterator[tuple[Site, Connection, str]]:
+def _opened(workload: Workload, log: Log, chosen: ChosenPlace) -> Iterator[tuple[Place, Connection, str]]:
     """A Postgres of its own for one log in one round."""
-    spec = workload.tail(log, workload.insert_batch[0], choice.name, 0)
+    spec = workload.tail(log, workload.insert_batch[0], chosen.name, 0)
     with (
         rundir.opened(new_run_id()) as run_folder,
-        open_site(choice, spec, log, run_folder) as site,
-        connected(site.conninfo) as connection,
+        open_place(chosen, spec, log, run_folder) as place,
+        connected(place.database.conninfo) as connection,
     ):
-        yield site, connection, run_folder.run_id
+        yield place, connection, run_folder.run_id
 
 
-def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: Watch, run_id: str) -> Trial | str:
+def _carry_out(spec: Spec, log: Log, place: Place, connection: Connection, watch: Watch, run_id: str) -> Trial | str:
     """Carry out a trial; returns the log's fault, in a sentence, where it leaves no trial.
 
     Raises:
@@ -307,7 +307,7 @@ def _carry_out(spec: Spec, log: Log, site: Site, connection: Connection, watch: 
     """
     try:
         with install.installed(connection, log, run_id):
-            return carry_out_trial(spec, log, site, connection, watch, began_at=time.time())
+            return carry_out_trial(spec, log, place, connection, watch, began_at=time.time())
     except UsageError as error:
         return str(error)
     except psycopg.Error as error:

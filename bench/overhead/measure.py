@@ -22,7 +22,7 @@ from bench.quota import processors
 from bench.results import store
 from bench.results.models import Environment, StoredModel
 from bench.run import environment
-from bench.run.place import Choice, open_site
+from bench.run.place import ChosenPlace, open_place
 from bench.run.preflight import refuse_full_disk
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -81,7 +81,13 @@ class _Measure(NamedTuple):
 
 
 def measure(
-    events: int, grown: int, rounds: int, choice: Choice, folder: RunFolder, watch: Watch, tell: Callable[[str], None]
+    events: int,
+    grown: int,
+    rounds: int,
+    chosen: ChosenPlace,
+    folder: RunFolder,
+    watch: Watch,
+    tell: Callable[[str], None],
 ) -> Iterator[Limits]:
     """Carry out one round after the other; yields what is known after each.
 
@@ -90,18 +96,18 @@ def measure(
     """
     log = load("bigserial")
     spec = Spec(scale=SINGLES, limit=(events + grown) // SINGLES, set=SETTINGS)
-    refuse_full_disk(choice, spec, folder)
+    refuse_full_disk(chosen, spec, folder)
     started_at = datetime.now(UTC)
-    with open_site(choice, spec, log, folder) as site, connected(site.conninfo) as connection:
+    with open_place(chosen, spec, log, folder) as place, connected(place.database.conninfo) as connection:
         refuse_without_effect(connection, spec.set)
-        testbed = Testbed(site, connection, log, watch)
+        testbed = Testbed(place, connection, log, watch)
         for schema, size in ((READ, events), (GROWN, grown)):
             if size:
                 tell(f"filling a log with {size:,} events")
                 testbed.fill(schema, size)
         testbed.install()
         measures = _measures(testbed, events, grown)
-        where = environment.describe(choice.name, site.about, connection)
+        where = environment.describe(chosen.name, place.about, connection)
         first: list[float] = []
         for number in range(rounds):
             testbed.read(1000, events)  # what the grown log pushed out of the cache comes back
@@ -113,7 +119,7 @@ def measure(
                     our_value, their_value = ours(), theirs()
                 pairing.pairs.append((our_value, their_value))
             tell(f"round {number + 1}: from the command to the first event")
-            first.append(_first_event_seconds(choice.name, folder))
+            first.append(_first_event_seconds(chosen.name, folder))
             yield Limits(
                 run_id=folder.run_id,
                 started_at=started_at,
@@ -123,7 +129,7 @@ def measure(
                 environment=where,
                 contests=[each.pairing for each in measures],
                 first_event_seconds=first,
-                first_event_target=2 if choice.name == "local" else 6,
+                first_event_target=2 if chosen.name == "local" else 6,
             )
 
 

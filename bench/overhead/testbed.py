@@ -11,7 +11,7 @@ from bench.eventlog import Log
 from bench.judge import checker
 from bench.judge.checker import Stored, Written
 from bench.overhead import programs
-from bench.places.api import Program, Site
+from bench.places.api import Place, Program
 from bench.postgres import audit, install
 from bench.postgres.connection import Connection
 from bench.postgres.server import settle
@@ -37,8 +37,8 @@ READINGS = {1000: 3, 100: 1, 10: 1}
 class Testbed:
     """A Postgres with logs to read and one to append to, and the measurements on it. What our workers did is judged."""
 
-    def __init__(self, site: Site, connection: Connection, log: Log, watch: Watch) -> None:
-        self._site = site
+    def __init__(self, place: Place, connection: Connection, log: Log, watch: Watch) -> None:
+        self._place = place
         self._connection = connection
         self._log = log
         self._watch = watch
@@ -130,16 +130,16 @@ class Testbed:
         events = events // FILLERS * FILLERS
         query = f"SELECT etag, ctime, payload FROM {self._log.table}"
         program = programs.psql_copies_out(READ, query, READINGS[1000])
-        return events / programs.psql_seconds(self._site.run_program(program), events)
+        return events / programs.psql_seconds(self._place.workers.run_program(program), events)
 
     def psql_appends(self, events: int) -> float:
         """Events/s of one COPY, on an empty log."""
         self._clear()
         program = programs.psql_copies_in(statements.SCHEMA, self._log.table, events)
-        return events / programs.psql_seconds(self._site.run_program(program), events)
+        return events / programs.psql_seconds(self._place.workers.run_program(program), events)
 
     def _pgbench(self, program: Program) -> float:
-        return programs.pgbench_rate(self._site.run_program(program))
+        return programs.pgbench_rate(self._place.workers.run_program(program))
 
     def _spec(self, way: Way, scale: int, batch: int, limit: int) -> Spec:
         return Spec(scale=scale, insert_batch=batch, limit=limit, append=way, set={})
@@ -165,9 +165,11 @@ class Testbed:
         with ExitStack() as stack:
             observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved
             if sampled:
-                watching = stack.enter_context(observer(self._site.conninfo, self._connection, self._site.usage))
+                watching = stack.enter_context(
+                    observer(self._place.database.conninfo, self._connection, self._place.database.usage)
+                )
                 observe = watching.observe
-            outcome = carry_out(plan, self._site.start_workers, self._connection, self._watch, observe)[track]
+            outcome = carry_out(plan, self._place.workers.start, self._connection, self._watch, observe)[track]
         for worker in outcome.reported:
             if worker.error:
                 raise InfrastructureError(f"cannot compare: {worker.name}: {worker.error.call}: {worker.error.message}")

@@ -1,19 +1,15 @@
-"""What a place gives: a Postgres that runs and a way to start workers beside it. And how workers are listened to."""
+"""What a place is made of: a Postgres that answers, and workers next to it.
 
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+A host, which is this machine, a Docker engine or a swarm, has a way to start each of the two. The Postgres may also be
+one that is there already (`places/dsn.py`), next to the workers of any host.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
-import msgspec
-
-from bench.records import Job, Record, decode_record
-
-SILENCE_SECONDS = 0.25
-"""Whoever listens to workers is woken this often, to see whether it waits in vain."""
-LAST_WORDS_LINES = 5
-MAX_LAST_WORDS_BYTES = 4096
+from bench.records import Job, Record
 
 
 @dataclass(frozen=True)
@@ -26,16 +22,16 @@ class Said:
 
 @dataclass(frozen=True)
 class End:
-    """How a worker ended, as far as its place can tell."""
+    """How a worker ended, as far as its place knows."""
 
     exit_code: int | None
-    """None when nobody knows, or it did not even begin."""
-    words: str = ""
-    """What there is to say of it beside its own last words."""
+    """None when it is unknown, or when the worker never started."""
+    explanation: str = ""
+    """What the place adds to the worker's own last words."""
     node: str | None = None
-    """Where it ran, in a place of several nodes."""
+    """Where the worker ran, in a place of several nodes."""
     lost_with: Sequence[str] = ()
-    """It is not known to have ended, but its node is gone: the workers that were on it, itself too."""
+    """Names of all workers, this one included, that ran on a node that was lost; empty when the worker really ended."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +41,14 @@ class Ended:
     worker: str
     end: End
     last_words: str
-    """The last lines that it printed for people, and what else there is to say."""
+    """The last lines that the worker printed on stderr, and the explanation of its end."""
 
 
 Messages = Iterator[Said | Ended | None]
-"""What all workers say, as it comes, until each of them has ended; a None now and then while nobody says anything."""
+"""What all workers print, as it comes, until each of them has ended; None now and then while no worker prints."""
 
 StartWorkers = Callable[[Sequence[Job]], AbstractContextManager[Messages]]
-"""Starts one worker a job; whatever still runs at the end of the `with` is stopped."""
+"""Starts one worker per job; workers that still run at the end of the `with` are stopped."""
 
 
 @dataclass(frozen=True)
@@ -65,76 +61,81 @@ class Usage:
 
 @dataclass(frozen=True)
 class Program:
-    """One of PostgreSQL's own client programs, to be run beside Postgres as a worker is."""
+    """One of PostgreSQL's own client programs, to be run next to Postgres as a worker is."""
 
-    words: Sequence[str]
-    """Its name and arguments."""
+    command: Sequence[str]
+    """The program's name and arguments."""
     script: str
-    """What it reads on its standard input."""
+    """The program's standard input."""
     schema: str
-    """Its search_path."""
+    """The search_path of the program's sessions."""
 
     @property
     def variables(self) -> dict[str, str]:
-        """What its environment has beside libpq's address."""
+        """Environment variables of the program, beyond libpq's address."""
         return {"PGOPTIONS": f"-c search_path={self.schema}"}
 
 
 @dataclass(frozen=True)
-class Site:
-    """A running Postgres and the way to start workers that reach it."""
+class Database:
+    """A Postgres that answers."""
 
     conninfo: str = field(repr=False)
-    """How the orchestrator itself connects. Nothing that is timed goes through it."""
-    start_workers: StartWorkers
+    """How the orchestrator connects. Nothing that is timed takes this way."""
+    variables: Mapping[str, str]
+    """How workers connect: libpq's environment variables, without the password."""
+    password: str | None = field(default=None, repr=False)
+    """The password of workers; None when they need none."""
+    dsn: str | None = field(default=None, repr=False)
+    """The connection string by which the user named it; None for a Postgres that the run started."""
+    usage: Callable[[], Usage | None] = lambda: None
+    """Returns what Postgres has used; None where that cannot be seen from here."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Facts for the result: images with their ids, folders of programs, disks."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """A way to start workers, and other programs, that reach a database."""
+
+    start: StartWorkers
     run_program: Callable[[Program], str]
-    """Runs a program to its end and returns what it printed; InfrastructureError when it failed."""
-    usage: Callable[[], Usage | None]
-    """What Postgres has used; None where it cannot be seen from here."""
-    about: dict[str, str]
-    """What is worth keeping in a result: images with their ids, binaries."""
+    """Runs a program to its end and returns what it printed; raises InfrastructureError when it failed."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Facts for the result, as in `Database`."""
 
 
-Chunks = Iterable[tuple[bytes | None, bytes | None]]
-"""Pieces of (stdout, stderr) as they come: not lines."""
+@dataclass(frozen=True)
+class Place:
+    """A Postgres that answers, and workers next to it."""
+
+    database: Database
+    workers: Workers
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Facts for the result about both."""
+        return {**self.database.about, **self.workers.about}
 
 
-class OutputListener:
-    """Listens to workers, a thread each, and puts what they say into one queue."""
+class Host(Protocol):
+    """What Postgres and workers run on, with all that the two of one run share there."""
 
-    def __init__(self) -> None:
-        self._heard: queue.SimpleQueue[Said | Ended] = queue.SimpleQueue()
-        self._listening = 0
+    def postgres(self, settings: Mapping[str, str]) -> AbstractContextManager[Database]:
+        """Start a Postgres, which is gone at the end of the `with`.
 
-    def listen(self, worker: str, chunks: Chunks, wait: Callable[[], End]) -> None:
-        """Listen to one worker until its output ends; `wait` then tells how it ended."""
-        self._listening += 1
-        threading.Thread(target=self._hear, args=(worker, chunks, wait), name=worker, daemon=True).start()
+        An InfrastructureError that ends the `with` is raised again with how Postgres ended or crashed, if it did.
 
-    def messages(self) -> Messages:
-        """Everything that is said, until all workers have ended."""
-        left = self._listening
-        while left:
-            try:
-                message = self._heard.get(timeout=SILENCE_SECONDS)
-            except queue.Empty:
-                yield None
-                continue
-            yield message
-            left -= isinstance(message, Ended)
+        Raises:
+            SettingRefusedError: Postgres starts without these settings only.
+            InfrastructureError: Postgres does not start.
+        """
+        ...
 
-    def _hear(self, worker: str, chunks: Chunks, wait: Callable[[], End]) -> None:
-        line, words = b"", b""
-        try:
-            for stdout, stderr in chunks:
-                words = (words + (stderr or b""))[-MAX_LAST_WORDS_BYTES:]
-                *lines, line = (line + (stdout or b"")).split(b"\n")
-                for text in lines:
-                    self._heard.put(Said(worker, decode_record(text)))
-            end = wait()
-        except msgspec.MsgspecError as error:
-            end = End(None, f"it printed what is no record ({error}): {lines[0][:200]!r}")
-        except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this worker is lost
-            end = End(None, f"its output was lost: {error}")
-        last = words.decode(errors="replace").strip().splitlines()[-LAST_WORDS_LINES:]
-        self._heard.put(Ended(worker, end, "\n".join(filter(None, [*last, end.words]))))
+    def workers(self, database: Database) -> AbstractContextManager[Workers]:
+        """Prepare to start workers that reach this database.
+
+        Raises:
+            InfrastructureError: the host cannot run workers.
+        """
+        ...

@@ -1,7 +1,7 @@
-"""The folder of a run on this machine, and the lock in it that tells a living run from what a dead one left.
+"""The folder of a run on this machine, and the lock in it that distinguishes a living run from a dead one.
 
-The processes that a run starts here live in the folder. The kernel lets go of the lock when the orchestrator dies,
-however it dies.
+The processes that a run starts on this machine keep their files in the folder. The kernel releases the lock when the
+orchestrator dies, however it dies.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ _news = logging.getLogger("bench")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's id and its folder, which is there as long as the run."""
+    """A run's id and its folder, which exists as long as the run."""
 
     run_id: str
     path: Path
@@ -40,36 +40,34 @@ class RunFolder:
 
 
 def root() -> Path:
-    """The folder of all runs of this user: below TMPDIR, or below /var/tmp, which is on a disk.
+    """Return the folder of all runs of this user: below TMPDIR, or below /var/tmp, which is on a disk.
 
     Raises:
-        InfrastructureError: the name of it cannot be given to Postgres.
+        InfrastructureError: Postgres does not take the folder's name.
     """
-    # What is started with another working folder must find it, too.
+    # Absolute, so that processes with another working folder find it, too.
     path = Path(os.environ.get("TMPDIR") or "/var/tmp").absolute() / f"bench-{os.getuid()}"  # noqa: S108
     if "," in str(path):
         raise InfrastructureError(
-            f"TMPDIR {path.parent}: Postgres takes no socket folder with a comma in its name: set another"
+            f"TMPDIR {path.parent}: Postgres takes no socket folder with a comma in its name; set another"
         )
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise InfrastructureError(
-            f"TMPDIR {str(path.parent)!a}: it has bytes that are no UTF-8: set another"
-        ) from error
+        raise InfrastructureError(f"TMPDIR {str(path.parent)!a}: its name is not valid UTF-8; set another") from error
     return path
 
 
 def by_hand() -> Path:
-    """The folder of the server that `bench start` started: no run's, so it is never swept."""
+    """Return the folder of the server of `bench start`, which belongs to no run and is never swept."""
     return root() / "by-hand"
 
 
 @contextmanager
 def opened(run_id: str) -> Iterator[RunFolder]:
-    """Make a run's folder and hold its lock; in the end the folder goes.
+    """Make a run's folder and hold its lock; the folder is removed at the end of the `with`.
 
-    What earlier runs left on this machine goes first.
+    What dead runs left on this machine is removed first.
     """
     folder = RunFolder(run_id, root() / run_id, sweep())
     with ExitStack() as stack:
@@ -81,39 +79,39 @@ def opened(run_id: str) -> Iterator[RunFolder]:
 
 
 def disk(path: Path) -> str:
-    """The file system that a folder is in, and its device: its deepest mount point's."""
-    mounts = [each for each in psutil.disk_partitions(all=True) if path.is_relative_to(each.mountpoint)]
-    deepest = max(mounts, key=lambda each: len(each.mountpoint), default=None)
+    """Return the file system and the device of a folder, like "ext4 on /dev/sda1"; "" when they are unknown."""
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
+    deepest = max(mounts, key=lambda mount: len(mount.mountpoint), default=None)
     return f"{deepest.fstype} on {deepest.device}" if deepest else ""
 
 
 def make(path: Path) -> None:
-    """Make a folder that an unprivileged Postgres can reach, but not read, when we are root."""
+    """Make a folder for ourselves; when we are root, an unprivileged Postgres can pass through it, but not list it."""
     mode = 0o711 if os.getuid() == 0 else 0o700
     try:
         for folder in (root(), path):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
             if folder.stat().st_uid != os.getuid():
-                raise InfrastructureError(f"{folder} belongs to somebody else: set TMPDIR to another folder")
+                raise InfrastructureError(f"{folder} belongs to another user: set TMPDIR to another folder")
     except OSError as error:
-        raise InfrastructureError(f"{error.filename}: {error.strerror}. TMPDIR names the folder to use") from error
+        raise InfrastructureError(f"{error.filename}: {error.strerror}; TMPDIR names the folder to use") from error
 
 
 def is_held(lock: Path) -> bool:
-    """Whether the orchestrator that this lock belongs to lives."""
+    """Whether the orchestrator that holds this lock lives."""
     try:
         with lock.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except OSError:  # held, or another user's and none of our business
+    except OSError:  # held, or another user's
         return True
     return False
 
 
-def somebody_lives() -> bool:
-    """Whether a run of this user is at work on this machine, or the server of `bench start` runs."""
+def anything_runs() -> bool:
+    """Whether a run of this user is in progress on this machine, or the server of `bench start` runs."""
     runs = any(is_held(lock) for lock in root().glob("*/lock"))
     return runs or running_postgres(by_hand() / "data") is not None
 
@@ -130,8 +128,9 @@ def sweep() -> list[str]:
 
 
 def dead() -> list[Path]:
-    """The folders of runs that nobody holds the lock of, those without one among them. A run that begins at this moment
-    may have made its folder and not the lock yet: `sweep` keeps such runs out.
+    """Return the folders of runs whose lock is not held or does not exist.
+
+    A run that begins at this moment may have made its folder and not yet its lock; `sweep` keeps such runs out.
     """
     others = {by_hand()} | set(root().glob("binaries-*"))
     runs = (path for path in sorted(root().glob("*")) if path.is_dir() and path not in others)
@@ -139,7 +138,7 @@ def dead() -> list[Path]:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a run's folder, its lock last; False when something stays, which is said."""
+    """Remove a run's folder, its lock last; when something stays, warn and return False."""
     try:
         for each in path.iterdir():
             if each.is_dir():
@@ -147,11 +146,11 @@ def _remove(path: Path) -> bool:
             elif each.name != "lock":
                 each.unlink()
         shutil.rmtree(path)
-    except FileNotFoundError:  # somebody else removes it, too
+    except FileNotFoundError:  # another process removes it, too
         return True
     except OSError as error:
         _news.warning(
-            "%s of a run that is over cannot be removed: %s; `bench clean` of a user who may removes it",
+            "%s of a run that is over cannot be removed: %s; run `bench clean` as a user who may remove it",
             error.filename,
             error.strerror,
         )
@@ -160,10 +159,10 @@ def _remove(path: Path) -> bool:
 
 
 def running_postgres(data: Path) -> int | None:
-    """The process id of the Postgres that runs on this data folder, if one does."""
+    """Return the process id of the Postgres that runs on this data folder; None when none does."""
     with suppress(OSError, ValueError, IndexError, psutil.Error):
         pid = int((data / "postmaster.pid").read_text().split()[0])
-        # The number may be another process's by now; a postmaster works in its data folder.
+        # The system may have given the number to another process since; a postmaster works in its data folder.
         if Path(psutil.Process(pid).cwd()) == data.resolve():
             return pid
     return None
@@ -183,7 +182,7 @@ def kill_postgres(data: Path) -> None:
 
 
 def kill_tree(server: int) -> None:
-    """Kill a server and all of its processes, which may be unable to notice that it is gone."""
+    """Kill a server and all of its processes, which may be unable to notice that their server is gone."""
     with suppress(psutil.NoSuchProcess):
         postmaster = psutil.Process(server)
         for process in [postmaster, *postmaster.children(recursive=True)]:
@@ -193,7 +192,7 @@ def kill_tree(server: int) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep a run that sweeps from taking away a folder that another run is just making."""
+    """Keep one run from sweeping away the folder that another run is just making."""
     make(root())
     with (root() / "sweep.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

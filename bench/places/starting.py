@@ -1,4 +1,4 @@
-"""Starts a Postgres of ours with settings; when it does not start, finds out whether they are the reason."""
+"""Starts a Postgres with settings, and finds out whether these are the reason when it does not start."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -12,25 +12,25 @@ Started = TypeVar("Started")
 def with_settings(
     stack: ExitStack, settings: Mapping[str, str], start: Callable[[ExitStack, Mapping[str, str]], Started]
 ) -> Started:
-    """Start Postgres, which goes with the stack. `start` does it on a stack of its own, with the settings that it is
-    given; it is tried once more without them when Postgres ends with them.
+    """Start Postgres, which goes with the stack.
 
-    What a server says of its end names no setting for certain, and may be in any language: that it starts without them
-    proves that they are the reason.
+    `start` starts it on a stack of its own, with the settings that are passed to it. If Postgres ends, it is started
+    once more without settings: its log does not always name the setting, and may be in any language, but a start
+    without the settings proves that these are the reason.
 
     Raises:
-        SettingRefusedError: it starts without the settings only.
-        NotStartedError: it does not start either way.
+        SettingRefusedError: Postgres starts without the settings only.
+        NotStartedError: Postgres does not start either way.
     """
     try:
-        return _kept(stack, settings, start)
+        return _started(stack, settings, start)
     except NotStartedError as error:
         if settings and _starts_without(start):
             raise SettingRefusedError(error.reason) from error
         raise
 
 
-def _kept(
+def _started(
     stack: ExitStack, settings: Mapping[str, str], start: Callable[[ExitStack, Mapping[str, str]], Started]
 ) -> Started:
     with ExitStack() as own:

@@ -18,7 +18,7 @@ from bench.quota import processors
 from bench.report import screen
 from bench.results.tracks import APPEND
 from bench.run import environment
-from bench.run.place import Choice
+from bench.run.place import ChosenPlace
 from bench.run.watch import Extent, Unwatched, Update, Watch
 from bench.text import plural
 
@@ -33,14 +33,14 @@ SPINNER = "|/-\\"
 _console = Console(stderr=True, highlight=False, markup=False)
 
 
-def news(choice: Choice, *, quiet: bool = False) -> Callable[[str], None]:
+def news(chosen: ChosenPlace, *, quiet: bool = False) -> Callable[[str], None]:
     """Say on stderr which place was taken, and whether others keep the machine busy; returns what says there what is
     done next.
     """
     said = listen(quiet=quiet)
-    said.info("place: %s, because %s", choice.name, choice.why)
-    if choice.instead_of:
-        said.warning("%s", choice.instead_of)
+    said.info("place: %s, because %s", chosen.name, chosen.why)
+    if chosen.instead_of:
+        said.warning("%s", chosen.instead_of)
     busy = None if quiet else environment.busy_cores()
     if busy is not None:
         said.info("This machine is busy: other programs use %.1f of its %s. Numbers will be worse than they could be.",

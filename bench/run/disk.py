@@ -1,9 +1,9 @@
-"""How much disk a run needs, from how PostgreSQL lays out rows, chunks and their WAL."""
+"""Estimates the disk that a run needs, from how PostgreSQL lays out rows, TOAST chunks and their WAL."""
 
 from bench.spec import Spec
 
 _PAGE_BYTES, _PAGE_SPACE = 8192, 8192 - 24
-"""A page, and what of it rows can take."""
+"""A page, and the part of it that rows can take."""
 
 _POINTER_BYTES = 4
 
@@ -14,7 +14,7 @@ _INDEX_BYTES = 23
 """An 8-byte key with its header and line pointer, pages 90 % full."""
 
 _TOASTED_ROW = 2032
-"""A larger row has its payload elsewhere, in chunks, and 18 bytes that point to them (TOAST_TUPLE_THRESHOLD)."""
+"""Largest row that is stored whole (TOAST_TUPLE_THRESHOLD): a larger one points to chunks that hold its payload."""
 
 _TOAST_POINTER_BYTES = 18
 
@@ -26,32 +26,32 @@ _CHUNK_HEAD_BYTES = 24 + 4 + 4 + 4
 _CHUNK_INDEX_BYTES = 20
 
 _ROW_WAL_BYTES = 150
-"""The heads of two records, of the row and of its place in the index: measured, as the next one, on PostgreSQL 18."""
+"""WAL of a row and its index entry, beyond the payload: measured on PostgreSQL 18, as the next one."""
 
 _CHUNK_WAL_BYTES = 143
 
 _NATURAL_PAYLOAD_BYTES = 50
 
 _ENOUGH_ROWS = 1000
-"""So many are laid on pages for an average."""
+"""Rows that are laid on pages to find the average."""
 
 _BASE_BYTES = 512 * 2**20
 """A new cluster, its first WAL segments, sorts of the audit."""
 
 _WAL_BYTES = 2**30
-"""max_wal_size as PostgreSQL ships it; a checkpoint starts before, but a log that grows fast overshoots by half."""
+"""The default of max_wal_size; a checkpoint starts before, but a log that grows fast overshoots it by half."""
 
 
 def disk_bytes(spec: Spec) -> int:
-    """An estimate of the disk that a run needs: table, index, WAL and the cluster itself."""
+    """Estimate the bytes of disk that a run needs: table, index, WAL and the cluster itself."""
     stored_bytes, wal_bytes = event_bytes(spec.payload_bytes)
     return round(_BASE_BYTES + spec.events * stored_bytes + min(spec.events * wal_bytes, _WAL_BYTES * 3 // 2))
 
 
 def event_bytes(payload_bytes: int) -> tuple[float, float]:
-    """An estimate of what an event of the log bigserial takes in table and indexes, and what it takes in WAL.
+    """Estimate the bytes of an event of the log bigserial in table and indexes, and those of its WAL.
 
-    Payloads do not compress.
+    Payloads are taken not to compress.
     """
     payload = payload_bytes or _NATURAL_PAYLOAD_BYTES
     row = _aligned(_ROW_BYTES + payload + 4)
@@ -72,10 +72,10 @@ def _aligned(size: int) -> int:
 
 
 def _on_pages(rows: list[int]) -> float:
-    """The bytes of pages that these rows take when they are stored again and again.
+    """Return the bytes of pages that these rows take, on average, when they are stored again and again.
 
-    A row that does not fit into the page of the one before goes into one that was left with enough space, as the free
-    space map has it, or begins another one.
+    A row that does not fit into the last page goes into an earlier page with enough space, which the free space map
+    finds, or begins a new page.
     """
     times = -(-_ENOUGH_ROWS // len(rows))
     smallest = min(rows) + _POINTER_BYTES

@@ -1,4 +1,4 @@
-"""What cannot be run is refused before anything is started."""
+"""Refuses what cannot be run before anything is started."""
 
 import os
 import resource
@@ -9,13 +9,17 @@ from bench.places.rundir import RunFolder
 from bench.postgres.connection import Connection
 from bench.postgres.settings import alike
 from bench.run.disk import disk_bytes
-from bench.run.place import Choice
+from bench.run.place import ChosenPlace
 from bench.spec import Spec
 from bench.wire import is_unencrypted
 
+FILES_PER_WORKER = 4
+"""A worker's two outputs as pipes, or its stream from the engine while the worker is being started."""
+SPARE_FILES = 64
+
 
 def refuse_misfits(spec: Spec, log: Log) -> None:
-    """Refuse what a log does not allow.
+    """Refuse a spec that does not fit its log.
 
     Raises:
         UsageError: the message names the flag and what the log allows.
@@ -27,11 +31,15 @@ def refuse_misfits(spec: Spec, log: Log) -> None:
         raise UsageError(f"--append {spec.append}: the log {log.name} supports {', '.join(log.append)}")
     if spec.group and log.group == "no":
         able = [name for name in shipped() if load(name).group != "no"]
-        raise UsageError(f"--group: sessions cannot share the log {log.name}; of those that ship, {', '.join(able)}")
+        raise UsageError(
+            f"--group: sessions cannot share a reading of the log {log.name}: name a log that allows it, of those that "
+            f"ship {', '.join(able)}"
+        )
     if spec.cursor == "client" and log.group not in {"turns", "partitions"}:
         able = [name for name in shipped() if load(name).group in {"turns", "partitions"}]
         raise UsageError(
-            f"--cursor client: the log {log.name} keeps no named client's cursor; of those that ship, {', '.join(able)}"
+            f"--cursor client: the log {log.name} keeps no cursors of named clients: name a log that does, of those "
+            f"that ship {', '.join(able)}"
         )
     if not log.promises.replay and (spec.consumers > 1 or len(spec.read_batch) > 1):
         raise UsageError(
@@ -40,17 +48,11 @@ def refuse_misfits(spec: Spec, log: Log) -> None:
         )
 
 
-FILES_A_WORKER = 4
-"""Its two outputs as pipes, or its stream from the engine, while it is being started."""
-
-SPARE_FILES = 64
-
-
 def refuse_depth(spec: Spec, connection: Connection) -> None:
-    """Refuse reads that are sent together where only libpq can speak, which sends one at a time.
+    """Refuse reads that are sent together over an encrypted connection: there libpq sends one at a time.
 
     Raises:
-        UsageError: the connection is encrypted.
+        UsageError: the connection is encrypted, and --depth is more than 1.
     """
     if spec.depth > 1 and not is_unencrypted(connection):
         raise UsageError(
@@ -59,11 +61,11 @@ def refuse_depth(spec: Spec, connection: Connection) -> None:
         )
 
 
-def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
-    """Free disk where the log will be; None when it cannot be seen from here."""
+def free_bytes(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> int | None:
+    """Return the free disk where the log will be; None when that cannot be seen from here."""
     if spec.dsn or spec.postgres_node:
         return None
-    if choice.name != "local":
+    if chosen.name != "local":
         from bench.places.docker import address, engine  # noqa: PLC0415
 
         return engine.free_bytes(address.connect())
@@ -71,13 +73,13 @@ def free_bytes(choice: Choice, spec: Spec, folder: RunFolder) -> int | None:
     return space.f_bavail * space.f_frsize
 
 
-def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
-    """Refuse a run whose log will not fit where it will be; where the free disk cannot be seen nothing is refused.
+def refuse_full_disk(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> None:
+    """Refuse a run whose log does not fit on the disk; where the free disk cannot be seen, nothing is refused.
 
     Raises:
-        InfrastructureError: the estimate is over what is free.
+        InfrastructureError: the run needs more disk, by estimate, than is free.
     """
-    free, needed = free_bytes(choice, spec, folder), disk_bytes(spec)
+    free, needed = free_bytes(chosen, spec, folder), disk_bytes(spec)
     if free is not None and needed > free:
         raise InfrastructureError(
             f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
@@ -85,30 +87,40 @@ def refuse_full_disk(choice: Choice, spec: Spec, folder: RunFolder) -> None:
         )
 
 
-def refuse_few_open_files(choice: Choice, spec: Spec) -> None:
-    """Raise the limit of open files as far as this process may, and refuse a run that needs more.
+def refuse_few_open_files(chosen: ChosenPlace, spec: Spec) -> None:
+    """Refuse a run that needs more open files than this process may ever have.
 
     Raises:
-        InfrastructureError: the message says how many it needs.
+        InfrastructureError: the message names the number that the run needs.
     """
-    needed = SPARE_FILES + spec.workers * FILES_A_WORKER
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _open_files(spec)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and needed > hard:
         raise InfrastructureError(
-            f"{spec.workers} workers need {needed} open files in the {choice.name} place and {hard} are allowed: "
+            f"{spec.workers} workers need {needed} open files in the {chosen.name} place and {hard} are allowed: "
             f"ulimit -n {needed} raises that, or give a smaller --scale"
         )
+
+
+def raise_open_files_limit(spec: Spec) -> None:
+    """Let this process, and what it starts, open as many files as a run needs that was not refused."""
+    needed = _open_files(spec)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
-    """Refuse more workers than a swarm may take with so many a node.
+def _open_files(spec: Spec) -> int:
+    return SPARE_FILES + spec.workers * FILES_PER_WORKER
+
+
+def refuse_few_nodes(chosen: ChosenPlace, spec: Spec) -> None:
+    """Refuse more workers than --max-per-node allows on the nodes of the swarm that are up.
 
     Raises:
-        UsageError: the message says how many it may take.
+        UsageError: the message names the largest number that is allowed.
     """
-    if choice.name != "swarm" or spec.max_per_node is None:
+    if chosen.name != "swarm" or spec.max_per_node is None:
         return
     from bench.places.docker import address  # noqa: PLC0415
     from bench.places.swarm import cluster  # noqa: PLC0415
@@ -122,13 +134,13 @@ def refuse_few_nodes(choice: Choice, spec: Spec) -> None:
             )
 
 
-def refuse(spec: Spec, log: Log, choice: Choice, folder: RunFolder) -> None:
-    """Refuse what cannot be run here, before anything is started.
+def refuse(spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder) -> None:
+    """Refuse a spec that cannot be run here, before anything is started.
 
     Raises:
         BenchError: the message says what is in the way.
     """
     refuse_misfits(spec, log)
-    refuse_few_nodes(choice, spec)
-    refuse_few_open_files(choice, spec)
-    refuse_full_disk(choice, spec, folder)
+    refuse_few_nodes(chosen, spec)
+    refuse_few_open_files(chosen, spec)
+    refuse_full_disk(chosen, spec, folder)

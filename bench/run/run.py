@@ -1,7 +1,6 @@
 """A run told from top to bottom: refuse what cannot be run, carry out each trial, keep it, show what came out."""
 
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -10,9 +9,9 @@ from bench.eventlog import Log
 from bench.places.rundir import RunFolder
 from bench.results.models import Environment, Observed, Result, Trial, Unjudged
 from bench.results.tracks import Track
-from bench.run import preflight, summary, trials
+from bench.run import summary, trials
 from bench.run.outcome import TrackOutcome
-from bench.run.place import Choice
+from bench.run.place import ChosenPlace
 from bench.run.trials import Done
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -43,60 +42,55 @@ class Audience(Protocol):
 
 
 def execute(
-    spec: Spec, log: Log, choice: Choice, folder: RunFolder, watch: Watch, audience: Audience, reproduce: str
+    spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder, watch: Watch, audience: Audience, reproduce: str
 ) -> Result:
-    """Run a spec at a place. Everything that it starts is gone when it returns or raises.
+    """Run a spec in a place. Everything that the run starts is gone when this returns or raises.
 
-    `reproduce` is the command that was typed. Each trial is kept with those before it as soon as it is judged. What is
-    known is shown before anything is cleaned up, also when the run ends early because it was interrupted or something
+    `reproduce` is the command that was typed. Each trial is stored with those before it as soon as it is judged. What
+    is known is shown before the place is closed, also when the run ends early because it was interrupted or something
     broke.
 
     Raises:
-        BenchError: it cannot be run, or something broke; there is no verdict then on the trial in which it did.
-        KeyboardInterrupt: it was interrupted; with several trials it says in which one.
+        BenchError: the spec cannot be run, or something broke; the trial in which it did has no verdict.
+        KeyboardInterrupt: the run was interrupted; with several trials the message names the one.
     """
-    preflight.refuse(spec, log, choice, folder)
     started_at = datetime.now(UTC)
-    kept: list[Done] = []
-    now = 0
+    finished: list[Done] = []
     shown = False
     over: tuple[Mapping[Track, TrackOutcome], Mapping[str, Observed]] = {}, {}
 
     def known() -> Result:
-        return trials.result_of(spec, log, folder.run_id, started_at, kept, reproduce)
+        return trials.result_of(spec, log, folder.run_id, started_at, finished, reproduce)
 
     def note(outcomes: Mapping[Track, TrackOutcome], observed: Mapping[str, Observed]) -> None:
         nonlocal over
         over = outcomes, observed
 
-    def judged(done: Done) -> None:
-        nonlocal shown, over
-        over = {}, {}
-        if now <= 0:
-            done = done._replace(trial=done.trial.model_copy(update={"warm_up": True}))
-        if now > 0 or not done.trial.verdict.ok:
-            kept.append(done)
-            audience.keep(known())
-        if spec.trials > 1:
-            audience.judged(_name(now, spec), done.trial)
-        if now == spec.trials:
-            shown = True
-            audience.show(known())
+    def described(environment: Environment) -> None:
+        audience.opened(trials.stored_spec(spec), environment)
 
-    def opened(where: Environment) -> None:
-        audience.opened(trials.stored_spec(spec), where)
-
-    with closing(trials.carry_out(spec, log, choice, folder, watch, judged, opened, note)) as each_trial:
+    with trials.opened(spec, log, chosen, folder, watch, described) as its_trials:
+        number = 1 - spec.warm_ups
         try:
-            for now in range(1 - spec.warm_ups, spec.trials + 1):  # noqa: B007 - it says which trial is judged
-                next(each_trial)
+            for number in range(1 - spec.warm_ups, spec.trials + 1):
+                with its_trials.run_one(note) as (environment, judged):
+                    over = {}, {}
+                    trial = judged if number > 0 else judged.model_copy(update={"warm_up": True})
+                    if number > 0 or not trial.verdict.ok:
+                        finished.append(Done(environment, trial))
+                        audience.keep(known())
+                    if spec.trials > 1:
+                        audience.judged(_name(number, spec), trial)
+                    if number == spec.trials:
+                        shown = True
+                        audience.show(known())
         except (KeyboardInterrupt, BenchError) as end:
-            if kept and not shown:
+            if finished and not shown:
                 audience.show(known())
             if over[0]:
                 audience.unjudged(trials.stored_spec(spec), summary.unjudged(spec, *over))
             if isinstance(end, KeyboardInterrupt) and spec.trials > 1:
-                raise type(end)(" ".join(filter(None, (f"in {_name(now, spec)}", str(end))))) from end
+                raise type(end)(" ".join(filter(None, (f"in {_name(number, spec)}", str(end))))) from end
             raise
     return known()
 

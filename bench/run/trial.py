@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge.ranges import checksum, events_in, normal
-from bench.places.api import Site
+from bench.places.api import Place
 from bench.postgres import audit
 from bench.postgres.connection import Connection, pinned
 from bench.postgres.contract import table_of
@@ -32,7 +32,7 @@ Over = Callable[[Mapping[Track, TrackOutcome], Mapping[str, Observed]], None]
 def carry_out_trial(
     spec: Spec,
     log: Log,
-    site: Site,
+    place: Place,
     connection: Connection,
     watch: Watch,
     began_at: float,
@@ -46,16 +46,16 @@ def carry_out_trial(
     """
     seconds: dict[str, float] = {Step.START: time.time() - began_at}
     notes: list[str] = []
-    conninfo = pinned(connection, site.conninfo)
+    conninfo = pinned(connection, place.database.conninfo)
     observed: dict[str, Observed] = {}
     outcomes: dict[Track, TrackOutcome] = {}
 
     def carry_out_phase(tracks: Mapping[Track, Sequence[Job]], to_read: Total | None = None) -> None:
         key = phase_key(*tracks)
         plan = Plan(tracks, spec.events, spec.idle_timeout, to_read, spare_producers=spec.on_node_loss == "continue")
-        with _timed(seconds, key), observer(conninfo, connection, site.usage) as server:
+        with _timed(seconds, key), observer(conninfo, connection, place.database.usage) as server:
             try:
-                carried_out = carry_out(plan, site.start_workers, connection, watch, server.observe)
+                carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe)
             except NodeLostError as lost:
                 raise InfrastructureError(f"{lost}{what_is_kept(lost.acknowledged, log, connection)}") from lost
         if server.seen:

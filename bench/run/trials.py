@@ -1,28 +1,28 @@
-"""Trials of one spec, one after the other: a place that is open, a fresh log each time."""
+"""Trials of one spec, one after the other, and the record of them."""
 
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from itertools import count
 from typing import Any, NamedTuple
 
 import psutil
 
 from bench import statements
 from bench.eventlog import Log
+from bench.places.api import Place
 from bench.places.dsn import without_password
 from bench.places.rundir import RunFolder
 from bench.postgres import install
-from bench.postgres.connection import connected
+from bench.postgres.connection import Connection, connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.postgres.server import check_connections
 from bench.results.models import Environment, Result, Trial
 from bench.results.tracks import APPEND, Track
 from bench.run import environment, preflight
 from bench.run.jobs import consumers
-from bench.run.place import Choice, open_site
+from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -35,57 +35,96 @@ class Done(NamedTuple):
     trial: Trial
 
 
-def carry_out(
+class Trials:
+    """Runs trials of one spec, each on an empty log.
+
+    The first trial opens the place; where the spec is `fresh`, each trial opens it anew.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        log: Log,
+        chosen: ChosenPlace,
+        folder: RunFolder,
+        watch: Watch,
+        described: Callable[[Environment], None],
+        place: ExitStack,
+    ) -> None:
+        self._spec = spec
+        self._log = log
+        self._chosen = chosen
+        self._folder = folder
+        self._watch = watch
+        self._described = described
+        self._closing = place
+        self._open: tuple[Place, Connection] | None = None
+        self._environment: Environment | None = None
+
+    @contextmanager
+    def run_one(self, over: Over = lambda _outcomes, _observed: None) -> Iterator[Done]:
+        """Run a trial and yield it; its log is cleared away at the end of the `with`, so store the trial before that.
+
+        `over` is as in `carry_out_trial`.
+
+        Raises:
+            BenchError: something broke; this trial has no verdict.
+        """
+        began_at = process_began_at() if self._environment is None else time.time()
+        if self._open is None or self._spec.fresh:
+            self._closing.close()
+            self._open = self._open_place()
+        place, connection = self._open
+        with install.installed(connection, self._log, self._folder.run_id, stays=self._spec.dsn is not None):
+            check_connections(connection, self._spec.workers)
+            if self._environment is None:
+                self._environment = environment.describe(self._chosen.name, place.about, connection)
+                self._described(self._environment)
+            trial = carry_out_trial(self._spec, self._log, place, connection, self._watch, began_at, over)
+            yield Done(self._environment, trial)
+
+    def _open_place(self) -> tuple[Place, Connection]:
+        with self._watch.step("starting PostgreSQL" if self._spec.dsn is None else "connecting to PostgreSQL"):
+            place = self._closing.enter_context(open_place(self._chosen, self._spec, self._log, self._folder))
+            connection = self._closing.enter_context(connected(place.database.conninfo))
+        refuse_without_effect(connection, self._spec.set)
+        preflight.refuse_depth(self._spec, connection)
+        return place, connection
+
+
+@contextmanager
+def opened(
     spec: Spec,
     log: Log,
-    choice: Choice,
+    chosen: ChosenPlace,
     folder: RunFolder,
     watch: Watch,
-    judged: Callable[[Done], None] = lambda _: None,
-    opened: Callable[[Environment], None] = lambda _: None,
-    over: Over = lambda _outcomes, _observed: None,
-) -> Generator[Done, None, None]:
-    """Carry out a trial whenever one is asked for; what was started is gone when the generator is closed.
+    described: Callable[[Environment], None] = lambda _: None,
+) -> Iterator[Trials]:
+    """Refuse what cannot be run, and yield a way to run trials; what they started is gone at the end of the `with`.
 
-    `opened` is called with where they take place, before the first one. `judged` is called with a trial before what it
-    made is cleared away: so its outcome is safe, whatever that meets. `over` is as in `carry_out_trial`.
+    `described` is called with where the trials take place, just before the first one begins to append.
 
     Raises:
-        BenchError: something broke; that trial has no verdict.
+        BenchError: the message says what is in the way.
     """
-    began_at = process_began_at()
-    where: Environment | None = None
-    while True:
-        with ExitStack() as stack:
-            with watch.step("starting PostgreSQL" if spec.dsn is None else "connecting to PostgreSQL"):
-                site = stack.enter_context(open_site(choice, spec, log, folder))
-                connection = stack.enter_context(connected(site.conninfo))
-            refuse_without_effect(connection, spec.set)
-            preflight.refuse_depth(spec, connection)
-            for _ in range(1) if spec.fresh else count():
-                with install.installed(connection, log, folder.run_id, stays=spec.dsn is not None):
-                    check_connections(connection, spec.workers)
-                    if where is None:
-                        where = environment.describe(choice.name, site.about, connection)
-                        opened(where)
-                    trial = carry_out_trial(spec, log, site, connection, watch, began_at, over)
-                    done = Done(where, trial)
-                    judged(done)
-                yield done
-                began_at = time.time()
+    preflight.refuse(spec, log, chosen, folder)
+    preflight.raise_open_files_limit(spec)
+    with ExitStack() as place:
+        yield Trials(spec, log, chosen, folder, watch, described, place)
 
 
 def process_began_at() -> float:
-    """When this process was started (Unix), to a hundredth of a second."""
+    """Return when this process was started (Unix), to a hundredth of a second."""
     began_at = psutil.Process().create_time()
     if sys.platform == "linux":
-        # Counted from the boot, of which Linux says when it was in whole seconds only: up to one too early.
+        # psutil counts from the boot, whose time Linux gives in whole seconds: up to one second too early.
         began_at += time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - psutil.boot_time()
     return began_at
 
 
 def stored_spec(spec: Spec) -> dict[str, Any]:
-    """A spec as a result has it: every value that is in force, and no password."""
+    """Return a spec as a result stores it: every value that is in force, and no password."""
     shown = {} if spec.dsn is None else {"dsn": without_password(spec.dsn)}
     return {**spec.model_dump(mode="json"), "limit": spec.events_per_producer, **shown}
 
@@ -93,7 +132,7 @@ def stored_spec(spec: Spec) -> dict[str, Any]:
 def result_of(
     spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done], reproduce: str = ""
 ) -> Result:
-    """The record of some trials of a spec. `reproduce` is the command that was typed."""
+    """Return the record of trials of a spec. `reproduce` is the command that was typed."""
     return Result(
         run_id=run_id,
         started_at=started_at,

@@ -30,7 +30,7 @@ def test_pgbench_makes_the_calls_that_workers_make() -> None:
     assert reads.script == (
         "SELECT etag, ctime, payload FROM get_event(:last::bigint, 100);\n\\set last (:last + 100) % 1000\n"
     )
-    assert "--transactions=30" in reads.words
+    assert "--transactions=30" in reads.command
     assert reads.variables == {"PGOPTIONS": "-c search_path=bench_read"}
     spec = Spec(append="generate", set={})
     generates = programs.pgbench_generates("bench", append_sql(spec, log), 50, 2, 3, 1)

@@ -41,7 +41,7 @@ def test_a_setting_is_blamed_on_where_it_was_given(
         raise SettingRefusedError(words)
         yield
 
-    monkeypatch.setattr(local, "site", refused)
+    monkeypatch.setattr(local, "opened", refused)
     folder = broken_log(tmp_path / "mine", "")
     toml = (folder / "log.toml").read_text()
     (folder / "log.toml").write_text(f"settings = {{ {asked} }}\n{toml}")
@@ -49,7 +49,7 @@ def test_a_setting_is_blamed_on_where_it_was_given(
     with (
         opened("r") as run_folder,
         pytest.raises(UsageError, match=f"^{says}"),
-        place.open_site(place.choose(spec), spec, eventlog.load(str(folder)), run_folder),
+        place.open_place(place.choose(spec), spec, eventlog.load(str(folder)), run_folder),
     ):
         pass
 

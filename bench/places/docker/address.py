@@ -1,4 +1,4 @@
-"""Which Docker engine is meant, and a client for it: DOCKER_HOST, contexts, ssh."""
+"""Finds the Docker engine that the user means, by DOCKER_HOST, contexts and ssh, and connects to it."""
 
 import atexit
 import hashlib
@@ -29,10 +29,10 @@ _SOCKET = "/var/run/docker.sock"
 
 
 class NoEngineError(InfrastructureError):
-    """No engine answers, or the one that is meant cannot be made out."""
+    """No engine answers, or the user's configuration of Docker cannot be used."""
 
     def __init__(self, reason: str, cure: str, *, is_named: bool) -> None:
-        """`is_named` is whether the user named an engine, so that another place is not what was meant."""
+        """`is_named` is whether the user named an engine, and so did not mean another place."""
         super().__init__(f"{reason}: {cure}")
         self.reason = reason
         self.is_named = is_named
@@ -42,35 +42,35 @@ def connect() -> docker.DockerClient:
     """Connect to the engine that the docker command would use: by DOCKER_HOST, DOCKER_CONTEXT or the current context.
 
     Raises:
-        NoEngineError: none answers, or a file of the docker command that is needed for it is broken.
+        NoEngineError: no engine answers, or a file of the docker command is broken.
     """
     if url := os.environ.get("DOCKER_HOST"):
         return _client(_from_environment(), f"DOCKER_HOST={url}", is_named=True)
     name = _current_context()
     if name:
-        return _client({**_kept_context(name), **_from_environment()}, f"the Docker context {name}", is_named=True)
+        return _client({**_stored_context(name), **_from_environment()}, f"the Docker context {name}", is_named=True)
     return _client(_from_environment(), _SOCKET, is_named=False)
 
 
 def contexts() -> dict[str, docker.DockerClient]:
-    """A client for each Docker context whose engine answers, by the context's name; `default` is this machine's."""
-    found = {}
+    """Return a client for each Docker context whose engine answers, by context; `default` is this machine's."""
+    clients = {}
     for name in ["default", *_context_names()]:
         try:
-            parameters = {} if name == "default" else _kept_context(name)
-            found[name] = _client(parameters, f"the Docker context {name}", is_named=True)
+            parameters = {} if name == "default" else _stored_context(name)
+            clients[name] = _client(parameters, f"the Docker context {name}", is_named=True)
         except NoEngineError as error:
             _news.debug("%s", error)
-    return found
+    return clients
 
 
 def is_here(client: docker.DockerClient) -> bool:
-    """Whether the engine is on this machine, so that its files are: not when it is reached through a network."""
+    """Whether the engine, and so its files, are on this machine: it is reached by a local socket and not by ssh."""
     return str(client.api.base_url).startswith("http+docker://local") and client not in _far
 
 
-def words(error: BaseException) -> str:
-    """Why a call of Docker's client failed, as short as it can be said: the engine's own words, or the system's."""
+def cause_of(error: BaseException) -> str:
+    """Return why a call of Docker's client failed, in the engine's words or the operating system's."""
     if isinstance(error, APIError):
         return str(error.explanation or error)
     cause = _system_error(error)
@@ -78,7 +78,7 @@ def words(error: BaseException) -> str:
 
 
 def credentials_complaint(client: docker.DockerClient) -> str:
-    """Why the credentials that this client last looked for could not be had, to go behind a sentence; else nothing."""
+    """Return why the credentials that this client last looked up failed, to follow a sentence; "" if they did not."""
     known = client.api._auth_configs  # type: ignore[attr-defined]
     return known.complaint if isinstance(known, Credentials) else ""
 
@@ -91,14 +91,14 @@ def _from_environment() -> dict[str, Any]:
         return dict(kwargs_from_env())
     except Exception as error:
         raise NoEngineError(
-            f"the environment names no Docker engine that can be used ({words(error)})",
+            f"the environment names a Docker engine that cannot be used ({cause_of(error)})",
             "look at DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, or use --place local",
             is_named=True,
         ) from error
 
 
 def _current_context() -> str | None:
-    """The name of the context that is meant, None for the default one."""
+    """Return the name of the current context; None for the default one."""
     name = os.environ.get("DOCKER_CONTEXT") or ""
     config = _configuration() / "config.json"
     if not name and config.is_file():
@@ -107,7 +107,7 @@ def _current_context() -> str | None:
 
 
 def _context_names() -> list[str]:
-    """The contexts that `docker context create` made; docker-py finds none without a config.json."""
+    """Return the contexts that `docker context create` made; docker-py finds none without a config.json."""
     names = []
     for file in sorted((_configuration() / "contexts").glob("meta/*/meta.json")):
         try:
@@ -117,14 +117,14 @@ def _context_names() -> list[str]:
     return names
 
 
-def _kept_context(name: str) -> dict[str, Any]:
-    """How to reach the engine of a context, as `docker context create` kept it."""
+def _stored_context(name: str) -> dict[str, Any]:
+    """Return docker-py's arguments for the engine of a context that `docker context create` stored."""
     folder = _configuration() / "contexts"
     key = hashlib.sha256(name.encode()).hexdigest()
     file = folder / "meta" / key / "meta.json"
     if not file.exists():
         raise NoEngineError(
-            f"there is no Docker context {name}", "`docker context ls` shows those that there are", is_named=True
+            f"there is no Docker context {name}", "`docker context ls` lists the contexts", is_named=True
         )
     endpoints = _read(file).get("Endpoints")
     endpoint = endpoints.get("docker") if isinstance(endpoints, dict) else None
@@ -146,32 +146,34 @@ def _kept_context(name: str) -> dict[str, Any]:
         )
     except Exception as error:
         raise NoEngineError(
-            f"the keys of the Docker context {name} cannot be used ({words(error)})", f"look at {keys}", is_named=True
+            f"the keys of the Docker context {name} cannot be used ({cause_of(error)})",
+            f"look at {keys}",
+            is_named=True,
         ) from error
     return {"base_url": host, "tls": tls}
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A file that the docker command wrote."""
+    """Read a JSON object that the docker command wrote."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _broken(file, f"cannot be read ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise _broken(file, "holds no JSON object")
-    return found
+    return value
 
 
-def _broken(file: Path, what: str) -> NoEngineError:
-    return NoEngineError(f"{file} {what}", "mend it, or name an engine with DOCKER_HOST", is_named=True)
+def _broken(file: Path, fault: str) -> NoEngineError:
+    return NoEngineError(f"{file} {fault}", "repair it, or name an engine with DOCKER_HOST", is_named=True)
 
 
 def _configuration() -> Path:
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
-def _client(parameters: dict[str, Any], where: str, *, is_named: bool) -> docker.DockerClient:
-    """Connect to an engine. `where` is what names it."""
+def _client(parameters: dict[str, Any], source: str, *, is_named: bool) -> docker.DockerClient:
+    """Connect to an engine; `source` is what names the engine, for errors."""
     url = str(parameters.get("base_url") or "")
     is_far = url.startswith("ssh://")
     if is_far:
@@ -184,21 +186,21 @@ def _client(parameters: dict[str, Any], where: str, *, is_named: bool) -> docker
         atexit.register(client.close)
         client.ping()
     except Exception as error:
-        raise _no_answer(error, url, where, config, is_named=is_named) from error
+        raise _no_answer(error, url, source, config, is_named=is_named) from error
     client.api._auth_configs = credentials  # type: ignore[attr-defined]
     if is_far:
         _far.add(client)
     return client
 
 
-def _no_answer(error: Exception, url: str, where: str, config: Path, *, is_named: bool) -> NoEngineError:
+def _no_answer(error: Exception, url: str, source: str, config: Path, *, is_named: bool) -> NoEngineError:
     if isinstance(_system_error(error), PermissionError):
         return NoEngineError(
-            f"you may not use {url or 'unix://' + _SOCKET}",
+            f"this user may not use {url or 'unix://' + _SOCKET}",
             "join the group docker (`sudo usermod -aG docker $USER`, then log in again), or use --place local",
             is_named=True,
         )
-    reason = f"no Docker engine answers at {where} ({words(error)})"
+    reason = f"no Docker engine answers at {source} ({cause_of(error)})"
     if not is_named:
         return NoEngineError(
             reason,
@@ -215,13 +217,13 @@ def _no_answer(error: Exception, url: str, where: str, config: Path, *, is_named
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
-    """The error of the operating system that is behind an error of a library, if one is."""
-    found = None
+    """Return the innermost error of the operating system behind an error of a library, if there is one."""
+    innermost = None
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
-            found = error
+            innermost = error
         error = error.__cause__ or error.__context__
-    return found
+    return innermost
 
 
 @contextmanager
@@ -245,23 +247,23 @@ def _without_credentials(config: Path, credentials: Credentials) -> Iterator[Non
 
 @cache
 def _forwarded(url: str) -> Path:
-    """A socket here that is the engine's socket there. OpenSSH forwards it, by the user's own configuration and keys.
+    """Have OpenSSH forward the socket of an engine, by the user's own configuration and keys; return the local socket.
 
-    It ends with this process, however that ends: what runs at the other end reads until we are gone.
+    The forwarding ends with this process, however that ends: the remote command reads its input until we are gone.
 
     Raises:
-        NoEngineError: ssh does not get there.
+        NoEngineError: ssh cannot log in.
     """
-    where = urlsplit(url)
+    remote = urlsplit(url)
     folder = Path(tempfile.mkdtemp(prefix="bench-ssh-"))
-    ours = folder / "docker.sock"
-    words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"]
-    words += ["-p", str(where.port)] if where.port else []
-    words += ["-l", where.username] if where.username else []
-    words += ["-L", f"{ours}:{where.path if where.path.strip('/') else _SOCKET}", str(where.hostname)]
+    local_socket = folder / "docker.sock"
+    command = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15"]
+    command += ["-p", str(remote.port)] if remote.port else []
+    command += ["-l", remote.username] if remote.username else []
+    command += ["-L", f"{local_socket}:{remote.path if remote.path.strip('/') else _SOCKET}", str(remote.hostname)]
     try:
         process = subprocess.Popen(
-            [*words, "echo ready && exec cat"],
+            [*command, "echo ready && exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -269,17 +271,17 @@ def _forwarded(url: str) -> Path:
         )
     except FileNotFoundError as error:
         raise NoEngineError(
-            f"there is no ssh program, which {url} needs", "install OpenSSH's client", is_named=True
+            f"{url} needs an ssh program, and there is none", "install OpenSSH's client", is_named=True
         ) from error
     atexit.register(_end, process, folder)
     if process.stdout and process.stdout.readline().strip() != b"ready":
         complaint = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
         raise NoEngineError(
-            f"ssh does not get to {url}: {complaint}",
-            f"`ssh {where.hostname}` must log in without a question",
+            f"ssh cannot log in at {url}: {complaint}",
+            f"`ssh {remote.hostname}` must log in without asking for anything",
             is_named=True,
         )
-    return ours
+    return local_socket
 
 
 def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:

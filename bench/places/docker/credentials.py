@@ -1,8 +1,8 @@
-"""The user's credentials for registries, as the docker command keeps them in its config.json.
+"""The user's credentials for registries, as the docker command stores them in its config.json.
 
-Docker's client asks every helper when it builds, waits for one without end, and raises errors of any kind. Here
-credentials are looked up for the one registry that is asked, at that moment. When they cannot be had, the registry is
-asked without: most images are public, or here already.
+Docker's client asks every helper when it builds, waits for a helper without limit, and raises errors of any kind. Here
+credentials are looked up for one registry, when that registry is asked. If the lookup fails, the registry is asked
+without credentials: most images are public, or on the engine already.
 """
 
 import json
@@ -16,38 +16,38 @@ from docker.auth import AuthConfig
 
 HELPER_SECONDS = 20
 _KEYS = ("auths", "credsStore", "credHelpers")
-_TOKEN = "<token>"  # noqa: S105 - what a helper says in place of a name
+_TOKEN = "<token>"  # noqa: S105 - a helper's user name when the secret is a token
 
 
 class Credentials(AuthConfig):
-    """What a config.json says of registries, in the form that Docker's client asks."""
+    """The credentials of a config.json, in the form that Docker's client asks for them."""
 
     def __init__(self, config: Path) -> None:
-        """A file that is not there or is broken holds no credentials."""
+        """A file that is missing or broken holds no credentials."""
         self.configuration: dict[str, Any] = {}
         with suppress(OSError, ValueError):
-            found = json.loads(config.read_text(encoding="utf-8"))
-            self.configuration = found if isinstance(found, dict) else {}
+            value = json.loads(config.read_text(encoding="utf-8"))
+            self.configuration = value if isinstance(value, dict) else {}
         self.complaint = ""
-        """Why the credentials that were asked for last could not be had, to be put behind a sentence; else nothing."""
+        """Why the last lookup failed, to follow a sentence; "" when it did not."""
         self._config = config
         super().__init__({"auths": {}})
 
     def rest(self) -> dict[str, Any]:
-        """What the file says of anything else."""
+        """Return the file's content without credentials."""
         return {key: value for key, value in self.configuration.items() if key not in _KEYS}
 
     @property
     def is_empty(self) -> bool:
-        """Never, or Docker's client would load the file itself."""
+        """Return False, or Docker's client would load the file itself."""
         return False
 
     def get_all_credentials(self) -> dict[str, Any]:
-        """None: what a build begins from is there before it."""
+        """Return no credentials: a build needs none, because its base image is on the engine before."""
         return {}
 
     def resolve_authconfig(self, registry: str | None = None) -> dict[str, Any] | None:
-        """The credentials for a registry; None when there are none or they cannot be had (`complaint`)."""
+        """Return the credentials for a registry; None when there are none or the lookup failed (`complaint`)."""
         self.complaint = ""
         try:
             return self._resolved(registry)
@@ -56,23 +56,23 @@ class Credentials(AuthConfig):
             return None
 
     def _resolved(self, registry: str | None) -> dict[str, Any] | None:
-        wanted = AuthConfig({key: self.configuration[key] for key in _KEYS if self.configuration.get(key)})
-        helper = wanted.get_credential_store(registry)
-        if helper and (found := _from_helper(str(helper), registry or "https://index.docker.io/v1/")):
-            return found
-        kept = AuthConfig({"auths": wanted.auths}).resolve_authconfig(registry)
-        if not kept or not isinstance(kept, dict):
+        configured = AuthConfig({key: self.configuration[key] for key in _KEYS if self.configuration.get(key)})
+        helper = configured.get_credential_store(registry)
+        if helper and (credentials := _from_helper(str(helper), registry or "https://index.docker.io/v1/")):
+            return credentials
+        stored = AuthConfig({"auths": configured.auths}).resolve_authconfig(registry)
+        if not stored or not isinstance(stored, dict):
             return None
-        name = next(key for key, value in wanted.auths.items() if value is kept)
-        parsed: dict[str, Any] = AuthConfig.parse_auth({name: kept}, raise_on_error=True)[name]
+        name = next(key for key, value in configured.auths.items() if value is stored)
+        parsed: dict[str, Any] = AuthConfig.parse_auth({name: stored}, raise_on_error=True)[name]
         return parsed
 
 
 def _from_helper(name: str, registry: str) -> dict[str, Any] | None:
-    """What a credential helper has for a registry; None when it has nothing.
+    """Ask a credential helper for a registry's credentials; None when it has none.
 
     Raises:
-        ValueError: it did not answer as a helper has to.
+        ValueError: the helper failed, or did not follow the helpers' protocol.
     """
     program = f"docker-credential-{name}"
     if shutil.which(program) is None:
@@ -89,11 +89,11 @@ def _from_helper(name: str, registry: str) -> dict[str, Any] | None:
     if ran.returncode:
         if "credentials not found" in ran.stdout.lower():
             return None
-        said = (ran.stdout + ran.stderr).strip()
-        raise ValueError(f"{program} ended with exit code {ran.returncode}: {said[-200:] or 'it said nothing'}")
+        output = (ran.stdout + ran.stderr).strip()
+        raise ValueError(f"{program} ended with exit code {ran.returncode}: {output[-200:] or 'it printed nothing'}")
     try:
-        found = json.loads(ran.stdout)
-        user, secret = str(found["Username"]), str(found["Secret"])
+        answer = json.loads(ran.stdout)
+        user, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, TypeError, KeyError):
         raise ValueError(f"{program} printed no credentials") from None
     return (

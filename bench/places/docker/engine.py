@@ -1,4 +1,4 @@
-"""A Docker engine and what a run makes in it: every container, network and volume is labelled, and gone in the end."""
+"""A Docker engine and what a run makes in it: labelled containers, networks and volumes, all removed in the end."""
 
 import shutil
 import socket
@@ -11,14 +11,12 @@ import docker
 from docker.errors import APIError, DockerException
 from docker.models.containers import Container
 from docker.models.images import Image
-from docker.types import Mount
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from bench.errors import InfrastructureError
 from bench.interrupts import held
-from bench.places.docker.address import is_here, words
-from bench.places.docker.image import File, tarred
+from bench.places.docker.address import cause_of, is_here
 from bench.places.docker.leftovers import (
     ENGINE_LABEL,
     KEEPER_LABEL,
@@ -30,15 +28,14 @@ from bench.places.docker.leftovers import (
 from bench.places.docker.stream import Stream
 from bench.places.rundir import RunFolder
 
-SECRETS = "/run/bench-secrets"
 WORKER_USER = 10001
 WORKER = f"{WORKER_USER}:{WORKER_USER}"
-"""User and group of the programs beside Postgres."""
+"""User and group of the programs next to Postgres."""
 UNTIL_INPUT_ENDS = ["python", "-c", "import sys; sys.stdin.read()"]
 
 
 class Engine:
-    """A Docker engine, and what one run makes in it: every container, network and volume carries the run's label."""
+    """A Docker engine, and what one run makes in it, all with the run's labels."""
 
     def __init__(self, client: docker.DockerClient, folder: RunFolder) -> None:
         self.client = client
@@ -50,10 +47,10 @@ class Engine:
         }
 
     def keeper(self, stack: ExitStack, image: Image | str, network: str) -> Container:
-        """Start the container by whose life everybody sees that this run lives; it goes with the stack.
+        """Start the container that shows to all other users of the engine that this run lives; it goes with the stack.
 
-        It runs until its standard input ends, and that is a connection of this process. Start it before anything that
-        takes its time: without it, the run is only believed to be alive for as long as a start may take.
+        It runs until its standard input ends, which is a connection of this process. Start it before anything slow:
+        without a keeper, a run counts as alive only for `leftovers.GRACE`.
         """
         with held():
             keeper = self.create(
@@ -80,7 +77,7 @@ class Engine:
         more_labels: Mapping[str, str] | None = None,
         **arguments: Any,
     ) -> Container:
-        """Create a container that may do nothing that it does not need to, and that goes with the stack."""
+        """Create a container without privileges, on a read-only file system, that goes with the stack."""
         with held():
             container = self.client.containers.create(
                 image,
@@ -94,17 +91,6 @@ class Engine:
             stack.callback(remove_with_retry, partial(container.remove, force=True, v=True))
         return container
 
-    def secrets(self, stack: ExitStack, image: Image, files: Mapping[str, File]) -> Mount:
-        """Make a volume with files in it that goes with the stack; return its read-only mount.
-
-        The files are put there through a container that is never started.
-        """
-        volume = self.volume(stack, "secrets")
-        with ExitStack() as filling:
-            filler = self.create(filling, image, "secrets", mounts=[Mount(SECRETS, volume)])
-            filler.put_archive(SECRETS, tarred(files))
-        return Mount(SECRETS, volume, read_only=True)
-
     def volume(self, stack: ExitStack, name: str) -> str:
         """Make a named volume that goes with the stack; return its name."""
         with held():
@@ -115,7 +101,7 @@ class Engine:
     def network(self, stack: ExitStack, driver: str) -> str:
         """Make a network that goes with the stack, and that containers can join; return its name."""
         with held():
-            # On a bridge they always can.
+            # Containers can always join a bridge.
             attachable = driver == "overlay"
             network = self.client.networks.create(self.name, driver=driver, attachable=attachable, labels=self.labels)
             stack.callback(remove_network, self.client, str(network.id))
@@ -123,7 +109,7 @@ class Engine:
 
 
 def free_bytes(client: docker.DockerClient) -> int | None:
-    """Free disk where the engine keeps volumes; None when that is not this machine's to see."""
+    """Return the free disk where the engine keeps volumes; None when that disk is not this machine's."""
     if not is_here(client):
         return None
     with suppress(OSError):
@@ -132,21 +118,21 @@ def free_bytes(client: docker.DockerClient) -> int | None:
 
 
 def disk(client: docker.DockerClient) -> str:
-    """How the engine keeps volumes: its storage driver and the file system below it."""
-    known = client.info()
-    below = dict(known.get("DriverStatus") or []).get("Backing Filesystem", "")
-    return f"{below} under {known['Driver']}"
+    """Return how the engine keeps volumes: the file system and the storage driver on it."""
+    info = client.info()
+    file_system = dict(info.get("DriverStatus") or []).get("Backing Filesystem", "")
+    return f"{file_system} under {info['Driver']}"
 
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turn what docker-py and its transport raise into one sentence."""
+    """Turn errors of docker-py and of its transport into an InfrastructureError."""
     try:
         yield
     except APIError as error:
-        raise InfrastructureError(f"Docker refused: {words(error)}") from error
+        raise InfrastructureError(f"Docker refused: {cause_of(error)}") from error
     except (DockerException, RequestException, HTTPError) as error:
         raise InfrastructureError(
-            f"the connection to the Docker engine broke ({words(error)}): "
+            f"the connection to the Docker engine broke ({cause_of(error)}): "
             "when the engine is back, `bench clean` removes what is left"
         ) from error

@@ -1,4 +1,4 @@
-"""The worker image: built from `compose/` when the sources that go into it have changed."""
+"""Images on a Docker engine: the worker image, built from `compose/` when its sources have changed, and all others."""
 
 import hashlib
 import io
@@ -16,17 +16,17 @@ from docker.models.images import Image
 
 from bench.errors import InfrastructureError
 from bench.paths import COMPOSE, PACKAGES
-from bench.places.docker.address import credentials_complaint, words
+from bench.places.docker.address import cause_of, credentials_complaint
 
 REPOSITORY = "eventlog-bench-worker"
 CHECKOUT_LABEL = "bench.checkout"
-"""The host and the folder of the sources that an image was built from."""
+"""Its value is the host and the folder of the sources that an image was built from."""
 COMPOSE_TAG = f"{REPOSITORY}:compose"
-"""What compose.yml calls the image that it builds."""
+"""The tag of the image that compose.yml builds."""
 
 _news = logging.getLogger("bench")
 BASE = "python:3.13-slim"
-"""What the worker image is made from."""
+"""The image that the worker image is built on."""
 _DOCKERFILE = "compose/worker.Dockerfile"
 
 
@@ -40,7 +40,7 @@ class File:
 
 
 def sources() -> dict[str, Path]:
-    """The build context: each file's path in it and where it is here."""
+    """Return the build context: where each file is on this machine, by its path in the context."""
     files = {f"compose/{name}": COMPOSE / name for name in ("worker.Dockerfile", "worker-requirements.txt")}
     for name in (
         "__init__.py",
@@ -62,13 +62,13 @@ def built(client: docker.DockerClient) -> Image:
     """Return the worker image of these sources, building it if the engine does not have it.
 
     Raises:
-        InfrastructureError: the build failed; the message ends with what it printed last.
+        InfrastructureError: the build failed; the message ends with the last of its output.
     """
-    found = present(client)
-    if found:
-        return found
+    image = present(client)
+    if image:
+        return image
     contents = _contents()
-    had(client, BASE)
+    ensure(client, BASE)
     _news.info("building the worker image, because its sources are new to this engine")
     try:
         image, _ = client.images.build(
@@ -86,27 +86,27 @@ def built(client: docker.DockerClient) -> Image:
             f"the worker image could not be built: {error.msg}\n{printed[-800:].strip()}"
         ) from error
     except Exception as error:
-        raise InfrastructureError(f"the worker image could not be built: {words(error)}") from error
+        raise InfrastructureError(f"the worker image could not be built: {cause_of(error)}") from error
     return image
 
 
 def present(client: docker.DockerClient) -> Image | None:
-    """The worker image of these sources, if the engine has it."""
+    """Return the worker image of these sources; None when the engine does not have it."""
     with suppress(ImageNotFound):
         return client.images.get(_tag(_contents()))
     return None
 
 
-def wished(client: docker.DockerClient, name: str | None) -> Image:
-    """The worker image that was asked for, else the one that is built."""
-    return had(client, name) if name else built(client)
+def ensure_worker(client: docker.DockerClient, name: str | None) -> Image:
+    """Return the worker image of this name, or the one that is built from these sources when there is no name."""
+    return ensure(client, name) if name else built(client)
 
 
-def had(client: docker.DockerClient, name: str) -> Image:
-    """Get an image, pulling it when the engine does not have it.
+def ensure(client: docker.DockerClient, name: str) -> Image:
+    """Return an image, pulling it when the engine does not have it.
 
     Raises:
-        InfrastructureError: it cannot be pulled.
+        InfrastructureError: the image cannot be pulled.
     """
     try:
         return client.images.get(name)
@@ -118,27 +118,26 @@ def had(client: docker.DockerClient, name: str) -> Image:
     except Exception as error:
         complaint = credentials_complaint(client)
         raise InfrastructureError(
-            f"the image {name} is not here and cannot be pulled: {words(error)}{complaint}"
+            f"the image {name} is not here and cannot be pulled: {cause_of(error)}{complaint}"
         ) from error
 
 
 def described(image: Image) -> str:
-    """The name that people gave an image, with its id."""
+    """Return an image's first tag and its id, for the result."""
     return f"{image.tags[0] if image.tags else 'untagged'} {image.id}"
 
 
 def remove_old(client: docker.DockerClient) -> list[str]:
-    """Remove the worker images of other sources that this checkout built, or one that is no longer on this machine,
-    unless a container uses them; return their tags.
+    """Remove worker images of other sources that no container uses; return their tags.
 
-    Other checkouts use the same engine and still need theirs. Only names that are ours are removed: a user may have
-    given any of these images another one.
+    Only images are removed that this checkout built, or one that is no longer on this machine: other checkouts use the
+    same engine and still need theirs. Only our own tags are removed: a user may have given an image another one.
     """
-    kept = {_tag(_contents()), COMPOSE_TAG}
+    needed = {_tag(_contents()), COMPOSE_TAG}
     removed = []
     for image in client.images.list(name=REPOSITORY, filters={"label": CHECKOUT_LABEL}):
         for tag in image.tags:
-            if tag.startswith(f"{REPOSITORY}:") and tag not in kept and _is_left(image.labels[CHECKOUT_LABEL]):
+            if tag.startswith(f"{REPOSITORY}:") and tag not in needed and _is_unneeded(image.labels[CHECKOUT_LABEL]):
                 with suppress(APIError):
                     client.images.remove(tag)
                     removed.append(tag)
@@ -146,17 +145,17 @@ def remove_old(client: docker.DockerClient) -> list[str]:
 
 
 def checkout() -> str:
-    """What images are labelled with: this machine and the folder of the sources."""
+    """Return the label of images that are built here: this machine and the folder of the sources."""
     return f"{socket.gethostname()}:{PACKAGES}"
 
 
-def _is_left(built_by: str) -> bool:
+def _is_unneeded(built_by: str) -> bool:
     host, _, folder = built_by.partition(":")
     if built_by == checkout():
         return True
     try:
         return host == socket.gethostname() and not Path(folder).exists()
-    except OSError:  # in a folder that only another user sees
+    except OSError:  # in a folder that only another user may see
         return False
 
 

@@ -1,8 +1,8 @@
-"""What runs left in Docker engines and their swarm: whose run is dead, and the removal of what it left.
+"""Finds and removes what dead runs left in Docker engines and their swarm.
 
-A run's life is seen in the engine, from whichever machine one looks: its keeper, a container that runs exactly as long
-as the orchestrator's connection to it lives. Host names, files and clocks of machines prove nothing: machines are
-renamed and cloned, and several use one engine.
+Whether a run lives is seen in the engine, from any machine: its keeper is a container that runs exactly as long as the
+orchestrator's connection to it lives. Host names, files and clocks of machines prove nothing: machines are renamed and
+cloned, and several use one engine.
 """
 
 import logging
@@ -21,19 +21,21 @@ from requests.exceptions import RequestException
 from bench.interrupts import held
 
 LABEL = "bench.run"
-"""The id of the run that made it."""
+"""Its value is the id of the run that made the thing."""
 ENGINE_LABEL = "bench.engine"
-"""The id of the engine that holds the run's keeper."""
+"""Its value is the id of the engine that holds the run's keeper."""
 ORIGIN_LABEL = "bench.origin"
-"""The host and the folder of the orchestrator, for people."""
+"""Its value is the host and the folder of the orchestrator, for people."""
 KEEPER_LABEL = "bench.keeper"
 
 GRACE = timedelta(minutes=2)
-"""What is younger than this, and whose run has no keeper yet, may belong to a run that is being started."""
+"""A thing that is younger than this, and whose run has no keeper, may belong to a run that is being started."""
 REMOVE_SECONDS = 10
 LEAVE_SECONDS = 15
 """A node may take this long to remove a container."""
 
+_REMOVAL_ORDER = ("service", "container", "volume", "keeper", "network", "secret", "config")
+"""Kinds of things: users of a thing before it, and keepers after services, containers and volumes that they judge."""
 _ONLY_OURS = {"label": LABEL}
 _STARTING = "created"
 _RUNNING = {"running", "paused", "restarting"}
@@ -47,13 +49,13 @@ class Leftover:
 
     run_id: str
     where: str
-    what: str
+    name: str
     remove: Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """A run whose things are here and whose keeper is on an engine that was not looked at."""
+    """A run that left things in this swarm and has its keeper on an engine that was not looked at."""
 
     run_id: str
     engine: str
@@ -62,7 +64,7 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Found:
-    """What is left by dead runs, in the order in which it can be removed, and what cannot be judged from here."""
+    """Things of dead runs, in an order in which they can be removed, and runs that cannot be judged from here."""
 
     dead: Sequence[Leftover]
     unseen: Sequence[Unseen]
@@ -78,21 +80,21 @@ class _Keepers:
 
 @dataclass(frozen=True)
 class _Thing:
-    """Something that carries a run's labels."""
+    """Something with a run's labels."""
 
-    rank: int
-    """What holds on to something else goes first, and a keeper after all that is judged by it."""
+    kind: str
+    """One of `_REMOVAL_ORDER`."""
     where: str
-    what: str
+    name: str
     labels: Mapping[str, str]
     age: timedelta
     remove: Callable[[], object]
 
 
 def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()) -> Found:
-    """What dead runs left in these engines, and in the swarms that they manage.
+    """Find what dead runs left in these engines, and in the swarms that they manage.
 
-    `known_dead` are ids of runs that are known to be dead even when they had no time to start a keeper.
+    `known_dead` are ids of runs that are known to be dead, even if they ended before they started a keeper.
     """
     keepers: dict[str, _Keepers] = {}
     things: list[_Thing] = []
@@ -109,9 +111,9 @@ def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ())
                 unseen[run_id] = Unseen(run_id, engine, thing.labels.get(ORIGIN_LABEL, ""))
         elif _is_dead(keepers[engine], run_id, thing.age, known_dead):
             dead.append(thing)
-    dead.sort(key=lambda thing: thing.rank)
+    dead.sort(key=lambda thing: _REMOVAL_ORDER.index(thing.kind))
     return Found(
-        [Leftover(thing.labels[LABEL], thing.where, thing.what, thing.remove) for thing in dead],
+        [Leftover(thing.labels[LABEL], thing.where, f"the {thing.kind} {thing.name}", thing.remove) for thing in dead],
         [unseen[run_id] for run_id in sorted(unseen)],
     )
 
@@ -119,7 +121,7 @@ def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ())
 def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()) -> Found:
     """Remove what dead runs left; return what was found.
 
-    What an engine does not remove is said, and in nobody's way: another run can start.
+    When an engine does not remove something, that is a warning only: another run can start.
     """
     found = find(clients, known_dead)
     for leftover in found.dead:
@@ -128,7 +130,7 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
         except APIError as error:
             _news.warning(
                 "%s, which the dead run %s left, could not be removed (%s): try `bench clean` later",
-                leftover.what,
+                leftover.name,
                 leftover.run_id,
                 error.explanation or error,
             )
@@ -136,10 +138,10 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
 
 
 def remove_with_retry(remove: Callable[[], object]) -> None:
-    """Remove something that may be gone already, or that the engine says is in use while it lets go of it.
+    """Remove something, also if it is gone already; retry while the engine still reports it in use.
 
     Raises:
-        APIError: it is still there after some seconds.
+        APIError: it is still there after REMOVE_SECONDS.
     """
     deadline = time.monotonic() + REMOVE_SECONDS
     with held():
@@ -157,7 +159,7 @@ def remove_with_retry(remove: Callable[[], object]) -> None:
 
 
 def remove_network(client: docker.DockerClient, network_id: str) -> None:
-    """Remove a network and wait until it is not listed any more: a swarm's nodes let go of their ends of it later."""
+    """Remove a network and wait until it is no longer listed: a swarm's nodes release it later."""
     remove_with_retry(partial(client.api.remove_network, network_id))
     deadline = time.monotonic() + REMOVE_SECONDS
     with held():
@@ -166,7 +168,7 @@ def remove_network(client: docker.DockerClient, network_id: str) -> None:
 
 
 def remove_service(client: docker.DockerClient, service_id: str) -> None:
-    """Remove a service and wait until no node that is up has a container of it any more."""
+    """Remove a service and wait until no node that is up has a container of it."""
     remove_with_retry(partial(client.api.remove_service, service_id))
     deadline = time.monotonic() + LEAVE_SECONDS
     with held():
@@ -179,11 +181,11 @@ def remove_service(client: docker.DockerClient, service_id: str) -> None:
 
 
 def await_removed(run_id: str, clients: Sequence[docker.DockerClient]) -> None:
-    """Wait until no engine has a container or volume of a run any more; to remove them takes a node a moment."""
+    """Wait until no engine has a container or volume of a run: a swarm's nodes remove theirs after a moment."""
     deadline = time.monotonic() + LEAVE_SECONDS
     only = {"label": f"{LABEL}={run_id}"}
     for client in clients:
-        with suppress(RequestException):  # a node that is lost
+        with suppress(RequestException):  # the node is lost
             while time.monotonic() < deadline and (
                 client.api.containers(all=True, filters=only) or client.api.volumes(filters=only)["Volumes"]
             ):
@@ -208,42 +210,40 @@ def _keepers(client: docker.DockerClient) -> _Keepers:
 
 
 def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_Thing]:
-    """Everything of any run in an engine, and in the swarm that it manages."""
+    """Yield everything of any run in an engine, and in the swarm that the engine manages."""
     api, now = client.api, moment(info["SystemTime"])
     manages = bool(info.get("Swarm", {}).get("ControlAvailable"))
     if manages:
-        for each in client.api.services(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
-            remove = partial(remove_service, client, each["ID"])
-            yield _in_swarm(0, "service", each, now, remove)
-        for each in api.secrets(filters=_ONLY_OURS):
-            yield _in_swarm(5, "secret", each, now, partial(api.remove_secret, each["ID"]))
-        for each in api.configs(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
-            yield _in_swarm(5, "config", each, now, partial(api.remove_config, each["ID"]))
-    for each in api.containers(all=True, filters=_ONLY_OURS):
-        age = now - datetime.fromtimestamp(each["Created"], now.tzinfo)
-        name = f"the container {each['Names'][0].lstrip('/')}" if each["Names"] else f"the container {each['Id'][:12]}"
-        remove = partial(api.remove_container, each["Id"], force=True, v=True)
-        yield _Thing(3 if KEEPER_LABEL in each["Labels"] else 1, "Docker", name, each["Labels"], age, remove)
-    for each in api.volumes(filters=_ONLY_OURS)["Volumes"] or ():
-        age = now - moment(each["CreatedAt"])
-        remove = partial(api.remove_volume, each["Name"])
-        yield _Thing(2, "Docker", f"the volume {each['Name']}", each["Labels"], age, remove)
-    for each in api.networks(filters=_ONLY_OURS):
+        for service in api.services(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
+            yield _in_swarm("service", service, now, partial(remove_service, client, service["ID"]))
+        for secret in api.secrets(filters=_ONLY_OURS):
+            yield _in_swarm("secret", secret, now, partial(api.remove_secret, secret["ID"]))
+        for config in api.configs(filters=_ONLY_OURS):  # type: ignore[no-untyped-call]
+            yield _in_swarm("config", config, now, partial(api.remove_config, config["ID"]))
+    for container in api.containers(all=True, filters=_ONLY_OURS):
+        kind = "keeper" if KEEPER_LABEL in container["Labels"] else "container"
+        name = container["Names"][0].lstrip("/") if container["Names"] else container["Id"][:12]
+        age = now - datetime.fromtimestamp(container["Created"], now.tzinfo)
+        remove = partial(api.remove_container, container["Id"], force=True, v=True)
+        yield _Thing(kind, "Docker", name, container["Labels"], age, remove)
+    for volume in api.volumes(filters=_ONLY_OURS)["Volumes"] or ():
+        age = now - moment(volume["CreatedAt"])
+        remove = partial(api.remove_volume, volume["Name"])
+        yield _Thing("volume", "Docker", volume["Name"], volume["Labels"], age, remove)
+    for network in api.networks(filters=_ONLY_OURS):
         # Nodes list the networks of their swarm, and only a manager can remove them.
-        if manages or each["Scope"] != "swarm":
-            where = "the swarm" if each["Scope"] == "swarm" else "Docker"
-            age = now - moment(each["Created"])
-            remove = partial(remove_network, client, each["Id"])
-            yield _Thing(4, where, f"the network {each['Name']}", each["Labels"], age, remove)
+        if manages or network["Scope"] != "swarm":
+            where = "the swarm" if network["Scope"] == "swarm" else "Docker"
+            age = now - moment(network["Created"])
+            remove = partial(remove_network, client, network["Id"])
+            yield _Thing("network", where, network["Name"], network["Labels"], age, remove)
 
 
-def _in_swarm(rank: int, kind: str, each: Mapping[str, Any], now: datetime, remove: Callable[[], object]) -> _Thing:
-    spec = each["Spec"]
-    return _Thing(
-        rank, "the swarm", f"the {kind} {spec['Name']}", spec["Labels"], now - moment(each["CreatedAt"]), remove
-    )
+def _in_swarm(kind: str, described: Mapping[str, Any], now: datetime, remove: Callable[[], object]) -> _Thing:
+    spec, age = described["Spec"], now - moment(described["CreatedAt"])
+    return _Thing(kind, "the swarm", spec["Name"], spec["Labels"], age, remove)
 
 
 def moment(text: str) -> datetime:
-    """A moment as engines write it, with up to nine digits of a second."""
+    """Parse a moment as engines write it, with up to nine digits of a second."""
     return datetime.fromisoformat(text)

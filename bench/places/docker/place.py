@@ -1,94 +1,127 @@
-"""The docker place: workers are containers, beside a Postgres container or a Postgres that is there."""
+"""The docker place: Postgres and workers are containers of one engine.
+
+Everything that is timed runs inside, and no port is published.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 from docker.errors import DockerException
+from docker.models.containers import Container
+from docker.models.images import Image
+from docker.types import Mount
 from requests.exceptions import RequestException
 
-from bench.places import dsn, last_words
-from bench.places.api import Site
-from bench.places.docker import address, containers, engine, image, leftovers
-from bench.places.docker.containers import ContainerOptions, Database
+from bench.places import dsn
+from bench.places.api import Database, Program, Workers
+from bench.places.docker import address, engine, image, leftovers, postgres, workers
 from bench.places.docker.engine import Engine
+from bench.places.docker.options import ContainerOptions
+from bench.places.docker.password import new_password, password_volume
+from bench.places.docker.workers import Deployment
+from bench.places.last_words import answers, explained
 from bench.places.rundir import RunFolder
 from bench.places.starting import with_settings
 
 _OUT_OF_REACH = "This machine reaches that Postgres, and containers on the Docker engine do not"
-_WHOSE_LOCALHOST = (
+_OTHER_LOCALHOST = (
     ": localhost there is the engine's machine. Name an address that both machines know, or use --place local"
 )
 
 
-@contextmanager
-def site(folder: RunFolder, wishes: ContainerOptions, settings: Mapping[str, str]) -> Iterator[Site]:
-    """Start a Postgres container."""
-    password = containers.new_password()
-    with engine.failures(), ExitStack() as stack:
-        here = _engine(folder)
-        postgres_image = image.had(here.client, wishes.postgres_image or containers.POSTGRES_IMAGE)
-        worker_image = image.wished(here.client, wishes.worker_image)
-        network = here.network(stack, "bridge")
-        keeper = here.keeper(stack, worker_image, network)
-        secret = here.secrets(stack, worker_image, containers.password_files(password))
+@dataclass(frozen=True)
+class DockerHost:
+    """A Docker engine, and what the Postgres and the workers of one run share in it."""
 
-        def start(own: ExitStack, settings: Mapping[str, str]) -> Database:
-            return containers.postgres(
-                here, own, postgres_image, keeper, network, settings, wishes.postgres_limits, secret, password
-            )
+    engine: Engine
+    options: ContainerOptions
+    worker_image: Image
+    network: str
+    """Of workers: the run's own, which a Postgres that is started here joins; the engine's machine's for another."""
+    keeper: Container
+    secrets: Mount
+    password: str = field(repr=False)
 
-        database = with_settings(stack, settings, start)
-        ours = Site(
-            conninfo=database.conninfo,
-            start_workers=partial(containers.start_workers, here, worker_image, database, secret, wishes.worker_limits),
-            run_program=partial(
-                containers.run_program, here, wishes.postgres_image or containers.POSTGRES_IMAGE, database, secret
-            ),
-            usage=database.usage,
-            about={
-                "postgres_image": image.described(postgres_image),
-                "worker_image": image.described(worker_image),
-                "disk": engine.disk(here.client),
-            },
+    @contextmanager
+    def postgres(self, settings: Mapping[str, str]) -> Iterator[Database]:
+        """Start a Postgres container."""
+        client = self.engine.client
+        postgres_image = image.ensure(client, self.options.postgres_image)
+        start = partial(
+            postgres.start,
+            self.engine,
+            postgres_image,
+            self.keeper,
+            self.network,
+            self.secrets,
+            self.password,
+            self.options.postgres_limits,
         )
-        with last_words.explained(database.trouble):
-            yield ours
+        with ExitStack() as stack:
+            running = with_settings(stack, settings, start)
+            with explained(partial(postgres.trouble, running)):
+                yield Database(
+                    conninfo=running.conninfo,
+                    variables=postgres.VARIABLES,
+                    password=self.password,
+                    usage=partial(postgres.usage, client, str(running.container.id)),
+                    about={"postgres_image": image.described(postgres_image), "disk": engine.disk(client)},
+                )
+
+    @contextmanager
+    def workers(self, database: Database) -> Iterator[Workers]:
+        """Run workers as containers.
+
+        An InfrastructureError that ends the `with` is raised again with a sentence when containers do not reach a
+        Postgres that this machine reaches.
+        """
+        deployment = Deployment(self.engine, self.network, self.secrets, database.variables)
+
+        def run_program(program: Program) -> str:
+            programs_image = image.ensure(self.engine.client, self.options.postgres_image)
+            return workers.run_program(deployment, programs_image, program)
+
+        with explained(partial(self._out_of_reach, database, deployment)):
+            yield Workers(
+                start=partial(workers.start_workers, deployment, self.worker_image, self.options.worker_limits),
+                run_program=run_program,
+                about={"worker_image": image.described(self.worker_image)},
+            )
+
+    def _out_of_reach(self, database: Database, deployment: Deployment) -> str:
+        if database.dsn is None:
+            return ""
+        with suppress(DockerException, RequestException):
+            if answers(database.conninfo) and not workers.reach_postgres(deployment, self.worker_image):
+                return _OUT_OF_REACH + (_OTHER_LOCALHOST if dsn.names_this_machine(database.dsn) else "")
+        return ""
 
 
 @contextmanager
-def site_on(address: str, folder: RunFolder, wishes: ContainerOptions) -> Iterator[Site]:
-    """Use the Postgres at `address`, a connection string of libpq that must mean the same inside a container."""
-    dsn.refuse_for_containers(address)
-    variables, password = dsn.variables(address)
+def opened(folder: RunFolder, options: ContainerOptions, existing: Database | None) -> Iterator[DockerHost]:
+    """Prepare the engine for a run, whose Postgres is either started in it or `existing`.
+
+    What dead runs left in the engine is removed first.
+
+    Raises:
+        InfrastructureError: no engine answers, an image is missing, or the engine refused something or broke, also
+            while the `with` lasts.
+    """
     with engine.failures(), ExitStack() as stack:
-        here = _engine(folder)
-        worker_image = image.wished(here.client, wishes.worker_image)
-        here.keeper(stack, worker_image, "none")
-        secret = here.secrets(stack, worker_image, containers.password_files(password or ""))
-        conninfo = dsn.with_password(address, password)
-
-        def out_of_reach() -> str:
-            with suppress(DockerException, RequestException):
-                if last_words.answers(conninfo) and not containers.reaches(here, worker_image, database, secret):
-                    return _OUT_OF_REACH + (_WHOSE_LOCALHOST if dsn.names_this_machine(address) else "")
-            return ""
-
-        database = Database(conninfo, variables, network="host", usage=lambda: None, trouble=out_of_reach)
-        with last_words.explained(database.trouble):
-            yield Site(
-                conninfo=database.conninfo,
-                start_workers=partial(
-                    containers.start_workers, here, worker_image, database, secret, wishes.worker_limits
-                ),
-                run_program=partial(containers.run_program, here, containers.POSTGRES_IMAGE, database, secret),
-                usage=database.usage,
-                about={"worker_image": image.described(worker_image)},
-            )
-
-
-def _engine(folder: RunFolder) -> Engine:
-    """The engine, rid of what dead runs left in it."""
-    client = address.connect()
-    leftovers.sweep([client], folder.swept)
-    return Engine(client, folder)
+        client = address.connect()
+        leftovers.sweep([client], folder.swept)
+        own = Engine(client, folder)
+        if existing is None:
+            image.ensure(client, options.postgres_image)  # a wrong name ends the run before the worker image is built
+        worker_image = image.ensure_worker(client, options.worker_image)
+        if existing is None:
+            password = new_password()
+            network = keepers_network = own.network(stack, "bridge")
+        else:
+            password = existing.password or ""
+            network, keepers_network = "host", "none"
+        keeper = own.keeper(stack, worker_image, keepers_network)
+        secrets = password_volume(own, stack, worker_image, password)
+        yield DockerHost(own, options, worker_image, network, keeper, secrets, password)

@@ -1,7 +1,7 @@
-"""A connection that the engine hands over: what an exec or a container reads and prints.
+"""A connection to the standard streams of an exec or a container, which the engine hands over.
 
-docker-py gives the socket of such a connection away and forgets the response around it, whose end then complains about
-a closed file (its issue 3345). Here both are held, and closed in order.
+docker-py returns the socket of such a connection and drops the response around it, whose destructor then complains
+about a closed file (its issue 3345). Here both are held, and closed in order.
 """
 
 import socket
@@ -19,12 +19,12 @@ from bench.keepalive import keep_alive
 STDOUT, STDERR = 1, 2
 _HEADER = struct.Struct(">BxxxL")
 _KEEPALIVE_SECONDS = 15
-"""Between two probes of a connection through a network on which nothing is said."""
+"""Between two probes of an idle connection through a network."""
 _KEEPALIVE_PROBES = 4
 
 
 class Stream:
-    """One connection to the standard streams of what runs in a container; ends with `close`, or with this process."""
+    """One connection to the standard streams of a process in a container; ends with `close`, or with this process."""
 
     def __init__(
         self, client: docker.DockerClient, path: str, params: Mapping[str, str], json: Mapping[str, Any] | None = None
@@ -33,7 +33,7 @@ class Stream:
 
         Raises:
             APIError: the engine refuses.
-            RequestException: it cannot be asked.
+            RequestException: the engine does not answer.
         """
         api = client.api
         self._response = api.post(
@@ -47,7 +47,7 @@ class Stream:
             self._response.raise_for_status()
         except HTTPError as error:
             create_api_error_from_http_exception(error)
-        # The reader may hold what came together with the headers.
+        # The reader may hold bytes that came together with the headers.
         raw_response: Any = self._response.raw
         self._reader: Any = raw_response._fp.fp
         raw = self._reader.raw
@@ -64,14 +64,14 @@ class Stream:
         self._socket.shutdown(socket.SHUT_WR)
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
-        """What is printed, as (stream, bytes), to its end. From a thread of its own, `close` ends it."""
-        with suppress(OSError, ValueError):  # broken off, here or there
+        """Yield the output as (stream, bytes), to its end. `close` in another thread ends it early."""
+        with suppress(OSError, ValueError):  # broken off at either end
             while len(header := self._reader.read(_HEADER.size)) == _HEADER.size:
                 stream, size = _HEADER.unpack(header)
                 yield stream, self._reader.read(size)
 
     def chunks(self) -> Iterator[tuple[bytes | None, bytes | None]]:
-        """What is printed, as (stdout, stderr), to its end; the connection is closed after it."""
+        """Yield the output as (stdout, stderr), to its end, and close the connection."""
         try:
             for stream, data in self.frames():
                 yield (data if stream == STDOUT else None, data if stream == STDERR else None)
@@ -79,7 +79,7 @@ class Stream:
             self.close()
 
     def break_off(self) -> None:
-        """End both directions, which wakes whoever waits for one of them. May be called from any thread, and again."""
+        """End both directions, which wakes threads that wait for one. May be called from any thread, and again."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

@@ -1,7 +1,7 @@
-"""The orchestrator's way to Postgres: through the engine, and so wherever the engine is.
+"""The orchestrator's way to Postgres: through the engine, wherever that is.
 
-A port that a container publishes is on the engine's machine, which may be anywhere. So a container beside Postgres
-passes on what the engine's own `exec` brings to its standard input, one exec a connection. Nothing that is timed goes
+A port that a container publishes is on the engine's machine, which may be anywhere. So a container next to Postgres
+relays what the engine's own `exec` brings to its standard input, one exec per connection. Nothing that is timed takes
 this way.
 """
 
@@ -49,7 +49,7 @@ class Tunnel:
     def __init__(self, client: docker.DockerClient, container_id: str, host: str, port: int) -> None:
         self._client = client
         self._container_id = container_id
-        self._words = ["python", "-c", _RELAY, host, str(port), str(PATIENCE_SECONDS)]
+        self._command = ["python", "-c", _RELAY, host, str(port), str(PATIENCE_SECONDS)]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._lines: set[Stream] = set()
@@ -57,9 +57,9 @@ class Tunnel:
         threading.Thread(target=self._accept, name="tunnel", daemon=True).start()
 
     def close(self) -> None:
-        """Break off all connections, and take no more. May be called more than once, and from any thread."""
+        """Break off all connections, and accept no more. May be called more than once, and from any thread."""
         self._closed = True
-        # A thread that waits in accept() is not woken by close().
+        # close() alone does not wake a thread that waits in accept().
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -69,35 +69,35 @@ class Tunnel:
     def _accept(self) -> None:
         while True:
             try:
-                ours, _ = self._listener.accept()
+                local, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._pass_on, args=(ours,), name="tunnel", daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(local,), name="tunnel", daemon=True).start()
 
-    def _pass_on(self, ours: socket.socket) -> None:
-        with ours:
+    def _pass_on(self, local: socket.socket) -> None:
+        with local:
             try:
-                self._through_exec(ours)
+                self._through_exec(local)
             except Exception as error:  # noqa: BLE001 - whatever the engine's client raises, this connection has ended
                 _news.debug("a connection to Postgres ended: %s", error)
             finally:
-                # close() alone would not end it: the kernel keeps it open for the thread that waits in recv().
+                # close() alone would not end the connection: the kernel keeps it for the thread that waits in recv().
                 with suppress(OSError):
-                    ours.shutdown(socket.SHUT_RDWR)
+                    local.shutdown(socket.SHUT_RDWR)
 
-    def _through_exec(self, ours: socket.socket) -> None:
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        running = self._client.api.exec_create(self._container_id, self._words, stdin=True)["Id"]
-        theirs = Stream(self._client, f"/exec/{running}/start", {}, {"Tty": False, "Detach": False})
-        with closing(theirs), self._noted(theirs):
-            threading.Thread(target=_pump, args=(ours, theirs), name="tunnel", daemon=True).start()
-            for stream, data in theirs.frames():
+    def _through_exec(self, local: socket.socket) -> None:
+        local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        running = self._client.api.exec_create(self._container_id, self._command, stdin=True)["Id"]
+        remote = Stream(self._client, f"/exec/{running}/start", {}, {"Tty": False, "Detach": False})
+        with closing(remote), self._noted(remote):
+            threading.Thread(target=_pump, args=(local, remote), name="tunnel", daemon=True).start()
+            for stream, data in remote.frames():
                 if stream == STDOUT:
-                    ours.sendall(data)
+                    local.sendall(data)
 
     @contextmanager
     def _noted(self, line: Stream) -> Iterator[None]:
-        """A line that `close` breaks off while the `with` lasts."""
+        """Have `close` break this connection off while the `with` lasts."""
         self._lines.add(line)
         try:
             if self._closed:
@@ -116,7 +116,7 @@ def _pump(source: socket.socket, sink: Stream) -> None:
 
 @contextmanager
 def through(client: docker.DockerClient, container_id: str, host: str, port: int) -> Iterator[Tunnel]:
-    """A tunnel through a container that runs, for as long as the `with` lasts."""
+    """Open a tunnel through a running container, and close it at the end of the `with`."""
     tunnel = Tunnel(client, container_id, host, port)
     try:
         yield tunnel

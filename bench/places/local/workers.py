@@ -18,14 +18,15 @@ import psutil
 from bench.errors import InfrastructureError
 from bench.interrupts import held, killed_at_once
 from bench.paths import PACKAGES
-from bench.places.api import MAX_LAST_WORDS_BYTES, Chunks, End, Messages, OutputListener, Program, Usage
+from bench.places.api import End, Messages, Program, Usage
+from bench.places.listener import MAX_LAST_WORDS_BYTES, Chunks, OutputListener
 from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
 START_SECONDS = 60
 """For the first worker, which comes when the forkserver has loaded what workers load."""
-_LOOKS = 20
-"""So often a tree of processes is looked at until nobody ends meanwhile; where clients never stay that is never."""
+_SCANS = 20
+"""Most scans of a process tree: a scan during which a process ended is repeated, and clients may always end."""
 
 
 class _Worker:
@@ -38,12 +39,12 @@ class _Worker:
         self.stdout = self.stderr = -1
 
     def wait(self) -> End:
-        """How it ended."""
+        """Wait for the worker's end, and return how it ended."""
         self.ended.wait()
         return End(self.exit_code, f"ended by signal {-self.exit_code}" if self.exit_code < 0 else "")
 
     def chunks(self) -> Chunks:
-        """What it prints, as it comes."""
+        """Yield the worker's output as it comes."""
         with selectors.DefaultSelector() as selector:
             for output in (self.stdout, self.stderr):
                 selector.register(output, selectors.EVENT_READ)
@@ -60,16 +61,16 @@ class _Worker:
 
 
 class ForkServer:
-    """Starts workers by having them forked from a process that has loaded all that they need."""
+    """Starts workers by forking them from a process that has loaded all that they need."""
 
     def __init__(self, channel: socket.socket, process: "subprocess.Popen[bytes]") -> None:
         self._channel = channel
         self._process = process
         self._workers: dict[int, _Worker] = {}
         self._answers: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
-        """Each worker that was asked for; None when some were killed, or when the forkserver is gone."""
+        """One answer per question: a new worker; None when workers were killed, or when the forkserver is gone."""
         self._complaint = b""
-        """The last of what it printed."""
+        """The end of the forkserver's stderr."""
         threading.Thread(target=self._listen, name="forkserver", daemon=True).start()
         self._drain = threading.Thread(target=self._read_complaint, name="forkserver", daemon=True)
         self._drain.start()
@@ -78,11 +79,11 @@ class ForkServer:
         """Start a worker.
 
         Raises:
-            InfrastructureError: no worker can be started here.
+            InfrastructureError: the forkserver did not start it.
         """
         outputs = [os.pipe(), os.pipe()]
         asked = json.dumps([program, dict(variables)]).encode() + b"\n"
-        with suppress(OSError):  # of a forkserver that is gone the listener tells
+        with suppress(OSError):  # the listener notices that the forkserver is gone
             socket.send_fds(self._channel, [asked], [writes for _, writes in outputs])
         for _, writes in outputs:
             os.close(writes)
@@ -90,12 +91,14 @@ class ForkServer:
         if worker is None:
             self._drain.join(KILL_SECONDS)
             complaint = self._complaint.decode(errors="replace").strip()
-            raise InfrastructureError(f"workers cannot be started: {complaint or f'nothing came in {START_SECONDS} s'}")
+            raise InfrastructureError(
+                f"workers cannot be started: {complaint or f'the forkserver did not answer within {START_SECONDS} s'}"
+            )
         (worker.stdout, _), (worker.stderr, _) = outputs
         return worker
 
     def kill(self, workers: Sequence[_Worker]) -> None:
-        """Kill those workers that still run, and wait for their end."""
+        """Kill the workers that still run, and wait for their end."""
         living = [worker for worker in workers if not worker.ended.is_set()]
         if not living:
             return
@@ -111,7 +114,7 @@ class ForkServer:
         return None
 
     def _read_complaint(self) -> None:
-        """Read what it prints all the time: a pipe that is full would stop it."""
+        """Read the forkserver's stderr all the time: a full pipe would stop the forkserver."""
         if self._process.stderr is None:
             return
         with self._process.stderr as printed, suppress(OSError, ValueError):
@@ -139,15 +142,15 @@ class ForkServer:
 
 @contextmanager
 def forkserver() -> Iterator[ForkServer]:
-    """A forkserver, which loads while something else is done; in the end it goes, and all workers with it."""
+    """Start a forkserver, which loads in the background; at the end of the `with` it ends, and all workers with it."""
     path = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
     ours, theirs = socket.socketpair()
     with ExitStack() as stack:
         with held():
             process = subprocess.Popen(
                 [sys.executable, "-m", "bench.places.local.forkserver", "producers", "consumer"],
-                # numpy would start threads, and what has threads must not fork.
-                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+                # numpy would start threads, and a process with threads must not fork.
+                env={**_environment(), "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -162,7 +165,7 @@ def forkserver() -> Iterator[ForkServer]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a process that ends by itself, but not for ever."""
+    """Wait for a process that ends by itself, and kill it when it does not."""
     try:
         process.wait(KILL_SECONDS)
     except subprocess.TimeoutExpired:
@@ -170,37 +173,44 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait(KILL_SECONDS)
 
 
+def _environment() -> dict[str, str]:
+    """Return our own environment without a password: workers get theirs in a file."""
+    return {name: value for name, value in os.environ.items() if name != "PGPASSWORD"}
+
+
 @contextmanager
-def start_workers(born: ForkServer, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
-    """Start one process a job; `database` holds libpq's variables."""
+def start_workers(forkserver: ForkServer, database: Mapping[str, str], jobs: Sequence[Job]) -> Iterator[Messages]:
+    """Start one process per job; `database` holds libpq's variables."""
     workers: list[_Worker] = []
-    ears = OutputListener()
+    listener = OutputListener()
     try:
         for job in jobs:
             with held():
                 program = "producers" if isinstance(job, ProducerJob) else "consumer"
-                worker = born.start(program, {**os.environ, **database, "BENCH_JOB": encode_job(job).decode()})
+                worker = forkserver.start(
+                    program, {**_environment(), **database, "BENCH_JOB": encode_job(job).decode()}
+                )
                 workers.append(worker)
-            ears.listen(job.name, worker.chunks(), worker.wait)
-        yield ears.messages()
+            listener.listen(job.name, worker.chunks(), worker.wait)
+        yield listener.messages()
     finally:
         with held():
-            born.kill(workers)
+            forkserver.kill(workers)
 
 
 def run_program(folder: Path, home: Path, database: Mapping[str, str], program: Program) -> str:
-    """Run one of the programs in `folder`; it finds itself in `home` and reaches `database` by libpq's variables.
+    """Run one of the programs in `folder`, with `home` as its working folder and `database` as libpq's variables.
 
     Raises:
-        InfrastructureError: it is not there, or it failed.
+        InfrastructureError: the program is missing, or it failed.
     """
-    name, *arguments = program.words
+    name, *arguments = program.command
     if not (folder / name).is_file():
-        raise InfrastructureError(f"there is no {name} in {folder}: name a folder that has it with --pg-bin")
+        raise InfrastructureError(f"{folder} has no {name}; name a folder that has one with --pg-bin")
     with subprocess.Popen(
         [folder / name, *arguments],
         cwd=home,
-        env={**os.environ, **database, **program.variables},
+        env={**_environment(), **database, **program.variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -218,10 +228,10 @@ def run_program(folder: Path, home: Path, database: Mapping[str, str], program: 
 
 
 def usage(server: int) -> Usage | None:
-    """What a process and its children use, those included that have ended. Memory that they share counts once."""
+    """Return what a process and its children, ended ones included, use; None if it ended. Shared memory counts once."""
     try:
         postmaster = psutil.Process(server)
-        for _ in range(_LOOKS):
+        for _ in range(_SCANS):
             ended = postmaster.cpu_times()
             cpu_seconds = sum(ended[:4])
             own, shared = 0, 0
@@ -234,7 +244,7 @@ def usage(server: int) -> Usage | None:
                         times = process.cpu_times()
                         cpu_seconds += times.user + times.system
             now = postmaster.cpu_times()
-            # Whoever ended between the two would be counted twice or not at all.
+            # A process that ended during the scan would be counted twice or not at all.
             if (now.children_user, now.children_system) == (ended.children_user, ended.children_system):
                 break
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""A Docker Swarm and what a run makes in it: services, secrets, configs, a network, labelled, and gone in the end."""
+"""A Docker Swarm and what a run makes in it: labelled services, secrets and configs, all removed in the end."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -30,14 +30,20 @@ class Cluster:
     """A swarm, through the engine of one of its managers, and what one run makes in it."""
 
     def __init__(self, engine: Engine) -> None:
+        """`engine` is a manager's.
+
+        Raises:
+            InfrastructureError: the engine does not manage a swarm.
+        """
+        refuse_unless_manager(engine.client)
         self.engine = engine
         self.client = engine.client
-        self.home = refuse_worker(self.client)
+        self.manager = str(self.client.info()["Swarm"]["NodeID"])
         """The id of the node whose engine we talk to."""
         self._made = 0
 
     def secret(self, stack: ExitStack, name: str, content: str, owner: int, mode: int) -> SecretReference:
-        """Make a secret that goes with the stack; return what puts it into /run/secrets, for that owner."""
+        """Make a secret that goes with the stack; return a reference by which a service has it in /run/secrets."""
         full_name = self._new_name(name)
         with held():
             made = self.client.secrets.create(name=full_name, data=content.encode(), labels=self.engine.labels)
@@ -45,7 +51,7 @@ class Cluster:
         return SecretReference(str(made.id), full_name, name, str(owner), str(owner), mode)
 
     def config(self, stack: ExitStack, name: str, content: bytes, path: str) -> ConfigReference:
-        """Make a config that goes with the stack; return what puts it at a path."""
+        """Make a config that goes with the stack; return a reference by which a service has it at a path."""
         full_name = self._new_name(name)
         with held():
             made = self.client.configs.create(name=full_name, data=content, labels=self.engine.labels)
@@ -53,10 +59,7 @@ class Cluster:
         return ConfigReference(str(made.id), full_name, path, mode=0o444)
 
     def service(self, stack: ExitStack, name: str, image: str, **arguments: Any) -> str:
-        """Start a service whose tasks run once, may do nothing that they need not, and go with the stack.
-
-        Returns its id.
-        """
+        """Start a service that goes with the stack, whose tasks run once and without privileges; return its id."""
         with held():
             service = self.client.services.create(  # type: ignore[no-untyped-call]
                 image,
@@ -64,9 +67,9 @@ class Cluster:
                 labels=self.engine.labels,
                 container_labels=self.engine.labels,
                 restart_policy=RestartPolicy("none"),
-                # A name then stands for its tasks' addresses; a virtual one needs IPVS, which not every kernel has.
+                # The service's name resolves to its tasks' addresses; virtual ones need IPVS, which some kernels lack.
                 endpoint_spec=EndpointSpec(mode="dnsrr"),
-                # Whatever a node's default is: what tasks print is read back.
+                # Whatever a node's default is: the output of tasks is read back.
                 log_driver="json-file",
                 stop_signal="SIGKILL",
                 read_only=True,
@@ -82,7 +85,7 @@ class Cluster:
 
 
 def nodes(client: docker.DockerClient) -> dict[str, Node]:
-    """The nodes of a swarm by their ids. Where several have one name, their names end with their ids."""
+    """Return the nodes of a swarm by their ids. Nodes that share a name get names that end with their ids."""
     listed = client.api.nodes()
     names = [each["Description"]["Hostname"] for each in listed]
     return {
@@ -97,54 +100,53 @@ def nodes(client: docker.DockerClient) -> dict[str, Node]:
 
 
 def tasks_of(client: docker.DockerClient, service: str) -> list[dict[str, Any]]:
-    """The tasks of a service, even of one that was removed, in the words of the Engine API."""
+    """Return the tasks of a service, even of one that was removed, as the Engine API describes them."""
     return [task for task in all_tasks(client) if task["ServiceID"] == service]
 
 
 def all_tasks(client: docker.DockerClient) -> list[dict[str, Any]]:
-    """The tasks of all services that are ours, in the words of the Engine API."""
-    found: list[dict[str, Any]] = client.api.tasks(filters={"label": LABEL})  # type: ignore[no-untyped-call]
-    return found
+    """Return the tasks of all services of all runs, as the Engine API describes them."""
+    tasks: list[dict[str, Any]] = client.api.tasks(filters={"label": LABEL})  # type: ignore[no-untyped-call]
+    return tasks
 
 
 def named(client: docker.DockerClient, name: str) -> Node:
-    """The node with this name or id.
+    """Return the node with this name or id.
 
     Raises:
-        UsageError: there is none, or it is down.
+        UsageError: there is no such node, or it is down.
     """
     every = nodes(client)
     for node in every.values():
         if name in {node.id, node.name}:
             if not node.is_up:
-                raise UsageError(f"--postgres-node {name}: that node is down")
+                raise UsageError(f"--postgres-node {name}: this node is down; name another")
             return node
     known = ", ".join(sorted(node.name for node in every.values()))
-    raise UsageError(f"--postgres-node {name}: there is no such node in the swarm; there are {known}")
+    raise UsageError(f"--postgres-node {name}: there is no such node in the swarm; its nodes are {known}")
 
 
-def refuse_worker(client: docker.DockerClient) -> str:
-    """Refuse an engine that cannot start services; return the id of its node.
+def refuse_unless_manager(client: docker.DockerClient) -> None:
+    """Refuse an engine that cannot start services.
 
     Raises:
-        InfrastructureError: it is no manager of a swarm.
+        InfrastructureError: the engine is not part of a swarm, or does not manage its swarm.
     """
     swarm = client.info()["Swarm"]
     if swarm["LocalNodeState"] != "active":
         raise InfrastructureError(
-            "this Docker engine is in no swarm: `docker swarm init` makes one, or use --place docker"
+            "this Docker engine is not part of a swarm: `docker swarm init` makes one, or use --place docker"
         )
     if not swarm["ControlAvailable"]:
         raise InfrastructureError(
             "this Docker engine is a worker of its swarm: name a manager with DOCKER_HOST or `docker context use`"
         )
-    return str(swarm["NodeID"])
 
 
 def digest(image: Image) -> str | None:
-    """What a registry calls an image, with its digest; None of an image that came from none.
+    """Return an image's name in a registry, with its digest; None when no registry has it.
 
-    Nodes are told this or an image's id, and never its tag: with a tag each of them would ask a registry first.
+    Services name an image by this or by its id, and never by its tag: for a tag each node would ask a registry first.
     """
     digests = image.attrs.get("RepoDigests") or []
     return str(digests[0]) if digests else None

@@ -1,165 +1,198 @@
-"""The swarm place: workers are services of a Docker Swarm, beside a Postgres service or a Postgres that is there."""
+"""The swarm place: Postgres and workers are services of a Docker Swarm."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import docker
-from docker.models.images import Image
+from docker.models.containers import Container
+from docker.types import SecretReference
 
 from bench.errors import InfrastructureError
 from bench.places import dsn
-from bench.places.api import End, Site, Usage
-from bench.places.docker import address, containers, engine, image, leftovers
-from bench.places.docker.containers import VARIABLES, ContainerOptions
+from bench.places.api import Database, End, Usage, Workers
+from bench.places.docker import address, engine, image, leftovers
+from bench.places.docker import postgres as containers
 from bench.places.docker.engine import WORKER_USER, Engine
+from bench.places.docker.options import ContainerOptions
+from bench.places.docker.password import new_password
 from bench.places.docker.tunnel import Tunnel
 from bench.places.last_words import answers
 from bench.places.rundir import RunFolder
 from bench.places.starting import with_settings
 from bench.places.swarm import cluster, images, services
 from bench.places.swarm.cluster import Cluster, Node
+from bench.places.swarm.images import NodeImage
 from bench.places.swarm.services import Placement, SwarmDeployment
 from bench.places.swarm.tasks import Task, TaskWatcher
 
 LOSS_SECONDS = 30
-"""A swarm calls a node down when it was silent three times as long as it may be; by default that is 15 s."""
+"""A swarm calls a node down after three silent heartbeats, by default after 15 s."""
 
 
-@contextmanager
-def site(
-    folder: RunFolder,
-    wishes: ContainerOptions,
-    placement: Placement,
-    postgres_node: str | None,
-    settings: Mapping[str, str],
-) -> Iterator[Site]:
-    """Start Postgres as a service on one node, by default the one whose engine we talk to."""
-    password = containers.new_password()
-    with engine.failures(), ExitStack() as stack:
-        here, lookout, reached, engines = _open(folder, stack)
-        node = cluster.named(here.client, postgres_node or here.home)
-        wanted = image.had(here.client, wishes.postgres_image or containers.POSTGRES_IMAGE)
-        on_its_node = {name: client for name, client in engines.items() if name == node.name}
-        postgres_name, postgres_image = _bring(wanted, on_its_node)
-        worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
-        network = here.engine.network(stack, "overlay")
-        keeper = here.engine.keeper(stack, worker_image, network)
-        secret = here.secret(stack, "password", password, WORKER_USER, 0o444)
-        pgpass = here.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
-        broken: list[str] = []
+@dataclass(frozen=True)
+class SwarmHost:
+    """A swarm, and what the Postgres and the workers of one run share in it."""
 
-        def start(own: ExitStack, settings: Mapping[str, str]) -> tuple[Task, list[Node], Tunnel, str]:
+    cluster: Cluster
+    watcher: TaskWatcher
+    engines: Mapping[str, docker.DockerClient]
+    """The engines that are reached, by the names of their nodes."""
+    options: ContainerOptions
+    placement: Placement
+    worker_image: NodeImage
+    network: str
+    """Of workers: the run's own, which a Postgres that is started here joins; their nodes' own for another."""
+    keeper: Container
+    password: str = field(repr=False)
+    pgpass: SecretReference
+    tried_nodes: Callable[[], Sequence[Node]]
+    """Waits until each node that workers may run on has run the worker image, and returns these nodes."""
+
+    @contextmanager
+    def postgres(self, settings: Mapping[str, str]) -> Iterator[Database]:
+        """Start Postgres as a service on one node.
+
+        The loss of that node, too, is added to an InfrastructureError that ends the `with`.
+        """
+        node = _postgres_node(self.cluster, self.placement)
+        postgres_image = _postgres_image(self.cluster, self.options, node, self.engines)
+        reason: list[str] = []
+
+        def start(own: ExitStack, settings: Mapping[str, str]) -> tuple[Task, Tunnel, str]:
+            password = self.cluster.secret(own, "password", self.password, WORKER_USER, 0o444)
             task = services.postgres(
-                here, own, lookout, postgres_name, node, network, settings, wishes.postgres_limits, secret
+                self.cluster,
+                own,
+                self.watcher,
+                postgres_image.reference,
+                node,
+                self.network,
+                settings,
+                self.options.postgres_limits,
+                password,
             )
-            nodes = services.try_nodes(here, worker_name, placement)  # while it starts
-            way = containers.way_to_postgres(here.engine, own, keeper)
-            return task, nodes, way, containers.await_answer(way, password, partial(services.refuse_if_ended, task))
+            tunnel = containers.tunnel_through(self.cluster.engine, own, self.keeper)
+            conninfo = containers.await_answer(tunnel, self.password, partial(services.refuse_if_ended, task))
+            return task, tunnel, conninfo
 
-        postgres, nodes, way, conninfo = with_settings(stack, settings, start)
+        with ExitStack() as stack:
+            task, tunnel, conninfo = with_settings(stack, settings, start)
 
-        def break_off(end: End) -> None:
-            lost = f"the node {node.name} is lost, and Postgres was on it"
-            broken.append(lost if end.lost_with else f"Postgres ended: {end.words}")
-            lookout.break_off(broken[0])
-            way.close()
+            def break_off(end: End) -> None:
+                lost = f"the node {node.name} is lost, and Postgres was on it"
+                reason.append(lost if end.lost_with else f"Postgres ended: {end.explanation}")
+                self.watcher.break_off(reason[0])
+                tunnel.close()
 
-        postgres.call_when_over(break_off)
-        post = SwarmDeployment(here, lookout, worker_name, network, VARIABLES, pgpass, wishes.worker_limits, placement)
-        try:
-            yield Site(
-                conninfo=conninfo,
-                start_workers=partial(services.start_workers, post),
-                run_program=services.run_program,
-                usage=lambda: _usage(engines.get(node.name), postgres.container),
-                about={
-                    "postgres_image": image.described(postgres_image),
-                    "postgres_node": node.name,
-                    "worker_image": image.described(worker_image),
-                    "nodes": _in_words(nodes),
-                },
-            )
-        except InfrastructureError as error:
-            # Whoever was connected notices that Postgres is gone before the swarm says that its node is.
-            if not broken and not answers(conninfo):
-                postgres.over.wait(LOSS_SECONDS)
-            if broken:
-                raise InfrastructureError(f"{broken[0]}{services.last_words(postgres)}") from error
-            raise
-        finally:
-            postgres.call_when_over(lambda _: None)
+            task.call_when_over(break_off)
+            try:
+                yield Database(
+                    conninfo=conninfo,
+                    variables=containers.VARIABLES,
+                    password=self.password,
+                    usage=lambda: _usage(self.engines.get(node.name), task.container),
+                    about={"postgres_image": image.described(postgres_image.image), "postgres_node": node.name},
+                )
+            except InfrastructureError as error:
+                # A session notices that Postgres is gone before the swarm reports that its node is.
+                if not reason and not answers(conninfo):
+                    task.over.wait(LOSS_SECONDS)
+                if reason:
+                    raise InfrastructureError(f"{reason[0]}{services.last_words(task)}") from error
+                raise
+            finally:
+                task.call_when_over(lambda _: None)
 
+    @contextmanager
+    def workers(self, database: Database) -> Iterator[Workers]:
+        """Run workers as services.
 
-@contextmanager
-def site_on(address_: str, folder: RunFolder, wishes: ContainerOptions, placement: Placement) -> Iterator[Site]:
-    """Use the Postgres at an address, a connection string of libpq that must mean the same inside a container.
-
-    Workers are on their nodes' own networks.
-    """
-    dsn.refuse_for_containers(address_)
-    variables, password = dsn.variables(address_)
-    with engine.failures(), ExitStack() as stack:
-        here, lookout, reached, engines = _open(folder, stack)
-        worker_name, worker_image = _bring_worker_image(here, wishes.worker_image, reached, engines)
-        here.engine.keeper(stack, worker_image, "none")
-        nodes = services.try_nodes(here, worker_name, placement)
-        pgpass = here.secret(stack, "pgpass", dsn.pgpass(password or ""), WORKER_USER, 0o400)
-        post = SwarmDeployment(here, lookout, worker_name, "host", variables, pgpass, wishes.worker_limits, placement)
-        yield Site(
-            conninfo=dsn.with_password(address_, password),
-            start_workers=partial(services.start_workers, post),
+        Raises:
+            InfrastructureError: no node fits, or some of them lack the worker image; the message names these.
+        """
+        nodes = self.tried_nodes()
+        deployment = SwarmDeployment(
+            self.cluster,
+            self.watcher,
+            self.worker_image.reference,
+            self.network,
+            database.variables,
+            self.pgpass,
+            self.options.worker_limits,
+            self.placement,
+        )
+        yield Workers(
+            start=partial(services.start_workers, deployment),
             run_program=services.run_program,
-            usage=lambda: None,
-            about={"worker_image": image.described(worker_image), "nodes": _in_words(nodes)},
+            about={
+                "worker_image": image.described(self.worker_image.image),
+                "nodes": "; ".join(f"{node.name}: {node.about}" for node in nodes),
+            },
         )
 
 
-def _open(
-    folder: RunFolder, stack: ExitStack
-) -> tuple[Cluster, TaskWatcher, dict[str, docker.DockerClient], dict[str, docker.DockerClient]]:
-    """The swarm, rid of what dead runs left in it, the engines that are reached by context, and its own by node.
+@contextmanager
+def opened(
+    folder: RunFolder, options: ContainerOptions, placement: Placement, existing: Database | None
+) -> Iterator[SwarmHost]:
+    """Prepare the swarm for a run, whose Postgres is either started in it or `existing`.
 
-    When all else of the stack is gone, those nodes are waited for.
+    What dead runs left in the swarm is removed first. At the end of the `with`, after all else, the nodes whose engines
+    are reached are waited for.
+
+    Raises:
+        UsageError: the swarm has no node of the name that Postgres is to run on, or that node is down.
+        InfrastructureError: the engine is no manager of a swarm, an image is missing, or an engine refused something or
+            broke, also while the `with` lasts.
     """
-    client = address.connect()
-    here = Cluster(Engine(client, folder))
-    reached = address.contexts()
-    engines = images.engines(client, reached)
-    leftovers.sweep(list(engines.values()), folder.swept)
-    lookout = TaskWatcher(client)
-    stack.callback(lookout.close)
-    stack.callback(leftovers.await_removed, folder.run_id, list(engines.values()))
-    return here, lookout, reached, engines
+    with engine.failures(), ExitStack() as stack:
+        client = address.connect()
+        swarm = Cluster(Engine(client, folder))
+        contexts = address.contexts()
+        engines = images.engines(client, contexts)
+        leftovers.sweep(list(engines.values()), folder.swept)
+        watcher = TaskWatcher(client)
+        stack.callback(watcher.close)
+        stack.callback(leftovers.await_removed, folder.run_id, list(engines.values()))
+        if existing is None:  # a wrong node or image ends the run before the worker image is brought to the nodes
+            _postgres_image(swarm, options, _postgres_node(swarm, placement), engines)
+        worker_image = images.bring_worker(client, options.worker_image, contexts, engines)
+        if existing is None:
+            password = new_password()
+            network = keepers_network = swarm.engine.network(stack, "overlay")
+        else:
+            password = existing.password or ""
+            network, keepers_network = "host", "none"
+        keeper = swarm.engine.keeper(stack, worker_image.image, keepers_network)
+        pgpass = swarm.secret(stack, "pgpass", dsn.pgpass(password), WORKER_USER, 0o400)
+        tried_nodes = services.try_nodes(swarm, stack, worker_image.reference, placement)
+        yield SwarmHost(
+            swarm,
+            watcher,
+            engines,
+            options,
+            placement,
+            worker_image,
+            network,
+            keeper,
+            password,
+            pgpass,
+            tried_nodes,
+        )
 
 
-def _bring_worker_image(
-    here: Cluster,
-    name: str | None,
-    reached: Mapping[str, docker.DockerClient],
-    engines: Mapping[str, docker.DockerClient],
-) -> tuple[str, Image]:
-    """Have the worker image on all nodes whose engines are reached; return what nodes call it, and it on the manager.
-
-    Ours is loaded to them. One that was asked for comes from its registry if it has one.
-    """
-    if name:
-        return _bring(image.had(here.client, name), engines)
-    ours = images.worker_image(here.client, reached)
-    images.load(ours, engines)
-    return str(ours.id), here.client.images.get(str(ours.id))
+def _postgres_node(swarm: Cluster, placement: Placement) -> Node:
+    return cluster.named(swarm.client, placement.postgres_node or swarm.manager)
 
 
-def _bring(which: Image, engines: Mapping[str, docker.DockerClient]) -> tuple[str, Image]:
-    """Have an image on nodes: by its digest they pull it themselves, and what has none is loaded to them."""
-    digest = cluster.digest(which)
-    if not digest:
-        images.load(which, engines)
-    return digest or str(which.id), which
-
-
-def _in_words(nodes: Sequence[Node]) -> str:
-    return "; ".join(f"{node.name}: {node.about}" for node in nodes)
+def _postgres_image(
+    swarm: Cluster, options: ContainerOptions, node: Node, engines: Mapping[str, docker.DockerClient]
+) -> NodeImage:
+    """Bring Postgres's image to its node."""
+    its_engine = {name: client for name, client in engines.items() if name == node.name}
+    return images.bring(image.ensure(swarm.client, options.postgres_image), its_engine)
 
 
 def _usage(reached: docker.DockerClient | None, container_id: str | None) -> Usage | None:

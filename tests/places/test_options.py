@@ -1,11 +1,11 @@
-"""What an engine makes of a container's limits."""
+"""Limits of containers that engines drop or keep."""
 
 from typing import Any
 
 import pytest
 
 from bench.errors import InfrastructureError
-from bench.places.docker.containers import Limits
+from bench.places.docker.options import Limits
 
 LIMITS = Limits(memory="200m", cpus=0.55)
 KEPT = {"NanoCpus": 550_000_000, "Memory": 200 * 2**20}
@@ -20,8 +20,8 @@ KEPT = {"NanoCpus": 550_000_000, "Memory": 200 * 2**20}
     ],
 )
 def test_limits_that_an_engine_kept_are_taken(made: dict[str, Any]) -> None:
-    LIMITS.refuse_others(made)
-    Limits().refuse_others({"NanoCpus": 0, "Memory": 0, "CpuQuota": 0, "CpuPeriod": 0})
+    LIMITS.refuse_dropped(made)
+    Limits().refuse_dropped({"NanoCpus": 0, "Memory": 0, "CpuQuota": 0, "CpuPeriod": 0})
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_limits_that_an_engine_kept_are_taken(made: dict[str, Any]) -> None:
 )
 def test_a_limit_that_an_engine_dropped_ends_the_run(change: dict[str, Any], says: str) -> None:
     with pytest.raises(InfrastructureError, match=f"did not limit a container as asked: {says}"):
-        LIMITS.refuse_others({**KEPT, **change})
+        LIMITS.refuse_dropped({**KEPT, **change})
