@@ -23,7 +23,7 @@ Lack = Literal["before", "after", "ratio"]
 
 @dataclass(frozen=True)
 class Rules:
-    """What counts as worse."""
+    """The thresholds of a regression."""
 
     threshold: float = 0.05
     """A slowdown of this share is worth an alarm."""

@@ -177,11 +177,12 @@ class _Turn(NamedTuple):
 
 
 def compare(
-    names: Sequence[str], workload: Workload, chosen: ChosenPlace, watch: Watch, tell: Callable[[str], None]
+    names: Sequence[str], workload: Workload, chosen: ChosenPlace, watch: Watch, report: Callable[[str], None]
 ) -> Iterator[Comparison]:
     """Carry out one round after the other; yields the comparison so far after each, so that an error in the last minute
-    does not lose an hour's work. The control is always among the logs. Where a log's own error prevents a measurement,
-    that error is recorded in its place, and everything else goes on.
+    does not lose an hour's work. `report` is given a line for each log in each round. The control is always among the
+    logs. Where a log's own error prevents a measurement, that error is recorded in its place, and everything else goes
+    on.
 
     Raises:
         UsageError: a log's folder or the workload cannot be used as it is.
@@ -216,7 +217,7 @@ def compare(
         for turn, log in enumerate([*logs[number % len(logs) :], *logs[: number % len(logs)]]):
             before = number * len(logs) + turn
             left = _time_left(began_pc, before, rounds * len(logs))
-            tell(f"round {number + 1} of {rounds}: {log.name}, log {turn + 1} of {len(logs)}{left}")
+            report(f"round {number + 1} of {rounds}: {log.name}, log {turn + 1} of {len(logs)}{left}")
             turns[log.name] = _turn(number, workload, log, chosen, watch)
         done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
         known = known.model_copy(

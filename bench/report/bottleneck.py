@@ -1,9 +1,9 @@
-"""What set the pace of a phase, in words."""
+"""Puts the bottleneck of a phase into words."""
 
 from bench.results.models import Bottleneck, CauseShare, Observed
 
 OTHERS = 3
-"""At most so many causes are named after the first."""
+"""At most this many causes are named after the first."""
 SMALL_SHARE = 0.03
 """Causes with a smaller share of the backends' time are not named."""
 
@@ -68,7 +68,7 @@ WORDS = {
 
 
 def sentence(observed: Observed) -> str | None:
-    """What set the pace of a phase, in a sentence; None when the phase was too short to see it."""
+    """The bottleneck of a phase in a sentence; None when the phase was too short to see it."""
     found = observed.bottleneck
     if found is None:
         return observed.bottleneck_sentence
@@ -81,7 +81,7 @@ def sentence(observed: Observed) -> str | None:
 
 
 def main_cause(observed: Observed) -> str | None:
-    """What set the pace of a phase, in a few words."""
+    """The cause that set the pace of a phase, in a few words; None when the phase was too short to see it."""
     if observed.bottleneck is not None:
         return _cause(observed.bottleneck)
     # A sentence of bench.result/1 begins with the cause and a colon.

@@ -165,7 +165,7 @@ class Point(NamedTuple):
     postgres_cores: float | None
     """CPU that Postgres used, in cores."""
     bottleneck: str
-    """What set the pace most often, in a few words."""
+    """The cause that set the pace most often, in a few words."""
 
 
 def saturation_points(results: Sequence[Result]) -> list[Point]:

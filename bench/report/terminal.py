@@ -179,7 +179,7 @@ def _read_lines(reads: Sequence[Read], otherwise: str, observed: Mapping[str, Ob
 
 
 def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
-    """What one must know of the batches to understand their latency and their costs."""
+    """The facts about batches without which their latency and their costs are misread."""
     clauses = []
     low, high = spec.get("transaction_ms", (0, 0))
     if high:
@@ -206,7 +206,7 @@ def _space(trial: Trial) -> str:
 
 
 def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]:
-    """What a phase waited for, and its costs."""
+    """The bottleneck of a phase, and its costs."""
     if observed is None or not events:
         return
     pace = bottleneck.sentence(observed)

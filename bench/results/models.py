@@ -218,7 +218,7 @@ class Wait(StoredModel):
 
 
 class CauseShare(StoredModel):
-    """What took a share of the time of the backends that serve workers."""
+    """A cause, and its share of the time of the backends that serve workers."""
 
     cause: str
     """`cpu`, or what backends waited for, by the names in `bench/run/bottleneck.py`: `wal_flush`, `row_lock`."""
@@ -228,7 +228,7 @@ class CauseShare(StoredModel):
 
 
 class Bottleneck(StoredModel):
-    """What set the pace of a phase."""
+    """The cause that set the pace of a phase, and the causes after it."""
 
     cause: str
     """`client` when a worker's own CPU did; else what backends spent most of their time with, as in `CauseShare`."""
@@ -241,7 +241,7 @@ class Bottleneck(StoredModel):
     busy_cores: float | None = None
     """Cores that Postgres used; None where its processes cannot be seen."""
     others: list[CauseShare] = []
-    """What else backends spent their time with, the most first."""
+    """The other causes with which backends spent their time, the largest share first."""
 
 
 class Others(NamedTuple):
@@ -264,9 +264,9 @@ class Observed(StoredModel):
     samples: int
     """Times that Postgres was asked what its backends do."""
     bottleneck: Bottleneck | None
-    """What set the pace; None when the phase was too short to see it."""
+    """None when the phase was too short to see what set its pace."""
     bottleneck_sentence: str | None = None
-    """What set the pace in words, from a result of the schema bench.result/1, which has no more; else None."""
+    """The bottleneck in words, as a result of the schema bench.result/1 has it; None in results made since."""
     waits: list[Wait]
     counters: dict[str, int]
     """Counts of Postgres's statistics views for the phase; those that its version does not have are left out."""

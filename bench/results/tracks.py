@@ -25,7 +25,7 @@ class Track:
 
     @property
     def key(self) -> str:
-        """The key of the track in result.json, which is also what people call it: append, read 1000."""
+        """The key of the track in result.json, which is also its name for people: append, read 1000."""
         return "append" if self.read_batch is None else f"read {self.read_batch}"
 
 
@@ -58,7 +58,7 @@ class Reading:
 
     @property
     def metric(self) -> str:
-        """What the names of its metrics begin with, its rate's name: read_1000, read_1000_1."""
+        """The name of its rate, with which the names of its other metrics begin: read_1000, read_1000_1."""
         return "_".join(["read", str(self.read_batch), *self._numbered(1)])
 
     def _numbered(self, first: int) -> Iterable[str]:

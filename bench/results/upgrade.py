@@ -1,6 +1,6 @@
-"""Reads what earlier versions stored: turns a record of an earlier schema of results into one of the schema now.
+"""Turns results of earlier schemas into results of the present one, as dicts.
 
-Pure. Whatever in a record is not of the shape that its schema has is left as it is, for the models to refuse.
+Pure. Parts of a record that do not have the shape of its schema are left as they are, for the models to refuse.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Record = dict[str, Any]
 
 
 def upgraded(record: object) -> object:
-    """A record of bench.result/1 as one of bench.result/2; all others as they are."""
+    """Turn a record of bench.result/1 into one of bench.result/2; return all others as they are."""
     if isinstance(record, dict) and record.get("schema") == "bench.result/1":
         return _changed(record, schema=lambda _: "bench.result/2", trials=_each(_trial))
     return record
@@ -33,7 +33,7 @@ def _read(read: Record) -> Record:
 
 
 def _fault(fault: Record) -> Record:
-    """What is called a jump everywhere else was called passing there."""
+    """A jump over an event was called passing it."""
     names = {"passed_at": "jumped_at", "passed_to": "jumped_to"}
     return {names.get(name, name): value for name, value in fault.items()}
 

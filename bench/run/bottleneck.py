@@ -96,7 +96,7 @@ CAUSES = frozenset(_CAUSES.values()) | {CLIENT, _UNKNOWN}
 
 
 class Cause(NamedTuple):
-    """What backends spent time with, as in `CauseShare`."""
+    """A cause and its wait event, as in `CauseShare`."""
 
     name: str
     event: str | None = None
@@ -147,7 +147,7 @@ def shares(waits: Mapping[tuple[str, str], int], cpu_share: float | None) -> lis
 def bottleneck(
     waits: Mapping[tuple[str, str], int], samples: int, busy_cores: float | None, busy_worker: BusyWorker | None
 ) -> Bottleneck | None:
-    """What set the pace; None when nothing was seen of it, because the phase was too short.
+    """Find what set the pace; None when no backend was sampled, because the phase was too short.
 
     `waits` is how often a backend of a kind was seen with a wait event, by (kind, event), in this number of samples.
     `busy_cores` is Postgres's CPU seconds per second; `busy_worker` is the worker whose CPU set the pace, if one did.

@@ -186,7 +186,7 @@ class Reader:
         return events_in(normal([part for member in members for part in member.ranges["delivered"]]))
 
     def delivered(self) -> Delivered:
-        """What it was given, for the judge."""
+        """The events that it was given, for the judge."""
         return Delivered.together(self.name, [self._delivered_to(member) for member in self.members])
 
     def _delivered_to(self, member: Outcome) -> Delivered:

@@ -64,7 +64,7 @@ class Total(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done in a phase, and when its readers are at their end."""
+    """The work of a phase, and the end of its readers."""
 
     tracks: Mapping[Track, Sequence[Job]]
     """The jobs of each track; all tracks go at the same time."""
@@ -73,7 +73,7 @@ class Plan:
     idle_seconds: float
     """Readers that get no new event for this long, when nobody appends any more, are made to stop."""
     to_read: Total | None = None
-    """What each reading of the whole log is to be given. None when the producers of the same phase decide it."""
+    """The events of each reading of the whole log; None when the producers of the same phase decide that."""
     spare_producers: bool = False
     """Whether the others go on when a node with producers on it is lost."""
 
@@ -213,7 +213,7 @@ def _time_limit_says_how_far(tracks: Mapping[Track, Sequence[Outcome]], still: S
 
 
 class _Nodes:
-    """What happens when a node is lost with the workers on it."""
+    """Decides whether a phase goes on when a node is lost with the workers on it."""
 
     def __init__(self, workers: Mapping[str, Outcome], connection: Connection, *, spare_producers: bool) -> None:
         self._workers = workers

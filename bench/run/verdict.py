@@ -152,7 +152,7 @@ def what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) ->
 def _stored(
     log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection, notes: list[str]
 ) -> Stored:
-    """What the table holds: its rows are looked through only when their number does not prove it already."""
+    """The content of the table: its rows are looked through only when their number does not prove it already."""
     events, numbered = audit.row_counts(connection, log)
     stored = Stored(written.acknowledged)
     if checker.needs_audit(written, delivered, events):

@@ -55,7 +55,7 @@ class _Session(NamedTuple):
         return self.blocker is None and its_turn and (self.seconds or 0) > SILENT_SECONDS
 
     def __str__(self) -> str:
-        """What it does and for how many seconds, and which other session it waits for."""
+        """A clause: what the session does and for how many seconds, or which other session it waits for."""
         if self.blocker is not None:
             blocker = session_in_words(self.blocker, self.blocker_name, self.blocker_state, self.blocker_seconds)
             return f"waiting for a lock of {blocker}"
@@ -120,8 +120,8 @@ class Stillness:
         """The last report, without its seconds."""
 
     def news(self, progress: Progress) -> str:
-        """What the workers that are not done wait for; empty when events came within some seconds, and when the same
-        was reported before.
+        """Report what the workers that are not done wait for; empty when events came within some seconds, and when the
+        report would be the last one again.
         """
         now_pc = time.perf_counter()
         if progress != self._progress:
@@ -137,7 +137,7 @@ class Stillness:
         return f"nothing new for {now_pc - self._since_pc:.0f} s: {waits}"
 
     def words(self, workers: Sequence[str]) -> str:
-        """What these workers wait for now."""
+        """A clause: what these workers wait for now."""
         if self._unanswered() > ANSWERED_SECONDS:
             return "PostgreSQL does not answer"
         sessions = _sessions(self._connection, workers)
@@ -157,7 +157,7 @@ def _sessions(connection: Connection, workers: Sequence[str]) -> dict[str, _Sess
 
 
 def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session]) -> str:
-    """What the sessions of these workers do; workers whose sessions do one thing are named together."""
+    """Put into words what the sessions of these workers do; workers whose sessions do one thing are named together."""
     groups: dict[str, list[str]] = {}
     for worker in workers:
         groups.setdefault(str(sessions.get(worker, "no session on the server")), []).append(worker)
