@@ -25,6 +25,7 @@ from bench.places.local import postgres as embedded
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.statements import SCHEMA
+from tests.loaded import Loaded
 
 settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bench")
@@ -164,9 +165,10 @@ def read_until(process: "subprocess.Popen[str]", start: str, containing: str = "
 class Bench:
     """The program, run as a user runs it, in an empty folder."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, loaded: Loaded) -> None:
         self.folder = folder
         self.home = home
+        self.loaded = loaded
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "bench", *words]
@@ -175,6 +177,11 @@ class Bench:
         return {**os.environ, "TMPDIR": str(self.home), "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100", **extra}
 
     def __call__(self, *words: str, timeout: float = 300, **extra: str) -> "subprocess.CompletedProcess[str]":
+        """Run the program to its end in a process that has loaded it."""
+        return self.loaded.run(words, self.folder, self.environment(**extra), timeout)
+
+    def afresh(self, *words: str, timeout: float = 300, **extra: str) -> "subprocess.CompletedProcess[str]":
+        """Run the program to its end in a new interpreter: for tests of its start, and of Python's own variables."""
         return subprocess.run(
             self.command(*words),
             cwd=self.folder,
@@ -215,11 +222,19 @@ class Bench:
         return found
 
 
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Loaded]:
+    """A process that has loaded the program."""
+    process = Loaded(REPOSITORY)
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, loaded: Loaded) -> Iterator[Bench]:
     home = Path(tempfile.mkdtemp(prefix="b", dir="/var/tmp"))
     home.chmod(0o711)
-    yield Bench(tmp_path, home)
+    yield Bench(tmp_path, home, loaded)
     shutil.rmtree(home, ignore_errors=True)
 
 

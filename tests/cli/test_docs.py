@@ -113,7 +113,7 @@ def test_a_wheel_has_all_that_it_needs(bench: Bench, tmp_path: Path) -> None:
     assert (unpacked / "bench" / "compose" / "worker.Dockerfile").is_file()
     assert "bench = bench.__main__:main" in next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     # -P and the path: nothing of the checkout may be found.
-    ran = bench(
+    ran = bench.afresh(
         "run", "--place", "local", "--limit", "10", "--scale", "1", PYTHONPATH=str(unpacked), PYTHONSAFEPATH="1"
     )
     assert ran.returncode == 0, ran.stderr

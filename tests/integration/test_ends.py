@@ -61,7 +61,7 @@ def test_bad_input_is_2_even_if_it_cannot_be_said(bench: Bench) -> None:
 
 
 def test_letters_that_a_terminal_does_not_know(bench: Bench, address: str) -> None:
-    ran = bench(
+    ran = bench.afresh(
         *SMALL, "--dsn", address, "--output", "größe", "--export-json", "r.json", PYTHONIOENCODING="ascii:strict"
     )
     assert ran.returncode == 0, ran.stderr
@@ -79,7 +79,7 @@ def test_a_dependency_that_cannot_be_loaded_is_no_failed_verdict(bench: Bench) -
     broken = bench.folder / "broken"
     broken.mkdir()
     (broken / "click.py").write_text("raise ModuleNotFoundError('no module named click')")
-    ran = bench(*SMALL, PYTHONPATH=f"{broken}:{REPOSITORY}")
+    ran = bench.afresh(*SMALL, PYTHONPATH=f"{broken}:{REPOSITORY}")
     assert ran.returncode == 3
     assert "`make bench` puts what it needs into .venv" in ran.stderr
     assert "Traceback" not in ran.stderr
