@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -160,6 +161,18 @@ def read_until(process: "subprocess.Popen[str]", start: str, containing: str = "
         if line.startswith(start) and containing in line:
             return
     pytest.fail(f"it ended before it said {start!r}")
+
+
+def wait_until(condition: Callable[[], object], process: "subprocess.Popen[str] | None" = None) -> None:
+    """Ask again and again for what nobody reports, like what a server's sessions do, until it is so.
+
+    The test fails when it is not so for a minute, or when the process ends before.
+    """
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process is None or process.poll() is None, "the process ended before it was so"
+        assert time.monotonic() < deadline, "it is not so"
+        time.sleep(0.01)  # others need the processor to make it so
 
 
 class Bench:

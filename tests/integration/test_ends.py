@@ -163,8 +163,8 @@ def test_finished_trials_survive_an_interrupt(bench: Bench, address: str) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_ends_a_run_in_order(bench: Bench, number: signal.Signals) -> None:
-    running = bench.start(*SMALL, "--limit", "100000000")
+def test_a_signal_ends_a_run_in_order(bench: Bench, address: str, number: signal.Signals) -> None:
+    running = bench.start(*SMALL, "--dsn", address, "--limit", "100000000")
     read_until(running, "append: 1 producer started")
     running.send_signal(number)
     _, stderr = running.communicate(timeout=60)
@@ -182,12 +182,12 @@ def test_what_nohup_ignores_stays_ignored(bench: Bench) -> None:
     assert ran.stdout.strip() == str(int(signal.SIG_IGN))
 
 
-@pytest.mark.parametrize("when", ["append: 1 producer started", "read 10: 1 consumer started"])
-def test_a_postgres_that_stands_still_keeps_nobody(bench: Bench, when: str) -> None:
+@pytest.mark.parametrize(
+    ("when", "limit"), [("append: 1 producer started", "3000000"), ("read 10: 1 consumer started", "300000")]
+)
+def test_a_postgres_that_stands_still_keeps_nobody(bench: Bench, when: str, limit: str) -> None:
     """An interrupt is heard, and a second one ends the run at once; the processes that stood still are gone too."""
-    running = bench.start(
-        *SMALL, "--limit", "3000000", "--insert-batch", "3000", "--read-batch", "10", "--append", "copy"
-    )
+    running = bench.start(*SMALL, "--limit", limit, "--insert-batch", "3000", "--read-batch", "10", "--append", "copy")
     read_until(running, when)
     (postmaster,) = [each for each in bench.processes("postgres") if str(bench.home) in " ".join(each.cmdline())]
     for process in [postmaster, *postmaster.children(recursive=True)]:

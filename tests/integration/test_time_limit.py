@@ -8,7 +8,7 @@ import pytest
 
 from bench.postgres.connection import Connection, name_session, our_name
 from bench.run import waiting
-from tests.conftest import Bench, broken_log, read_until
+from tests.conftest import Bench, broken_log, read_until, wait_until
 
 SMALL = ("run", "--place", "local", "--scale", "1", "--insert-batch", "10", "--idle-timeout", "1")
 FULL = """
@@ -65,8 +65,7 @@ def test_a_worker_for_which_the_server_waits_is_named_once_while_others_go_on(
         name_session(session, our_name(log, worker))
     busy.pgconn.send_query(b"SELECT pg_sleep(600)")
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = %s"
-    while log.execute(at_work, [busy.info.backend_pid]).fetchone() != (1,):
-        pass
+    wait_until(lambda: log.execute(at_work, [busy.info.backend_pid]).fetchone() == (1,))
 
     def said(silence: waiting.Silence, *others: int) -> list[str]:
         still = [("producer-0", 5), ("producer-1", 5), ("producer-2", 5)]
