@@ -96,10 +96,18 @@ def connection(server: str) -> Iterator[Connection]:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@pytest.fixture(scope="session")
+def logs(server: str) -> str:
+    """The conninfo of a database for logs: a log is sooner dropped than a new database's caches are built."""
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE logs")
+    return psycopg.conninfo.make_conninfo(server, dbname="logs")
+
+
 @pytest.fixture
-def log(connection: Connection) -> Iterator[Connection]:
+def log(logs: str) -> Iterator[Connection]:
     """A connection to a database with the bigserial log installed, and search_path set to it."""
-    with install.installed(connection, eventlog.load("bigserial"), "test"):
+    with connected(logs) as connection, install.installed(connection, eventlog.load("bigserial"), "test"):
         yield connection
 
 

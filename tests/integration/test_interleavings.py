@@ -72,16 +72,16 @@ def append(session: Connection, *numbers: int, producer: int = 0) -> None:
 
 
 @pytest.fixture(params=LOGS)
-def stepped(request: pytest.FixtureRequest, address: str) -> Iterator[Bystander]:
+def stepped(request: pytest.FixtureRequest, logs: str) -> Iterator[Bystander]:
     which = eventlog.load(request.param)
     opened: list[Connection] = []
 
     def open_one() -> Connection:
-        session = psycopg.connect(address, options=f"-c search_path={SCHEMA}", autocommit=True)
+        session = psycopg.connect(logs, options=f"-c search_path={SCHEMA}", autocommit=True)
         opened.append(session)
         return session
 
-    with connected(address) as connection, install.installed(connection, which, "test"):
+    with connected(logs) as connection, install.installed(connection, which, "test"):
         reader = open_one()
         reader.execute("SET statement_timeout = '400ms'")
         yield Bystander(which, open_one, reader)

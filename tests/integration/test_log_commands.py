@@ -221,7 +221,7 @@ def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Be
         CREATE TRIGGER tell BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION tell();""",
     )
     chosen = "lock-drain,unbuilt/mine,xid-horizon,notifies/mine"
-    words = ("--logs", chosen, "--insert-batch", "100", "--scale", "4", "--rounds", "1", "--tails", "1")
+    words = ("--logs", chosen, "--insert-batch", "100", "--scale", "2", "--rounds", "1", "--tails", "1")
     ran = bench("compare-logs", *words, "--place", "local")
     assert ran.returncode == 1, ran.stderr
     rows = [line for line in ran.stdout.splitlines() if line.startswith("| `")]

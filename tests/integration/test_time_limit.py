@@ -42,7 +42,8 @@ def producer(bench: Bench) -> list[psutil.Process]:
 def test_what_stands_still_is_named(
     bench: Bench, processes: Callable[[Bench], list[psutil.Process]], says: str
 ) -> None:
-    running = bench.start(*SMALL, "--limit", "10000", "--insert-batch", "1", "--time-limit", "60")
+    words = ("--limit", "10000", "--insert-batch", "1", "--set", "fsync=off", "--time-limit", "600")
+    running = bench.start(*SMALL, *words)
     read_until(running, "append: 1 producer started")
     stopped = processes(bench)
     for process in stopped:
@@ -50,7 +51,7 @@ def test_what_stands_still_is_named(
     read_until(running, "nothing new for", says)
     for process in stopped:
         process.send_signal(signal.SIGCONT)
-    stdout, stderr = running.communicate(timeout=60)
+    stdout, stderr = running.communicate(timeout=600)
     assert running.returncode == 0, stderr
     assert "verdict: ok" in stdout
 
