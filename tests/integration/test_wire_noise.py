@@ -204,7 +204,8 @@ def test_a_session_that_was_ended_says_why(
 
 def test_a_session_that_idled_in_its_transaction_says_so(session: Connection, log: Connection, speaks: str) -> None:
     count = prepare_append(session, "SELECT '1'", 0)
-    session.execute("SET idle_in_transaction_session_timeout = '1ms'")
+    # The end must not come before the answer to BEGIN is read: libpq would take both for that answer.
+    session.execute("SET idle_in_transaction_session_timeout = '1s'")
     session.execute("BEGIN")
     ended(log, session)
     with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout, match="idle-in-transaction timeout"):
