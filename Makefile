@@ -4,6 +4,7 @@
 #
 #   make bench args="--scale 2 --read-batch 1000,100"
 #   make test strict=1          a skipped test is a failure, as in CI
+#   make test jobs=8            run 8 tests at a time
 #   make stress scale=10        the seed's stress test
 #   make start port=5433        start a Postgres with the log installed, on this port
 
@@ -12,6 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 args ?= --scale 10 --insert-batch 10000 --read-batch 1000
 scale ?= 10
+# Many tests wait for most of their time, so three at a time keep two processors busy.
+jobs ?= 3
 
 .PHONY: bench test start seed psql stop stress check schema coverage
 
@@ -19,7 +22,7 @@ bench: $(VENV)/runs
 	@$(VENV)/bin/python -m bench run $(args)
 
 test: check
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(if $(strict),--no-skips)
+	$(VENV)/bin/python -m pytest --numprocesses $(jobs) --dist loadfile --no-loadscope-reorder $(if $(strict),--no-skips)
 
 check: $(VENV)/tests
 	$(VENV)/bin/ruff check .

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bench.places.local import postgres as embedded
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.statements import SCHEMA
+from tests.loaded import Loaded
 
 settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bench")
@@ -94,10 +96,18 @@ def connection(server: str) -> Iterator[Connection]:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@pytest.fixture(scope="session")
+def logs(server: str) -> str:
+    """The conninfo of a database for logs: a log is sooner dropped than a new database's caches are built."""
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE logs")
+    return psycopg.conninfo.make_conninfo(server, dbname="logs")
+
+
 @pytest.fixture
-def log(connection: Connection) -> Iterator[Connection]:
+def log(logs: str) -> Iterator[Connection]:
     """A connection to a database with the bigserial log installed, and search_path set to it."""
-    with install.installed(connection, eventlog.load("bigserial"), "test"):
+    with connected(logs) as connection, install.installed(connection, eventlog.load("bigserial"), "test"):
         yield connection
 
 
@@ -161,12 +171,25 @@ def read_until(process: "subprocess.Popen[str]", start: str, containing: str = "
     pytest.fail(f"it ended before it said {start!r}")
 
 
+def wait_until(condition: Callable[[], object], process: "subprocess.Popen[str] | None" = None) -> None:
+    """Ask again and again for what nobody reports, like what a server's sessions do, until it is so.
+
+    The test fails when it is not so for a minute, or when the process ends before.
+    """
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process is None or process.poll() is None, "the process ended before it was so"
+        assert time.monotonic() < deadline, "it is not so"
+        time.sleep(0.01)  # others need the processor to make it so
+
+
 class Bench:
     """The program, run as a user runs it, in an empty folder."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, loaded: Loaded) -> None:
         self.folder = folder
         self.home = home
+        self.loaded = loaded
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "bench", *words]
@@ -175,6 +198,11 @@ class Bench:
         return {**os.environ, "TMPDIR": str(self.home), "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100", **extra}
 
     def __call__(self, *words: str, timeout: float = 300, **extra: str) -> "subprocess.CompletedProcess[str]":
+        """Run the program to its end in a process that has loaded it."""
+        return self.loaded.run(words, self.folder, self.environment(**extra), timeout)
+
+    def afresh(self, *words: str, timeout: float = 300, **extra: str) -> "subprocess.CompletedProcess[str]":
+        """Run the program to its end in a new interpreter: for tests of its start, and of Python's own variables."""
         return subprocess.run(
             self.command(*words),
             cwd=self.folder,
@@ -215,11 +243,19 @@ class Bench:
         return found
 
 
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Loaded]:
+    """A process that has loaded the program."""
+    process = Loaded(REPOSITORY)
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, loaded: Loaded) -> Iterator[Bench]:
     home = Path(tempfile.mkdtemp(prefix="b", dir="/var/tmp"))
     home.chmod(0o711)
-    yield Bench(tmp_path, home)
+    yield Bench(tmp_path, home, loaded)
     shutil.rmtree(home, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bench.cli.app import app
 from bench.spec import OutputOptions, Spec
@@ -40,14 +41,8 @@ def test_a_shell_completes_commands_flags_and_values(bench: Bench) -> None:
 
     def completed(*words: str) -> str:
         line = shlex.join(["bench", *words])
-        ran = subprocess.run(
-            [sys.executable, "-c", "from bench.cli.app import app; app(prog_name='bench')"],
-            env=bench.environment(_BENCH_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(words))),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return ran.stdout
+        asked = {"_BENCH_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+        return CliRunner().invoke(app, prog_name="bench", env=asked).stdout
 
     assert "plain,compare-logs" in completed("comp")
     assert "plain,--insert-batch" in completed("run", "--insert")
@@ -113,7 +108,7 @@ def test_a_wheel_has_all_that_it_needs(bench: Bench, tmp_path: Path) -> None:
     assert (unpacked / "bench" / "compose" / "worker.Dockerfile").is_file()
     assert "bench = bench.__main__:main" in next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     # -P and the path: nothing of the checkout may be found.
-    ran = bench(
+    ran = bench.afresh(
         "run", "--place", "local", "--limit", "10", "--scale", "1", PYTHONPATH=str(unpacked), PYTHONSAFEPATH="1"
     )
     assert ran.returncode == 0, ran.stderr

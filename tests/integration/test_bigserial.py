@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from bench.postgres.connection import Connection
+from tests.conftest import wait_until
 
 Another = Callable[[], Connection]
 
@@ -121,8 +122,8 @@ def test_a_second_session_of_a_client_waits_for_the_first(
     thread = threading.Thread(target=lambda: got.extend(etags(second, "get_event('a', 2)")))
     thread.start()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-    while log.execute(waiting, [second.info.backend_pid]).fetchone() != (1,):
-        assert thread.is_alive()
+    wait_until(lambda: log.execute(waiting, [second.info.backend_pid]).fetchone() == (1,))
+    assert thread.is_alive()
     first.execute(ending.encode())
     thread.join()
     start = taken[0] + (2 if ending == "COMMIT" else 0)

@@ -9,7 +9,7 @@ import pytest
 from bench.judge.checker import KINDS
 from bench.paths import SQL
 from bench.results import store
-from tests.conftest import REPOSITORY, Bench, read_until
+from tests.conftest import REPOSITORY, Bench, read_until, wait_until
 
 BUGS = REPOSITORY / "tests" / "logs" / "bugs"
 
@@ -85,8 +85,7 @@ def test_a_reader_that_only_a_commit_wakes_is_caught(bench: Bench, address: str)
         read_until(running, "append: starting")
         older.execute("SELECT pg_current_xact_id()")
         read_until(running, "append: 100 of 100 events")
-        while looking.execute(all_heard).fetchone() != (True,):
-            assert running.poll() is None
+        wait_until(lambda: looking.execute(all_heard).fetchone() == (True,), running)
         older.rollback()
         stdout, _ = running.communicate(timeout=60)
     assert running.returncode == 1

@@ -284,7 +284,7 @@ def with_clients(filled: Callable[[str], Connection], request: pytest.FixtureReq
     return filled(request.param)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     number=st.one_of(
         st.integers().map(str),
@@ -315,7 +315,7 @@ def test_what_is_written_like_a_number_is_never_a_client(with_clients: Connectio
     assert clients(with_clients) == set()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.from_regex(r"[a-z]+[-_ .:]?[0-9]*|[0-9]+[-_ .:]?[a-z]{2,}[0-9]*|[0-9]+[-:/][0-9]+", fullmatch=True))
 @example("2fast")
 @example("10.0.0.1")

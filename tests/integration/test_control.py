@@ -15,7 +15,7 @@ from bench.postgres.barrier import START, hold_lock
 from bench.postgres.connection import Connection, connected, name_session, our_name
 from bench.postgres.server import check_connections, holders, settings_that_differ, settle
 from bench.statements import SCHEMA
-from tests.conftest import SETTINGS, write_log
+from tests.conftest import SETTINGS, wait_until, write_log
 
 BIGSERIAL = eventlog.load("bigserial")
 
@@ -129,8 +129,8 @@ def test_the_gate_holds_until_it_opens(connection: Connection) -> None:
         with hold_lock(connection, START) as lift:
             thread.start()
             waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            while connection.execute(waiting).fetchone() != (1,):
-                assert not passed.is_set()
+            wait_until(lambda: connection.execute(waiting).fetchone() == (1,))
+            assert not passed.is_set()
             lift()
         thread.join()
         assert passed.is_set()

@@ -61,7 +61,7 @@ def test_bad_input_is_2_even_if_it_cannot_be_said(bench: Bench) -> None:
 
 
 def test_letters_that_a_terminal_does_not_know(bench: Bench, address: str) -> None:
-    ran = bench(
+    ran = bench.afresh(
         *SMALL, "--dsn", address, "--output", "größe", "--export-json", "r.json", PYTHONIOENCODING="ascii:strict"
     )
     assert ran.returncode == 0, ran.stderr
@@ -79,7 +79,7 @@ def test_a_dependency_that_cannot_be_loaded_is_no_failed_verdict(bench: Bench) -
     broken = bench.folder / "broken"
     broken.mkdir()
     (broken / "click.py").write_text("raise ModuleNotFoundError('no module named click')")
-    ran = bench(*SMALL, PYTHONPATH=f"{broken}:{REPOSITORY}")
+    ran = bench.afresh(*SMALL, PYTHONPATH=f"{broken}:{REPOSITORY}")
     assert ran.returncode == 3
     assert "`make bench` puts what it needs into .venv" in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -163,8 +163,8 @@ def test_finished_trials_survive_an_interrupt(bench: Bench, address: str) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_ends_a_run_in_order(bench: Bench, number: signal.Signals) -> None:
-    running = bench.start(*SMALL, "--limit", "100000000")
+def test_a_signal_ends_a_run_in_order(bench: Bench, address: str, number: signal.Signals) -> None:
+    running = bench.start(*SMALL, "--dsn", address, "--limit", "100000000")
     read_until(running, "append: 1 producer started")
     running.send_signal(number)
     _, stderr = running.communicate(timeout=60)
@@ -182,12 +182,12 @@ def test_what_nohup_ignores_stays_ignored(bench: Bench) -> None:
     assert ran.stdout.strip() == str(int(signal.SIG_IGN))
 
 
-@pytest.mark.parametrize("when", ["append: 1 producer started", "read 10: 1 consumer started"])
-def test_a_postgres_that_stands_still_keeps_nobody(bench: Bench, when: str) -> None:
+@pytest.mark.parametrize(
+    ("when", "limit"), [("append: 1 producer started", "3000000"), ("read 10: 1 consumer started", "300000")]
+)
+def test_a_postgres_that_stands_still_keeps_nobody(bench: Bench, when: str, limit: str) -> None:
     """An interrupt is heard, and a second one ends the run at once; the processes that stood still are gone too."""
-    running = bench.start(
-        *SMALL, "--limit", "3000000", "--insert-batch", "3000", "--read-batch", "10", "--append", "copy"
-    )
+    running = bench.start(*SMALL, "--limit", limit, "--insert-batch", "3000", "--read-batch", "10", "--append", "copy")
     read_until(running, when)
     (postmaster,) = [each for each in bench.processes("postgres") if str(bench.home) in " ".join(each.cmdline())]
     for process in [postmaster, *postmaster.children(recursive=True)]:

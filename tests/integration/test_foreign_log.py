@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.postgres.connection import Connection
 from bench.results import store
 from tests.conftest import REPOSITORY, Bench
 
@@ -33,18 +34,20 @@ def assembled(tmp_path_factory: pytest.TempPathFactory, npm: str) -> Path:
     return folder
 
 
-def test_one_category_is_safe(bench: Bench, assembled: Path) -> None:
-    assert bench("logs", "check", str(assembled / "message-db")).returncode == 0
-    ran = bench("run", "--place", "local", "--mode", "tail", "--log", str(assembled / "message-db"), *OVERLAPPING)
+def test_one_category_is_safe(bench: Bench, connection: Connection, assembled: Path) -> None:
+    server = ("--dsn", connection.info.dsn)
+    assert bench("logs", "check", str(assembled / "message-db"), *server).returncode == 0
+    ran = bench("run", *server, "--mode", "tail", "--log", str(assembled / "message-db"), *OVERLAPPING)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_all_categories_read_by_one_position_are_not(bench: Bench, assembled: Path) -> None:
-    checked = bench("logs", "check", str(assembled / "message-db-all"))
+def test_all_categories_read_by_one_position_are_not(bench: Bench, connection: Connection, assembled: Path) -> None:
+    server = ("--dsn", connection.info.dsn)
+    checked = bench("logs", "check", str(assembled / "message-db-all"), *server)
     assert checked.returncode == 2
     assert "an event that committed after a later one is never delivered" in checked.stderr
     words = ("--log", str(assembled / "message-db-all"), "--idle-timeout", "1", "--export-json", "result.json")
-    assert bench("run", "--place", "local", "--mode", "tail", *words, *OVERLAPPING).returncode == 1
+    assert bench("run", *server, "--mode", "tail", *words, *OVERLAPPING).returncode == 1
     verdict = store.load(bench.folder / "result.json").trials[0].verdict
     assert verdict.skipped
     assert not verdict.lost

@@ -14,7 +14,7 @@ from bench import eventlog
 from bench.errors import UsageError
 from bench.eventlog import Log
 from bench.postgres import install
-from bench.postgres.connection import Connection
+from bench.postgres.connection import Connection, connected
 from bench.postgres.stepping import Cursor, read_page
 from bench.statements import SCHEMA
 
@@ -72,16 +72,16 @@ def append(session: Connection, *numbers: int, producer: int = 0) -> None:
 
 
 @pytest.fixture(params=LOGS)
-def stepped(request: pytest.FixtureRequest, connection: Connection) -> Iterator[Bystander]:
+def stepped(request: pytest.FixtureRequest, logs: str) -> Iterator[Bystander]:
     which = eventlog.load(request.param)
     opened: list[Connection] = []
 
     def open_one() -> Connection:
-        session = psycopg.connect(connection.info.dsn, options=f"-c search_path={SCHEMA}", autocommit=True)
+        session = psycopg.connect(logs, options=f"-c search_path={SCHEMA}", autocommit=True)
         opened.append(session)
         return session
 
-    with install.installed(connection, which, "test"):
+    with connected(logs) as connection, install.installed(connection, which, "test"):
         reader = open_one()
         reader.execute("SET statement_timeout = '400ms'")
         yield Bystander(which, open_one, reader)
@@ -201,7 +201,7 @@ def test_a_transaction_that_drew_its_etag_before_its_id(stepped: Bystander) -> N
 def test_what_others_leave_open(stepped: Bystander, server: str, where: str) -> None:
     other = psycopg.connect(server if where == "another database" else stepped.reader.info.dsn, autocommit=True)
     with other:
-        other.execute("CREATE TABLE IF NOT EXISTS elsewhere (n int)")
+        other.execute("CREATE TEMP TABLE elsewhere (n int)")
         other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         if where == "read-only":
             other.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(SCHEMA, stepped.log.table)))

@@ -32,9 +32,11 @@ def nothing_is_left(bench: Bench) -> None:
 
 @pytest.mark.parametrize("append", ["generate", "log_event", "copy"])
 @pytest.mark.parametrize("payload_bytes", ["0", "120"])
-def test_each_way_to_append_three_reads_and_a_short_last_batch(bench: Bench, append: str, payload_bytes: str) -> None:
+def test_each_way_to_append_three_reads_and_a_short_last_batch(
+    bench: Bench, address: str, append: str, payload_bytes: str
+) -> None:
     ran = bench(
-        *("run", "--place", "local", "--scale", "2", "--insert-batch", "100", "--limit", "1234"),
+        *("run", "--dsn", address, "--scale", "2", "--insert-batch", "100", "--limit", "1234"),
         *("--read-batch", "1000,100,7", "--append", append, "--payload-bytes", payload_bytes),
     )
     assert ran.returncode == 0, ran.stderr
@@ -50,8 +52,8 @@ def test_each_way_to_append_three_reads_and_a_short_last_batch(bench: Bench, app
 
 
 @pytest.mark.parametrize("scale", ["1", "10"])
-def test_scale(bench: Bench, scale: str) -> None:
-    ran = bench(*SMALL[:4], scale, *SMALL[5:])
+def test_scale(bench: Bench, address: str, scale: str) -> None:
+    ran = bench(*SMALL, "--dsn", address, "--scale", scale)
     assert ran.returncode == 0, ran.stderr
     result = stored(bench)
     assert result.trials[0].verdict.expected_events == int(scale) * 300
@@ -94,9 +96,10 @@ def test_trials_are_whole_and_each_on_a_fresh_log(bench: Bench, words: tuple[str
     nothing_is_left(bench)
 
 
-def test_a_warm_up_that_fails_is_told(bench: Bench) -> None:
+def test_a_warm_up_that_fails_is_told(bench: Bench, address: str) -> None:
     broken = broken_log(bench.folder / "broken", (LOGS / "lossy.sql").read_text())
-    ran = bench(*SMALL, "--trials", "1", "--warm-up", "1", "--log", str(broken), "--idle-timeout", "1")
+    words = ("--trials", "1", "--warm-up", "1", "--log", str(broken), "--idle-timeout", "0.5")
+    ran = bench(*SMALL, "--dsn", address, *words)
     assert ran.returncode == 1
     assert [trial.verdict.ok for trial in stored(bench).trials] == [False, False]
     assert [trial.warm_up for trial in stored(bench).trials] == [True, False]
@@ -107,8 +110,10 @@ def test_a_warm_up_that_fails_is_told(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "words", [("--consumers", "2"), ("--mode", "tail", "--log", "lock-drain"), ("--log", "partitioned")]
 )
-def test_named_clients_whose_cursor_the_database_keeps(bench: Bench, depth: str, words: tuple[str, ...]) -> None:
-    ran = bench(*SMALL, "--read-batch", "10", "--cursor", "client", "--depth", depth, *words)
+def test_named_clients_whose_cursor_the_database_keeps(
+    bench: Bench, address: str, depth: str, words: tuple[str, ...]
+) -> None:
+    ran = bench(*SMALL, "--dsn", address, "--read-batch", "10", "--cursor", "client", "--depth", depth, *words)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     trial = stored(bench).trials[0]
     assert [read.events for read in trial.reads] == [600] * len(trial.reads)
@@ -130,7 +135,7 @@ def test_depth_and_clients_that_make_no_sense(bench: Bench, words: tuple[str, ..
 
 
 def test_a_phase_is_told_with_what_bounded_it(bench: Bench) -> None:
-    ran = bench("run", "--place", "local", "--scale", "2", "--insert-batch", "10", "--limit", "20000")
+    ran = bench("run", "--place", "local", "--scale", "2", "--insert-batch", "10", "--limit", "5000")
     assert ran.returncode == 0, ran.stderr
     phases = stored(bench).trials[0].telemetry.phases
     assert set(phases) == {"append", "read 1000"}
@@ -138,8 +143,8 @@ def test_a_phase_is_told_with_what_bounded_it(bench: Bench) -> None:
     pace = sentence(phases["append"])
     assert pace
     assert pace in " ".join(ran.stdout.split())  # it may be on several lines
-    assert phases["append"].counters["rows_inserted"] == 40_000
-    assert phases["append"].counters["commits"] >= 4_000
+    assert phases["append"].counters["rows_inserted"] == 10_000
+    assert phases["append"].counters["commits"] >= 1_000
     assert phases["append"].postgres_cpu_seconds
     assert "first batch appended after" in ran.stdout
 
@@ -157,11 +162,11 @@ def test_settings_reach_postgres_and_the_result(bench: Bench) -> None:
     assert "`fsync=off`" in (bench.folder / "table.md").read_text()
 
 
-def test_exports_and_quiet(bench: Bench) -> None:
-    ran = bench(*SMALL, "--quiet", "--export-json", "out.json", "--output", "kept")
+def test_exports_and_quiet(bench: Bench, address: str) -> None:
+    ran = bench(*SMALL, "--dsn", address, "--quiet", "--export-json", "out.json", "--output", "kept")
     assert ran.returncode == 0
     assert ran.stderr == ""
-    assert [line[0] for line in ran.stdout.splitlines()] == ["|"] * 3
+    assert [line[0] for line in ran.stdout.splitlines() if line] == ["|"] * 3 + ["!"], "fsync is off on this server"
     exported = store.load(bench.folder / "out.json")
     assert store.load(bench.folder / "kept" / exported.run_id / "result.json") == exported
 
@@ -189,9 +194,9 @@ def test_a_spec_file(bench: Bench) -> None:
         ("reordering", {"reordered": 2}),
     ],
 )
-def test_a_broken_log_fails_under_the_right_name(bench: Bench, log: str, faults: dict[str, int]) -> None:
+def test_a_broken_log_fails_under_the_right_name(bench: Bench, address: str, log: str, faults: dict[str, int]) -> None:
     folder = broken_log(bench.folder / log, (LOGS / f"{log}.sql").read_text())
-    ran = bench(*SMALL, "--log", str(folder), "--read-batch", "100,7", "--idle-timeout", "1")
+    ran = bench(*SMALL, "--dsn", address, "--log", str(folder), "--read-batch", "100,7", "--idle-timeout", "0.5")
     assert ran.returncode == 1, ran.stderr
     trial = stored(bench).trials[0]
     counts = {kind: getattr(trial.verdict, kind) for kind in ("skipped", "lost", "duplicated", "reordered", "phantom")}
@@ -219,20 +224,30 @@ def test_a_broken_log_fails_under_the_right_name(bench: Bench, log: str, faults:
     ],
     ids=["stuck", "endless", "hanging"],
 )
-def test_a_log_whose_reads_never_end_is_ended_and_reported(bench: Bench, rows: str, says: str, mode: str) -> None:
+def test_a_log_whose_reads_never_end_is_ended_and_reported(
+    bench: Bench, address: str, rows: str, says: str, mode: str
+) -> None:
     if "pg_sleep" in rows:  # only where there is something to read, as when the log is checked
         rows = f"{rows} WHERE EXISTS (SELECT FROM events_log)"
     how = f"""CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
               RETURNS SETOF events_log LANGUAGE sql STABLE AS $$ {rows} $$"""
     words = ("--log", str(broken_log(bench.folder / "endless", how)), "--idle-timeout", "0.5", "--read-batch", "101")
-    ran = bench(*SMALL, *words, "--mode", mode)
+    ran = bench(*SMALL, "--dsn", address, *words, "--mode", mode)
     assert ran.returncode == 1, ran.stderr
     assert says in ran.stdout
     nothing_is_left(bench)
 
 
-@pytest.mark.parametrize("until", ["place:", "append: starting", "append: 2 producers started", "read 10: 1 consumer"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("until", "number"),
+    [
+        ("place:", signal.SIGINT),
+        ("place:", signal.SIGTERM),
+        ("append: starting", signal.SIGTERM),
+        ("append: 2 producers started", signal.SIGINT),
+        ("read 10: 1 consumer", signal.SIGTERM),
+    ],
+)
 def test_an_interrupt_leaves_nothing(bench: Bench, until: str, number: signal.Signals) -> None:
     limit = "20000" if until.startswith("read") else "3000000"
     words = ("--insert-batch", "1000", "--limit", limit, "--read-batch", "1000,10")
@@ -289,9 +304,9 @@ def test_a_postgres_that_loses_a_process_says_which(bench: Bench) -> None:
     nothing_is_left(bench)
 
 
-def test_sql_that_fails_is_a_finding_with_the_worker_that_ran_it(bench: Bench) -> None:
+def test_sql_that_fails_is_a_finding_with_the_worker_that_ran_it(bench: Bench, address: str) -> None:
     picky = "ALTER TABLE events_log ADD CONSTRAINT picky CHECK (etag < 150)"
-    ran = bench(*SMALL, "--log", str(broken_log(bench.folder / "picky", picky)))
+    ran = bench(*SMALL, "--dsn", address, "--log", str(broken_log(bench.folder / "picky", picky)))
     assert ran.returncode == 1
     assert "The log stranded: producer-" in ran.stdout
     assert 'violates check constraint "picky"' in ran.stdout

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from bench import eventlog
+from bench import eventlog, selftest
+from bench.cli.app import app
 from bench.errors import UsageError
 from bench.logs import check as log_check
 from bench.paths import SQL
@@ -22,9 +24,9 @@ def test_logs_are_listed_with_what_they_promise(bench: Bench) -> None:
         assert re.search(rf"^\| {name} .*{re.escape(eventlog.load(name).promises.words())}", ran.stdout, re.MULTILINE)
 
 
-def test_a_new_log_is_a_good_one(bench: Bench) -> None:
+def test_a_new_log_is_a_good_one(bench: Bench, address: str) -> None:
     assert bench("logs", "new", "mine").returncode == 0
-    ran = bench("logs", "check", "mine")
+    ran = bench("logs", "check", "mine", "--dsn", address)
     assert ran.returncode == 0, ran.stderr
     assert "mine: nothing wrong" in ran.stdout
     assert "--mode tail" not in ran.stdout, "it promises nothing of the kind, so that it would fail"
@@ -189,17 +191,19 @@ def test_what_a_table_may_lack_is_said_and_is_no_fault(
     assert all(f"column {lack}" in words for lack, words in zip(lacks, said, strict=True))
 
 
-def test_a_log_with_something_wrong_is_bad_input(bench: Bench) -> None:
+def test_a_log_with_something_wrong_is_bad_input(bench: Bench, address: str) -> None:
     folder = write_log(bench.folder / "mine", (SQL / "bigserial" / "schema.sql").read_text(), tail="true")
-    ran = bench("logs", "check", str(folder))
+    ran = bench("logs", "check", str(folder), "--dsn", address)
     assert ran.returncode == 2
     assert "the log mine: it promises that a reader that tails misses nothing" in ran.stderr
 
 
-def test_the_checker_proves_itself(bench: Bench) -> None:
-    ran = bench("selftest", "--events", "4000")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+def test_the_checker_proves_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "IDLE_SECONDS", 0.4)
+    ran = CliRunner().invoke(app, ["selftest", "--events", "4000"], env={"TMPDIR": str(bench.home)})
+    assert ran.exit_code == 0, ran.output
     assert ran.stdout.endswith("36 of 36 checks passed\n")
+    assert bench.runs() == []
 
 
 def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Bench) -> None:
@@ -217,7 +221,7 @@ def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Be
         CREATE TRIGGER tell BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION tell();""",
     )
     chosen = "lock-drain,unbuilt/mine,xid-horizon,notifies/mine"
-    words = ("--logs", chosen, "--insert-batch", "100", "--scale", "4", "--rounds", "1", "--tails", "1")
+    words = ("--logs", chosen, "--insert-batch", "100", "--scale", "2", "--rounds", "1", "--tails", "1")
     ran = bench("compare-logs", *words, "--place", "local")
     assert ran.returncode == 1, ran.stderr
     rows = [line for line in ran.stdout.splitlines() if line.startswith("| `")]

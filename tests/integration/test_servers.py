@@ -30,7 +30,7 @@ from bench.run.phase import Plan, carry_out
 from bench.spec import make
 from bench.worker import connect
 from consumer.__main__ import consume
-from tests.conftest import Bench
+from tests.conftest import Bench, wait_until
 
 BIGSERIAL = eventlog.load("bigserial")
 SPEC = make({"scale": 2, "limit": 10, "insert_batch": 1}, None)
@@ -149,11 +149,8 @@ def asleep(dsn: str, application_name: str) -> Iterator[threading.Event]:
         sleeper.start()
         try:
             with psycopg.connect(dsn, autocommit=True) as looking:
-                while looking.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'",
-                    [session.info.backend_pid],
-                ).fetchone() != (1,):
-                    pass
+                sleeps = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+                wait_until(lambda: looking.execute(sleeps, [session.info.backend_pid]).fetchall())
             yield over
         finally:
             session.cancel()
@@ -205,8 +202,7 @@ def test_what_a_neighbour_waits_for_is_not_ours(log: Connection, neighbour: Conn
         observer(log.info.dsn, log, lambda: None) as watching,
         watching.observe(),
     ):
-        while watching.samples < 2:
-            threading.Event().wait(0.05)
+        wait_until(lambda: watching.samples >= 2)
     assert watching.seen is not None
     assert not [what for _, what in watching.seen.waits if "PgSleep" in what]
 
@@ -218,8 +214,7 @@ def test_what_a_neighbour_does_is_seen(log: Connection, neighbour: Connection) -
                 session.execute("CREATE TABLE many AS SELECT generate_series(1, 200000)")
             with busy(log.info.dsn):
                 seen_so_far = watching.samples
-                while watching.samples < seen_so_far + 3:
-                    threading.Event().wait(0.05)
+                wait_until(lambda: watching.samples >= seen_so_far + 3)
         assert watching.seen is not None
         assert watching.seen.counters["rows_elsewhere"] >= 200_000
         assert watching.seen.counters["looks_with_others"] >= 2

@@ -4,7 +4,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from bench.run.jobs import producers
 from bench.spec import Spec
 from bench.statements import SCHEMA
 from bench.worker import connect, give_back_timeouts
-from tests.conftest import Bench, broken_log, read_until
+from tests.conftest import Bench, broken_log, read_until, wait_until
 
 RAISES = "CREATE FUNCTION uninstall_log() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'the slot is in use'; END $$;"
 SMALL = ("run", "--place", "local", "--scale", "1", "--limit", "100", "--insert-batch", "10")
@@ -61,9 +60,7 @@ def sessions(dsn: str) -> list[str]:
 
 
 def await_no_sessions(dsn: str) -> None:
-    deadline = time.monotonic() + 60
-    while left := sessions(dsn):
-        assert time.monotonic() < deadline, left
+    wait_until(lambda: not sessions(dsn))
 
 
 @pytest.mark.parametrize("code", ["", "USING ERRCODE = 'object_in_use'"])
@@ -147,15 +144,12 @@ def test_a_worker_looks_for_itself_whether_its_orchestrator_lives(log: Connectio
         log.execute("BEGIN")
         log.execute("LOCK TABLE events_log IN ACCESS EXCLUSIVE MODE")
         lift()
-        while not orchestrator.execute(
-            "SELECT FROM pg_stat_activity WHERE application_name = 'bench 1 waiting' AND wait_event = 'relation'"
-        ).fetchall():
-            assert worker.poll() is None
+        stands = "SELECT FROM pg_stat_activity WHERE application_name = 'bench 1 waiting'"
+        wait_until(lambda: orchestrator.execute(f"{stands} AND wait_event = 'relation'".encode()).fetchall(), worker)
     _, complaint = worker.communicate(timeout=60)
     assert worker.returncode == 1
     assert "the orchestrator is gone" in complaint
-    while log.execute("SELECT FROM pg_stat_activity WHERE application_name = 'bench 1 waiting'").fetchall():
-        threading.Event().wait(0.01)
+    wait_until(lambda: not log.execute(stands.encode()).fetchall())
     log.execute("ROLLBACK")
 
 

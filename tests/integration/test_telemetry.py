@@ -16,7 +16,7 @@ from bench.postgres.connection import Connection, our_name
 from bench.postgres.telemetry import ON_CPU, WORKER, observer
 from bench.run.bottleneck import bottleneck
 from bench.statements import SCHEMA
-from tests.conftest import Bench
+from tests.conftest import Bench, wait_until
 
 
 @pytest.fixture
@@ -35,8 +35,7 @@ def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Calla
                 worker.execute(f"SET search_path TO {SCHEMA}".encode())
                 worker.execute("SELECT * FROM log_event((SELECT json_agg(i) FROM generate_series(1, 500) AS i))")
                 waiting.start()
-                while watching.samples < 3:
-                    threading.Event().wait(0.05)
+                wait_until(lambda: watching.samples >= 3)
                 held.close()
                 waiting.join()
                 worker.close()

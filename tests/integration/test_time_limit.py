@@ -8,7 +8,7 @@ import pytest
 
 from bench.postgres.connection import Connection, name_session, our_name
 from bench.run import waiting
-from tests.conftest import Bench, broken_log, read_until
+from tests.conftest import Bench, broken_log, read_until, wait_until
 
 SMALL = ("run", "--place", "local", "--scale", "1", "--insert-batch", "10", "--idle-timeout", "1")
 FULL = """
@@ -42,7 +42,8 @@ def producer(bench: Bench) -> list[psutil.Process]:
 def test_what_stands_still_is_named(
     bench: Bench, processes: Callable[[Bench], list[psutil.Process]], says: str
 ) -> None:
-    running = bench.start(*SMALL, "--limit", "10000", "--insert-batch", "1", "--time-limit", "60")
+    words = ("--limit", "10000", "--insert-batch", "1", "--set", "fsync=off", "--time-limit", "600")
+    running = bench.start(*SMALL, *words)
     read_until(running, "append: 1 producer started")
     stopped = processes(bench)
     for process in stopped:
@@ -50,7 +51,7 @@ def test_what_stands_still_is_named(
     read_until(running, "nothing new for", says)
     for process in stopped:
         process.send_signal(signal.SIGCONT)
-    stdout, stderr = running.communicate(timeout=60)
+    stdout, stderr = running.communicate(timeout=600)
     assert running.returncode == 0, stderr
     assert "verdict: ok" in stdout
 
@@ -65,8 +66,7 @@ def test_a_worker_for_which_the_server_waits_is_named_once_while_others_go_on(
         name_session(session, our_name(log, worker))
     busy.pgconn.send_query(b"SELECT pg_sleep(600)")
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = %s"
-    while log.execute(at_work, [busy.info.backend_pid]).fetchone() != (1,):
-        pass
+    wait_until(lambda: log.execute(at_work, [busy.info.backend_pid]).fetchone() == (1,))
 
     def said(silence: waiting.Silence, *others: int) -> list[str]:
         still = [("producer-0", 5), ("producer-1", 5), ("producer-2", 5)]

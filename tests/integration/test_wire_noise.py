@@ -20,7 +20,7 @@ from bench.worker import Lifeline, copy_sender, prepare_append
 from consumer.reader import pages, source
 from consumer.rows import columns
 from producers.append import WAYS, Append
-from tests.conftest import Bench
+from tests.conftest import Bench, wait_until
 
 WAYS_TO_SPEAK = ["wire", "libpq"]
 BATCH = 5
@@ -182,8 +182,7 @@ def test_notices_longer_than_any_buffer_are_taken_in(session: Connection, log: C
 def ended(log: Connection, session: Connection) -> None:
     """Wait until the session's backend is gone."""
     pid = session.info.backend_pid
-    while log.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() != (0,):
-        pass
+    wait_until(lambda: not log.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [pid]).fetchall())
 
 
 COPY = "COPY events_log (payload) FROM STDIN"
@@ -205,7 +204,8 @@ def test_a_session_that_was_ended_says_why(
 
 def test_a_session_that_idled_in_its_transaction_says_so(session: Connection, log: Connection, speaks: str) -> None:
     count = prepare_append(session, "SELECT '1'", 0)
-    session.execute("SET idle_in_transaction_session_timeout = '1ms'")
+    # The end must not come before the answer to BEGIN is read: libpq would take both for that answer.
+    session.execute("SET idle_in_transaction_session_timeout = '1s'")
     session.execute("BEGIN")
     ended(log, session)
     with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout, match="idle-in-transaction timeout"):

@@ -11,9 +11,9 @@ from bench.paths import SQL
 from bench.postgres.barrier import CONSUMERS_MAY_STOP
 from bench.results import store
 from bench.results.models import Trial
-from tests.conftest import REPOSITORY, Bench, broken_log, read_until, write_log
+from tests.conftest import REPOSITORY, Bench, broken_log, read_until, wait_until, write_log
 
-ONE = ("--scale", "1", "--limit", "100", "--insert-batch", "5", "--read-batch", "5", "--idle-timeout", "1")
+ONE = ("--scale", "1", "--limit", "100", "--insert-batch", "5", "--read-batch", "5", "--idle-timeout", "0.5")
 
 READER = """
 CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
@@ -123,7 +123,7 @@ def test_a_loss_is_no_stall_however_short_a_page_is(
     else:
         folder = broken_log(bench.folder / bug, CAPPED if bug == "capped" else REFUSES_LARGE_PAGES)
     words = ("--mode", "tail", "--scale", "8", "--limit", "200", "--insert-batch", "5", "--read-batch", "50")
-    held = ("--transaction-ms", "0..50", "--idle-timeout", "1")
+    held = ("--transaction-ms", "0..50", "--idle-timeout", "0.5")
     trial, _ = run(bench, address, "--log", str(folder), *words, *held, *flags)
     assert trial.verdict.skipped > 0
     # Of the last events there may be no later one.
@@ -143,7 +143,7 @@ def writes_elsewhere(server: str) -> Iterator[str]:
 def test_what_a_transaction_in_another_database_holds_back_is_withheld_and_its_session_named(
     bench: Bench, address: str, server: str, mode: str
 ) -> None:
-    words = ("--scale", "2", "--limit", "100", "--insert-batch", "10", "--idle-timeout", "1")
+    words = ("--scale", "2", "--limit", "100", "--insert-batch", "10", "--idle-timeout", "0.5")
     with writes_elsewhere(server) as database:
         trial, printed = run(bench, address, *words, "--mode", mode, "--log", "xid-horizon")
     assert (trial.verdict.withheld, trial.verdict.skipped) == (200, 0)
@@ -168,8 +168,7 @@ def test_a_reader_waits_for_what_comes_late_and_then_all_is_well(
             f"query LIKE '%pg_try_advisory_lock_shared({CONSUMERS_MAY_STOP})%' "
             "AND query_start > backend_start + interval '1 s'"
         )
-        while not consumers(address, asks):
-            assert running.poll() is None
+        wait_until(lambda: consumers(address, asks), running)
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 0, stdout + stderr
     (trial,) = store.load(bench.folder / "result.json").trials
@@ -191,8 +190,7 @@ def test_a_writer_that_keeps_a_drained_reader_waiting_is_named_and_nothing_is_sk
         writer.execute("""INSERT INTO bench.events_log (payload) VALUES ('{"producer": 999, "seq": 0, "value": 0}')""")
         stopped = "a read did not come back and was cancelled"
         read_until(running, "append: 4,000 of 4,000")
-        while consumers(address):
-            assert running.poll() is None
+        wait_until(lambda: not consumers(address), running)
         writer.rollback()
         stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 1, stdout + stderr
@@ -219,7 +217,7 @@ def test_events_of_a_queue_that_are_due_later_are_withheld_or_come_when_they_are
     words = ("--scale", "2", "--limit", "100", "--insert-batch", "10", "--mode", mode)
     sequence = "CREATE SEQUENCE due;"
     folder = queue(bench.folder / "minute", sequence + DUE_LATER.format(later="60 s"))
-    trial, printed = run(bench, address, *words, "--log", str(folder), "--idle-timeout", "1")
+    trial, printed = run(bench, address, *words, "--log", str(folder), "--idle-timeout", "0.5")
     assert (trial.verdict.withheld, trial.verdict.skipped, trial.verdict.lost) == (20, 0, 0)
     assert "due later (raise --idle-timeout)" in printed
     folder = queue(bench.folder / "second", sequence + DUE_LATER.format(later="1500 ms"))

@@ -269,13 +269,14 @@ def test_a_terminal_may_have_no_colours(bench: Bench, variables: dict[str, str])
         assert all(len(each) <= 40 or "/" in each for each in printed.splitlines()), printed
 
 
-def test_a_pipe_gets_the_heading_and_the_same_table_always(bench: Bench) -> None:
-    ran = bench(*SMALL)
+def test_a_pipe_gets_the_heading_and_the_same_table_always(bench: Bench, address: str) -> None:
+    on_a_server = (*SMALL[:-2], "--dsn", address)
+    ran = bench(*on_a_server)
     assert ran.returncode == 0, ran.stderr
     heading, written, marked = ran.stdout.strip().split("\n\n")[:3]
     assert heading.startswith("PostgreSQL ")
     assert "fsync=off" in heading
-    quiet = bench(*SMALL, "--quiet")
+    quiet = bench(*on_a_server, "--quiet")
     assert quiet.stderr == ""
     assert [line[:1] for line in quiet.stdout.splitlines()] == ["|", "|", "|", "", "!"]
     columns = [name.strip() for name in written.splitlines()[0].strip("|").split("|")]
