@@ -21,7 +21,9 @@ from bench.results.upgrade import upgraded
 from tests.conftest import REPOSITORY
 from tests.report.test_table import result
 
-STORED = sorted((REPOSITORY / "results").glob("*/*/result.json"))
+STORED = sorted(
+    file for folder in ("published", "scaling") for file in (REPOSITORY / "results" / folder).glob("*/result.json")
+)
 
 
 def stored_as_1(**changes: Any) -> dict[str, Any]:
