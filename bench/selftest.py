@@ -5,10 +5,14 @@ hides some. The producers and the consumer are the ones that every run uses.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.eventlog import Log, load
+from bench.flags import OneMachine
 from bench.judge.checker import KINDS, Verdict
 from bench.places.api import Place
 from bench.places.rundir import RunFolder
@@ -97,9 +101,32 @@ _PLANTS = {
 """The SQL that turns the events with the etags in `planted` into each kind of fault."""
 
 
-def run(events: int, chosen: ChosenPlace, folder: RunFolder, report: Callable[[str], None]) -> bool:
-    """Plant every kind of fault in a log of `events` events, and report each check as a line; True when each fault was
-    caught under its name and nothing else was found.
+class Options(BaseModel):
+    """The flags of `bench selftest`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    events: Annotated[int, Field(ge=4000, le=100_000_000)] = 1_000_000
+    """Log size, at least 4000; the hardest case is a single faulty event."""
+    place: OneMachine = "local"
+
+
+class Check(NamedTuple):
+    """One plant and its verdict."""
+
+    planted: str
+    """The kind of fault, or nothing."""
+    place: str
+    """Where in the log the faults are, or which log was tailed."""
+    events: int | None
+    """The number of faulty events; None if it is not known."""
+    verdict: Verdict
+    ok: bool
+    """Whether the verdict has exactly what was planted."""
+
+
+def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
+    """Plant every kind of fault in a log of `events` events; yields each check as soon as it is made.
 
     Raises:
         BenchError: something that the checks need broke.
@@ -123,29 +150,21 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder, report: Callable[[s
         }
     )
     alone = tailing.model_copy(update={"scale": 1, "transaction_ms": (0.0, 0.0)})
-    results = []
     with open_place(chosen, tailing, log, folder) as place, connected(place.database.conninfo) as connection:
         with install.installed(connection, log, folder.run_id):
-            report(f"{'planted':<12} {'where':<34} {'events':>9}   found")
             connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
             tested = _Tested(spec, log, place, connection)
-            results += [_check(report, *each) for each in tested.results()]
+            yield from tested.checks()
         with install.installed(connection, log, folder.run_id):
             connection.execute(_WITHHOLD)
             trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
-            results.append(_check(report, "withheld", "from a reader that tails", 10, trial.verdict))
+            yield _check("withheld", "from a reader that tails", 10, trial.verdict)
         for name, fault in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             tailed = load(name)
             with install.installed(connection, tailed, folder.run_id):
                 trial = carry_out_trial(tailing, tailed, place, connection, Unwatched(), time.time())
-            verdict = trial.verdict
-            ok = verdict.skipped > 0 if fault else verdict.ok
-            tailing_log = f"{name}, tailed while commits overlap"
-            results.append(_check(report, fault or "nothing", tailing_log, None, verdict, ok=ok))
-    report(
-        f"{sum(results)} of {len(results)} checks passed" + ("" if all(results) else ": the checker cannot be trusted")
-    )
-    return all(results)
+            ok = trial.verdict.skipped > 0 if fault else trial.verdict.ok
+            yield Check(fault or "nothing", f"{name}, tailed while commits overlap", None, trial.verdict, ok)
 
 
 class _Tested:
@@ -160,17 +179,17 @@ class _Tested:
         connection.execute(_PREPARE)
         settle(connection)
 
-    def results(self) -> Iterator[tuple[str, str, int | None, Verdict]]:
-        """For each fault: its kind, the place where it was planted, the number of events, and the verdict."""
-        yield "nothing", "", 0, self._judged()
+    def checks(self) -> Iterator[Check]:
+        """Plant each kind of fault at each place, undo it, and judge a reading each time."""
+        yield _check("nothing", "", 0, self._judged())
         places = self._connection.execute("SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2")
         for place, count in places.fetchall():
             for kind in _PLANTS:
                 with self._planted(kind, place):
                     # A reader has passed an event only when it was given a later one.
                     expected = "withheld" if (kind, place) == ("skipped", "the last event") else kind
-                    yield expected, place, count, self._judged()
-        yield "nothing", "after all of that", 0, self._judged()
+                    yield _check(expected, place, count, self._judged())
+        yield _check("nothing", "after all of that", 0, self._judged())
 
     @contextmanager
     def _planted(self, kind: str, place: str) -> Iterator[None]:
@@ -190,19 +209,7 @@ class _Tested:
         return carry_out(plan, self._place.workers.start, self._connection, Unwatched())[track]
 
 
-def _check(
-    report: Callable[[str], None],
-    planted: str,
-    place: str,
-    count: int | None,
-    verdict: Verdict,
-    *,
-    ok: bool | None = None,
-) -> bool:
-    """Compare a verdict with the fault that was planted, and report both as a line; True when they agree."""
+def _check(planted: str, place: str, events: int, verdict: Verdict) -> Check:
     counts = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
-    if ok is None:
-        ok = counts == ({} if planted == "nothing" else {planted: count}) and verdict.ok == (not counts)
-    found = ", ".join(f"{number:,} {kind}" for kind, number in counts.items()) or "nothing"
-    report(f"{planted:<12} {place:<34} {'' if not count else f'{count:,}':>9}   {found}{'' if ok else '   WRONG'}")
-    return ok
+    expected = {} if planted == "nothing" else {planted: events}
+    return Check(planted, place, events, verdict, ok=counts == expected and verdict.ok == (not counts))

@@ -1,62 +1,63 @@
-"""What to run: one typed model, from flags or from a TOML file with the same keys, valid before anything starts.
+"""A run as one typed model, made from flags or from a TOML file with the same keys, and valid before anything starts.
 
-Knows the rules that values keep among themselves. Does not know whether the outside is as it should be.
+Checks values and their combinations; whether Docker, disk or the log fit is checked elsewhere.
 """
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from bench.errors import UsageError
+from bench.flags import RESULTS, Flag, ResultsFolder, flag_name, validated
 from bench.output import STDOUT
 from bench.records import Way
 
 PlaceName = Literal["auto", "local", "docker", "swarm"]
 
 SMALLEST_PAYLOAD_BYTES = 80
-"""Room for any producer, seq and value with the key that pads."""
+"""Enough for any producer, seq and value, and for the key that pads."""
 
 LARGEST_BATCH_BYTES = 256 * 1024 * 1024
-"""A quarter of the 1 GiB that PostgreSQL takes as one value, and what a worker can well hold in memory."""
-
-M = TypeVar("M", bound=BaseModel)
+"""A quarter of the 1 GiB limit of a PostgreSQL value; a worker can hold it in memory."""
 
 DEFAULT_LOOPS = 100
-"""Append transactions per producer, when neither `insert_loops` nor `limit` is given."""
+"""Append transactions per producer, if neither `insert_loops` nor `limit` is given."""
 MAX_LIMIT = 10**12
 MAX_SCALE = 1000
 LONGEST_SECONDS = 10.0**7
-"""Some months: a time limit beyond it is none."""
+"""About four months; longer time limits are refused."""
+LONGEST_TRANSACTION_MS = 60_000
 _PATHS = {"pg_bin", "output", "export_json", "export_markdown"}
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
 _SIZE = r"^[1-9][0-9]*[kmg]?$"
 SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
-"""Docker takes no smaller limit, and makes none of one that is as good as 0; Linux manages no more processors."""
+"""Docker refuses smaller limits, or ignores those that round to 0; Linux supports no more processors."""
+_SETTING = Flag("NAME=VALUE", repeated=True, example="shared_buffers=2GB")
 _Cpus = Annotated[float | None, Field(ge=SMALLEST_CPUS, le=LARGEST_CPUS, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class Flag:
-    """How a field is given on a command line, as far as its type does not say so."""
+def parse_range(value: object) -> tuple[float, float]:
+    """Read a range of milliseconds from a text like 0..20, a number, or a pair of numbers.
 
-    metavar: str = ""
-    alias: str = ""
-    """Another name of the flag."""
-    repeated: bool = False
-    """Each time it is given adds a value."""
-    variable: str = ""
-    """The environment variable that gives it too."""
-    default: str = ""
-    """What is in force when it is not given, where the field's own default does not say so."""
+    Raises:
+        ValueError: the value is not a range, or one that goes down, below 0 or beyond `LONGEST_TRANSACTION_MS`.
+    """
+    pair: Sequence[object] = value if isinstance(value, list | tuple) else str(value).split("..")
+    try:
+        low, high = (float(str(end)) for end in (pair if len(pair) > 1 else [*pair, *pair]))
+    except ValueError as error:
+        raise ValueError("give a range of milliseconds, like 0..20") from error
+    if not 0 <= low <= high <= LONGEST_TRANSACTION_MS:
+        raise ValueError(f"the range must go up, from 0 to at most {LONGEST_TRANSACTION_MS}, like 0..20")
+    return low, high
 
 
 class Spec(BaseModel):
@@ -70,7 +71,7 @@ class Spec(BaseModel):
         "Where it runs": "place",
         "On a swarm": "constraint",
     }
-    """The fields under a heading each, by the first of them."""
+    """The headings of the help, each with its first field."""
 
     scale: Annotated[int, Field(ge=1, le=MAX_SCALE), Flag(alias="--producers")] = 10
     """Number of producers."""
@@ -81,15 +82,13 @@ class Spec(BaseModel):
     limit: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
     """Events per producer, instead of --insert-loops; the last batch may be short."""
     append: Way = "log_event"
-    """How to append: built in the server, a JSON array through the log's function, or COPY."""
+    """How to append: events generated in the server, a JSON array passed to the log's log_event, or COPY."""
     payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
-    """Pad each payload to this size with a text that does not compress; 0 pads nothing."""
-    transaction_ms: Annotated[
-        tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=60_000)]], Flag("A..B", default="0..0")
-    ] = (0, 0)
-    """Keep each append transaction open for a random time between these two."""
+    """Pad each payload to this size with incompressible text; 0 does not pad."""
+    transaction_ms: Annotated[tuple[float, float], BeforeValidator(parse_range), Flag("A..B", default="0..0")] = (0, 0)
+    """Keep each append transaction open for a random time from A to B milliseconds."""
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
-    """Share of append transactions that is rolled back."""
+    """Share of append transactions that are rolled back."""
     seed: int = 0
     """Random seed for --transaction-ms and --abort-rate."""
     read_batch: Annotated[
@@ -99,39 +98,39 @@ class Spec(BaseModel):
     ] = (1000,)
     """Events per page; given several sizes, the whole log is read once with each."""
     mode: Literal["drain", "tail"] = "drain"
-    """Read when the producers are done, or while they append."""
+    """Read after the producers are done (drain), or while they append (tail)."""
     consumers: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1
-    """Consumers that each read the whole log."""
+    """Number of consumers; each reads the whole log."""
     group: Annotated[int, Field(ge=0, le=MAX_SCALE)] = 0
-    """Members of one consumer that share the log's events; 0 is no group."""
+    """Number of members of one consumer that share the log's events; 0 is no group."""
     rejoin: Annotated[int, Field(ge=0)] = 0
-    """With --group: each member leaves after this many pages and joins again; 0 never."""
+    """With --group: each member leaves after this number of pages and joins again; 0 never."""
     cursor: Literal["own", "client"] = "own"
-    """Who remembers how far a consumer has read: itself, or the database under the consumer's name."""
+    """Who stores a consumer's position: the consumer itself (own), or the database under its name (client)."""
     depth: Annotated[int, Field(ge=1, le=1000)] = 1
-    """With --cursor client or --group: reads that are sent together and make one transaction."""
+    """With --cursor client or --group: number of reads sent together as one transaction."""
     idle_timeout: Annotated[float, Field(gt=0), Flag("SECONDS")] = 10
-    """Stop reading after this time without a new event, counted from the producers' end."""
+    """Stop reading after SECONDS without a new event, counted from the producers' end."""
     log: Annotated[str, Field(min_length=1), Flag("NAME|DIR")] = "bigserial"
     """A log that ships, or the folder of your own."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 1
     """Number of trials, each on an empty log."""
-    warm_up: Annotated[int | None, Field(ge=0, le=100), Flag(default="1 when there are several trials")] = None
-    """Trials that are run first and discarded."""
+    warm_up: Annotated[int | None, Field(ge=0, le=100), Flag(default="0, or 1 with several trials")] = None
+    """Number of warm-up trials, run first and discarded."""
     fresh: bool = False
-    """Start a fresh Postgres for each trial, too."""
+    """Start a fresh Postgres for each trial."""
     place: PlaceName = "auto"
     """Where Postgres and the workers run; auto takes Docker when an engine answers."""
     dsn: Annotated[str | None, Field(min_length=1, repr=False), Flag("URL", variable="BENCH_DSN")] = None
-    """Use this Postgres; a schema `bench` is made in it and dropped again."""
-    set: Annotated[dict[str, str], Field(default_factory=dict), Flag("NAME=VALUE", repeated=True)]
-    """A PostgreSQL setting."""
+    """Use this PostgreSQL; a schema `bench` is created in it and dropped at the end."""
+    set: Annotated[dict[str, str], Field(default_factory=dict), _SETTING]
+    """PostgreSQL setting."""
     pg_bin: Annotated[Path | None, Flag("DIR")] = None
-    """local: a folder with initdb and postgres to use."""
+    """local: folder with the initdb and postgres to use."""
     postgres_image: Annotated[str | None, Field(min_length=1), Flag(default="postgres:18")] = None
-    """docker, swarm: the Postgres image."""
+    """docker, swarm: Postgres image."""
     worker_image: Annotated[str | None, Field(min_length=1), Flag(default="built here")] = None
-    """docker, swarm: the workers' image, by tag or digest."""
+    """docker, swarm: worker image, by tag or digest."""
     postgres_memory: Annotated[str | None, Field(pattern=_SIZE), Flag("SIZE")] = None
     """docker, swarm: memory limit of the Postgres container, like 4g."""
     postgres_cpus: Annotated[_Cpus, Flag()] = None
@@ -144,13 +143,13 @@ class Spec(BaseModel):
         tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\s*(==|!=)\s*\S+$")], ...],
         Flag("EXPRESSION", repeated=True),
     ] = ()
-    """Where workers may run, in Docker's words, like node.labels.disk==ssd."""
+    """Docker placement constraint for workers, like node.labels.disk==ssd."""
     max_per_node: Annotated[int | None, Field(ge=1, le=MAX_SCALE)] = None
-    """The most producers, and the most consumers, on one node."""
-    postgres_node: Annotated[str | None, Field(min_length=1), Flag("NODE", default="the manager that is asked")] = None
-    """The node that Postgres runs on."""
+    """Maximum number of producers, and of consumers, per node."""
+    postgres_node: Annotated[str | None, Field(min_length=1), Flag("NODE", default="the current manager")] = None
+    """Node that Postgres runs on."""
     on_node_loss: Literal["fail", "continue"] = "fail"
-    """When a node is lost with producers on it: end the run, or go on without them."""
+    """When a node with producers is lost: end the run, or continue without them."""
 
     @field_validator("read_batch", mode="before")
     @classmethod
@@ -159,34 +158,18 @@ class Spec(BaseModel):
             return value.split(",")
         return [value] if isinstance(value, int) else value
 
-    @field_validator("transaction_ms", mode="before")
-    @classmethod
-    def _a_range_is_written_with_two_dots(cls, value: object) -> object:
-        if isinstance(value, int | float):
-            return value, value
-        if isinstance(value, str):
-            low, dots, high = value.partition("..")
-            try:
-                return float(low), float(high if dots else low)
-            except ValueError as error:
-                raise ValueError("give a range of milliseconds, like 0..20") from error
-        return value
-
-    @field_validator("transaction_ms")
-    @classmethod
-    def _a_range_goes_up(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("the range must go up, like 0..20")
-        return value
-
     @field_validator("set", mode="before")
     @classmethod
     def _settings_are_texts(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
-        words = {True: "on", False: "off"}
+        switches = {True: "on", False: "off"}
         return {
-            name: words[text] if isinstance(text, bool) else str(text) if isinstance(text, int | float) else text
+            name.lower(): switches[text]
+            if isinstance(text, bool)
+            else str(text)
+            if isinstance(text, int | float)
+            else text
             for name, text in value.items()
         }
 
@@ -195,7 +178,7 @@ class Spec(BaseModel):
     def _settings_can_be_given(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
             if not re.fullmatch(r"[a-z_][a-z0-9_.]*", name):
-                raise ValueError(f"{name!r} is no name of a setting")
+                raise ValueError(f"{name!r} is not the name of a setting")
             if name in _OURS:
                 raise ValueError(f"{name} is set by the harness itself")
         return value
@@ -204,7 +187,7 @@ class Spec(BaseModel):
     @classmethod
     def _each_size_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("each size can be given once")
+            raise ValueError("give each size once")
         return value
 
     @field_validator("dsn")
@@ -214,29 +197,27 @@ class Spec(BaseModel):
             try:
                 conninfo_to_dict(value)
             except ProgrammingError as error:
-                raise ValueError("no connection string or URL that libpq understands") from error
+                raise ValueError("not a connection string or URL that libpq understands") from error
         return value
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:
         if self.limit is not None and self.insert_loops is not None:
-            raise ValueError("--limit and --insert-loops say the same thing: give one of them")
+            raise ValueError("--limit and --insert-loops set the same number: give one of them")
         if self.events_per_producer > MAX_LIMIT:
-            raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events a producer")
+            raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events per producer")
         if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
             raise ValueError(f"--payload-bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
         if self.group and self.consumers > 1:
             raise ValueError("--group and --consumers are two ways to have several readers: give one of them")
         if self.rejoin and not self.group:
-            raise ValueError("--rejoin is for the members of a --group")
+            raise ValueError("--rejoin is for the members of a group: give --group too")
         if self.depth > 1 and self.cursor == "own" and not self.group:
-            raise ValueError(
-                "--depth is for those whose cursor the database keeps: give --cursor client or --group too"
-            )
+            raise ValueError("--depth needs a position that the database stores: give --cursor client or --group too")
         if self.cursor == "client" and self.group:
             raise ValueError("--group is a named client already: leave --cursor client out")
         if self.mode == "tail" and len(self.read_batch) > 1:
-            raise ValueError("--mode tail reads the log once, while it is written: give one --read-batch")
+            raise ValueError("--mode tail reads the log once, while events are appended: give one --read-batch")
         payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
         for name, batch in (
             ("insert-batch", self.insert_batch),
@@ -256,74 +237,69 @@ class Spec(BaseModel):
         if self.dsn is not None:
             for name in ("set", "postgres_image", "pg_bin", "postgres_memory", "postgres_cpus", "postgres_node"):
                 if given.get(name):
-                    raise ValueError(f"{_flag(name)} is for a Postgres that is started here: leave it or --dsn out")
+                    raise ValueError(f"{flag_name(name)} is for a Postgres that is started here: leave it or --dsn out")
         if self.place == "local":
             for name in ("postgres_image", "worker_image", *LIMITS):
                 if name in given:
-                    raise ValueError(f"{_flag(name)} is for the docker place, and the place is local")
+                    raise ValueError(f"{flag_name(name)} is for the docker place, and the place is local")
         if self.place in {"docker", "swarm"} and self.pg_bin is not None:
             raise ValueError(f"--pg-bin is for the local place, and the place is {self.place}")
         if self.place != "swarm":
             for name in ("constraint", "max_per_node", "postgres_node", "on_node_loss"):
                 if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"{_flag(name)} is for the swarm place: give --place swarm too")
+                    raise ValueError(f"{flag_name(name)} is for the swarm place: give --place swarm too")
 
     @property
     def events_per_producer(self) -> int:
-        """The limit: seq and value go from 0 to this minus 1."""
+        """Events per producer; their seq and value go from 0 to this minus 1."""
         return self.limit if self.limit is not None else self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
 
     @property
     def warm_ups(self) -> int:
-        """Trials that are not kept."""
+        """Number of trials that are run first and discarded."""
         return self.warm_up if self.warm_up is not None else int(self.trials > 1)
 
     @property
     def workers(self) -> int:
-        """The most workers that are there at a time."""
+        """Maximum number of workers at any time."""
         return self.scale + self.readers if self.mode == "tail" else max(self.scale, self.readers)
 
     @property
     def readers(self) -> int:
-        """The workers of one reading."""
+        """Number of workers of one reading."""
         return self.group or self.consumers
 
     @property
     def events(self) -> int:
-        """All events of all producers."""
+        """Number of events of all producers."""
         return self.scale * self.events_per_producer
 
     @property
     def checksum(self) -> int:
-        """The sum of their values."""
+        """Sum of the values of all events."""
         return self.events * (self.events_per_producer - 1) // 2
 
 
 LIMITS = ("postgres_memory", "postgres_cpus", "worker_memory", "worker_cpus")
-"""The fields that limit containers."""
-
-
-def _flag(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
+"""The fields that set limits of containers."""
 
 
 class OutputOptions(BaseModel):
-    """What is printed and kept of a run: the flags of `bench run` that do not change what it does."""
+    """The flags of `bench run` that change only what is printed and stored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     groups: ClassVar = {"What comes out": "output"}
     """As in `Spec`."""
 
-    output: Annotated[Path, Flag("DIR")] = Path("results/runs")
-    """Results directory; each run gets a subdirectory."""
+    output: ResultsFolder = RESULTS
     export_json: Annotated[Path | None, Flag("FILE")] = None
     """Write result.json here too; - is standard output."""
     export_markdown: Annotated[Path | None, Flag("FILE")] = None
     """Write the table here too; - is standard output."""
     time_limit: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False), Flag("TIME")] = None
-    """End the run when it takes longer than this, like 90s, 10m or 2h."""
+    """End the run after this time, like 90s, 10m or 2h."""
     quiet: bool = False
-    """Print nothing but the table."""
+    """Print only the table."""
     debug: bool = False
     """Show tracebacks of errors."""
 
@@ -332,15 +308,15 @@ class OutputOptions(BaseModel):
     def _a_time_has_a_unit(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", value)
-        if not found:
+        time = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", value)
+        if not time:
             raise ValueError("give a time like 90s, 10m or 2h")
-        return float(found[1]) * _UNIT_SECONDS[found[2] or "s"]
+        return float(time[1]) * _UNIT_SECONDS[time[2] or "s"]
 
 
 def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result stores of a spec, as a spec takes it: a result has both the transactions of a producer and the
-    events that they come to. Fields that this version does not know are left out.
+    """Turn the spec in a result back into values for a spec: a result has both the transactions per producer and the
+    events that they add up to. Fields that this version does not know are dropped.
     """
     given = {name: stored[name] for name in Spec.model_fields if name in stored}
     batch, loops, limit = (given.get(name) for name in ("insert_batch", "insert_loops", "limit"))
@@ -352,9 +328,9 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make(flags: dict[str, Any], file: Path | None) -> Spec:
-    """Make a spec from a TOML file, if there is one, overruled by the flags that were given.
+    """Make a spec from flags and, for fields without a flag, from a TOML file if there is one.
 
-    `limit` and `insert_loops` overrule each other too: a flag wins over the other one in the file.
+    `limit` and `insert_loops` exclude each other: a flag for one also overrules the other in the file.
 
     Raises:
         UsageError: a value cannot be used; the message names its flag.
@@ -368,21 +344,13 @@ def make(flags: dict[str, Any], file: Path | None) -> Spec:
 
 
 def make_output_options(flags: dict[str, Any], file: Path | None) -> OutputOptions:
-    """The same for what is printed and kept."""
-    values = {**_read(file), **flags}
-    return validated(OutputOptions, {key: value for key, value in values.items() if key in OutputOptions.model_fields})
-
-
-def validated(model: type[M], values: dict[str, Any]) -> M:
-    """Make a model of values that came from flags or a file.
+    """Make the output options from flags and a TOML file, as `make` does.
 
     Raises:
         UsageError: a value cannot be used; the message names its flag.
     """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UsageError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from error
+    values = {**_read(file), **flags}
+    return validated(OutputOptions, {key: value for key, value in values.items() if key in OutputOptions.model_fields})
 
 
 def _read(file: Path | None) -> dict[str, Any]:
@@ -401,16 +369,3 @@ def _relative_to(file: Path, key: str, value: object) -> object:
     """A value of a spec file: paths in it are relative to its folder. A log's name is no path."""
     is_path = (key in _PATHS and value != str(STDOUT)) or (key == "log" and "/" in str(value))
     return str(file.parent / value) if is_path and isinstance(value, str) else value
-
-
-def _sentence(problem: dict[str, Any]) -> str:
-    """Say what pydantic found in the words of the flags."""
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if not problem["loc"]:
-        return message
-    flag = _flag(str(problem["loc"][0]))
-    if problem["type"] == "extra_forbidden":
-        return f"{flag}: there is no such key"
-    if flag == "--dsn":  # what was given may hold a password
-        return f"{flag}: {message}"
-    return f"{flag} {problem['input']!r}: {message[0].lower()}{message[1:]}"

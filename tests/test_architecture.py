@@ -17,6 +17,7 @@ FOR_WORKERS = tuple(name[:-3].replace("/", ".") for name in sources() if re.full
 LAYERS = (
     {
         "errors",
+        "flags",
         "interrupts",
         "keepalive",
         "log_error",

@@ -102,5 +102,5 @@ app.main()
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 3
-    assert ran.stderr.startswith("bench: a fault of bench itself: ZeroDivisionError")
+    assert ran.stderr.startswith("bench: internal error: ZeroDivisionError")
     assert "Traceback" not in ran.stderr

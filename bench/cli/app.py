@@ -1,4 +1,4 @@
-"""The command line: all commands, and how each one's end becomes an exit code."""
+"""The command line: all commands, and how their errors become messages and exit codes."""
 
 import sys
 import traceback
@@ -16,10 +16,10 @@ from bench.run.environment import bench_version
 
 
 class _Commands(click.Group):
-    """Turns what a command raises into a sentence on stderr and an exit code."""
+    """Turns the exception of a command into a message on stderr and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The commands in the order in which they were added."""
+        """List the commands in the order in which they were added."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -28,29 +28,29 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BenchError as error:
             _trace(ctx)
-            _say(error, str(error))
+            _report(error, str(error))
             sys.exit(error.exit_code)
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
-        except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, would say that a verdict failed
+        except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, means a failed verdict here
             _trace(ctx)
             last = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(last.filename).name}:{last.lineno}"
-            _say(error, f"a fault of bench itself: {type(error).__name__}: {error} ({where})")
+            line = f"{Path(last.filename).name}:{last.lineno}"
+            _report(error, f"internal error: {type(error).__name__}: {error} ({line}); please report it, with --debug")
             sys.exit(InfrastructureError.exit_code)
         except interrupts.TimeIsUp as end:
-            where = f" {end}" if str(end) else ""
-            _say(end, f"the time limit is over{where}; everything that was started is stopped")
+            phase = f" {end}" if str(end) else ""
+            _report(end, f"the time limit was reached{phase}; everything that was started is stopped")
             sys.exit(end.exit_code)
         except KeyboardInterrupt as interrupt:
-            where = f" {interrupt}" if str(interrupt) else ""
-            _say(interrupt, f"interrupted{where}; everything that was started is stopped")
+            phase = f" {interrupt}" if str(interrupt) else ""
+            _report(interrupt, f"interrupted{phase}; everything that was started is stopped")
             sys.exit(interrupts.EXIT_CODE)
 
 
-def _say(end: BaseException, words: str) -> None:
-    """Say on stderr how a command ended, and then what the notes on that end, or on its causes, add."""
-    _complain(words)
+def _report(end: BaseException, message: str) -> None:
+    """Print the message on stderr, then the notes on the exception and on its causes."""
+    _complain(message)
     cause: BaseException | None = end
     while cause:
         for note in getattr(cause, "__notes__", ()):
@@ -59,7 +59,7 @@ def _say(end: BaseException, words: str) -> None:
 
 
 def _trace(context: click.Context) -> None:
-    """Show where it was raised, when --debug or a spec's file asks for that."""
+    """Print the traceback, if --debug or a spec file asks for it."""
     if context.obj:
         traceback.print_exc()
 
@@ -71,7 +71,7 @@ def _trace(context: click.Context) -> None:
 )
 @click.version_option(bench_version(), prog_name="bench", message="%(prog)s %(version)s")
 def app() -> None:
-    """Measure an event log kept in PostgreSQL, and check that it keeps and delivers every event."""
+    """Load-test an event log in PostgreSQL, and check that it stores and delivers every event."""
 
 
 for each in (
@@ -99,7 +99,7 @@ for each in (
 
 
 def main() -> None:
-    """Run the command line. Ends the process with an exit code."""
+    """Run the command line and end the process with its exit code."""
     secure_streams()
     interrupts.install()
     code: object = 0
@@ -109,10 +109,10 @@ def main() -> None:
         code = end.code
     lost = lost_output()
     if lost:
-        _complain(f"standard output could not be written: {lost}")
+        _complain(f"standard output cannot be written: {lost}")
         code = code or InfrastructureError.exit_code
     sys.exit(code)  # type: ignore[arg-type]
 
 
-def _complain(words: str) -> None:
-    print(screen.shown(f"bench: {words}", sys.stderr), file=sys.stderr)
+def _complain(message: str) -> None:
+    print(screen.shown(f"bench: {message}", sys.stderr), file=sys.stderr)

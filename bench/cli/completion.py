@@ -10,16 +10,16 @@ from bench.errors import UsageError
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(cls=Command, epilog=CODES, short_help="Print what makes a shell complete commands and flags.")
+@click.command(cls=Command, epilog=CODES, short_help="Print a shell completion script.")
 @click.argument("shell", metavar=f"{'|'.join(SHELLS)}")
 def completion(shell: str) -> None:
-    """Print a script for a shell, after which it completes the commands and flags of `bench`.
+    """Print a script that makes a shell complete the commands and flags of `bench`.
 
     For bash: eval "$(bench completion bash)"
     """
-    made = get_completion_class(shell) if shell in SHELLS else None
-    if made is None:
-        raise UsageError(f"there is no completion for {shell!r}: give one of {', '.join(SHELLS)}")
-    from bench.cli.app import app  # noqa: PLC0415 - which has this command, too
+    kind = get_completion_class(shell) if shell in SHELLS else None
+    if kind is None:
+        raise UsageError(f"SHELL {shell!r}: no completion; give one of {', '.join(SHELLS)}")
+    from bench.cli.app import app  # noqa: PLC0415 - app imports this module
 
-    print(made(app, {}, "bench", "_BENCH_COMPLETE").source())
+    print(kind(app, {}, "bench", "_BENCH_COMPLETE").source())

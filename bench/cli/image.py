@@ -1,23 +1,23 @@
-"""The commands that make the worker image and bring it to the nodes of a swarm, and their flags. No logic."""
+"""The commands that build the worker image and bring it to the nodes of a swarm. No logic."""
 
 import click
 
+from bench.cli import console
 from bench.cli.codes import CODES
 from bench.cli.options import Command
-from bench.report import progress
 
 
-@click.group(epilog=CODES)
+@click.group(epilog=CODES, short_help="Build the worker image, bring it to swarm nodes.")
 def image() -> None:
-    """Make the worker image, and bring it to the nodes of a swarm."""
+    """Build the worker image, and bring it to the nodes of a swarm."""
 
 
 @image.command(cls=Command, epilog=CODES)
 def build() -> None:
-    """Build the worker image in the engine that docker uses, unless it is there; print its name and id."""
-    from bench.places.docker import address, engine, image  # noqa: PLC0415 - Docker's client takes its time to load
+    """Build the worker image in the current Docker engine, unless it exists; print its name and id."""
+    from bench.places.docker import address, engine, image  # noqa: PLC0415 - Docker's client is slow to load
 
-    progress.listen()
+    console.listen()
     with engine.failures():
         print(image.described(image.built(address.connect())))
 
@@ -25,11 +25,11 @@ def build() -> None:
 @image.command(cls=Command, epilog=CODES)
 @click.argument("name", metavar="REGISTRY/NAME[:TAG]")
 def push(name: str) -> None:
-    """Push the worker image to a registry, and print what to give as --worker-image: its name with its digest."""
+    """Push the worker image to a registry; print its name with digest, for --worker-image."""
     from bench.places.docker import address, engine, image  # noqa: PLC0415
     from bench.places.swarm import images  # noqa: PLC0415
 
-    progress.listen()
+    console.listen()
     with engine.failures():
         client = address.connect()
         print(images.push(client, image.built(client), name))
@@ -37,14 +37,14 @@ def push(name: str) -> None:
 
 @image.command(cls=Command, epilog=CODES)
 def load() -> None:
-    """Load the worker image to each node of the swarm that a Docker context leads to; name those that it did not reach.
+    """Load the worker image onto each swarm node that has a Docker context; name the nodes that have none.
 
-    The engine that docker uses is a manager of the swarm.
+    The current Docker engine must be a manager of the swarm.
     """
     from bench.places.docker import address, engine  # noqa: PLC0415
     from bench.places.swarm import cluster, images  # noqa: PLC0415
 
-    progress.listen()
+    console.listen()
     with engine.failures():
         manager = address.connect()
         cluster.refuse_unless_manager(manager)
@@ -53,6 +53,6 @@ def load() -> None:
         loaded = images.load(images.worker_image(manager, reached), engines)
         for node in sorted(cluster.nodes(manager).values(), key=lambda node: node.name):
             if node.name in engines:
-                print(f"{node.name}: {'loaded' if node.name in loaded else 'has it'}")
+                print(f"{node.name}: {'loaded' if node.name in loaded else 'already there'}")
             else:
                 print(f"{node.name}: not reached, because no Docker context leads to it; it needs --worker-image")

@@ -1,4 +1,4 @@
-"""The commands about logs, and their flags. No logic."""
+"""The commands about logs. No logic."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from bench import eventlog, spec
+from bench.cli import console, options
 from bench.cli.codes import CODES
-from bench.cli.options import Command, of_field, of_model, output_option, place_option
+from bench.cli.options import Command, of_field, of_model
 from bench.errors import UsageError
 from bench.logs import check as log_check
 from bench.logs import compare as log_comparison
@@ -20,19 +21,22 @@ from bench.report import progress, screen, tabular
 from bench.results.store import new_run_id, store_record
 from bench.run.place import choose
 
-_CHECK_CODES = "Exit codes: 0 the log keeps the contract; 2 it does not; 3 something outside is missing or broke."
+_CHECK_CODES = (
+    "Exit codes: 0 the log keeps the contract; 2 it does not, or bad usage; "
+    "3 something outside is missing or broke; 130 interrupted."
+)
 COMPARE_CODES = (
-    "Exit codes: 0 done; 1 a log failed to do something, so the table has no value there; 2 bad usage or input; "
+    "Exit codes: 0 done; 1 a log could not be measured, and the table has FAILED there; 2 bad usage or input; "
     "3 something outside is missing or broke; 130 interrupted."
 )
 
 
 @click.group(
-    epilog=CODES, invoke_without_command=True, short_help="List the logs that ship; write a new one; check your own."
+    epilog=CODES, invoke_without_command=True, short_help="List the logs that ship, write a new one, check your own."
 )
 @click.pass_context
 def logs(context: click.Context) -> None:
-    """List the logs that ship with what they promise; write a new one; check one of your own."""
+    """List the logs that ship and what they promise, write a new log, or check one of your own."""
     if context.invoked_subcommand is None:
         print(tabular.shown(logs_report.listing))
 
@@ -40,7 +44,7 @@ def logs(context: click.Context) -> None:
 @logs.command(cls=Command, epilog=CODES)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def new(directory: Path) -> None:
-    """Write a log to start from: the bigserial log, with every key of log.toml explained."""
+    """Write a log to start from into DIR: the bigserial log, with every key of log.toml explained."""
     eventlog.write_new(directory)
     print(f"{directory}: edit log.toml and schema.sql, then `bench logs check {directory}`")
 
@@ -48,52 +52,48 @@ def new(directory: Path) -> None:
 @logs.command(cls=Command, epilog=_CHECK_CODES)
 @click.argument("directory", metavar="DIR|NAME")
 @of_field(spec.Spec, "dsn")
-def check(directory: str, dsn: str | None) -> None:
-    """Say what is wrong with a log: its files, its contract, and what it promises, stepped by hand."""
+def check(directory: str, **flags: Any) -> None:
+    """Check a log's files, its contract and its promises, one statement at a time. Load is for `bench run`."""
     log = eventlog.load(directory)
-    what = spec.make({"log": directory, "place": "local", **({"dsn": dsn} if dsn else {})}, None)
+    asked = spec.make({**options.given(flags), "log": directory, "place": "local"}, None)
     with rundir.opened(new_run_id()) as run_folder:
-        complaints = log_check.check(log, what, choose(what), run_folder)
+        complaints = log_check.check(log, asked, choose(asked), run_folder)
     if complaints:
         raise UsageError("\n".join(f"the log {log.name}: {complaint}" for complaint in complaints))
-    # What does not promise to be complete when tailed would fail tailed.
+    # A log that does not promise to be complete when tailed would fail.
     tail = "--mode tail " if log.promises.tail else ""
     print(
-        f"{log.name}: nothing wrong; it promises: {log.promises.words()}.\n"
-        f"Now under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
+        f"{log.name}: no fault found; it promises: {log.promises.words()}.\n"
+        f"Next, under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
         f"--insert-loops 100 --log {quote(directory)}"
     )
 
 
-@click.command("compare-logs", cls=Command, epilog=COMPARE_CODES, short_help="Run logs side by side, in turns.")
-@click.option("--logs", "names", metavar="A,B,C", default="all", show_default=True,
-              help="Logs that ship, or folders; bigserial is always among them")  # fmt: skip
-@of_model(log_comparison.Workload)
-@place_option()
-@output_option("Where the comparison is kept")
-@click.option("--short", is_flag=True, help="Print one line per log")
-def compare_logs(*, names: str, place: str, output: Path, short: bool, **load: Any) -> None:
-    """Run logs side by side, in turns: promise, verdict, speed, delay, size, and what open transactions do to them."""
-    workload = spec.validated(
-        log_comparison.Workload, {name: value for name, value in load.items() if value is not None}
-    )
-    where = choose(spec.make({"place": place, "transaction_ms": workload.transaction_ms}, None))
-    refuse_unusable("--output", output)
-    chosen = eventlog.shipped() if names == "all" else names.split(",")
-    tell = progress.news(where)
-    found: log_comparison.Comparison | None = None
+@click.command("compare-logs", cls=Command, epilog=COMPARE_CODES, short_help="Compare logs side by side.")
+@of_model(log_comparison.Options, log_comparison.Workload)
+def compare_logs(**flags: Any) -> None:
+    """Compare logs side by side: promises, verdict, speed, delay, size, and the effect of open transactions.
+
+    The logs alternate, on the same workload and each on a Postgres of its own.
+    """
+    asked, workload = options.made(log_comparison.Options, flags), options.made(log_comparison.Workload, flags)
+    choice = choose(spec.make({"place": asked.place}, None))
+    refuse_unusable("--output", asked.output)
+    console.introduce(choice)
+    watch = progress.watch(quiet=False, brief=True)
+    comparison: log_comparison.Comparison | None = None
     try:
-        for found in log_comparison.compare(chosen, workload, where, progress.watch(quiet=False, brief=True), tell):
-            kept = store_record(found, output / found.run_id / log_comparison.FILE)
-    finally:  # what broke or was interrupted leaves the rounds before it
-        if found:
-            print(screen.coloured(_shown(found, short=short)))
-            print(f"comparison: {kept}")
-    if found and not found.ok:
+        for comparison in log_comparison.compare(asked, workload, choice, watch):
+            file = store_record(comparison, asked.output / comparison.run_id / log_comparison.FILE)
+    finally:  # a failure or an interrupt leaves the rounds before it
+        if comparison:
+            print(screen.coloured(_shown(comparison, short=asked.short)))
+            print(f"comparison: {file}")
+    if comparison and not comparison.ok:
         sys.exit(1)
 
 
-def _shown(found: log_comparison.Comparison, *, short: bool) -> str:
+def _shown(comparison: log_comparison.Comparison, *, short: bool) -> str:
     if short:
-        return tabular.shown(lambda form: logs_report.short([found], form))
-    return tabular.shown(lambda form: logs_report.whole(found, form))
+        return tabular.shown(lambda form: logs_report.short([comparison], form))
+    return tabular.shown(lambda form: logs_report.whole(comparison, form))

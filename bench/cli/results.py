@@ -1,45 +1,40 @@
-"""The commands about stored results, and their flags. No logic."""
+"""The commands about stored results. No logic."""
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from bench.cli.codes import CODES, RUNS
+from bench.cli.codes import CODES
 from bench.cli.options import Command
 from bench.errors import UsageError
-from bench.gate import ab
-from bench.logs import compare as log_comparison
+from bench.flags import RESULTS
 from bench.output import STDOUT, write
-from bench.overhead import measure as overhead
-from bench.report import export, markers, plot
-from bench.report import gate as gate_report
-from bench.report import logs as logs_report
-from bench.report import overhead as overhead_report
-from bench.report import runs as runs_report
+from bench.report import export, markers, plot, published
 from bench.results import store
+from bench.text import plural
 
-F = TypeVar("F", bound=Callable[..., Any])
 _news = logging.getLogger("bench")
 
 
 @click.command("export", cls=Command, epilog=CODES, short_help="Write a stored result in the format of another tool.")
 @click.argument("format_", metavar="FORMAT")
 @click.argument("result", metavar="[RESULT]", type=click.Path(path_type=Path), required=False)
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write it here [default: print it]")
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to this file [default: standard output]"
+)
 def export_(format_: str, result: Path | None, output: Path | None) -> None:
-    """Write a stored result in the format of another tool. RESULT is a result.json or its folder, else the latest run.
+    """Write a stored result in the format of another tool.
 
-    FORMAT is one of github-bigger, github-smaller, bencher, junit, go, csv, markdown.
+    FORMAT is one of github-bigger, github-smaller, bencher, junit, go, csv, markdown. RESULT is a result.json or its
+    directory [default: the latest run].
 
-    Markdown is added to the page of a GitHub job, too, where there is one (GITHUB_STEP_SUMMARY).
+    In a GitHub job, markdown is also appended to the job's summary (GITHUB_STEP_SUMMARY).
     """
     if format_ not in export.FORMATS:
-        raise UsageError(f"there is no format {format_!r}: give one of {', '.join(export.FORMATS)}")
-    text = export.FORMATS[format_](store.latest(RUNS) if result is None else store.load(result))
+        raise UsageError(f"FORMAT {format_!r}: unknown; give one of {', '.join(export.FORMATS)}")
+    text = export.FORMATS[format_](store.latest(RESULTS) if result is None else store.load(result))
     if format_ == "markdown":
         to_summary(text)
     if output in {None, STDOUT}:
@@ -49,7 +44,7 @@ def export_(format_: str, result: Path | None, output: Path | None) -> None:
 
 
 def to_summary(markdown: str) -> None:
-    """Add a text to the page of a GitHub job, where there is one. That it cannot be written changes no exit code."""
+    """Append a text to the summary of a GitHub job, if there is one. A failure is a warning, not an error."""
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         try:
@@ -60,52 +55,38 @@ def to_summary(markdown: str) -> None:
 
 
 PUBLISHED = Path("results/published")
+NO_RESULTS = "--from {0}: no results in this directory; store one with `bench run --output {0}`"
 
 
-def _source(described: str) -> Callable[[F], F]:
-    """The flag --from of a command about stored results."""
-    return click.option(
-        "--from", "source", metavar="DIR", type=click.Path(path_type=Path), default=PUBLISHED, show_default=True,
-        help=described,
-    )  # fmt: skip
+_source = click.option(
+    "--from", "source", metavar="DIR", type=click.Path(path_type=Path), default=PUBLISHED,
+    help=f"Directory of the stored results [default: {PUBLISHED}]",
+)  # fmt: skip
 
 
 @click.command("table", cls=Command, epilog=CODES, short_help="Rebuild the published tables from stored results.")
 @click.argument("files", metavar="[FILE]...", type=click.Path(path_type=Path), nargs=-1)
-@_source("Where the published results are")
+@_source
 def table_(files: tuple[Path, ...], source: Path) -> None:
-    """Rebuild the published table from stored results, between its markers in results/README.md or in other pages."""
-    stored = store.load_all(source)
-    compared = store.load_records(log_comparison.Comparison, source, log_comparison.FILE)
-    sections = {"table": runs_report.published(stored)} if stored else {}
-    made = {"saturation": runs_report.saturation(stored), "nodes": runs_report.by_node(stored)}
-    sections |= {name: text for name, text in made.items() if text}
-    if compared:
-        sections |= {
-            "logs": "\n\n".join(logs_report.whole(each) for each in compared),
-            "logs at a glance": logs_report.glance(compared),
-        }
-    measured = store.load_records(overhead.Limits, source, overhead.FILE)
-    if measured:
-        sections["limits"] = "\n\n".join(overhead_report.whole(each) for each in measured)
-    calibrated = [each for each in store.load_records(ab.Ab, source, ab.FILE) if each.calibration]
-    if calibrated and calibrated[-1].calibration:
-        sections["calibration"] = gate_report.calibration(calibrated[-1], calibrated[-1].calibration)
+    """Rebuild the published tables from stored results, between the markers in each FILE [default:
+    results/README.md].
+    """
+    stored = published.load(source)
+    sections = published.sections(stored)
     if not sections:
-        raise UsageError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+        raise UsageError(NO_RESULTS.format(source))
     for file in files or [Path("results/README.md")]:
         changed = markers.rewrite(file, sections)
-        found = f"{len(stored)} runs, {len(compared)} comparisons, {len(measured)} limits"
-        print(f"{file}: {'rewritten' if changed else 'is up to date'}, {found}")
+        print(f"{file}: {'rewritten' if changed else 'up to date'}; read {published.counts(stored)}")
 
 
-@click.command("plot", cls=Command, epilog=CODES, short_help="Draw how appending grows with the number of producers.")
+@click.command("plot", cls=Command, epilog=CODES, short_help="Plot the append rate over the number of producers.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@_source("Where the results are")
+@_source
 def plot_(file: Path, source: Path) -> None:
-    """Draw how the rate of appending grows with the number of producers, from stored results."""
+    """Plot the append rate over the number of producers, from stored results, to FILE."""
     stored = store.load_all(source)
     if not stored:
-        raise UsageError(f"{source}: there are no results in it; `bench run --output {source}` puts one there")
+        raise UsageError(NO_RESULTS.format(source))
     plot.saturation(stored, file)
-    print(f"{file}: {len(stored)} runs")
+    print(f"{file}: {plural(len(stored), 'run')}")

@@ -1,14 +1,16 @@
-"""`bench run` and its flags, and how a run is kept and shown."""
+"""`bench run`, and how its result is stored and shown."""
 
+import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bench import eventlog, interrupts, spec
-from bench.cli.options import Command, given, run_options, typed
+from bench.cli import console
+from bench.cli.options import Command, run_flags, run_options, typed
 from bench.errors import InfrastructureError
 from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
@@ -21,43 +23,44 @@ from bench.run.run import execute
 
 CODES = (
     "Exit codes: 0 the verdict is ok; 1 the verdict failed; 2 a bad flag, file or log; "
-    "3 something outside is missing or broke, so there is no verdict; 130 interrupted."
+    "3 no verdict, because something outside is missing or broke; 130 interrupted."
 )
+_news = logging.getLogger("bench")
 
 
-@click.command(cls=Command, epilog=CODES, short_help="Append, read, check: one run, or several trials of it.")
+@click.command(cls=Command, epilog=CODES, short_help="Append, read and check events, in one or several trials.")
 @run_options
 @click.pass_context
-def run(context: click.Context, /, **given_flags: Any) -> None:
-    """Start Postgres and a log in it, append with N producers, read it through, check that every event is there.
+def run(context: click.Context, /, **typed_flags: Any) -> None:
+    """Start Postgres with a log, append events with N producers, read the log, and check that no event is missing.
 
-    A flag that is not given comes from --spec, if it is there, or has its default.
+    Flags overrule the keys of the file that --spec names.
 
     \b
       bench run --scale 10 --insert-batch 10000 --read-batch 1000
       bench run --mode tail --transaction-ms 0..20 --insert-batch 10 --log counter
       bench run --dsn postgresql://me@host/db --limit 100000 --trials 5
     """
-    flags, spec_file = given(given_flags)
+    flags, spec_file = run_flags(typed_flags)
     output = spec.make_output_options(flags, spec_file)
     context.find_root().obj = output.debug
-    what = spec.make(flags, spec_file)
-    which = eventlog.load(what.log)
-    preflight.refuse_misfits(what, which)
+    asked = spec.make(flags, spec_file)
+    log = eventlog.load(asked.log)
+    preflight.refuse_misfits(asked, log)
     refuse_unwritable("--export-json", output.export_json)
     refuse_unwritable("--export-markdown", output.export_markdown)
     refuse_unusable("--output", output.output)
 
-    where = choose(what)
-    tell = progress.news(where, quiet=output.quiet)
-    shown = RunOutput(output, tell)
+    choice = choose(asked)
+    console.introduce(choice, quiet=output.quiet)
+    shown = RunOutput(output)
     with interrupts.time_limit(output.time_limit), rundir.opened(store.new_run_id()) as run_folder:
         result = execute(
-            what,
-            which,
-            where,
+            asked,
+            log,
+            choice,
             run_folder,
-            progress.watch(quiet=output.quiet, brief=what.trials > 1),
+            progress.watch(quiet=output.quiet, brief=asked.trials > 1),
             shown,
             typed(),
         )
@@ -68,38 +71,36 @@ def run(context: click.Context, /, **given_flags: Any) -> None:
 
 
 class RunOutput:
-    """Keeps what a run has found as soon as it is found, and shows it. What cannot be kept is shown all the same."""
+    """Stores each outcome of a run as soon as it is known, then shows it. One that cannot be stored is shown too."""
 
-    def __init__(self, output: spec.OutputOptions, tell: Callable[[str], None]) -> None:
-        """`tell` says on stderr what is done next."""
+    def __init__(self, output: spec.OutputOptions) -> None:
         self._options = output
-        self._tell = tell
-        self._kept: Path | None = None
+        self._stored_at: Path | None = None
         self.complaints: list[str] = []
 
     def opened(self, asked: Mapping[str, Any], where: models.Environment) -> None:
-        """Say where a run takes place, and under which settings."""
-        self._tell(runs_report.heading(asked, where))
+        """Log the machine and the settings of a run."""
+        _news.info("%s", runs_report.heading(asked, where))
 
     def judged(self, name: str, trial: models.Trial) -> None:
-        """Say what one of several trials came to."""
-        self._tell(terminal.trial_line(name, trial))
+        """Log the outcome of one of several trials."""
+        _news.info("%s", terminal.trial_line(name, trial))
 
     def unjudged(self, asked: Mapping[str, Any], found: models.Unjudged) -> None:
-        """Print what a trial had measured that ended without a verdict."""
+        """Print the measurements of a trial that ended without a verdict."""
         if not self._options.quiet and STDOUT not in {self._options.export_json, self._options.export_markdown}:
             print(f"\n{screen.coloured(terminal.unjudged(found, asked))}", flush=True)
 
     def keep(self, result: models.Result) -> None:
-        """Store a result, in place of what is known of this run already."""
+        """Store the result, replacing an earlier state of it."""
         try:
-            self._kept = store.store(result, self._options.output)
+            self._stored_at = store.store(result, self._options.output)
         except InfrastructureError as error:
-            self._kept = None
+            self._stored_at = None
             self._complain(error)
 
     def show(self, result: models.Result) -> None:
-        """Print a result, and write it where it was asked for."""
+        """Print the result, and write the exports that were asked for."""
         to_stdout = STDOUT in {self._options.export_json, self._options.export_markdown}
         if not to_stdout:
             if not self._options.quiet:
@@ -110,23 +111,23 @@ class RunOutput:
                 print(screen.coloured(terminal.summary(result)))
                 if not result.ok:
                     print(f"again: {result.reproduce}")
-                if self._kept:
-                    print(f"result: {self._kept}")
+                if self._stored_at:
+                    print(f"result: {self._stored_at}")
         for file, text in (
             (self._options.export_json, store.json_text),
-            (self._options.export_markdown, lambda found: runs_report.published([found]) + "\n"),
+            (self._options.export_markdown, lambda measured: runs_report.published([measured]) + "\n"),
         ):
             if file == STDOUT:
                 print(text(result), end="")
             elif file is not None:
                 self._export(file, text(result))
         if is_output_cut_short() or self.complaints:
-            self._say_on_stderr(result)
+            self._repeat_on_stderr(result)
 
-    def _say_on_stderr(self, result: models.Result) -> None:
-        """Say the verdict and where the result is to whoever could not be shown them, or may have nothing else."""
-        kept = f"\nresult: {self._kept}" if self._kept else ""
-        print(screen.shown(f"{terminal.outcome(result)}{kept}", sys.stderr), file=sys.stderr)
+    def _repeat_on_stderr(self, result: models.Result) -> None:
+        """Print the verdict and the result's path on stderr, because stdout or a file may lack them."""
+        path = f"\nresult: {self._stored_at}" if self._stored_at else ""
+        print(screen.shown(f"{terminal.outcome(result)}{path}", sys.stderr), file=sys.stderr)
 
     def _export(self, file: Path, text: str) -> None:
         try:

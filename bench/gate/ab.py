@@ -1,23 +1,20 @@
-"""Two specs in turns, A B B A, until it is clear which is faster or there were trials enough. What drifts meets both.
+"""`bench ab`: trials of two specs in the order A B B A, until the intervals are narrow or --max-trials is reached.
 
-What is published is made from the record that this returns, `ab.json`.
+Drift of the machine slows both sides alike. Published tables are made from the record, `ab.json`.
 """
 
-import subprocess
-import tarfile
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from io import BytesIO
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field
 
-from bench.errors import UsageError
-from bench.eventlog import Log
-from bench.gate import compare, regression
-from bench.gate.power import BLOCK, Calibration
+from bench.gate import compare, power, regression
+from bench.gate.compare import Compared
+from bench.gate.power import BLOCK, PowerAnalysis
 from bench.gate.regression import Rules
+from bench.gate.sides import Arm, Options
 from bench.places import rundir
 from bench.results import metrics, store
 from bench.results.models import Result, StoredModel
@@ -25,37 +22,35 @@ from bench.run import trials
 from bench.run.place import ChosenPlace
 from bench.run.trials import Done, Trials
 from bench.run.watch import Watch
-from bench.spec import Spec
 
 FILE = "ab.json"
-
-
-class Arm(NamedTuple):
-    """One side: what it runs."""
-
-    spec: Spec
-    log: Log
+_news = logging.getLogger("bench")
 
 
 class Ab(StoredModel):
-    """Two sides, trial by trial in the order of `BLOCK`."""
+    """The trials of two sides, which alternated in the order of `BLOCK`."""
 
     schema_: Literal["bench.ab/1"] = Field(default="bench.ab/1", alias="schema")
     run_id: str
     started_at: datetime
     command: str
-    """What was asked for."""
+    """The command as it was typed."""
     precision: float
-    """It was to end when the intervals of all rates were no wider than this to either side."""
+    """Trials were to stop once every rate's 95 % interval reached no further than this share to either side."""
     a: Result
     b: Result
-    calibration: Calibration | None = None
-    """What the gate makes of the noise that was seen, when both sides are the same."""
+    power: PowerAnalysis | None = Field(default=None, alias="calibration")
+    """Power analysis with the noise that was measured, when both sides are the same."""
 
     @property
     def trials(self) -> int:
-        """On the smaller side."""
+        """Number of trials on the smaller side."""
         return min(len(self.a.trials), len(self.b.trials))
+
+    @property
+    def ok(self) -> bool:
+        """Whether the verdict of every trial is ok."""
+        return self.a.ok and self.b.ok
 
 
 def alternate(
@@ -66,12 +61,11 @@ def alternate(
     max_trials: int,
     command: str,
     watch: Watch,
-    tell: Callable[[str], None],
 ) -> Iterator[Ab]:
-    """Carry out block after block; yields what is known after each. Ends early with a trial whose verdict failed.
+    """Carry out block after block; yields the record so far after each. Ends early after a failed verdict.
 
     Raises:
-        BenchError: it cannot be run, or something broke.
+        BenchError: the trials cannot be carried out, or something broke.
     """
     run_id, started_at = store.new_run_id(), datetime.now(UTC)
     done: tuple[list[Done], list[Done]] = ([], [])
@@ -90,7 +84,7 @@ def alternate(
         trials.opened(arms[1].spec, arms[1].log, chosen, folder_b, watch) as of_b,
     ):
         sides = (of_a, of_b)
-        tell("a trial of each to warm up")
+        _news.info("one warm-up trial of each side")
         warm = [_run_one(side) for side in sides]
         if not all(each.trial.verdict.ok for each in warm):
             yield known()
@@ -109,27 +103,16 @@ def alternate(
                 return
 
 
-def at_revision(log_folder: str, revision: str, into: Path) -> str:
-    """Put a log's folder as it was at a revision of the repository that it is in below `into`; returns where it is.
+def judged(record: Ab, rules: Rules) -> Compared:
+    """Judge side b against side a; all their differences are allowed, because they were asked for."""
+    return compare.judged(record.a, record.b, rules, allowed=compare.differences(record.a, record.b))
 
-    Raises:
-        UsageError: there is no such revision, or no such folder in it.
-    """
-    where = Path(log_folder).resolve()
-    if not where.is_dir():
-        raise UsageError(f"--log {log_folder}: give the folder of a log in a git repository, to take revisions of it")
-    archived = subprocess.run(
-        ["git", "-C", str(where), "archive", "--format=tar", revision, "."],  # noqa: S607
-        capture_output=True,
-        check=False,
-    )
-    if archived.returncode:
-        why = archived.stderr.decode(errors="replace").strip().splitlines()
-        raise UsageError(f"revision {revision} of {log_folder}: {why[-1] if why else 'git has no such thing'}")
-    target = into / revision.replace("/", "_") / where.name
-    with tarfile.open(fileobj=BytesIO(archived.stdout)) as archive:
-        archive.extractall(target, filter="data")
-    return str(target)
+
+def with_power(record: Ab, rules: Rules, options: Options) -> Ab:
+    """Add the power analysis to a record of two sides that ran the same spec."""
+    a, b = metrics.of_result(record.a), metrics.of_result(record.b)
+    analysis = power.analyse(a, b, rules, options.precision, options.max_trials, options.comparisons)
+    return record.model_copy(update={"power": analysis})
 
 
 def _run_one(side: Trials) -> Done:

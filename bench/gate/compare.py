@@ -1,12 +1,15 @@
-"""The gate: compares a result with a baseline. First whether the two may be compared, then whether one is slower."""
+"""The gate: compare a result with a baseline. The conditions must match before the speed is judged."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import NoComparisonError, UsageError
 from bench.eventlog import short_names
+from bench.flags import Flag
 from bench.gate import regression
 from bench.gate.regression import Change, Lack, Rules, Word
 from bench.output import write
@@ -29,9 +32,9 @@ _FREE = {
     "insert_loops",
     "postgres_image",
 }
-"""Keys of a spec that may differ: they do not change what is done, or another key of `alike` stands for them."""
+"""Keys of a spec that may differ: they do not change the work, or another key of `alike` stands for them."""
 _SAME_MEMORY = 0.1
-"""The share by which the memory of two machines of one kind may differ: their firmware keeps some."""
+"""Machines of one kind differ in memory by less than this share, because firmware reserves some."""
 
 EXIT_CODES: dict[str, int] = {
     "no worse": 0,
@@ -42,23 +45,40 @@ EXIT_CODES: dict[str, int] = {
 }
 
 
+MarkdownFile = Annotated[
+    Path | None, Flag("FILE"), Field(description="Write the comparison here too, in markdown; - is standard output.")
+]
+
+
+class Options(BaseModel):
+    """The flags of `bench compare` but for its rules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    allow: Annotated[tuple[str, ...], Flag("KEY", repeated=True)] = ()
+    """Compare even though KEY differs."""
+    baselines: Annotated[Path, Flag("DIR")] = BASELINES
+    """Directory of the baselines."""
+    export_markdown: MarkdownFile = None
+
+
 class Compared(NamedTuple):
-    """The outcome of a comparison."""
+    """The outcome of a comparison, and what it rests on."""
 
     word: Word | Literal["failed verdict", "not comparable"]
     changes: list[Change]
     trials: int
-    """On the smaller side."""
+    """Number of trials on the smaller side."""
     differences: dict[str, tuple[str, str]]
-    """The keys that differ though they must be alike, each with its values before and after."""
+    """The conditions that differ and must not, by key: before, after."""
     allowed: dict[str, tuple[str, str]]
-    """The keys that differ and are allowed to."""
+    """The conditions that differ and were allowed to, by key: before, after."""
     visible: dict[str, float]
-    """The smallest slowdown of each metric that this number of trials can detect here, as a share."""
+    """The smallest slowdown of each metric that this number of trials detects here, as a share."""
     lacks: dict[str, Lack]
     """The metrics that cannot be compared, and why."""
     undecided: list[str]
-    """The metrics of `lacks` that decide. With one of them the outcome is never `no worse`."""
+    """The metrics in `lacks` that decide: with one of them the outcome cannot be 'no worse'."""
 
 
 def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = ()) -> Compared:
@@ -70,45 +90,45 @@ def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = 
     refuse_unknown_metrics(rules, before)
     keys, allow = {*alike(before), *alike(after)}, set(allow)
     for key in allow - keys:
-        raise UsageError(f"--allow {key}: there is no such key; give one of {', '.join(sorted(keys))}")
-    trials = min(len(before.trials), len(after.trials))
-    differing = differences(before, after)
-    allowed = {key: both for key, both in differing.items() if key in allow}
-    refused = {key: both for key, both in differing.items() if key not in allow}
-    if not after.ok or not before.ok:
-        return Compared("failed verdict", [], trials, refused, allowed, {}, {}, [])
-    if refused:
+        raise UsageError(f"--allow {key}: unknown key; give one of {', '.join(sorted(keys))}")
+    unlike = differences(before, after)
+    allowed = {key: both for key, both in unlike.items() if key in allow}
+    refused = {key: both for key, both in unlike.items() if key not in allow}
+    if refused and before.ok and after.ok:
+        trials = min(len(before.trials), len(after.trials))
         return Compared("not comparable", [], trials, refused, allowed, {}, {}, [])
     return judged(before, after, rules, allowed)
 
 
 def refuse_unknown_metrics(rules: Rules, result: Result) -> None:
-    """Refuse a rule for a metric that a result does not have, so that no typing error turns a rule off.
+    """Refuse a rule for a metric that a result does not have, so that no typing error disables a rule.
 
     Raises:
-        UsageError: a rule is for such a metric.
+        UsageError: a rule names such a metric.
     """
     known = [metric.name for metric in metrics.of_result(result)]
     for name in rules.per_metric:
         if name not in known:
-            raise UsageError(f"--per-metric {name}: there is no such metric; give one of {', '.join(known)}")
+            raise UsageError(f"--per-metric {name}: unknown metric; give one of {', '.join(known)}")
 
 
 def judged(before: Result, after: Result, rules: Rules, allowed: dict[str, tuple[str, str]]) -> Compared:
-    """Judge two results whose verdicts are ok, whatever differs between them."""
+    """Judge two results whatever their differences; `allowed` has the differences to report."""
     trials = min(len(before.trials), len(after.trials))
+    if not (before.ok and after.ok):
+        return Compared("failed verdict", [], trials, {}, allowed, {}, {}, [])
     old, new = metrics.of_result(before), metrics.of_result(after)
     changes = regression.judge(old, new, rules)
-    seen = regression.visible(old, new, trials) if trials >= regression.MIN_TRIALS else {}
+    visible = regression.visible(old, new, trials) if trials >= regression.MIN_TRIALS else {}
     undecided = regression.undecided(old, new, rules)
     word = regression.outcome(changes, trials, undecided)
-    return Compared(word, changes, trials, {}, allowed, seen, regression.lacks(old, new), undecided)
+    return Compared(word, changes, trials, {}, allowed, visible, regression.lacks(old, new), undecided)
 
 
 def alike(result: Result) -> dict[str, str]:
-    """The facts that must be alike in two results before their numbers may be compared, by key."""
+    """The conditions that must match before two results may be compared, by key."""
     environment = result.environment
-    facts = {
+    conditions = {
         "postgres": _major(environment.postgres),
         "place": environment.place,
         "cpu": environment.cpu,
@@ -122,85 +142,60 @@ def alike(result: Result) -> dict[str, str]:
         "governor": environment.governor or "",
         "log": f"{Path(str(result.spec['log'])).name} {result.log_sha256[:12]}",
     }
-    facts |= {f"limits.{name}": text for name, text in environment.limits.items()}
-    facts |= {f"set.{name}": text for name, text in environment.settings.items()}
-    facts |= {f"sql.{name}": text for name, text in result.sql.items()}
+    conditions |= {f"limits.{name}": text for name, text in environment.limits.items()}
+    conditions |= {f"set.{name}": text for name, text in environment.settings.items()}
+    conditions |= {f"sql.{name}": text for name, text in result.sql.items()}
     spec = {key: value for key, value in result.spec.items() if key not in _FREE}
-    return facts | {f"spec.{key.replace('_', '-')}": _text(value) for key, value in spec.items()}
+    return conditions | {f"spec.{key.replace('_', '-')}": _text(value) for key, value in spec.items()}
 
 
 def differences(before: Result, after: Result) -> dict[str, tuple[str, str]]:
-    """The keys of `alike` that differ, each with its values before and after."""
+    """The conditions of `alike` that differ, by key, with both values."""
     old, new = alike(before), alike(after)
-    both_of = {key: (old.get(key, ""), new.get(key, "")) for key in {**old, **new}}
+    both_values = {key: (old.get(key, ""), new.get(key, "")) for key in {**old, **new}}
     less, more = sorted(result.environment.memory_bytes for result in (before, after))
     if more - less < _SAME_MEMORY * more:
-        del both_of["memory"]
-    if old["log"] != new["log"]:
-        both_of["log"] = _logs_apart(before, after)
-    return {key: both for key, both in both_of.items() if both[0] != both[1]}
+        del both_values["memory"]
+    if both_values["log"][0] != both_values["log"][1]:
+        both_values["log"] = _logs_apart(before, after)
+    return {key: both for key, both in both_values.items() if both[0] != both[1]}
 
 
 def _logs_apart(before: Result, after: Result) -> tuple[str, str]:
-    """The logs of two results, by names that differ."""
+    """Two logs under names that distinguish them, with their checksums."""
     old, new = (str(result.spec["log"]) for result in (before, after))
     names = short_names([old, new])
     return f"{names[old]} {before.log_sha256[:12]}", f"{names[new]} {after.log_sha256[:12]}"
 
 
 def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
-    """Store a result as a baseline, in place of the one that had the name.
+    """Store a result as a baseline, replacing one of that name; returns its file.
 
     Raises:
-        UsageError: `name` is not a valid name of a folder, or a verdict of the result failed.
-        InfrastructureError: it cannot be written.
+        UsageError: `name` is not a valid directory name, or a verdict of the result failed.
+        InfrastructureError: the file cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UsageError(
-            f"{name!r} is not a valid name of a baseline: give letters, digits, dots, dashes and underscores, "
-            "a letter or a digit first"
-        )
+        raise UsageError(f"NAME {name!r}: not a baseline name; use letters, digits, dots, dashes and underscores")
     if not result.ok:
-        raise UsageError(f"{result.run_id} cannot be a baseline: its verdict failed; give a result whose verdict is ok")
+        raise UsageError(f"{result.run_id} cannot be a baseline: its verdict failed")
     return write(folder / name / "result.json", store.json_text(result))
 
 
 def baseline(name: str, folder: Path = BASELINES) -> Result:
-    """The baseline of a name, or the result at a path.
+    """Read the baseline of a name, or the result at a path.
 
     Raises:
-        NoComparisonError: there is no such baseline and no such file.
+        NoComparisonError: there is neither.
     """
     for file in (folder / name / "result.json", Path(name) / "result.json", Path(name)):
         if file.is_file():
             return store.load(file)
     names = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
     raise NoComparisonError(
-        f"there is no baseline {name!r} in {folder} ({names or 'it is empty'}): bench baseline save {name} stores one"
+        f"BASELINE {name!r}: not found in {folder}, which has {names or 'none'}; "
+        f"store one with `bench baseline save {name}`"
     )
-
-
-def thresholds(general: str, per_metric: Mapping[str, str]) -> Rules:
-    """Make rules of texts like 5%.
-
-    Raises:
-        UsageError: a text is not a share.
-    """
-    shares = {name: share(f"--per-metric {name}", text) for name, text in per_metric.items()}
-    return Rules(share("--threshold", general), shares)
-
-
-def share(flag: str, text: str) -> float:
-    """Read a share between 0 and 1, like 5% or 0.05.
-
-    Raises:
-        UsageError: the text is not such a share; the message names the flag.
-    """
-    number = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)", text.strip())
-    value = float(number[1]) / (100 if number[2] else 1) if number else 0
-    if not 0 < value < 1:
-        raise UsageError(f"{flag} {text!r}: give a share between 0 and 100 %, like 5%")
-    return value
 
 
 def _major(version: str) -> str:

@@ -1,6 +1,7 @@
-"""Can the gate be trusted? Comparisons simulated from the noise that was seen: false alarms, and slowdowns seen. Pure.
+"""Power analysis: how often the gate raises false alarms and detects slowdowns, simulated from measured noise. Pure.
 
-The noise is taken in stretches as long as a block, so that what comes and goes slowly meets both sides as it did.
+Noise is resampled in runs of one block (a moving-block bootstrap), so that slow drift hits both sides as it did when it
+was measured.
 """
 
 from collections.abc import Sequence
@@ -18,27 +19,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = "abba"
-"""The order of trials of two sides, again and again: whatever gets steadily slower does so to both sides alike."""
+"""The order of trials of two sides, repeated: a steady drift slows both sides alike."""
 COMPARISONS = 1000
 SLOWDOWNS = (0.0, 0.05, 0.1, 0.2)
 TRIALS = (6, 10, 20, 40)
-"""Numbers of trials a side of which it is told what they see."""
+"""Trials per side for which the smallest detectable slowdown is reported."""
 
 
 class Simulated(StoredModel):
-    """What came of comparisons in which appending was slower by the same share each time."""
+    """Outcomes of simulated comparisons in which appending was slower on side b by one share."""
 
     slowdown: float
     regressed: float
-    """The share of comparisons that ended with this word."""
+    """Share of comparisons with this outcome, as the next two."""
     no_worse: float
     inconclusive: float
     trials: float
-    """Median of how many trials a side it took."""
+    """Median number of trials per side."""
 
 
-class Calibration(StoredModel):
-    """What the gate makes of the noise of one machine."""
+class PowerAnalysis(StoredModel):
+    """False alarms and detected slowdowns of the gate with the noise of one machine."""
 
     comparisons: int
     threshold: float
@@ -46,19 +47,19 @@ class Calibration(StoredModel):
     max_trials: int
     simulated: list[Simulated]
     visible: dict[int, dict[str, float]]
-    """The smallest slowdown of each metric that so many trials a side see, as a share."""
+    """By trials per side, the smallest slowdown of each metric that is detected, as a share."""
 
 
-def calibrate(
+def analyse(
     a: Sequence[Metric], b: Sequence[Metric], rules: Rules, precision: float, max_trials: int, comparisons: int
-) -> Calibration:
-    """Simulate comparisons with the stopping rule in force, from two sides that did the same in turns."""
+) -> PowerAnalysis:
+    """Simulate comparisons under the stopping rule, with the noise of two sides that ran the same spec."""
     both = regression.pairs(a, b)
     visible = {trials: regression.visible(a, b, trials) for trials in TRIALS}
     simulate = partial(_simulated, both, rules, precision, max_trials, comparisons)
     with ProcessPoolExecutor() as pool:
         simulated = list(pool.map(simulate, SLOWDOWNS))
-    return Calibration(
+    return PowerAnalysis(
         comparisons=comparisons,
         threshold=rules.threshold,
         precision=precision,
@@ -80,7 +81,7 @@ def _simulated(
 
     chance = np.random.default_rng(0)
     noise = _noise(both)
-    words, trials = [], []
+    outcomes, trials = [], []
     for _ in range(comparisons):
         starts = chance.integers(len(noise), size=-(-max_trials // 2))
         drawn = noise[(starts[:, None] + np.arange(len(BLOCK))) % len(noise)]
@@ -92,19 +93,19 @@ def _simulated(
         ):
             taken += 2
         changes = regression.judge(*_metrics(both, before[:taken], after[:taken], slowdown), rules)
-        words.append(regression.outcome(changes, taken))
+        outcomes.append(regression.outcome(changes, taken))
         trials.append(min(taken, max_trials))
     return Simulated(
         slowdown=slowdown,
-        regressed=words.count("regressed") / comparisons,
-        no_worse=words.count("no worse") / comparisons,
-        inconclusive=words.count("inconclusive") / comparisons,
+        regressed=outcomes.count("regressed") / comparisons,
+        no_worse=outcomes.count("no worse") / comparisons,
+        inconclusive=outcomes.count("inconclusive") / comparisons,
         trials=median(trials),
     )
 
 
 def _noise(both: list[tuple[Metric, Metric]]) -> "NDArray[Any]":
-    """Of each trial in the order in which they were carried out, how far each metric was from its side's median."""
+    """Every metric over its side's median: a row per trial, in the order of the trials, and a column per metric."""
     import numpy as np  # noqa: PLC0415
 
     columns = []

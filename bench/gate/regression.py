@@ -1,47 +1,55 @@
 """Is it slower than before? Two sets of trials in, an outcome out. Pure.
 
-A regression must be both significant and beyond a threshold; no worse means that the interval leaves no room for one.
+A regression must be both significant and beyond a threshold; 'no worse' means that the interval excludes one.
 Everything between is inconclusive. That is a test of non-inferiority (Piaggio et al., JAMA 308, 2012).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench import stats
+from bench.flags import Flag, Share
 from bench.results.metrics import Metric
 from bench.stats import ALPHA, Estimate
 
 MIN_TRIALS = 6
-"""With fewer trials per side no difference is significant, once several metrics are corrected for."""
+"""With fewer trials per side nothing can be significant, once several metrics are corrected for."""
 
 Word = Literal["no worse", "regressed", "inconclusive"]
 
 Lack = Literal["before", "after", "ratio"]
-"""Why a metric cannot be compared: the side that has no value of it, or `ratio` because a value is 0."""
+"""Why a metric cannot be compared: it is missing on a side, or a value is 0, so that there is no ratio."""
 
 
-@dataclass(frozen=True)
-class Rules:
-    """The thresholds of a regression."""
+class Rules(BaseModel):
+    """What counts as worse."""
 
-    threshold: float = 0.05
-    """A slowdown of this share is worth an alarm."""
-    per_metric: Mapping[str, float] = field(default_factory=dict)
-    """Thresholds of single metrics by name."""
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    groups: ClassVar = {"What counts as a regression": "threshold"}
+    """As in `Spec`."""
+
+    threshold: Annotated[Share, Flag("SHARE", default="5%")] = 0.05
+    """A metric that is significantly slower, by more than this share, has regressed."""
+    per_metric: Annotated[dict[str, Share], Flag("NAME=SHARE", repeated=True, example="read_1000=3%")] = Field(
+        default_factory=dict
+    )
+    """Threshold for one metric; the metric must then be clear for 'no worse', as rates must."""
 
     def threshold_of(self, metric: str) -> float:
         """The threshold of a metric."""
         return self.per_metric.get(metric, self.threshold)
 
     def decides(self, metric: Metric) -> bool:
-        """Whether a metric must be clear: rates, and the metrics of `per_metric`. Any metric may show a regression."""
+        """Whether a metric must be clear for 'no worse': rates, and metrics in `per_metric`. Any metric may regress."""
         return metric.bigger_is_better or metric.name in self.per_metric
 
 
 @dataclass(frozen=True)
 class Change:
-    """The change of one metric."""
+    """The comparison of one metric."""
 
     metric: str
     unit: str
@@ -53,14 +61,14 @@ class Change:
     p_value: float
     """Of Mann-Whitney's U test, after Holm's correction over all metrics."""
     effect: float
-    """Cliff's delta: -1, every trial is worse than every one before, to 1."""
+    """Cliff's delta: from -1, every trial is worse than every trial before, to 1."""
     threshold: float
     decides: bool
-    """Whether no comparison is conclusive before this metric is clear."""
+    """Whether the outcome is inconclusive while this metric is unclear."""
 
     @property
     def word(self) -> Literal["no worse", "regressed", "faster", "unclear"]:
-        """The outcome for this metric."""
+        """The outcome of this metric."""
         significant = self.p_value <= ALPHA
         if significant and self.speed.value < 1 - self.threshold:
             return "regressed"
@@ -91,28 +99,28 @@ def judge(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> li
 
 
 def pairs(before: Sequence[Metric], after: Sequence[Metric]) -> list[tuple[Metric, Metric]]:
-    """The metrics that can be compared: both sides have them, and no value is 0."""
+    """The metrics that can be compared: they exist on both sides, and no value is 0."""
     names = {metric.name: metric for metric in after}
     lacking = lacks(before, after)
     return [(old, names[old.name]) for old in before if old.name not in lacking]
 
 
 def lacks(before: Sequence[Metric], after: Sequence[Metric]) -> dict[str, Lack]:
-    """The metrics that cannot be compared, by name, with the reason."""
+    """The metrics that cannot be compared, by name, each with the reason."""
     old, new = ({metric.name: metric for metric in side} for side in (before, after))
-    lacking: dict[str, Lack] = {}
+    reasons: dict[str, Lack] = {}
     for name in {**old, **new}:
         if name not in old:
-            lacking[name] = "before"
+            reasons[name] = "before"
         elif name not in new:
-            lacking[name] = "after"
+            reasons[name] = "after"
         elif min(*old[name].values, *new[name].values) <= 0:
-            lacking[name] = "ratio"
-    return lacking
+            reasons[name] = "ratio"
+    return reasons
 
 
 def undecided(before: Sequence[Metric], after: Sequence[Metric], rules: Rules) -> list[str]:
-    """The metrics that decide, were measured before, and cannot be compared."""
+    """The names of the metrics that decide and were measured before, but cannot be compared."""
     lacking = lacks(before, after)
     return [metric.name for metric in before if metric.name in lacking and rules.decides(metric)]
 
@@ -125,8 +133,8 @@ def speed(before: Metric, after: Metric) -> Estimate:
 
 
 def outcome(changes: Sequence[Change], trials: int, undecided: Iterable[str] = ()) -> Word:
-    """The outcome for all metrics; `trials` is the number on the smaller side, and `undecided` names the metrics that
-    decide and cannot be compared. Without a metric that decides, the outcome is never `no worse`.
+    """The outcome over all metrics; `trials` is the number on the smaller side, and `undecided` names the metrics that
+    decide but cannot be compared. Without a metric that decides, the outcome is never 'no worse'.
     """
     if trials < MIN_TRIALS:
         return "inconclusive"
@@ -139,8 +147,8 @@ def outcome(changes: Sequence[Change], trials: int, undecided: Iterable[str] = (
 
 
 def is_precise(a: Sequence[Metric], b: Sequence[Metric], rules: Rules, precision: float) -> bool:
-    """Whether the interval of each metric that decides reaches no further than this share to either side, so that
-    one can stop. Where the interval lies plays no part in that.
+    """Whether trials can stop: the interval of each metric that decides reaches no further than this share to either
+    side. Where the interval lies plays no part, so that stopping does not bias the outcome.
     """
     both = [(old, new) for old, new in pairs(a, b) if rules.decides(old)]
     if min((len(metric.values) for pair in both for metric in pair), default=0) < MIN_TRIALS:
@@ -150,7 +158,7 @@ def is_precise(a: Sequence[Metric], b: Sequence[Metric], rules: Rules, precision
 
 
 def visible(before: Sequence[Metric], after: Sequence[Metric], trials: int) -> dict[str, float]:
-    """The smallest slowdown of each metric that this number of trials per side would detect here, as a share; 1 when
+    """The smallest slowdown of each metric that this number of trials per side would detect here, as a share; 1 if
     they would detect none of the slowdowns that are tried.
     """
     both = pairs(before, after)

@@ -1,6 +1,6 @@
-"""Says what is wrong with a log: its contract, and what it promises, stepped by hand on a real Postgres.
+"""`bench logs check`: tests a log's contract and promises on a real Postgres, one statement at a time.
 
-What needs load to show is left to `bench run --mode tail`.
+Faults that show only under load are left to `bench run --mode tail`.
 """
 
 import json
@@ -29,9 +29,9 @@ EVENTS = 7
 PAGE = 2
 MOST_PAGES = 100
 MOST_NAMED = 5
-"""Names of objects in one complaint."""
+"""Maximum number of objects named in one complaint."""
 PAGES = (1, 3, 10, 100, 1000)
-"""Sizes of pages that are tried; a log may heed its limit for small ones only."""
+"""Page sizes that are tried; a log may keep to the limit for small pages only."""
 
 _OUTSIDE = """
     SELECT 'schema ' || quote_ident(nspname) FROM pg_namespace
@@ -43,23 +43,23 @@ _OUTSIDE = """
     SELECT oid::regprocedure::text FROM pg_proc WHERE NOT pronamespace = ANY (%(others)s::regnamespace[])
     UNION ALL
     SELECT 'replication slot ' || slot_name FROM pg_replication_slots WHERE database = current_database()"""
-"""What a log could have made outside of its schema."""
+"""The objects that a log could have created outside its schema."""
 
 
 def check(log: Log, spec: Spec, chosen: ChosenPlace, folder: RunFolder) -> list[str]:
-    """Install a log, ask each question of a fresh copy of it, and return what is wrong in words.
+    """Install a log, ask each question of a fresh copy of it, and return the complaints as sentences.
 
     Raises:
-        UsageError: it cannot even be installed.
-        InfrastructureError: there is no Postgres to install it in.
+        UsageError: the log cannot be installed.
+        InfrastructureError: there is no Postgres to install the log in.
     """
     complaints: list[str] = []
     with open_place(chosen, spec, log, folder) as place, connected(place.database.conninfo) as connection:
         left = _left_behind(connection, log, folder.run_id)
-        if left:  # it could not be installed once more
+        if left:  # a second installation would fail
             return [
-                f"schema.sql makes what stays when its schema is dropped: {', '.join(left[:MOST_NAMED])}: "
-                "make it without the name of a schema, or drop it in uninstall_log()"
+                f"schema.sql makes objects that stay when its schema is dropped: {', '.join(left[:MOST_NAMED])}: "
+                "make them without a schema name, or drop them in uninstall_log()"
             ]
         conninfo = pinned(connection, place.database.conninfo)
         for question in _QUESTIONS:
@@ -74,7 +74,7 @@ def check(log: Log, spec: Spec, chosen: ChosenPlace, folder: RunFolder) -> list[
 
 
 def _left_behind(connection: Connection, log: Log, run_id: str) -> list[str]:
-    """Install a log and drop it again; return what it made outside of its schema that is still there."""
+    """Install a log and drop it again; return the objects outside its schema that it left."""
     before = _outside(connection)
     with installed(connection, log, run_id):
         made = _outside(connection) - before
@@ -91,14 +91,14 @@ def _outside(connection: Connection) -> set[str]:
 
 
 def _lacks(connection: Connection, log: Log) -> Iterator[str]:
-    """Say what a run will not be able to say, for want of a column. That is no fault."""
+    """Yield what no run can report about this log because a column is missing. That is not a fault."""
     table = table_of(connection, log)
     if not table.ctime:
-        yield f"{log.table} has no timestamp in a column ctime: no run can say when a skipped event was logged"
+        yield f"{log.table} has no timestamp in a column ctime: no run can report when a skipped event was logged"
     if not table.xmin:
         yield (
-            f"{log.table} has no column xmin: no run can say which missing etags were rolled back, "
-            "nor when a skipped event was committed"
+            f"{log.table} has no column xmin: no run can report which missing etags were rolled back, "
+            "or when a skipped event was committed"
         )
 
 
@@ -116,7 +116,7 @@ def _appends(log: Log, conninfo: str) -> Iterator[str]:
 
 
 def _number(payload: str | None) -> int:
-    """The n of a payload; -1 when it has none."""
+    """The n of a payload; -1 if it has none."""
     with suppress(ValueError, TypeError, LookupError):
         number = json.loads(payload or "")["n"]
         return number if isinstance(number, int) else -1
@@ -124,18 +124,18 @@ def _number(payload: str | None) -> int:
 
 
 def _reads(log: Log, conninfo: str) -> Iterator[str]:
-    """get_event yields every event once, a page at a time."""
+    """get_event yields every event once, page by page."""
     with session(conninfo) as writer, session(conninfo) as reader:
         append(writer, *range(EVENTS))
         first = list(_reading(log, reader))
         yield from first
         if log.promises.replay:
-            # What is as wrong as before is no finding of reading again.
+            # Faults of the first reading are not reported again.
             yield from (f"read again from the start, {each}" for each in _reading(log, reader) if each not in first)
 
 
 def _reading(log: Log, reader: Connection) -> Iterator[str]:
-    """What is wrong with one reading from the start to an empty page."""
+    """Read from the start to an empty page; yields complaints."""
     reading = Reading(log, reader, PAGE)
     sizes = []
     while size := reading.page():
@@ -172,7 +172,7 @@ def _ways(log: Log, conninfo: str) -> Iterator[str]:
 
 
 def _append_by(writer: Connection, log: Log, way: Way, producer: int, seq: int, payload_bytes: int) -> None:
-    """Append one event as a producer does, but for its padding where a producer would write that itself."""
+    """Append one event as a producer does; an event that a producer would pad itself is not padded."""
     pad = [padding(payload_bytes).decode()] if payload_bytes else []
     statement = append_sql(Spec.model_validate({"append": way, "payload_bytes": payload_bytes}), log).encode()
     event = f'{{"producer":{producer},"seq":{seq},"value":{seq}}}'
@@ -189,7 +189,7 @@ def _not_there(log: Log) -> str:
 
 
 def _stored(log: Log, conninfo: str) -> Iterator[str]:
-    """The table shows what was appended, and each statement works that a verdict is made of."""
+    """The table shows what was appended, and every statement that a verdict needs works."""
     with session(conninfo) as asker, session(conninfo) as reader:
         append(asker, *range(EVENTS))
         if log.promises.replay:  # some logs number an event when it is read
@@ -243,7 +243,7 @@ def _clients(log: Log, conninfo: str) -> Iterator[str]:
                     break
                 given += [event_of(payload)[1] for _, _, payload in rows]
             if sorted(given) != list(range(EVENTS)):
-                yield f"get_event('client', ..) yields {given} to two sessions in turns, of 0..{EVENTS - 1}"
+                yield f"get_event('client', ..) yields {given} to two alternating sessions, of 0..{EVENTS - 1}"
 
 
 def _untyped(log: Log, conninfo: str) -> Iterator[str]:
@@ -255,7 +255,7 @@ def _untyped(log: Log, conninfo: str) -> Iterator[str]:
         with session(conninfo) as reader, psycopg.RawCursor(reader) as cursor:
             append(reader, *range(EVENTS))
             first = cursor.execute(f"SELECT {column}::text FROM get_event(NULL::{kind}, 1)".encode()).fetchone()
-            # psycopg sends a str without a type. Twice, because a named client's position moves on.
+            # psycopg sends a str without a type. Each call is made twice, because a named client's position advances.
             after = [first[0] if first else None, str(PAGE)]
             right = [cursor.execute(typed, after).fetchall() for _ in range(2)]
             if right != [cursor.execute(untyped, after).fetchall() for _ in range(2)]:
@@ -278,7 +278,7 @@ def _tails(log: Log, conninfo: str) -> Iterator[str]:
                     appended += append(second, 0, producer=1)
                     reading.until(appended, PATIENCE_SECONDS)
                 except psycopg.errors.LockNotAvailable:
-                    pass  # writers take turns, which is one way to be safe
+                    pass  # writers wait for one another, which is one way to be safe
             reading.until(appended, PATIENCE_SECONDS)
             if len(set(reading.events)) < appended:
                 yield (

@@ -1,20 +1,22 @@
-"""Compares logs: each gets the same workload, one log after the other in each round, so that a slow minute meets all.
+"""`bench compare-logs`: logs under the same workload in alternation, so that a slow minute affects all of them.
 
-In a round every log appends, is read, and is read again while writers commit out of order. Published tables are made
-from the record of this module, `comparison.json`.
+In each round, every log is appended to, read, and tailed while writers commit out of order. Published tables are made
+from the record, `comparison.json`.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import psycopg
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from bench.errors import UsageError
-from bench.eventlog import Log, Promises, load_side_by_side
+from bench.eventlog import Log, Promises, load_side_by_side, shipped
+from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder
 from bench.judge.checker import KINDS
 from bench.judge.words import failure
 from bench.log_error import is_of_the_log
@@ -30,22 +32,49 @@ from bench.run import environment, preflight
 from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import carry_out_trial
 from bench.run.watch import Watch
-from bench.spec import Flag, Spec
+from bench.spec import Spec, parse_range
 
 CONTROL = "bigserial"
-"""The log that all others are compared with. That a log lost nothing proves little unless this one lost events."""
+"""The log that all others are compared with. A log without faults proves something only if this one lost events."""
 
 FILE = "comparison.json"
+_news = logging.getLogger("bench")
 
 IDLE_SECONDS = 3.0
-"""Readers of a tailed log stop after this long without an event. Skipped events never come, however long one waits;
-events that come later than this count as withheld."""
+"""A tailing reader gives up after this time without an event. Skipped events never come, however long it waits; events
+that a log holds back for longer are reported as withheld."""
+
+
+def _checked_range(text: str) -> str:
+    parse_range(text)
+    return text
+
+
+class Options(BaseModel):
+    """The flags of `bench compare-logs` that are not the workload."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    groups: ClassVar = {"Logs": "logs", "Options": "place"}
+    """As in `Spec`."""
+
+    logs: Annotated[str, Field(min_length=1), Flag("NAME|DIR[,...]")] = "all"
+    """Logs that ship, or folders of your own; bigserial is always among them."""
+    place: OneMachine = "auto"
+    output: ResultsFolder = RESULTS
+    short: bool = False
+    """Print one row per log."""
+
+    @property
+    def names(self) -> list[str]:
+        """The logs to compare, by name or folder."""
+        return shipped() if self.logs == "all" else self.logs.split(",")
 
 
 class Workload(StoredModel):
-    """The workload that every log is given."""
+    """The work that every log is given."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    groups: ClassVar = {"Workload": "scale"}
+    """As in `Spec`."""
 
     scale: Annotated[int, Field(ge=1, le=1000), Flag(alias="--producers")] = 10
     """Number of producers."""
@@ -54,17 +83,17 @@ class Workload(StoredModel):
         Field(min_length=1),
         Flag("N[,N...]", default="1,100,10000"),
     ] = (1, 100, 10_000)
-    """Events per append transaction; speed is measured with each of several sizes."""
+    """Events per append transaction; given several, everything is measured with each."""
     read_batch: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Events per page."""
     rounds: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How often speed is measured: append, then read; 0 not at all."""
+    """Number of times speed is measured (append, then read); 0 skips it."""
     tails: Annotated[int, Field(ge=0, le=1000)] = 3
-    """How often each log is tailed while transactions overlap and some are rolled back; 0 not at all."""
-    transaction_ms: Annotated[str, Flag("A..B")] = "0..20"
-    """Tailed: keep each append transaction open for a random time between these two."""
+    """Number of times each log is tailed while transactions overlap and some are rolled back; 0 skips it."""
+    transaction_ms: Annotated[str, AfterValidator(_checked_range), Flag("A..B")] = "0..20"
+    """When tailing: keep each append transaction open for a random time from A to B milliseconds."""
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0.1
-    """Tailed: share of append transactions that is rolled back."""
+    """When tailing: share of append transactions that are rolled back."""
     seed: int = 0
     """Random seed for --transaction-ms and --abort-rate."""
 
@@ -74,15 +103,15 @@ class Workload(StoredModel):
         return value.split(",") if isinstance(value, str) else value
 
     def speed(self, log: Log, batch: int, place: str) -> Spec:
-        """The spec that measures speed: 1000 transactions per producer for small batches, at least 2 for large ones."""
+        """A run that measures speed: 1000 transactions per producer for small batches, at least 2 for large ones."""
         return self._spec(log, batch, place, loops=max(2, min(1000, 20_000 // batch)))
 
     def tail(self, log: Log, batch: int, place: str, number: int) -> Spec:
-        """The spec that measures safety: 40 transactions per producer for small batches, at least 3 for large ones."""
+        """A run that measures safety: 40 transactions per producer for small batches, at least 3 for large ones."""
         return self._spec(log, batch, place, loops=max(3, min(40, 2000 // batch))).model_copy(
             update={
                 "mode": "tail",
-                "transaction_ms": _range(self.transaction_ms),
+                "transaction_ms": parse_range(self.transaction_ms),
                 "abort_rate": self.abort_rate,
                 "seed": self.seed + number,
                 "idle_timeout": IDLE_SECONDS,
@@ -104,38 +133,38 @@ class Workload(StoredModel):
 
 
 class Speed(StoredModel):
-    """One trial that appended and then read."""
+    """Rates and sizes of one trial that appended and then read."""
 
     failure: str | None = None
-    """The log's fault because of which there are no numbers, in a sentence; None when there are numbers."""
+    """Why there are no numbers: what is wrong with the log, in a sentence; None if there are numbers."""
 
     appended_per_second: float | None = None
-    """None when the verdict was not ok."""
+    """None if the verdict is not ok."""
     read_per_second: float | None = None
     bytes_an_event: float | None = None
-    """None when no event was acknowledged."""
+    """None if no event was acknowledged."""
     wal_bytes_an_event: float | None = None
-    """None when no event was acknowledged, and where WAL may not be asked for."""
+    """None if no event was acknowledged, or if this role may not read the WAL position."""
 
 
 class Tail(StoredModel):
-    """One trial that read while it appended."""
+    """Faults and delays of one trial that read while it appended."""
 
     ok: bool
     failure: str | None = None
-    """The log's fault beyond `faults`, in a sentence; None when it has none."""
+    """What is wrong with the log beyond `faults`, in a sentence; None if nothing is."""
     acknowledged: int = 0
     faults: dict[str, int] = Field(default_factory=dict)
-    """Events by the kind of fault that they met."""
+    """Number of events by kind of fault."""
     end_to_end_p50_ms: float | None = None
-    """None when no event came, and when `impossible_ctimes` says why there are no delays."""
+    """None if no event was delivered, or if `impossible_ctimes` says why there are no delays."""
     end_to_end_p99_ms: float | None = None
     impossible_ctimes: ImpossibleCtimes | None = None
     longest_wait_seconds: float = 0
 
 
 class Measured(StoredModel):
-    """A log at one insert batch."""
+    """The trials of one log at one insert batch."""
 
     log: str
     insert_batch: int
@@ -144,7 +173,7 @@ class Measured(StoredModel):
 
 
 class Comparison(StoredModel):
-    """Logs side by side."""
+    """The record of `bench compare-logs`."""
 
     schema_: Literal["bench.comparison/1"] = Field(default="bench.comparison/1", alias="schema")
     run_id: str
@@ -152,49 +181,46 @@ class Comparison(StoredModel):
     workload: Workload
     environment: Environment
     given: dict[str, str] = Field(default_factory=dict)
-    """The path that a log was given by, where it differs from its name here."""
+    """The path by which a log was given, by its name in this record, where the two differ."""
     promises: dict[str, Promises]
     """The promises of each log."""
     needs: dict[str, dict[str, str]]
-    """The settings that each log had and the others had not, because it needs them."""
+    """The PostgreSQL settings that each log needs, and had; the others did not."""
     measured: list[Measured]
     blocked: list[Blocked]
 
     @property
     def ok(self) -> bool:
-        """Whether every log could be measured, whether or not it lost events."""
+        """Whether everything could be carried out with every log, whatever the verdicts."""
         speeds = (speed.failure for each in self.measured for speed in each.speeds)
         tails = (tail.failure for each in self.measured for tail in each.tails)
         return not any((*speeds, *tails, *(each.failure for each in self.blocked)))
 
 
 class _Turn(NamedTuple):
-    """The results of one log in one round, by insert batch."""
+    """The trials of one log in one round, by insert batch."""
 
     speeds: dict[int, Speed]
     tails: dict[int, Tail]
     blocked: list[Blocked]
 
 
-def compare(
-    names: Sequence[str], workload: Workload, chosen: ChosenPlace, watch: Watch, report: Callable[[str], None]
-) -> Iterator[Comparison]:
-    """Carry out one round after the other; yields the comparison so far after each, so that an error in the last minute
-    does not lose an hour's work. `report` is given a line for each log in each round. The control is always among the
-    logs. Where a log's own error prevents a measurement, that error is recorded in its place, and everything else goes
-    on.
+def compare(options: Options, workload: Workload, chosen: ChosenPlace, watch: Watch) -> Iterator[Comparison]:
+    """Carry out round after round; yields the record so far after each, so that a failure in the last round does not
+    cost the others. The control is always among the logs. A log's own error is recorded as a failure in its place,
+    and everything else goes on.
 
     Raises:
-        UsageError: a log's folder or the workload cannot be used as it is.
-        InfrastructureError: something broke that is not part of a log.
+        UsageError: a log's folder or the workload cannot be used.
+        InfrastructureError: something broke that is not a log's fault.
     """
-    given = load_side_by_side([CONTROL, *names])
+    given = load_side_by_side([CONTROL, *options.names])
     logs = list(given.values())
     for log in logs:
         for batch in workload.insert_batch:
             preflight.refuse_misfits(workload.speed(log, batch, chosen.name), log)
     if not workload.rounds and not workload.tails:
-        raise UsageError("there is nothing to do: give --rounds or --tails")
+        raise UsageError("--rounds 0 --tails 0: nothing to measure; give one of them")
     known = Comparison(
         run_id=new_run_id(),
         started_at=datetime.now(UTC),
@@ -217,7 +243,7 @@ def compare(
         for turn, log in enumerate([*logs[number % len(logs) :], *logs[: number % len(logs)]]):
             before = number * len(logs) + turn
             left = _time_left(began_pc, before, rounds * len(logs))
-            report(f"round {number + 1} of {rounds}: {log.name}, log {turn + 1} of {len(logs)}{left}")
+            _news.info("round %d of %d: %s, log %d of %d%s", number + 1, rounds, log.name, turn + 1, len(logs), left)
             turns[log.name] = _turn(number, workload, log, chosen, watch)
         done = {"rounds": min(workload.rounds, number + 1), "tails": min(workload.tails, number + 1)}
         known = known.model_copy(
@@ -231,7 +257,7 @@ def compare(
 
 
 def _with_turn(known: Measured, turn: _Turn) -> Measured:
-    """A log at a batch, with the results of one more round."""
+    """Add one round to the trials of a log."""
     batch = known.insert_batch
     return known.model_copy(
         update={
@@ -242,7 +268,7 @@ def _with_turn(known: Measured, turn: _Turn) -> Measured:
 
 
 def _turn(number: int, workload: Workload, log: Log, chosen: ChosenPlace, watch: Watch) -> _Turn:
-    """Carry out a log's part of a round. A failure by the log's own fault is recorded in its place."""
+    """Carry out one round of one log. A failure that is the log's own fault is recorded in its place."""
     try:
         with _opened(workload, log, chosen) as (place, connection, run_id):
             return _tried(
@@ -253,7 +279,7 @@ def _turn(number: int, workload: Workload, log: Log, chosen: ChosenPlace, watch:
                 lambda spec: _carry_out(spec, log, place, connection, watch, run_id),
                 lambda: open_transactions.probe(log, connection, place.database.conninfo, run_id),
             )
-    except UsageError as error:  # Postgres does not take the log's settings; those of the control it has taken
+    except UsageError as error:  # Postgres refused the log's settings, because it took the control's
         reason = str(error)
         return _tried(number, workload, log, chosen, lambda _: reason, lambda: open_transactions.failed(log, reason))
 
@@ -276,7 +302,7 @@ def _tried(
 
 
 def _time_left(began_pc: float, done: int, turns: int) -> str:
-    """About how long the turns that are left take, as a clause; empty before the first one is over."""
+    """Estimated time for the remaining turns; empty before the first one is over."""
     if not done:
         return ""
     seconds = (time.perf_counter() - began_pc) / done * (turns - done)
@@ -290,7 +316,7 @@ def _environment(workload: Workload, log: Log, chosen: ChosenPlace) -> Environme
 
 @contextmanager
 def _opened(workload: Workload, log: Log, chosen: ChosenPlace) -> Iterator[tuple[Place, Connection, str]]:
-    """A Postgres of its own for one log in one round."""
+    """Start a Postgres for one log in one round."""
     spec = workload.tail(log, workload.insert_batch[0], chosen.name, 0)
     with (
         rundir.opened(new_run_id()) as run_folder,
@@ -301,10 +327,10 @@ def _opened(workload: Workload, log: Log, chosen: ChosenPlace) -> Iterator[tuple
 
 
 def _carry_out(spec: Spec, log: Log, place: Place, connection: Connection, watch: Watch, run_id: str) -> Trial | str:
-    """Carry out a trial; returns the log's fault, in a sentence, where it leaves no trial.
+    """Carry out a trial; returns, if the log's own error leaves no trial, that error in a sentence.
 
     Raises:
-        InfrastructureError: something broke that is not part of the log.
+        InfrastructureError: something broke that is not the log's fault.
     """
     try:
         with install.installed(connection, log, run_id):
@@ -340,10 +366,10 @@ def _tail(trial: Trial | str) -> Tail:
     verdict, (read,) = trial.verdict, trial.reads
     delay = read.end_to_end_ms
     faults = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
-    in_faults = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
+    explained = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
     return Tail(
         ok=verdict.ok,
-        failure=None if in_faults else failure(verdict),
+        failure=None if explained else failure(verdict),
         acknowledged=verdict.expected_events,
         faults=faults,
         end_to_end_p50_ms=delay.p50 if delay else None,
@@ -351,7 +377,3 @@ def _tail(trial: Trial | str) -> Tail:
         impossible_ctimes=read.impossible_ctimes,
         longest_wait_seconds=read.longest_wait_seconds,
     )
-
-
-def _range(text: str) -> tuple[float, float]:
-    return Spec.model_validate({"transaction_ms": text}).transaction_ms

@@ -1,6 +1,6 @@
-"""What a transaction that somebody leaves open does to a log: who is held up by it, and for how long.
+"""Effects of a transaction that is left open on a log: who waits for it, and whether events arrive afterwards.
 
-A probe by hand, in a few sessions of the orchestrator's; nothing in it is timed.
+The probe runs in a few sessions of the orchestrator; nothing in it is timed.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,38 +23,38 @@ AFTERWARDS_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Blocked:
-    """What one kind of open transaction did."""
+    """The effect of one kind of open transaction."""
 
     log: str
     blocker: str
     appended: int
-    """Events that were committed while it was open; fewer than ten when writers had to wait."""
+    """Events that were committed while it was open; fewer than `EVENTS` if writers had to wait."""
     delivered_meanwhile: int
     delivered_afterwards: int
-    """All that were delivered when it was gone."""
+    """Events that had been delivered in total some time after it ended."""
     writers_waited: bool
     not_applicable: str | None = None
-    """Why a transaction that wrote to this log cannot be left open like this; then nothing was tried."""
+    """Why a transaction that wrote to this log cannot be left open in this way; nothing was tried then."""
     failure: str | None = None
-    """What is wrong with the log, so that this could not be tried."""
+    """What is wrong with the log, if this kind could not be tried."""
 
 
 class _NotApplicableError(Exception):
-    """Such a transaction cannot be, with this log. The message says why."""
+    """A kind of transaction that is impossible with this log. The message has the reason."""
 
 
 def probe(log: Log, connection: Connection, conninfo: str, run_id: str) -> list[Blocked]:
-    """Try every kind of open transaction on a log, each on a log of its own. An error of the log's own costs the
-    answer to that kind only.
+    """Try every kind of open transaction, each on a fresh copy of the log. The log's own error costs only the answer
+    for that kind.
 
     Raises:
-        InfrastructureError: something broke that is not the log's.
+        InfrastructureError: something broke that is not the log's fault.
     """
     return [_answer(log, connection, conninfo, run_id, name) for name in BLOCKERS]
 
 
 def failed(log: Log, why: str) -> list[Blocked]:
-    """The answers of a log on which nothing can be tried."""
+    """The answers for a log on which nothing can be tried."""
     return [_untried(log, name, failure=why) for name in BLOCKERS]
 
 
@@ -71,7 +71,7 @@ def _answer(log: Log, connection: Connection, conninfo: str, run_id: str, name: 
     except UsageError as error:
         return _untried(log, name, failure=str(error))
     except psycopg.errors.QueryCanceled:
-        return _untried(log, name, failure=f"an append did not come back within {APPEND_SECONDS} s")
+        return _untried(log, name, failure=f"an append did not return within {APPEND_SECONDS} s")
     except psycopg.Error as error:
         if is_of_the_log(error):
             return _untried(log, name, failure=in_words(error))
@@ -87,7 +87,7 @@ def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], Abs
         with blocker(conninfo, log):
             for number in range(EVENTS):
                 try:
-                    # A log may wait at the hole that this leaves, for a transaction that cannot fill it.
+                    # A rolled-back append leaves a hole in the etags, at which a log may wait.
                     with writer.transaction(force_rollback=True):
                         append(writer, number, producer=2)
                     append(writer, number)
@@ -119,10 +119,10 @@ def _in_another_table(conninfo: str, _log: Log) -> Iterator[None]:
 
 @contextmanager
 def _in_another_database(conninfo: str, _log: Log) -> Iterator[None]:
-    with session(conninfo) as here:
-        name = f"bench_elsewhere_{here.info.backend_pid}"
+    with session(conninfo) as admin:
+        name = f"bench_elsewhere_{admin.info.backend_pid}"
         database = sql.Identifier(name)
-        here.execute(sql.SQL("CREATE DATABASE {}").format(database))
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(database))
         try:
             with session(psycopg.conninfo.make_conninfo(conninfo, dbname=name)) as other:
                 other.execute("CREATE TABLE public.elsewhere (n int)")
@@ -130,7 +130,7 @@ def _in_another_database(conninfo: str, _log: Log) -> Iterator[None]:
                     other.execute("INSERT INTO public.elsewhere VALUES (1)")
                     yield
         finally:
-            here.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
 
 
 @contextmanager
@@ -167,4 +167,4 @@ _BLOCKERS: dict[str, Blocker] = {
     "prepared": _prepared,
 }
 BLOCKERS = tuple(_BLOCKERS)
-"""The kinds of transactions that are left open: one that wrote to this log, and so on."""
+"""The kinds of transactions that are left open."""

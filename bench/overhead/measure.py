@@ -1,19 +1,21 @@
-"""Our producers and consumer beside PostgreSQL's own programs, on the same data, in turns: is a number Postgres's?
+"""`bench limits`: the producers and the consumer against PostgreSQL's own programs, alternating on the same data.
 
-What is published is made from the record that this returns, `limits.json`. Whatever ours did is judged like in a run.
+Published tables are made from the record, `limits.json`. What the workers append and read is verified as in a run.
 """
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import InfrastructureError
 from bench.eventlog import load
+from bench.flags import RESULTS, OneMachine, ResultsFolder
 from bench.overhead.testbed import FILLERS, GROWN, INSERT_BATCH, READ, Testbed
 from bench.places.rundir import RunFolder
 from bench.postgres.connection import connected
@@ -28,72 +30,81 @@ from bench.run.watch import Watch
 from bench.spec import Spec
 
 FILE = "limits.json"
+_news = logging.getLogger("bench")
 SETTINGS = {"max_wal_size": "4GB", "shared_buffers": "1GB"}
-"""So that all but the grown log stays in the cache, and no checkpoint falls upon one of two that take turns."""
+"""Keep all but the grown log in the cache, and keep checkpoints from hitting one program of a pair only."""
 SIZES = ((1000, 1.0), (100, 1.0), (10, 0.95))
-"""Read batches, and how well the consumer must do beside pgbench."""
+"""Read batches, each with the least ratio of the consumer's rate to pgbench's."""
 SINGLES = 10
-"""Producers that append one event a transaction, and pgbench's clients beside them."""
+"""Producers that append one event per transaction, and the number of pgbench's clients."""
+
+
+class Options(BaseModel):
+    """The flags of `bench limits`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    events: Annotated[int, Field(ge=1000, le=100_000_000)] = 1_000_000
+    """Events in the log that is read, and events appended for each measurement; at least 1000."""
+    grown: Annotated[int, Field(ge=0, le=1_000_000_000)] = 10_000_000
+    """Events in a second, larger log, to see whether reading slows down; 0 skips it."""
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Number of rounds; each runs every pair once."""
+    place: OneMachine = "auto"
+    output: ResultsFolder = RESULTS
 
 
 class Pairing(StoredModel):
-    """One thing done by us and by another, again and again in turns."""
+    """One task, carried out by our workers and by another program alternately."""
 
     name: str
     ours: str
     theirs: str
     unit: Literal["events/s", "bytes"]
     target: float
-    """Ours over theirs, at least; of bytes theirs over ours."""
+    """Least ratio of our rate to theirs; of bytes, of theirs to ours."""
     pairs: list[tuple[float, float]]
-    """(ours, theirs), a pair a round."""
+    """(ours, theirs), one pair per round."""
 
     def ratios(self) -> list[float]:
-        """How well ours did in each round, 1 being as well as theirs and more being better."""
+        """Per round, our rate over theirs, or their bytes over ours: 1 is equal, more is better."""
         return [ours / theirs if self.unit == "events/s" else theirs / ours for ours, theirs in self.pairs]
 
 
 class Limits(StoredModel):
-    """The table of limits, as it was measured."""
+    """The measurements of `bench limits`."""
 
     schema_: Literal["bench.limits/1"] = Field(default="bench.limits/1", alias="schema")
     run_id: str
     started_at: datetime
     rounds: int
     events: int
-    """In the log that is read and in what is appended."""
+    """Events in the log that is read, and about as many appended for each measurement."""
     grown: int
-    """Events in the log that was left to grow; 0 when there was none."""
+    """Events in the larger log; 0 if it was skipped."""
     environment: Environment
     contests: list[Pairing]
     first_event_seconds: list[float]
-    """From the start of a command with ten producers until its first event was appended."""
+    """Per round, from the start of a command with ten producers to its first appended event."""
     first_event_target: float
     """Seconds, at most."""
 
 
 class _Measure(NamedTuple):
-    """A pairing that can be carried out."""
+    """A pairing, and the two measurements of one round."""
 
     pairing: Pairing
     ours: Callable[[], float]
     theirs: Callable[[], float]
 
 
-def measure(
-    events: int,
-    grown: int,
-    rounds: int,
-    chosen: ChosenPlace,
-    folder: RunFolder,
-    watch: Watch,
-    tell: Callable[[str], None],
-) -> Iterator[Limits]:
-    """Carry out one round after the other; yields what is known after each.
+def measure(options: Options, chosen: ChosenPlace, folder: RunFolder, watch: Watch) -> Iterator[Limits]:
+    """Carry out round after round; yields the record so far after each.
 
     Raises:
-        BenchError: it cannot be run, or something broke, or what ours did was not right.
+        BenchError: something cannot be run or broke, or what the workers appended or read failed verification.
     """
+    events, grown = options.events, options.grown
     log = load("bigserial")
     spec = Spec(scale=SINGLES, limit=(events + grown) // SINGLES, set=SETTINGS)
     refuse_full_disk(chosen, spec, folder)
@@ -103,22 +114,29 @@ def measure(
         testbed = Testbed(place, connection, log, watch)
         for schema, size in ((READ, events), (GROWN, grown)):
             if size:
-                tell(f"filling a log with {size:,} events")
+                _news.info("filling a log with %s events", f"{size:,}")
                 testbed.fill(schema, size)
         testbed.install()
         measures = _measures(testbed, events, grown)
-        where = environment.describe(chosen.name, place.about, connection)
+        machine = environment.describe(chosen.name, place.about, connection)
         first: list[float] = []
-        for number in range(rounds):
-            testbed.read(1000, events)  # what the grown log pushed out of the cache comes back
+        for number in range(options.rounds):
+            testbed.read(1000, events)  # brings back what the grown log pushed out of the cache
             for pairing, ours, theirs in measures:
-                tell(f"round {number + 1}: {pairing.name}")
+                _news.info(
+                    "round %d of %d: %s, %s against %s",
+                    number + 1,
+                    options.rounds,
+                    pairing.name,
+                    pairing.ours,
+                    pairing.theirs,
+                )
                 if number % 2:
                     their_value, our_value = theirs(), ours()
                 else:
                     our_value, their_value = ours(), theirs()
                 pairing.pairs.append((our_value, their_value))
-            tell(f"round {number + 1}: from the command to the first event")
+            _news.info("round %d of %d: from the command to the first event", number + 1, options.rounds)
             first.append(_first_event_seconds(chosen.name, folder))
             yield Limits(
                 run_id=folder.run_id,
@@ -126,7 +144,7 @@ def measure(
                 rounds=number + 1,
                 events=events,
                 grown=grown,
-                environment=where,
+                environment=machine,
                 contests=[each.pairing for each in measures],
                 first_event_seconds=first,
                 first_event_target=2 if chosen.name == "local" else 6,
@@ -134,7 +152,7 @@ def measure(
 
 
 def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
-    """What is compared with what, and how well ours must do."""
+    """All pairings with their targets."""
 
     def pairing(name: str, target: float, ours: str, theirs: str, unit: Literal["events/s", "bytes"]) -> Pairing:
         return Pairing(name=name, ours=ours, theirs=theirs, unit=unit, target=target, pairs=[])
@@ -144,7 +162,7 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
 
     threads = min(processors(), FILLERS)
     loops = events // FILLERS // INSERT_BATCH or 1
-    found = [
+    measures = [
         rates(
             f"read {size:,}",
             target,
@@ -155,7 +173,7 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
         )
         for size, target in SIZES
     ]
-    found += [
+    measures += [
         rates(
             "read 1,000",
             0.5,
@@ -220,7 +238,7 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
         ),
     ]
     if grown:
-        found += [
+        measures += [
             rates(
                 "read 1,000",
                 0.9,
@@ -237,11 +255,11 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
                 partial(testbed.memory, READ),
             ),
         ]
-    return found
+    return measures
 
 
 def _first_event_seconds(place: str, folder: RunFolder) -> float:
-    """Run the program as a user would."""
+    """Run the command as a user would; returns the seconds to the first appended event."""
     file = folder.path / "first.json"
     command = [*(sys.executable, "-m", "bench", "run", "--place", place, "--scale", "10", "--insert-batch", "1")]
     command += ["--limit", "1", "--quiet", "--output", str(folder.path), "--export-json", str(file)]

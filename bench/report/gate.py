@@ -1,4 +1,4 @@
-"""Comparisons in the words that people read: metric by metric, and what it comes to."""
+"""Texts of comparisons: a table of metrics, the outcome, and the power analysis."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
@@ -8,145 +8,157 @@ from bench import stats
 from bench.gate import regression
 from bench.gate.ab import Ab
 from bench.gate.compare import Compared
-from bench.gate.power import Calibration
+from bench.gate.power import BLOCK
 from bench.gate.regression import Change, Lack, Rules
 from bench.report import tabular
 from bench.report.tabular import Form
+from bench.report.verdict import trial_verdict
 from bench.results import metrics
 from bench.results.models import Result
 from bench.text import plural
 
 BEGIN, END = "<!-- bench compare: begin -->", "<!-- bench compare: end -->"
-"""What a comment on a pull request is found by, to be replaced by the next one."""
+"""Markers by which a comment on a pull request is found, to be replaced by the next one."""
 Marks = Literal["plain", "markdown"]
 PLAIN: Marks = "plain"
 MARKDOWN: Marks = "markdown"
-"""Whether a text is for standard output or for a page."""
+"""Whether a text is for standard output or for a markdown page."""
 _LARGEST = f"{stats.LARGEST_SLOWDOWN:.0%}"
 
 
-def comparison(found: Compared, before: Result, after: Result, marks: Marks = PLAIN) -> str:
-    """What `bench compare` says."""
-    head = f"before: {_who(before)}\nafter:  {_who(after)}" if marks == PLAIN else _markdown_heads(before, after)
-    parts = [head]
-    if found.word == "not comparable":
-        parts.append(_differences(found.differences, "not alike, and must be", marks))
-    if found.allowed:
-        parts.append(_differences(found.allowed, "not alike, and allowed", marks))
-    parts += _metrics(found, ("before", "after"), marks)
-    parts.append(f"{_strong(found.word, marks)}: {_because(found, before, after)}")
+def comparison(compared: Compared, before: Result, after: Result, marks: Marks = PLAIN) -> str:
+    """The text of `bench compare`."""
+    bullet = "- " if marks == MARKDOWN else ""
+    parts = [f"{bullet}before: {_described(before)}\n{bullet}after:  {_described(after)}"]
+    if compared.word == "not comparable":
+        parts.append(_differences(compared.differences, "differs, and must not", marks))
+    if compared.allowed:
+        parts.append(_differences(compared.allowed, "differs, and is allowed", marks))
+    parts += _metrics(compared, ("before", "after"), marks)
+    parts.append(f"{_strong(compared.word, marks)}: {_because(compared, before, after)}")
     return "\n\n".join(parts)
 
 
-def _metrics(found: Compared, names: tuple[str, str], marks: Marks) -> Iterator[str]:
-    """What became of each metric, and which ones cannot be compared."""
-    if found.changes:
-        yield _changes(found, names, marks)
-    sides: dict[Lack, str] = {
+def _metrics(compared: Compared, names: tuple[str, str], marks: Marks) -> Iterator[str]:
+    """The table of metrics, then the metrics that cannot be compared and why."""
+    if compared.changes:
+        yield _changes(compared, names, marks)
+    reasons: dict[Lack, str] = {
         "before": f"missing in {names[0]}",
         "after": f"missing in {names[1]}",
-        "ratio": "of value 0, which has no ratio",
+        "ratio": "a value is 0, so there is no ratio",
     }
     lines = [
-        f"not compared, {words}: {', '.join(name for name, lack in found.lacks.items() if lack == which)}"
-        for which, words in sides.items()
-        if which in found.lacks.values()
+        f"not compared, {reason}: {', '.join(name for name, each in compared.lacks.items() if each == lack)}"
+        for lack, reason in reasons.items()
+        if lack in compared.lacks.values()
     ]
     if lines:
         yield "\n".join(lines)
 
 
 def commented(text: str) -> str:
-    """A text for a pull request, between markers."""
+    """A text for a comment on a pull request, between markers."""
     return f"{BEGIN}\n\n{text}\n\n{END}\n"
 
 
-def sides(found: Compared, marks: Marks = PLAIN) -> str:
-    """What `bench ab` says; what is not alike is what was asked for."""
-    return "\n\n".join(
-        [
-            _differences(found.allowed, "a and b differ in", marks, ("a", "b"))
-            if found.allowed
-            else "a and b are alike",
-            *_metrics(found, ("a", "b"), marks),
-            f"{_strong(found.word, marks)}: {_sentence(found)}",
-        ]
+def ab_text(record: Ab, compared: Compared, marks: Marks = PLAIN) -> str:
+    """The text of `bench ab`: the first failed verdict if there is one, then what `sides` has."""
+    failed = [trial_verdict(trial) for side in (record.a, record.b) for trial in side.trials if not trial.verdict.ok]
+    block = "```\n{}\n```" if marks == MARKDOWN else "{}"
+    return "\n\n".join([*(block.format(verdict) for verdict in failed[:1]), sides(compared, marks)])
+
+
+def sides(compared: Compared, marks: Marks = PLAIN) -> str:
+    """How two sides differ, their metrics, and the outcome."""
+    names = ("a", "b")
+    differ = (
+        _differences(compared.allowed, "a and b differ in", marks, names) if compared.allowed else "a and b are alike"
     )
+    outcome = "the timings are void" if compared.word == "failed verdict" else _sentence(compared)
+    return "\n\n".join([differ, *_metrics(compared, names, marks), f"{_strong(compared.word, marks)}: {outcome}"])
 
 
 def so_far(ab: Ab, rules: Rules, max_trials: int) -> str:
-    """A line after each block: how many trials there were, and the intervals of what decides."""
+    """A line after each block: the number of trials, and the intervals of the metrics that decide."""
     both = [(a, b) for a, b in regression.pairs(metrics.of_result(ab.a), metrics.of_result(ab.b)) if rules.decides(a)]
     speeds = {a.name: regression.speed(a, b) for a, b in both}
-    known = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
-    compared = f"b over a: {known}" if known else "there is no rate that both have, so nothing to compare"
-    return f"{ab.trials} of at most {plural(max_trials, 'trial')} a side; {compared}"
+    intervals = ", ".join(f"{name} {speed.low:.2f} to {speed.high:.2f}" for name, speed in speeds.items())
+    speed = f"b over a: {intervals}" if intervals else "nothing to compare: no rate was measured on both sides"
+    return f"{ab.trials} of at most {plural(max_trials, 'trial')} per side; {speed}"
 
 
-def calibration(ab: Ab, found: Calibration, form: Form = tabular.markdown) -> str:
-    """What the gate makes of the noise of a machine: two tables in markdown, and where that was."""
+def power_analysis(ab: Ab, form: Form = tabular.markdown) -> str:
+    """The tables of a record's power analysis, then where and how it was made. Empty if the record has none."""
+    analysis = ab.power
+    if analysis is None:
+        return ""
     simulated = [
         {
             "appending is slower by": f"{each.slowdown:.0%}",
             "regressed": f"{each.regressed:.1%}",
             "inconclusive": f"{each.inconclusive:.1%}",
             "no worse": f"{each.no_worse:.1%}",
-            "trials a side": f"{each.trials:g}",
+            "trials per side": f"{each.trials:g}",
         }
-        for each in found.simulated
+        for each in analysis.simulated
     ]
-    names = [name for name in next(iter(found.visible.values())) if not name.endswith("_ms")]
+    names = [name for name in next(iter(analysis.visible.values())) if not name.endswith("_ms")]
     visible = [
-        {"trials a side": str(trials), **{f"{name} slower by": _visible(seen[name]) for name in names}}
-        for trials, seen in found.visible.items()
+        {"trials per side": str(trials), **{f"{name} slower by": _visible(slowdowns[name]) for name in names}}
+        for trials, slowdowns in analysis.visible.items()
     ]
-    where = ab.a.environment
+    machine = ab.a.environment
     return "\n\n".join(
         [
             form(simulated),
             form(visible),
-            f"- `{ab.command}`: {where.cpu}, {where.machine}, PostgreSQL {where.postgres}, {where.place}; "
-            f"{plural(ab.trials, 'trial')} a side, run {ab.run_id}.\n"
-            f"- First table: {found.comparisons:,} comparisons a line, their trials drawn from those in stretches of "
-            f"one block, with a threshold of {found.threshold:.0%}, ended when the intervals reached "
-            f"{found.precision:.0%} to either side or after {found.max_trials} trials a side. "
-            "The first line are false alarms.\n"
-            "- Second table: the smallest slowdown that is significant nine times in ten, corrected for all metrics.",
+            f"- `{ab.command}`: {machine.cpu}, {machine.machine}, PostgreSQL {machine.postgres}, {machine.place}; "
+            f"{plural(ab.trials, 'trial')} per side, run {ab.run_id}.\n"
+            f"- First table: {analysis.comparisons:,} simulated comparisons per row, with trials resampled in blocks "
+            f"of {len(BLOCK)}, a threshold of {analysis.threshold:.0%}, and a stop once the intervals reached no "
+            f"further than {analysis.precision:.0%} to either side or after {analysis.max_trials} trials per side. "
+            "The first row has the false alarms.\n"
+            "- Second table: the smallest slowdown that is significant in nine comparisons of ten, corrected for all "
+            "metrics.",
         ]
     )
 
 
-def _changes(found: Compared, names: tuple[str, str], marks: Marks) -> str:
-    changes, visible = found.changes, found.visible
+def _changes(compared: Compared, names: tuple[str, str], marks: Marks) -> str:
+    changes, visible = compared.changes, compared.visible
     rows = [
         {
             "metric": change.metric,
             names[0]: _value(change.before, change.unit),
             names[1]: _value(change.after, change.unit),
             "speed": f"{change.speed.value:.3f}",
-            stats.interval_name(found.trials): f"{change.speed.low:.3f} to {change.speed.high:.3f}",
+            stats.interval_name(compared.trials): f"{change.speed.low:.3f} to {change.speed.high:.3f}",
             "p": f"{change.p_value:.3f}" if change.p_value >= 0.001 else "< 0.001",
             "effect": f"{change.effect:+.2f}",
             "threshold": _percent(change.threshold),
-            "sees from": _visible(visible[change.metric]) if change.metric in visible else "",
+            "detects from": _visible(visible[change.metric]) if change.metric in visible else "",
             "": change.word if change.decides or change.word != "unclear" else "(unclear)",
         }
         for change in changes
     ]
     notes = (
-        "speed: after over before, of latencies the inverse, so less than 1 is worse; p: Mann-Whitney U, corrected "
-        "for all metrics (Holm); effect: Cliff's delta, -1 when each trial is worse than each before; sees from: the "
-        "smallest slowdown that so many trials see here nine times in ten. What stands in brackets does not decide."
+        "speed: after over before, for latencies the inverse, so less than 1 is worse; p: Mann-Whitney U, corrected "
+        "for all metrics (Holm); effect: Cliff's delta, -1 if every trial is worse than every trial before; detects "
+        "from: the smallest slowdown that this number of trials detects here, nine times in ten. Outcomes in "
+        "parentheses do not decide."
     )
     if names[0] == "a":
-        notes = notes.replace("after over before", "b over a").replace("than each before", "than each of a")
+        notes = notes.replace("after over before", "b over a").replace(
+            "than every trial before", "than every trial of a"
+        )
     return f"{_table(rows, marks)}\n\n{notes}"
 
 
 def _differences(
-    found: Mapping[str, tuple[str, str]], title: str, marks: Marks, names: tuple[str, str] = ("before", "after")
+    differing: Mapping[str, tuple[str, str]], title: str, marks: Marks, names: tuple[str, str] = ("before", "after")
 ) -> str:
-    rows = [{title: key, names[0]: old or "(none)", names[1]: new or "(none)"} for key, (old, new) in found.items()]
+    rows = [{title: key, names[0]: old or "(none)", names[1]: new or "(none)"} for key, (old, new) in differing.items()]
     return _table(rows, marks)
 
 
@@ -154,74 +166,68 @@ def _table(rows: tabular.Rows, marks: Marks) -> str:
     return tabular.markdown(rows) if marks == MARKDOWN else tabular.form()(rows)
 
 
-def _because(found: Compared, before: Result, after: Result) -> str:
-    if found.word == "failed verdict":
+def _because(compared: Compared, before: Result, after: Result) -> str:
+    if compared.word == "failed verdict":
         failed = [result.run_id for result in (before, after) if not result.ok]
-        return f"what {' and '.join(failed)} measured is worth nothing, events were not right"
-    if found.word == "not comparable":
-        keys = " ".join(f"--allow {quote(key)}" for key in found.differences)
-        return f"measure both alike, or say that it does not matter: {keys}"
-    return _sentence(found)
+        return f"the timings of {' and '.join(failed)} are void"
+    if compared.word == "not comparable":
+        keys = " ".join(f"--allow {quote(key)}" for key in compared.differences)
+        return f"measure both under the same conditions, or accept the differences: {keys}"
+    return _sentence(compared)
 
 
-def _sentence(found: Compared) -> str:
-    changes = found.changes
-    if found.trials < regression.MIN_TRIALS:
-        are = "is" if found.trials == 1 else "are"
-        return (
-            f"{plural(found.trials, 'trial')} a side {are} too few to tell, "
-            f"give --trials {regression.MIN_TRIALS} or more"
-        )
-    if found.word == "regressed":
+def _sentence(compared: Compared) -> str:
+    changes = compared.changes
+    if compared.trials < regression.MIN_TRIALS:
+        return f"too few trials, {compared.trials} per side: give --trials {regression.MIN_TRIALS} or more"
+    if compared.word == "regressed":
         worse = [change for change in changes if change.word == "regressed"]
-        said = ", ".join(
+        slower = ", ".join(
             f"{change.metric} {_percent(1 - change.speed.value)} slower (threshold {_percent(change.threshold)})"
             for change in worse
         )
-        return f"{said}{_sees(found, worse)}"
+        return f"{slower}{_detects(compared, worse)}"
     deciding = [change for change in changes if change.decides]
-    if found.word == "inconclusive":
-        return f"{_why_inconclusive(found)}{_sees(found, deciding)}"
+    if compared.word == "inconclusive":
+        return f"{_why_inconclusive(compared)}{_detects(compared, deciding)}"
     faster = [change.metric for change in changes if change.word == "faster"]
-    said = f"{', '.join(faster)} faster; " if faster else ""
-    return f"{said}no rate is slower by its threshold or more, at 95 % confidence{_sees(found, deciding)}"
+    also = f"{', '.join(faster)} faster; " if faster else ""
+    return f"{also}no rate is slower by its threshold or more, at 95 % confidence{_detects(compared, deciding)}"
 
 
-def _why_inconclusive(found: Compared) -> str:
-    deciding = [change for change in found.changes if change.decides]
+def _why_inconclusive(compared: Compared) -> str:
+    deciding = [change for change in compared.changes if change.decides]
     if not deciding:
-        return "there is nothing to compare: there is no rate that both sides have"
+        return "nothing to compare: no rate was measured on both sides"
     reasons = []
-    if found.undecided:
-        reasons.append(f"there is nothing to compare {', '.join(found.undecided)} with")
+    if compared.undecided:
+        reasons.append(f"nothing to compare with for {', '.join(compared.undecided)}")
     unclear = [change.metric for change in deciding if change.word == "unclear"]
     if unclear:
-        reasons.append(f"too noisy or too few trials to tell for {', '.join(unclear)}")
+        reasons.append(f"too much noise or too few trials for {', '.join(unclear)}")
     return "; ".join(reasons)
 
 
-def _sees(found: Compared, told: Sequence[Change]) -> str:
-    """Behind a semicolon, the slowdowns of what was told that this machine would see; nothing when none is known."""
-    seen = {change.metric: found.visible[change.metric] for change in told if change.metric in found.visible}
-    if not seen:
+def _detects(compared: Compared, changes: Sequence[Change]) -> str:
+    """After a semicolon, the slowdowns of these metrics that would be detected here; empty if none is known."""
+    visible = {
+        change.metric: compared.visible[change.metric] for change in changes if change.metric in compared.visible
+    }
+    if not visible:
         return ""
-    with_so_many = f"; with {plural(found.trials, 'trial')} this machine sees"
-    blind = [metric for metric, share in seen.items() if share >= 1]
+    here = f"; with {plural(compared.trials, 'trial')} per side this machine detects"
+    blind = [metric for metric, share in visible.items() if share >= 1]
     if blind:
-        return f"{with_so_many} no slowdown up to {_LARGEST} of {', '.join(blind)}"
-    changes = ", ".join(f"{metric} of {_percent(share)}" for metric, share in seen.items())
-    return f"{with_so_many} changes of {changes} and more"
+        return f"{here} no slowdown up to {_LARGEST} of {', '.join(blind)}"
+    slowdowns = ", ".join(f"{metric} of {_percent(share)}" for metric, share in visible.items())
+    return f"{here} slowdowns of {slowdowns} or more"
 
 
-def _who(result: Result) -> str:
+def _described(result: Result) -> str:
     return (
         f"{result.run_id}, {plural(len(result.trials), 'trial')}, PostgreSQL {result.environment.postgres}, "
         f"bench {result.environment.git_revision or result.environment.bench}"
     )
-
-
-def _markdown_heads(before: Result, after: Result) -> str:
-    return f"- before: {_who(before)}\n- after: {_who(after)}"
 
 
 def _strong(word: str, marks: Marks) -> str:
@@ -237,5 +243,5 @@ def _percent(share: float) -> str:
 
 
 def _visible(share: float) -> str:
-    """The smallest slowdown that is seen."""
+    """The smallest slowdown that is detected."""
     return f"over {_LARGEST}" if share >= 1 else _percent(share)

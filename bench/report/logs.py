@@ -1,4 +1,4 @@
-"""A comparison of logs in the words that people read: whole for a page, short for the first screen."""
+"""Tables of a comparison of logs: whole, short (a row per log), and at a glance."""
 
 from collections.abc import Callable, Sequence
 from shlex import quote
@@ -12,13 +12,13 @@ from bench.report.verdict import wrong_ctimes
 from bench.text import plural, some
 
 FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
-"""What stands in a cell instead of a value; the reason stands below."""
+"""Cells without a value; the notes below the table have the reasons."""
 RULE_OF_THREE = 3
-"""Zero of m: with 95 % confidence the rate is below 3/m (Hanley and Lippman-Hand, 1983)."""
+"""If none of m events was faulty, the rate is below 3/m with 95 % confidence (Hanley and Lippman-Hand, 1983)."""
 
 
 def listing(form: Form = markdown) -> str:
-    """The logs that ship with what they promise, how they are appended to and how a group shares their events."""
+    """The logs that ship: promises, ways to append, and how a group shares events."""
     groups = {"no": "", "turns": "takes turns", "partitions": "by partition", "competing": "competes"}
     return form(
         [
@@ -34,32 +34,32 @@ def listing(form: Form = markdown) -> str:
 
 
 def whole(comparison: Comparison, form: Form = markdown) -> str:
-    """A table for each insert batch, then what open transactions do."""
+    """A table per insert batch, then a table of the effects of open transactions, then notes."""
     parts = []
     for batch in comparison.workload.insert_batch:
         rows = [each for each in comparison.measured if each.insert_batch == batch]
         events = "event" if batch == 1 else "events"
-        parts += [f"**{batch:,} {events} a transaction**", form([_row(each, rows, comparison) for each in rows])]
+        parts += [f"**{batch:,} {events} per transaction**", form([_row(each, rows, comparison) for each in rows])]
     parts += ["**With a transaction left open**", form(_blocked_rows(comparison)), _notes([comparison])]
     return "\n\n".join(parts)
 
 
 def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
-    """One line a log: is it safe, what does that cost, what stalls it. Each comparison adds the logs that those before
-    it had not.
+    """One row per log: is it safe, what does that cost, what stalls it. Each comparison adds the logs that earlier
+    ones lack.
     """
     return "\n\n".join([form(_by_log(comparisons, _line)), _notes(comparisons)])
 
 
 def glance(comparisons: Sequence[Comparison]) -> str:
-    """Five columns of markdown: is a log safe, what does that cost, who waits. What it rests on is on another page."""
+    """Five columns of markdown, without notes: is a log safe, what does that cost, who waits."""
     return markdown(_by_log(comparisons, _glance))
 
 
 def _by_log(
     comparisons: Sequence[Comparison], row: Callable[[str, Comparison], dict[str, str]]
 ) -> list[dict[str, str]]:
-    """A row for each log, of the first comparison that has it."""
+    """A row per log, from the first comparison that has it."""
     rows: dict[str, dict[str, str]] = {}
     for comparison in comparisons:
         rows = {name: row(name, comparison) for name in comparison.promises} | rows
@@ -112,13 +112,13 @@ def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dic
         "append events/s": _number(own, control, lambda speed: speed.appended_per_second),
         "read events/s": _number(own, control, lambda speed: speed.read_per_second),
         "delay p50, p99 ms": _delay(own, control),
-        "bytes an event": _number(own, control, lambda speed: speed.bytes_an_event),
-        "WAL an event": _number(own, control, lambda speed: speed.wal_bytes_an_event),
+        "bytes per event": _number(own, control, lambda speed: speed.bytes_an_event),
+        "WAL per event": _number(own, control, lambda speed: speed.wal_bytes_an_event),
     }
 
 
 def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) -> str:
-    """What tailing showed. Safe is only said when the control lost events under the same load."""
+    """The outcome of tailing. A log is called safe only if the control lost events under the same load."""
     if not tails:
         return "not tried"
     acknowledged = sum(tail.acknowledged for tail in tails)
@@ -129,18 +129,18 @@ def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) 
     bad = sum(not tail.ok for tail in tails)
     if bad:
         failed = [FAILED] if any(tail.failure for tail in tails) else []
-        told = ", ".join([*(f"{count:,} {kind}" for kind, count in faults.items()), *failed])
-        return f"**{told}** of {acknowledged:,}, in {bad} of {plural(len(tails), 'run')}"
+        counts = ", ".join([*(f"{count:,} {kind}" for kind, count in faults.items()), *failed])
+        return f"**{counts}** of {acknowledged:,}, in {bad} of {plural(len(tails), 'run')}"
     if not acknowledged:
         return "no event was acknowledged"
     provoked = any(tail.faults.get("skipped") for tail in control)
     if not provoked:
         return f"0 of {acknowledged:,}, which proves nothing: {CONTROL} skipped none either"
-    excused = f", {' and '.join(faults)} as it may" if faults else ""
-    told = (
+    excused = f", {' and '.join(faults)} as it may be" if faults else ""
+    outcome = (
         f"0 of {acknowledged:,} in {plural(len(tails), 'run')} (< {100 * RULE_OF_THREE / acknowledged:.2g} %){excused}"
     )
-    return f"safe: {told}" if promises.tail else f"{told}, by luck: it does not promise that"
+    return f"safe: {outcome}" if promises.tail else f"{outcome}, by luck: the log does not promise it"
 
 
 def _number(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:
@@ -154,7 +154,7 @@ def _number(own: Measured, control: Measured, value: Callable[[Speed], float | N
 
 
 def _ratio(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:
-    """The median over rounds of a log's value over the control's in the same round."""
+    """The median over rounds of the ratio of a log's value to the control's in the same round."""
     pairs = [(value(mine), value(its)) for mine, its in zip(own.speeds, control.speeds, strict=True)]
     ratios = [mine / its for mine, its in pairs if mine and its]
     if not pairs:
@@ -163,13 +163,13 @@ def _ratio(own: Measured, control: Measured, value: Callable[[Speed], float | No
 
 
 def _instead(own: Measured) -> str:
-    """What is printed where a trial has no value."""
+    """The cell of a log that lacks a value in some trial."""
     failed = any(speed.appended_per_second is None or speed.read_per_second is None for speed in own.speeds)
-    return FAILED if failed else "not known"
+    return FAILED if failed else "unknown"
 
 
 def _delay(own: Measured, control: Measured) -> str:
-    """Medians of the delays, and the ratio to the control's where that has delays too."""
+    """Medians of the delays, and the ratio to the control's if the control has delays too."""
     if not own.tails:
         return ""
     if any(tail.failure for tail in own.tails):
@@ -192,9 +192,9 @@ def _two_digits(ratio: float) -> str:
 
 
 def _blocked_rows(comparison: Comparison) -> list[dict[str, str]]:
-    found = {(each.log, each.blocker): each for each in comparison.blocked}
+    answers = {(each.log, each.blocker): each for each in comparison.blocked}
     return [
-        {"log": _link(name), **{blocker: _blocked(found[name, blocker]) for blocker in BLOCKERS}}
+        {"log": _link(name), **{blocker: _blocked(answers[name, blocker]) for blocker in BLOCKERS}}
         for name in comparison.promises
     ]
 
@@ -217,9 +217,9 @@ def _stalls(blocked: Sequence[Blocked]) -> str:
     readers = [each.blocker for each in blocked if not each.writers_waited and each.delivered_meanwhile < each.appended]
     failed = [each.blocker for each in blocked if each.failure]
     inapplicable = [each.blocker for each in blocked if each.not_applicable]
-    told = [
-        f"{what} ({', '.join(names)})"
-        for what, names in (
+    parts = [
+        f"{effect} ({', '.join(names)})"
+        for effect, names in (
             ("writers", writers),
             ("readers", readers),
             (FAILED, failed),
@@ -227,62 +227,63 @@ def _stalls(blocked: Sequence[Blocked]) -> str:
         )
         if names
     ]
-    return "; ".join(told if writers or readers or failed else ["no one", *told])
+    return "; ".join(parts if writers or readers or failed else ["no one", *parts])
 
 
 def _failures(comparison: Comparison) -> list[str]:
-    """A line for each thing that a log could not do, with the reason; one for all that have the same reason."""
+    """A line per log and reason, with everything that the log could not do for that reason."""
     first: dict[tuple[str, str], str] = {}
     for own in comparison.measured:
-        batch = f"with {plural(own.insert_batch, 'event')} a transaction"
-        for what, trials in ((f"append and read {batch}", own.speeds), (f"tailed {batch}", own.tails)):
-            for why in (trial.failure for trial in trials if trial.failure):
-                first.setdefault((own.log, what), why)
+        batch = f"with {plural(own.insert_batch, 'event')} per transaction"
+        for task, trials in ((f"append and read {batch}", own.speeds), (f"tailed {batch}", own.tails)):
+            for reason in (trial.failure for trial in trials if trial.failure):
+                first.setdefault((own.log, task), reason)
     for each in comparison.blocked:
-        if reason := each.failure or each.not_applicable:
-            first.setdefault((each.log, f"open transaction ({each.blocker})"), reason)
-    alike: dict[tuple[str, str], list[str]] = {}
-    for (log, what), why in first.items():
-        alike.setdefault((log, why), []).append(what)
-    return [f"- {_link(log)}: {some(whats)}: {' '.join(why.split())}" for (log, why), whats in alike.items()]
+        untried = each.failure or each.not_applicable
+        if untried:
+            first.setdefault((each.log, f"open transaction ({each.blocker})"), untried)
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for (log, task), reason in first.items():
+        tasks.setdefault((log, reason), []).append(task)
+    return [f"- {_link(log)}: {some(names)}: {' '.join(reason.split())}" for (log, reason), names in tasks.items()]
 
 
 def _notes(comparisons: Sequence[Comparison]) -> str:
-    """What a reader must know: the commands, the machine, and what the numbers are."""
+    """Failures with their reasons, the commands and machines, and what the numbers mean."""
     load = comparisons[0].workload
     speed = (
-        f"Numbers are medians of {plural(load.rounds, 'round')}; in parentheses, and in the short form alone, the "
-        f"median of the ratios to {CONTROL} in the same round. Speed is measured without open transactions. Tailing, "
-        "they"
+        f"Numbers are medians of {plural(load.rounds, 'round')}. In parentheses, and alone in the short form: the "
+        f"median of the ratios to {CONTROL} in the same round. Speed is measured without open transactions."
     )
     explained = (
-        f"- {speed if load.rounds else 'Speed was not measured. Tailing, transactions'} stay open for "
-        f"{load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay is from an event's ctime to "
-        "its delivery, so it has that time in it. (< x %) is what zero of so many still allows, with 95 % confidence."
+        f"- {speed if load.rounds else 'Speed was not measured.'} While logs are tailed, transactions stay open for "
+        f"{load.transaction_ms} ms and {load.abort_rate:.0%} are rolled back; the delay, from an event's ctime to its "
+        "delivery, includes that time. (< x %): the upper limit of the rate of faults, with 95 % confidence, if none "
+        "was seen."
     )
     failures = [line for each in comparisons for line in _failures(each)]
     return "\n".join([*failures, *(_note(each) for each in comparisons), explained])
 
 
 def _note(comparison: Comparison) -> str:
-    where, load = comparison.environment, comparison.workload
+    machine, load = comparison.environment, comparison.workload
     batches = ",".join(str(batch) for batch in load.insert_batch)
     paths = ",".join(comparison.given.get(name, name) for name in comparison.promises)
     names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(paths)} "
     command = (
         f"python -m bench compare-logs {names}--insert-batch {batches} --read-batch {load.read_batch} "
         f"--scale {load.scale} --rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
-        f"--abort-rate {load.abort_rate:g} --place {where.place}"
+        f"--abort-rate {load.abort_rate:g} --place {machine.place}"
     )
-    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
+    settings = ", ".join(f"`{name}={value}`" for name, value in machine.settings.items())
     needs = "; ".join(
         f"{name} also `{setting}={value}`"
         for name, values in comparison.needs.items()
         for setting, value in values.items()
     )
     return (
-        f"- `{command}`: PostgreSQL {where.postgres}, place {where.place}, {where.cpu}, {where.machine}, "
-        f"{where.kernel}; {settings}{f'; {needs}' if needs else ''}. "
+        f"- `{command}`: PostgreSQL {machine.postgres}, place {machine.place}, {machine.cpu}, {machine.machine}, "
+        f"{machine.kernel}; {settings}{f'; {needs}' if needs else ''}. "
         f"Run {comparison.run_id}."
     )
 

@@ -1,4 +1,4 @@
-"""Rewrites what is generated in a page, between markers. Knows no tables."""
+"""Replaces the generated sections of a page, between markers."""
 
 import re
 from collections.abc import Mapping
@@ -11,22 +11,27 @@ _SECTION = re.compile(r"(<!-- bench (?P<name>[a-z ]+): begin -->\n).*?(<!-- benc
 
 
 def rewrite(file: Path, sections: Mapping[str, str]) -> bool:
-    """Put each section of this page between its markers, like `<!-- bench NAME: begin -->`; True when that changed it.
+    """Put each section between its markers in the page, like `<!-- bench NAME: begin -->`; returns whether the page
+    changed.
 
     Raises:
-        UsageError: the file cannot be read, has no markers, or has those of a section that is not there.
-        InfrastructureError: it cannot be written; it is as it was then.
+        UsageError: the file cannot be read, has no markers, or has markers of a section that is not in `sections`.
+        InfrastructureError: the file cannot be written; it is unchanged.
     """
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     if not _SECTION.search(text):
-        raise UsageError(f"{file}: a table belongs between <!-- bench table: begin --> and <!-- bench table: end -->")
+        raise UsageError(
+            f"{file}: no markers; put <!-- bench table: begin --> and <!-- bench table: end --> where the table belongs"
+        )
 
     def filled(section: re.Match[str]) -> str:
         if section["name"] not in sections:
-            raise UsageError(f"{file}: there is nothing to put between its markers `bench {section['name']}`")
+            raise UsageError(
+                f"{file}: no stored record fills the markers `bench {section['name']}`; store one or remove them"
+            )
         return f"{section[1]}\n{sections[section['name']]}\n\n{section[3]}"
 
     changed = _SECTION.sub(filled, text)

@@ -1,8 +1,5 @@
-"""What a person sees of a run while it lasts, all of it on stderr: one display on a terminal, a line now and then on a
-pipe, and what is said meanwhile above the one or between the others.
-"""
+"""Progress of a run on stderr: a live display on a terminal, a line every few seconds on a pipe."""
 
-import logging
 import sys
 import threading
 import time
@@ -14,70 +11,27 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from bench.quota import processors
 from bench.report import screen
 from bench.results.tracks import APPEND
-from bench.run import environment
-from bench.run.place import ChosenPlace
 from bench.run.watch import Extent, Unwatched, Update, Watch
 from bench.text import plural
 
-SECONDS_A_LINE = 5.0
-REFRESHES_A_SECOND = 5
+SECONDS_PER_LINE = 5.0
+REFRESHES_PER_SECOND = 5
 IDLE_SECONDS = 2.0
-"""Without progress for so long, it is said that nothing comes."""
+"""A track without a new event for longer than this is shown as idle."""
 NAME_WIDTH = 10
 WIDE = 72
 SPINNER = "|/-\\"
 
-_console = Console(stderr=True, highlight=False, markup=False)
-
-
-def news(chosen: ChosenPlace, *, quiet: bool = False) -> Callable[[str], None]:
-    """Say on stderr which place was taken, and whether others keep the machine busy; returns what says there what is
-    done next.
-    """
-    said = listen(quiet=quiet)
-    said.info("place: %s, because %s", chosen.name, chosen.why)
-    if chosen.instead_of:
-        said.warning("%s", chosen.instead_of)
-    busy = None if quiet else environment.busy_cores()
-    if busy is not None:
-        said.info("This machine is busy: other programs use %.1f of its %s. Numbers will be worse than they could be.",
-                  busy, plural(processors(), "core"))  # fmt: skip
-    return said.info
-
-
-def listen(*, quiet: bool = False) -> logging.Logger:
-    """Have on stderr what is done: all of it, or only what is a warning. Returns where more can be said."""
-    handler = _AboveTheDisplay() if screen.is_terminal(sys.stderr) else _Plainly()
-    logging.basicConfig(format="%(message)s", handlers=[handler])
-    said = logging.getLogger("bench")
-    said.setLevel(logging.WARNING if quiet else logging.INFO)
-    return said
-
-
-class _AboveTheDisplay(logging.Handler):
-    """Prints what is said above the live display, broken between words."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
-        words = screen.fit(self.format(record), min(_console.width, screen.WIDEST))
-        _console.print(Text.from_ansi(screen.coloured(words, sys.stderr)), soft_wrap=True)
-
-
-class _Plainly(logging.Handler):
-    """Prints what is said, as wide as standard error is."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
-        _print(self.format(record))
+CONSOLE = Console(stderr=True, highlight=False, markup=False)
 
 
 def watch(*, quiet: bool, brief: bool = False) -> Watch:
-    """How progress is shown on stderr: as a live display, as a line now and then on a pipe, or not at all.
+    """How progress is shown on stderr: as a live display, as lines on a pipe, or not at all if `quiet`.
 
-    With `brief` nothing stays of a phase that is over, and on a pipe only what lasts is shown: for many trials.
+    With `brief`, for many trials, the display of a phase is removed at its end, and a pipe gets lines only of phases
+    and steps that last longer than `SECONDS_PER_LINE`.
     """
     if quiet:
         return Unwatched()
@@ -86,32 +40,32 @@ def watch(*, quiet: bool, brief: bool = False) -> Watch:
 
 @dataclass
 class Track:
-    """How far the workers of one track are. Times are those of time.perf_counter."""
+    """Progress of the workers of one track. Times are those of time.perf_counter."""
 
     name: str
     workers: int
     events: int
     idle_seconds: float | None = None
-    """Readers are made to stop after so long without an event; None while it does not count, or for producers."""
+    """Readers are stopped after this time without an event; None for producers, and while producers still append."""
     so_far: int = 0
     done: int = 0
     began: float | None = None
     changed: float | None = None
     """When the last event came."""
-    since: float = field(default_factory=time.perf_counter)
+    created: float = field(default_factory=time.perf_counter)
 
     @property
-    def who(self) -> str:
-        """Its workers."""
+    def workers_text(self) -> str:
+        """The number and kind of the workers."""
         return plural(self.workers, "producer" if self.name == APPEND.key else "consumer")
 
     @property
     def over(self) -> bool:
-        """Whether all of its workers are done."""
+        """Whether all workers are done."""
         return self.done == self.workers
 
     def update(self, so_far: int, done: int) -> None:
-        """Note how far it is."""
+        """Note the events so far, and the workers that are done."""
         now = time.perf_counter()
         self.began = self.began or now
         if so_far != self.so_far or self.changed is None:
@@ -119,13 +73,13 @@ class Track:
         self.so_far, self.done = so_far, done
 
     def rate(self) -> float:
-        """Events/s since the gate opened, up to the last event that came."""
+        """Events/s from the workers' start to the last event."""
         if self.began is None or self.changed is None or self.changed <= self.began:
             return 0
         return self.so_far / (self.changed - self.began)
 
     def idle(self, now: float) -> str:
-        """That nothing new comes; empty as long as something does."""
+        """For how long no event has come; empty while events come."""
         if self.changed is None or self.over or now - self.changed < IDLE_SECONDS:
             return ""
         limit = f" of {self.idle_seconds:g}" if self.idle_seconds is not None else ""
@@ -133,7 +87,7 @@ class Track:
 
 
 class _Tracks:
-    """The tracks of a phase. What readers can still get is known when the producers are done."""
+    """The tracks of a phase. The number of events that readers can get is known when the producers are done."""
 
     def __init__(self, tracks: Mapping[str, Extent], idle_seconds: float) -> None:
         self.all = {name: Track(name, workers, events) for name, (workers, events) in tracks.items()}
@@ -141,11 +95,11 @@ class _Tracks:
         self._count_idle_time()
 
     def update(self, name: str, so_far: int, done: int) -> None:
-        """Note how far one is."""
+        """Note the progress of one track."""
         track = self.all[name]
         track.update(so_far, done)
         if name == APPEND.key and track.over and track.events:
-            # Of rolled back events no reader will be given any, so that its bar would never be full.
+            # Readers never get rolled-back events: their bars would never be full.
             for each in self.all.values():
                 each.events = round(each.events * so_far / track.events) if each is not track else each.events
             track.events = so_far
@@ -158,20 +112,20 @@ class _Tracks:
 
 
 def line(track: Track, now: float, columns: int) -> str:
-    """A track as one line of a display, at most this many columns wide; bars of all tracks are as long."""
+    """One track as a line of at most `columns` columns. The bars of all tracks are equally long."""
     share = 1.0 if track.over else min(track.so_far / track.events, 1.0) if track.events else 0.0
     bar_width = 10 if columns >= WIDE else 6
     full = int(share * bar_width)
     bar = f"{'#' * full:.<{bar_width}}"
     idle = track.idle(now)
-    seconds = f"{now - (track.began or track.since):.0f} s"
+    seconds = f"{now - (track.began or track.created):.0f} s"
     if track.began is None:
-        parts = [bar, f"starting {track.who}", seconds]
+        parts = [bar, f"starting {track.workers_text}", seconds]
     elif columns < WIDE:
         parts = [idle] if idle else [bar, f"{share:>4.0%}", f"{track.rate():>9,.0f}/s", seconds]
     else:
         count = f"{track.so_far:>{len(f'{track.events:,}')},}/{track.events:,}"
-        done = f"{track.done} of {track.who} done"
+        done = f"{track.done} of {track.workers_text} done"
         parts = [bar, count, idle or f"{track.rate():>9,.0f}/s", seconds, done]
     shown = f"{track.name:<{NAME_WIDTH}}"
     for part in parts:
@@ -181,81 +135,83 @@ def line(track: Track, now: float, columns: int) -> str:
     return shown[:columns]
 
 
+@dataclass(frozen=True)
 class _Display:
     """A live display on a terminal."""
 
-    def __init__(self, *, brief: bool) -> None:
-        self._brief = brief
+    brief: bool
 
     @contextmanager
     def __call__(self, tracks: Mapping[str, Extent], idle_seconds: float) -> Iterator[Update]:
         """Show a bar for each track."""
-        known = _Tracks(tracks, idle_seconds)
+        phase = _Tracks(tracks, idle_seconds)
 
         def shown() -> Text:
             now = time.perf_counter()
-            columns = min(_console.width - 1, screen.WIDEST)
-            return Text("\n".join(line(track, now, columns) for track in known.all.values()))
+            columns = min(CONSOLE.width - 1, screen.WIDEST)
+            return Text("\n".join(line(track, now, columns) for track in phase.all.values()))
 
-        with self._live(shown, transient=self._brief):
-            yield known.update
+        with self._live(shown, transient=self.brief):
+            yield phase.update
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Show that something lasts."""
+        """Show a step and its seconds."""
         began = time.perf_counter()
 
         def shown() -> Text:
             seconds = time.perf_counter() - began
-            spinner = SPINNER[int(seconds * REFRESHES_A_SECOND) % len(SPINNER)]
+            spinner = SPINNER[int(seconds * REFRESHES_PER_SECOND) % len(SPINNER)]
             return Text(f"{spinner} {name} {seconds:.0f} s")
 
         with self._live(shown, transient=True):
             yield
 
     def _live(self, shown: Callable[[], Text], *, transient: bool) -> Live:
-        return Live(get_renderable=shown, console=_console, refresh_per_second=REFRESHES_A_SECOND, transient=transient)
+        return Live(get_renderable=shown, console=CONSOLE, refresh_per_second=REFRESHES_PER_SECOND, transient=transient)
 
 
+@dataclass(frozen=True)
 class _Lines:
     """A line when something begins, and one every few seconds while it lasts."""
 
-    def __init__(self, *, brief: bool) -> None:
-        self._brief = brief
+    brief: bool
 
     @contextmanager
     def __call__(self, tracks: Mapping[str, Extent], idle_seconds: float) -> Iterator[Update]:
-        """Say how far the tracks are."""
-        known = _Tracks(tracks, idle_seconds)
-        said: dict[str, tuple[float, int]] = {}
-        for track in known.all.values():
-            self._begin(f"{track.name}: starting {track.who}")
+        """Print a line per track every few seconds."""
+        phase = _Tracks(tracks, idle_seconds)
+        printed: dict[str, tuple[float, int]] = {}
+        for track in phase.all.values():
+            self._begin(f"{track.name}: starting {track.workers_text}")
 
         def update(name: str, so_far: int, done: int) -> None:
-            known.update(name, so_far, done)
-            track, now = known.all[name], time.perf_counter()
-            if name not in said:
-                said[name] = now, 0
-                self._begin(f"{name}: {track.who} started")
-            elif now - said[name][0] >= SECONDS_A_LINE or (track.over and said[name][1] < done and not self._brief):
-                said[name] = now, done
+            phase.update(name, so_far, done)
+            track, now = phase.all[name], time.perf_counter()
+            if name not in printed:
+                printed[name] = now, 0
+                self._begin(f"{name}: {track.workers_text} started")
+            elif now - printed[name][0] >= SECONDS_PER_LINE or (
+                track.over and printed[name][1] < done and not self.brief
+            ):
+                printed[name] = now, done
                 idle = track.idle(now)
                 _print(
                     f"{name}: {track.so_far:,} of {track.events:,} events, {track.rate():,.0f} events/s, "
-                    f"{track.done} of {track.who} done{f', {idle}' if idle else ''}"
+                    f"{track.done} of {track.workers_text} done{f', {idle}' if idle else ''}"
                 )
 
         yield update
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Say that something lasts."""
+        """Print the step, then its seconds every few seconds."""
         began = time.perf_counter()
         self._begin(name)
         over = threading.Event()
 
         def remind() -> None:
-            while not over.wait(SECONDS_A_LINE):
+            while not over.wait(SECONDS_PER_LINE):
                 _print(f"{name}: {time.perf_counter() - began:.0f} s")
 
         reminder = threading.Thread(target=remind, daemon=True)
@@ -266,10 +222,10 @@ class _Lines:
             over.set()
             reminder.join()
 
-    def _begin(self, words: str) -> None:
-        if not self._brief:
-            _print(words)
+    def _begin(self, text: str) -> None:
+        if not self.brief:
+            _print(text)
 
 
-def _print(words: str) -> None:
-    print(screen.shown(words, sys.stderr), file=sys.stderr, flush=True)
+def _print(text: str) -> None:
+    print(screen.shown(text, sys.stderr), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How text is made to fit where it is shown: its width, its colours. What is shown is decided elsewhere."""
+"""Fits text to the terminal or pipe that it is printed to: width and colours."""
 
 import os
 import re
@@ -11,11 +11,11 @@ USUAL = 80
 UNLIMITED = 1_000_000
 WIDEST = 100
 NARROW = 60
-"""Below this many columns text hangs by a few columns only, and tables become lists."""
+"""Below this number of columns, continued lines are indented a little only, and tables become lists."""
 HANG = "\t"
-"""In a line of text: where the lines begin that it is continued on. Without one they hang by two columns."""
+"""Marks in a line the column at which its continuation lines begin. Without the mark, they are indented by two."""
 TIED = "\u00a0"
-"""A space at which a line is not broken."""
+"""A space at which lines are not broken."""
 
 _RESET, _BAD, _GOOD, _WARNING = "\033[0m", "\033[1;31m", "\033[32m", "\033[33m"
 _COLOURS = (
@@ -26,25 +26,26 @@ _COLOURS = (
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person reads this stream on a screen that understands more than plain lines."""
+    """Whether a stream is a terminal that understands control sequences."""
     return stream.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown"}
 
 
 def width(stream: TextIO | None = None) -> int:
-    """The columns that text on a stream, standard output if none is given, may take. On a pipe a sentence is a line:
-    programs look for it."""
+    """The number of columns for text on a stream (default: standard output). Unlimited on a pipe, so that programs
+    find whole sentences.
+    """
     if not (stream or sys.stdout).isatty():
         return UNLIMITED
     return min(shutil.get_terminal_size((USUAL, 24)).columns, WIDEST)
 
 
 def fit(text: str, columns: int) -> str:
-    """Break each line of a text that is longer than `columns` between words. See `HANG` and `TIED`."""
+    """Break each line that is longer than `columns` between words. See `HANG` and `TIED`."""
     return "\n".join(part for line in text.split("\n") for part in _fit_line(line, columns)).replace(TIED, " ")
 
 
 def shown(text: str, stream: TextIO | None = None) -> str:
-    """A text for a stream, standard output if none is given: fitted to a terminal, as it is for a pipe."""
+    """Fit a text to a stream (default: standard output): broken for a terminal, unchanged for a pipe."""
     return fit(text, width(stream))
 
 
@@ -58,7 +59,7 @@ def _fit_line(line: str, columns: int) -> list[str]:
     if columns < NARROW:
         hanging = min(hanging, 4)
         indent = min(indent, hanging)
-    # The spaces inside of a head keep its columns; elsewhere a broken line needs no more than one between words.
+    # A head keeps its inner spaces, which make columns; elsewhere a broken line has one space between words.
     first = head if marked and columns >= NARROW else " " * indent
     text = rest if marked and columns >= NARROW else whole.lstrip(" ")
     return wrap(
@@ -72,17 +73,17 @@ def _fit_line(line: str, columns: int) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """A text of markdown without the marks of strong words and of code."""
+    """Remove the marks of bold text and code from markdown."""
     return text.replace("**", "").replace("`", "")
 
 
 def coloured(text: str, stream: TextIO | None = None) -> str:
-    """The text with its verdicts and warnings in colour, where the stream, standard output if none is given, has it.
+    """Colour verdicts and warnings in a text, if the stream (default: standard output) is a terminal.
 
-    NO_COLOR (no-color.org) and TERM=dumb are heeded.
+    NO_COLOR (no-color.org) and TERM=dumb turn colours off.
     """
     if os.environ.get("NO_COLOR") or not is_terminal(stream or sys.stdout):
         return text
-    for words, colour in _COLOURS:
-        text = words.sub(lambda found, colour=colour: f"{colour}{found[0]}{_RESET}", text)  # type: ignore[misc]
+    for pattern, colour in _COLOURS:
+        text = pattern.sub(lambda found, colour=colour: f"{colour}{found[0]}{_RESET}", text)  # type: ignore[misc]
     return text

@@ -1,9 +1,9 @@
-"""What was found on a machine, in the words that people read."""
+"""The lines of `bench doctor`."""
 
 from bench.doctor import Finding
 from bench.report.screen import HANG
 
 
 def finding(found: Finding) -> str:
-    """One thing that was looked at, as a line whose text hangs."""
+    """One finding as a line."""
     return f"{found.state:<8} {found.about:<16} {HANG}{found.text}"

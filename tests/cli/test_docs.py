@@ -8,10 +8,18 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 
+from bench import selftest
 from bench.cli.app import app
+from bench.flags import flag_name
+from bench.gate import compare, sides
+from bench.gate.regression import Rules
+from bench.logs import compare as log_comparison
+from bench.overhead import measure as overhead
 from bench.spec import OutputOptions, Spec
 from tests.conftest import REPOSITORY, Bench, golden
 
@@ -28,10 +36,50 @@ def test_help_is_as_expected_and_lists_the_exit_codes(bench: Bench, command: str
     golden(f"help-{command.replace(' ', '-')}.txt", ran.stdout)
 
 
-def test_every_field_of_a_spec_has_its_flag() -> None:
-    flags = {name for parameter in app.commands["run"].params for name in parameter.opts}
-    fields = [*Spec.model_fields, *OutputOptions.model_fields]
-    assert {f"--{name.replace('_', '-')}" for name in fields} == flags - {"--spec", "--producers"}
+@pytest.mark.parametrize(
+    ("command", "models"),
+    [
+        ("run", [Spec, OutputOptions]),
+        ("ab", [sides.Options, Rules]),
+        ("compare", [compare.Options, Rules]),
+        ("compare-logs", [log_comparison.Options, log_comparison.Workload]),
+        ("limits", [overhead.Options]),
+        ("selftest", [selftest.Options]),
+    ],
+)
+def test_every_flag_is_a_field_of_a_model(command: str, models: list[type[BaseModel]]) -> None:
+    options = [parameter for parameter in app.commands[command].params if isinstance(parameter, click.Option)]
+    flags = {name for option in options for name in option.opts}
+    fields = {flag_name(name) for model in models for name in model.model_fields}
+    assert flags - {"--spec", "--producers"} == fields | {"--debug"}
+    assert all(option.help for option in options)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "limits --events 500",
+        "limits --rounds 0",
+        "limits --place swarm",
+        "selftest --events x",
+        "selftest --place swarm",
+        "compare-logs --tails -1",
+        "compare-logs --insert-batch 1,x",
+        "compare-logs --transaction-ms 9..1",
+        "compare-logs --abort-rate 1",
+        "compare-logs --place swarm",
+        "ab --aa --max-trials 5",
+        "ab --aa --precision 100%",
+        "ab --aa --threshold 5",
+        "ab --aa --per-metric read_10",
+        "ab --aa --per-metric read_10=x",
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_flag(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        app.main(words.split())
+    assert end.value.code == 2
+    assert words.split()[-2] in capsys.readouterr().err
 
 
 def test_a_shell_completes_commands_flags_and_values(bench: Bench) -> None:

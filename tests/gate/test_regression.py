@@ -10,6 +10,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 
 from bench import stats
 from bench.errors import NoComparisonError, UsageError
+from bench.flags import validated
 from bench.gate import compare, power, regression
 from bench.gate.regression import Rules, Word
 from bench.results.metrics import Metric
@@ -57,7 +58,7 @@ def test_faster_never_fails() -> None:
 
 
 def test_a_significant_slowdown_within_the_threshold_is_none() -> None:
-    (change,) = regression.judge([rate(noisy(1000, 0.005, 20))], [rate(noisy(980, 0.005, 20))], Rules(0.05))
+    (change,) = regression.judge([rate(noisy(1000, 0.005, 20))], [rate(noisy(980, 0.005, 20))], Rules(threshold=0.05))
     assert change.p_value < 0.001
     assert change.word == "no worse"
 
@@ -78,13 +79,13 @@ def test_latencies_decide_when_they_are_named() -> None:
     before = [rate(noisy(1000, 0.01, 10)), latency(noisy(5, 0.9, 10))]
     after = [rate(noisy(1000, 0.01, 10, seed=1)), latency(noisy(5, 0.9, 10, seed=2))]
     assert word(before, after) == "no worse"
-    assert word(before, after, Rules(0.05, {"append_p99_ms": 0.05})) == "inconclusive"
+    assert word(before, after, Rules(per_metric={"append_p99_ms": 0.05})) == "inconclusive"
 
 
 def test_a_metric_can_have_a_threshold_of_its_own() -> None:
     before, after = [rate(noisy(1000, 0.01, 10))], [rate(noisy(900, 0.01, 10, seed=1))]
     assert word(before, after) == "regressed"
-    assert word(before, after, Rules(0.05, {"append": 0.2})) == "no worse"
+    assert word(before, after, Rules(per_metric={"append": 0.2})) == "no worse"
 
 
 @given(SPEEDS, SPEEDS)
@@ -133,7 +134,7 @@ def test_simulated_comparisons_see_what_is_there(seed: int) -> None:
         [rate(noisy(1000, 0.03, 20, seed + side)), rate(noisy(9, 0.03, 20, seed + side + 2), "read_10")]
         for side in (0, 1)
     )
-    found = power.calibrate(a, b, Rules(), precision=0.04, max_trials=10, comparisons=40)
+    found = power.analyse(a, b, Rules(), precision=0.04, max_trials=10, comparisons=40)
     none, _, tenth, fifth = found.simulated
     assert none.regressed <= 0.1
     assert tenth.regressed >= 0.8
@@ -199,23 +200,27 @@ def test_a_failed_verdict_always_fails() -> None:
 
 
 def test_keys_metrics_and_shares_that_are_none_are_refused() -> None:
-    with pytest.raises(UsageError, match="--allow moon: there is no such key"):
+    with pytest.raises(UsageError, match=r"--allow moon: .*spec\.scale"):
         compare.compare(ten(), ten(), Rules(), allow=["moon"])
-    with pytest.raises(UsageError, match="--per-metric reed: there is no such metric; give one of append"):
-        compare.compare(ten(), ten(), Rules(0.05, {"reed": 0.1}))
+    with pytest.raises(UsageError, match=r"--per-metric reed: .*append"):
+        compare.compare(ten(), ten(), Rules(per_metric={"reed": 0.1}))
     for text in ("5", "0%", "100%", "-3%", "much", ""):
-        with pytest.raises(UsageError, match="--threshold"):
-            compare.thresholds(text, {})
-    assert compare.thresholds("5%", {"append": "0.03"}) == Rules(0.05, {"append": 0.03})
+        with pytest.raises(UsageError, match=f"^--threshold '{text}'"):
+            validated(Rules, {"threshold": text})
+        with pytest.raises(UsageError, match=f"^--per-metric append '{text}'"):
+            validated(Rules, {"per_metric": {"append": text}})
+    assert validated(Rules, {"threshold": "7%", "per_metric": {"append": "0.03"}}) == Rules(
+        threshold=0.07, per_metric={"append": 0.03}
+    )
 
 
 def test_baselines_are_kept_by_name(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("baselines")
-    with pytest.raises(NoComparisonError, match="bench baseline save main"):
+    with pytest.raises(NoComparisonError, match=r"main.*bench baseline save main"):
         compare.baseline("main", folder)
     compare.save("main", ten(), folder)
     assert compare.baseline("main", folder) == ten()
-    with pytest.raises(UsageError, match="is not a valid name"):
+    with pytest.raises(UsageError, match=r"\.\./up"):
         compare.save("../up", ten(), folder)
-    with pytest.raises(UsageError, match="its verdict failed"):
+    with pytest.raises(UsageError, match="verdict failed"):
         compare.save("main", result(verdict=FAILED), folder)

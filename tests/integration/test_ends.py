@@ -38,7 +38,7 @@ def test_streams_that_cannot_be_written_cost_nothing(bench: Bench, address: str,
     ran = shell(bench, how, *SMALL, "--dsn", address, "--export-json", "r.json")
     assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
-    assert "fault of bench" not in ran.stderr
+    assert "internal error" not in ran.stderr
     (result,) = kept(bench)
     if not how.startswith("2>"):  # who was shown nothing reads on stderr what came out
         assert "verdict: ok. 100 events were acknowledged" in ran.stderr
@@ -72,7 +72,7 @@ def test_letters_that_a_terminal_does_not_know(bench: Bench, address: str) -> No
 def test_names_that_no_result_can_hold_are_refused(bench: Bench) -> None:
     ran = bench(*SMALL, "--set", "search_path=\udcff")
     assert ran.returncode == 2
-    assert "no UTF-8" in ran.stderr
+    assert "not UTF-8" in ran.stderr
 
 
 def test_a_dependency_that_cannot_be_loaded_is_no_failed_verdict(bench: Bench) -> None:

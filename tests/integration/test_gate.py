@@ -1,6 +1,7 @@
 """The gate, as a CI job uses it: outcomes' words and exit codes, made by real runs. Never a timing."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,29 +107,37 @@ def test_noise_is_measured_and_told(bench: Bench) -> None:
         ),
     )
     assert ran.returncode == 0, ran.stderr
-    assert "| trials a side   | append slower by" in ran.stdout
+    assert re.search(r"\| trials per side +\| append slower by", ran.stdout)
     (record,) = bench.folder.glob("runs/*/ab.json")
     known = Ab.model_validate_json(record.read_text())
-    assert known.calibration is not None
-    assert known.calibration.comparisons == 20
+    assert known.power is not None
+    assert known.power.comparisons == 20
+    assert '"calibration"' in record.read_text()
     page = bench.folder / "page.md"
     page.write_text("<!-- bench calibration: begin -->\n<!-- bench calibration: end -->\n")
     assert bench("table", "page.md", "--from", "runs").returncode == 0
-    assert "First table: 20 comparisons" in page.read_text()
+    assert "20 simulated comparisons" in page.read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--a", "--scale much"], "--scale"),
-        (["--both", "--trials 3"], "--trials is no flag for one side"),
+        (["--both", "--trials 3"], "--trials:"),
+        (["--both", "--output x"], "--output:"),
         (["--a", "nowhere.toml"], "--spec nowhere.toml: No such file"),
-        (["--both", "--dsn host=x"], "both sides are on one database"),
-        (["--a", "--log 'x"], "No closing quotation"),
+        (["--both", "--dsn host=x"], "--dsn: both sides"),
+        (["--a", "--log 'x"], "--a, --b or --both"),
         (["--aa", "--b", "--scale 2"], "leave --b"),
-        (["--threshold", "5"], "give a share"),
-        (["--per-metric", "append"], "--per-metric 'append': give name=value, like read_1000=3%"),
-        (["--both", "--log bigserial --place local", "--a-rev", "HEAD"], "give the folder of a log"),
+        ([], "--aa"),
+        (["--threshold", "5"], "--threshold '5'"),
+        (["--precision", "0"], "--precision '0'"),
+        (["--max-trials", "5"], "--max-trials '5'"),
+        (["--comparisons", "1"], "--comparisons '1'"),
+        (["--per-metric", "append"], "read_1000=3%"),
+        (["--per-metric", "append=5"], "--per-metric append '5'"),
+        (["--aa", "--export-markdown", "no/such/file"], "--export-markdown"),
+        (["--both", "--log bigserial --place local", "--a-rev", "HEAD"], "--log bigserial"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_starts(bench: Bench, words: list[str], said: str) -> None:
@@ -141,13 +150,13 @@ def test_what_cannot_be_compared_is_refused_before_anything_starts(bench: Bench,
 def test_a_threshold_for_what_is_not_measured_is_refused(bench: Bench) -> None:
     ran = bench("ab", "--both", QUICK, "--per-metric", "reed_1000=3%", "--output", "runs")
     assert ran.returncode == 2, ran.stderr
-    assert "--per-metric reed_1000: there is no such metric; give one of append, " in ran.stderr
+    assert re.search("--per-metric reed_1000: .*append, ", ran.stderr)
 
 
 def test_a_revision_that_is_not_there_is_named(bench: Bench, repository: Path) -> None:
     ran = bench("ab", "--both", f"{QUICK} --log {repository}", "--a-rev", "nothing")
     assert ran.returncode == 2
-    assert ran.stderr.startswith(f"bench: revision nothing of {repository}: ")
+    assert f"revision nothing of {repository}" in ran.stderr
 
 
 def test_outcomes_of_a_comparison_with_a_baseline(bench: Bench, address: str, repository: Path, tmp_path: Path) -> None:
@@ -161,12 +170,11 @@ def test_outcomes_of_a_comparison_with_a_baseline(bench: Bench, address: str, re
     assert bench("baseline", "save", "main").returncode == 0
     same = bench("compare", "main", "--threshold", "90%")
     assert (same.returncode, code_of(same.stdout)) == (0, 0), same.stdout
-    assert "this machine sees changes of" in same.stdout
 
     assert bench("run", *flags).returncode == 0
     few = bench("compare", "main")
     assert (few.returncode, code_of(few.stdout)) == (5, 5)
-    assert "1 trial a side is too few to tell" in few.stdout
+    assert "--trials 6" in few.stdout
 
     assert bench("run", *six, "--log", str(repository), "--export-json", "slow.json").returncode == 0
     other = bench("compare", "main")

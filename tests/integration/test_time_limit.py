@@ -21,7 +21,9 @@ def test_a_time_limit_ends_a_run_that_waits_for_ever(bench: Bench, address: str)
     log = broken_log(bench.folder / "full", FULL)
     ran = bench(*SMALL, "--dsn", address, "--log", str(log), "--limit", "100", "--time-limit", "2.5s", timeout=60)
     assert ran.returncode == 3, ran.stderr
-    assert "bench: the time limit is over (append: 0 events, 0 of 1 worker done; producer-0: its state" in ran.stderr
+    assert (
+        "bench: the time limit was reached (append: 0 events, 0 of 1 worker done; producer-0: its state" in ran.stderr
+    )
     assert "waiting for PgSleep); everything that was started is stopped" in ran.stderr
     assert bench.processes() == []
 

@@ -43,7 +43,7 @@ def test_pgbench_makes_the_calls_that_workers_make() -> None:
 
 def test_pgbench_that_did_not_do_all_is_no_rival() -> None:
     assert programs.pgbench_rate(PRINTED) == 1634.273
-    with pytest.raises(InfrastructureError, match="did not do all"):
+    with pytest.raises(InfrastructureError, match="pgbench did not complete"):
         programs.pgbench_rate(PRINTED.replace("1000/", "999/"))
 
 
@@ -51,7 +51,7 @@ def test_psqls_time_is_of_all_rows() -> None:
     printed = "COPY 10\nTiming is on.\nCOPY 10\nTime: 2500.000 ms (00:02.500)\n"
     assert programs.psql_seconds(printed, 10) == 2.5
     assert programs.psql_seconds(printed + "COPY 10\nTime: 1500.000 ms (00:01.500)\n", 10) == 2.0
-    with pytest.raises(InfrastructureError, match="did not copy 11 rows"):
+    with pytest.raises(InfrastructureError, match="11 rows"):
         programs.psql_seconds(printed, 11)
 
 
@@ -86,4 +86,4 @@ def test_the_table() -> None:
     once = limits.model_copy(update={"rounds": 1})
     assert overhead_report.met(once)
     assert "MISSED" not in overhead_report.whole(once)
-    assert "1 round: no judgement" in overhead_report.whole(once)
+    assert "1 round" in overhead_report.whole(once)

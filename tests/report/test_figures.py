@@ -295,9 +295,9 @@ def test_a_metric_that_one_side_lacks_is_named() -> None:
 
 def test_a_metric_that_decides_must_be_there_after() -> None:
     a, b = changed(several(6), read=DELAYS), several(6)
-    found = gate.judged(a, b, Rules(0.05, {"read_10_delay_p50_ms": 0.1}), {})
+    found = gate.judged(a, b, Rules(per_metric={"read_10_delay_p50_ms": 0.1}), {})
     assert found.word == "inconclusive"
-    assert "inconclusive: there is nothing to compare read_10_delay_p50_ms with" in gate_report.sides(found)
+    assert "read_10_delay_p50_ms" in gate_report.sides(found).rpartition("inconclusive: ")[2]
     slow = changed(several(6), {"events_per_second": None})
     assert gate.judged(a, slow, Rules(), {}).word == "inconclusive"
 
@@ -306,7 +306,8 @@ def test_a_value_of_zero_has_no_ratio() -> None:
     zero = {"end_to_end_ms": Latency(p50=0, p90=2, p99=3, p99_9=4, max=5)}
     found = gate.judged(changed(several(6), read=zero), changed(several(6), read=DELAYS), Rules(), {})
     assert found.lacks == {"read_1000_delay_p50_ms": "ratio", "read_10_delay_p50_ms": "ratio"}
-    assert "not compared, of value 0, which has no ratio: read_1000_delay_p50_ms" in gate_report.sides(found)
+    (line,) = [line for line in gate_report.sides(found).splitlines() if line.startswith("not compared")]
+    assert line.endswith(": read_1000_delay_p50_ms, read_10_delay_p50_ms")
 
 
 def test_nothing_to_compare_is_not_no_worse() -> None:
@@ -315,30 +316,28 @@ def test_nothing_to_compare_is_not_no_worse() -> None:
         found = gate.compare(nothing, nothing, Rules())
         assert (found.word, gate.EXIT_CODES[found.word]) == ("inconclusive", 5)
         text = gate_report.comparison(found, nothing, nothing)
-        assert "inconclusive: there is nothing to compare: there is no rate that both sides have" in text
-        assert "of nothing" not in text
+        assert "inconclusive: nothing to compare" in text
     assert regression.outcome([], 6) == "inconclusive"
 
 
 def test_a_machine_that_sees_nothing_is_said_to_see_nothing() -> None:
     found = gate.judged(several(6), several(6), Rules(), {})._replace(visible={"append": 1.0, "read_10": 0.05})
     text = gate_report.sides(found)
-    assert "with 6 trials this machine sees no slowdown up to 90% of append" in text
+    assert "no slowdown up to 90% of append" in text
     assert "over 90%" in text
-    assert "of nothing" not in text
 
 
 def test_a_sentence_says_what_can_be_seen_of_what_it_is_about() -> None:
     slow = changed(several(6), {"events_per_second": 100.0})
     seen = {"append": 0.05, "read_1000": 0.2, "read_10": 0.9}
     regressed = gate.judged(several(6), slow, Rules(), {})._replace(visible=seen)
-    said = gate_report.sides(regressed).rpartition("regressed: ")[2]
-    assert said.startswith("append ")
-    assert said.endswith("; with 6 trials this machine sees changes of append of 5 % and more")
+    outcome, _, detected = gate_report.sides(regressed).rpartition("regressed: ")[2].partition(";")
+    assert outcome.startswith("append ")
+    assert "append of 5 %" in detected
+    assert "read" not in detected
     same = gate.judged(several(6), several(6), Rules(), {})._replace(visible=seen)
-    assert gate_report.sides(same).endswith(
-        "; with 6 trials this machine sees changes of append of 5 %, read_1000 of 20 %, read_10 of 90 % and more"
-    )
+    detected = gate_report.sides(same).rpartition(";")[2]
+    assert "append of 5 %, read_1000 of 20 %, read_10 of 90 %" in detected
 
 
 def test_a_log_without_delays_has_none_in_a_comparison() -> None:
@@ -354,7 +353,7 @@ def test_a_log_without_delays_has_none_in_a_comparison() -> None:
     unknown = [each.model_copy(update={"wal_bytes_an_event": None}) for each in control.measured[1].speeds]
     other = control.measured[1].model_copy(update={"speeds": unknown})
     text = logs_report.whole(control.model_copy(update={"measured": [control.measured[0], other]}))
-    assert "not known" in text
+    assert "unknown" in text
     assert "FAILED" not in text
 
 
@@ -436,7 +435,7 @@ def test_a_published_command_has_every_field_that_was_given(name: str) -> None:
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "bench", "run"]
     context = app.commands["run"].make_context("run", words[4:])
-    again = make(options.given(context.params)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
+    again = make(options.run_flags(context.params)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
     expected = spec.model_copy(update={"dsn": "dbname='a b' host=db.example"} if name == "dsn" else {})
     assert again.events_per_producer == expected.events_per_producer
     loops = {"limit", "insert_loops"}

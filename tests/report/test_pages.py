@@ -27,13 +27,10 @@ def test_a_page_is_rewritten_between_its_markers_and_nowhere_else(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("no markers", "a table belongs between"),
-        (BEGIN, "a table belongs between"),
-        (BEGIN + END.replace("table", "logs"), "a table belongs between"),
-        (
-            BEGIN.replace("table", "logs") + END.replace("table", "logs"),
-            "nothing to put between its markers `bench logs`",
-        ),
+        ("no markers", "<!-- bench table: begin -->"),
+        (BEGIN, "<!-- bench table: begin -->"),
+        (BEGIN + END.replace("table", "logs"), "<!-- bench table: begin -->"),
+        (BEGIN.replace("table", "logs") + END.replace("table", "logs"), "`bench logs`"),
     ],
 )
 def test_a_page_that_cannot_be_filled_is_refused_and_left_alone(tmp_path: Path, text: str, says: str) -> None:
