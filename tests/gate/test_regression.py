@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Sequence
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control, mannwhitneyu
+from scipy.stats import false_discovery_control
 
 from bench import stats
 from bench.errors import NoComparisonError, UsageError
@@ -36,6 +37,11 @@ def noisy(middle: float, noise: float, trials: int, seed: int = 0) -> list[float
 def word(before: list[Metric], after: list[Metric], rules: Rules | None = None) -> Word:
     changes = regression.judge(before, after, rules or Rules())
     return regression.outcome(changes, min(len(metric.values) for metric in [*before, *after]))
+
+
+def balance(one: Sequence[float], other: Sequence[float]) -> float:
+    """Of all pairs, the share in which `one` is larger minus the share in which it is smaller."""
+    return sum((a > b) - (a < b) for a in one for b in other) / (len(one) * len(other))
 
 
 def test_quiet_trials_of_the_same_speed_are_no_worse() -> None:
@@ -111,11 +117,19 @@ def test_holm_as_in_the_textbook() -> None:
 
 
 @given(SPEEDS, SPEEDS)
-def test_the_u_test_is_scipys(one: list[float], other: list[float]) -> None:
-    p_value, effect = stats.mann_whitney(one, other)
-    assert p_value == mannwhitneyu(one, other).pvalue
-    wins = sum((a > b) - (a < b) for a in one for b in other)
-    assert effect == pytest.approx(wins / (len(one) * len(other)))
+def test_the_effect_is_the_balance_of_wins_over_all_pairs(one: list[float], other: list[float]) -> None:
+    _, effect = stats.mann_whitney(one, other)
+    assert effect == pytest.approx(balance(one, other))
+
+
+@given(st.integers(2, 11).flatmap(lambda size: st.permutations(range(size))), st.integers(1, 10))
+def test_the_p_value_is_the_share_of_all_divisions_that_are_as_uneven(ranks: list[int], values: int) -> None:
+    """Without ties, and of few values, the U test is exact: each division of the values into two sides is as likely."""
+    values = min(values, len(ranks) - 1)
+    p_value, _ = stats.mann_whitney(ranks[:values], ranks[values:])
+    divisions = [balance(side, [rank for rank in ranks if rank not in side]) for side in combinations(ranks, values)]
+    seen = abs(balance(ranks[:values], ranks[values:]))
+    assert p_value == pytest.approx(sum(abs(each) >= seen - 1e-9 for each in divisions) / len(divisions))
 
 
 def test_more_trials_and_less_noise_see_smaller_slowdowns() -> None:
