@@ -125,7 +125,6 @@ def test_pages_are_looked_at_when_they_are_many_events_or_many_bytes() -> None:
 
 def test_the_highest_etag_and_those_that_fall_are_those_of_all_pages() -> None:
     ledger = Ledger(100)
-    assert ledger.highest_etag is None
     for etags, highest, falling in (([5, 3, 4], 5, 1), ([2], 5, 2), ([2, 9, 7], 9, 3), ([11], 11, 3)):
         see(ledger, [row(etag, 0, 0) for etag in etags])
         assert (ledger.highest_etag, ledger.falling_etags) == (highest, falling)

@@ -112,6 +112,7 @@ def test_any_history_is_judged_as_event_by_event(
     assert verdict.expected_events == len(acknowledged)
     assert verdict.expected_checksum == sum(seq for _, seq in acknowledged)
     assert verdict.aborted == len(aborted)
+    assert verdict.wrong_checksums == 0
     missing = set().union(*((acknowledged & stored) - set(delivery) for delivery in deliveries))
     assert verdict.gaps.skipped == len(missing)
     lost, delivered = acknowledged - stored, set().union(*deliveries)

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.judge.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
@@ -26,6 +26,7 @@ def are_normal(ranges: Ranges) -> bool:
     )
 
 
+@example([(0, 0, 4), (0, 1, 2), (1, 1, 3)], [(0, 3, 3), (1, 0, 1)])
 @given(RANGES, RANGES)
 def test_ranges_are_sets_of_events(one: list[Range], other: list[Range]) -> None:
     these, those = normal(one), normal(other)

@@ -52,15 +52,16 @@ def test_what_is_reported_is_what_became_of_each_event(
     met, fate, raised = ENDS[end[1]]
     fates: dict[str, set[int]] = {fate: set() for fate in get_args(Fate)}
     etags: list[tuple[int, int]] = []
-    timed = calls = 0
+    timed = calls = first_of_ended = 0
 
     def append(first: int, last: int) -> int:
-        nonlocal calls, timed
+        nonlocal calls, timed, first_of_ended
         seqs = set(range(first, last + 1))
-        assert 0 < len(seqs) <= batch
+        assert len(seqs) == min(batch, LIMIT - first)
         ends, commit = calls == end[0], commits[calls]
         calls += 1
         if ends:
+            first_of_ended = first
             fates[fate] |= seqs
             if isinstance(met, Exception):
                 raise met
@@ -81,10 +82,21 @@ def test_what_is_reported_is_what_became_of_each_event(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "say", records.append)
         while first < LIMIT and error is None:
+            before = calls
             try:
                 first = program._append_until_progress(append, job, first, tally, cast(Any, meter))
             except (LogFailedError, psycopg.Error) as met_by_worker:
                 error = met_by_worker
+            if isinstance(error, LogFailedError):
+                assert error.error.events == (first_of_ended, min(first_of_ended + batch, LIMIT) - 1)
+            elif error:  # its connection is lost, so all was reported before it ends
+                reported_before = len(records)
+                tally.tell()
+                assert len(records) == reported_before
+            elif next_progress == 0:
+                assert calls == before + 1
+            elif first < LIMIT:
+                assert not commits[calls - 1]
             turns += 1
             if turns % tell_every == 0:
                 tally.tell()
