@@ -505,6 +505,7 @@ def test_a_healthy_history_is_not_accused_and_needs_no_audit(events: set[tuple[i
     written = Written(ranges(prefixes))
     read = seen(sorted(prefixes, key=lambda event: event[1]))
     assert not needs_audit(written, [read, read], len(prefixes))
+    assert not undelivered(written, [read, read])
     assert judge(written, [read, read], Stored(ranges(prefixes))).ok
 
 
@@ -519,8 +520,9 @@ def test_one_event_in_a_hundred_million_is_found_at_once() -> None:
 
 def test_all_are_counted_and_ten_are_shown() -> None:
     written = Written([(0, 0, 99)])
-    verdict = judge(written, [Delivered("b", 0, 0, [], below=[(0, 0, 49)])], Stored([(0, 0, 49)]))
-    assert (verdict.skipped, verdict.lost) == (50, 50)
+    reads = [Delivered(reader, 0, 0, [], below=[(0, 0, 49)]) for reader in ("a", "b")]
+    verdict = judge(written, reads, Stored([(0, 0, 49)]))
+    assert (verdict.skipped, verdict.lost) == (100, 50)
     assert Counter(fault.kind for fault in verdict.examples) == {"skipped": 10, "lost": 10}
 
 
