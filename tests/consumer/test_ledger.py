@@ -52,13 +52,13 @@ def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int,
         assert ledger.distinct_events == len(delivered)
         assert ledger.highest_etag == (len(events) or None)
         expected = faults_of(events)
-        found = ledger.anomalies()
-        assert {each.kind: each.examples for each in found} == {
+        anomalies = ledger.anomalies()
+        assert {each.kind: each.examples for each in anomalies} == {
             kind: [Example(producer=p, seq=s, etag=etag) for etag, (p, s) in met[:EXAMPLES]]
             for kind, met in expected.items()
         }
-        assert [each.count for each in found] == sorted((len(met) for met in expected.values()), reverse=True)
-        assert {each.kind: each.count for each in found} == {kind: len(met) for kind, met in expected.items()}
+        assert [each.count for each in anomalies] == sorted((len(met) for met in expected.values()), reverse=True)
+        assert {each.kind: each.count for each in anomalies} == {kind: len(met) for kind, met in expected.items()}
     assert whole.delivered() == cut.delivered()
     assert whole.max_etag_gap == cut.max_etag_gap
 
