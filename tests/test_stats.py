@@ -51,8 +51,9 @@ def test_the_interval_of_a_ratio_is_that_of_all_pairs_of_resamples() -> None:
 def test_of_five_values_there_is_the_range() -> None:
     assert stats.median([3.0, 1.0, 2.0, 9.0, 5.0]) == Estimate(3, 1, 9)
     assert stats.ratio([4.0, 8.0], [2.0, 1.0]) == Estimate(4, 2, 8)
-    assert stats.ratio([4.0] * 9, [1.0, 2.0, 2.0, 2.0, 4.0]) == Estimate(2, 1, 4)
-    assert stats.ratio([1.0, 2.0, 2.0, 2.0, 4.0], [4.0] * 9) == Estimate(0.5, 0.25, 1)
+    many, five = [1.0, 2, 3, 4, 5, 6, 7, 8, 9], [1.0, 2, 2, 2, 4]
+    assert stats.ratio(many, five) == Estimate(2.5, 0.25, 9)
+    assert stats.ratio(five, many) == Estimate(0.4, 1 / 9, 4)
     assert (stats.interval_name(5), stats.interval_name(6)) == ("range", "95 % interval")
 
 
