@@ -40,7 +40,7 @@ def reported(records: list[Record], fate: str) -> list[tuple[int, int, int]]:
 @given(
     st.integers(1, 7),
     st.lists(st.booleans(), min_size=LIMIT, max_size=LIMIT),
-    st.tuples(st.integers(0, LIMIT), st.sampled_from([*ENDS])),
+    st.tuples(st.integers(0, 8), st.sampled_from([*ENDS])),
     st.sampled_from([0.0, float("inf")]),
     st.integers(1, 4),
 )
