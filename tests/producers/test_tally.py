@@ -45,7 +45,7 @@ def reported(records: list[Record], fate: str) -> list[tuple[int, int, int]]:
     st.integers(1, 4),
 )
 def test_what_is_reported_is_what_became_of_each_event(
-    batch: int, commits: list[bool], end: tuple[int, str], next_progress: float, tell_every: int
+    batch: int, commits: list[bool], end: tuple[int, str], next_progress: float, report_every: int
 ) -> None:
     """`commits` are the fates of batches one after the other, until the one at `end`."""
     (job,) = producers(make({"scale": 1, "limit": LIMIT, "insert_batch": batch}, None), BIGSERIAL)
@@ -91,18 +91,18 @@ def test_what_is_reported_is_what_became_of_each_event(
                 assert error.error.events == (first_of_ended, min(first_of_ended + batch, LIMIT) - 1)
             elif error:  # its connection is lost, so all was reported before it ends
                 reported_before = len(records)
-                tally.tell()
+                tally.report()
                 assert len(records) == reported_before
             elif next_progress == 0:
                 assert calls == before + 1
             elif first < LIMIT:
                 assert not commits[calls - 1]
             turns += 1
-            if turns % tell_every == 0:
-                tally.tell()
+            if turns % report_every == 0:
+                tally.report()
         tally.close()
         events, checksum = tally.events, tally.checksum
-        tally.tell()
+        tally.report()
     assert (type(error) if error else None) == (raised if calls > end[0] else None)
     assert len(meter.calls) == timed
     for kind, seqs in fates.items():
@@ -127,8 +127,8 @@ def test_events_of_one_fate_that_follow_one_another_are_one_range() -> None:
     records: list[Record] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "say", records.append)
-        tally.tell()
-        tally.tell()
+        tally.report()
+        tally.report()
     assert reported(records, "acknowledged") == [(NUMBER, 0, 9), (NUMBER, 11, 12)]
     assert reported(records, "aborted") == [(NUMBER, 10, 10)]
     assert len(records) == 2
