@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.padding import padding
-from bench.records import Anomaly, Example
+from bench.records import EXAMPLES, Anomaly, Example
 from consumer.ledger import Ledger
 from producers.payloads import Delimiters, batch
-from tests.consumer.pages import Row, see
+from tests.consumer.pages import Row, page, see
 
 PAD = padding(20)
 """The beginning of each payload's padding."""
@@ -23,7 +23,19 @@ def row(etag: int, producer: int, seq: int, ctime: int | None = None) -> Row:
     return etag, etag if ctime is None else ctime, payload
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), max_size=60), st.data())
+def faults_of(events: list[tuple[int, int]]) -> dict[str, list[tuple[int, tuple[int, int]]]]:
+    """The events that are doubled or late, with their etags, by their kind."""
+    faults: dict[str, list[tuple[int, tuple[int, int]]]] = {}
+    for etag, (producer, seq) in enumerate(events, 1):
+        before = events[: etag - 1]
+        if (producer, seq) in before:
+            faults.setdefault("duplicated", []).append((etag, (producer, seq)))
+        elif any(p == producer and s > seq for p, s in before):
+            faults.setdefault("reordered", []).append((etag, (producer, seq)))
+    return faults
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), max_size=60), st.data())
 def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int, int]], data: st.DataObject) -> None:
     rows = [row(etag, *event) for etag, event in enumerate(events, 1)]
     whole, cut = Ledger(21), Ledger(21)
@@ -37,8 +49,17 @@ def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int,
         assert ledger.checksum == sum(seq for _, seq in events)
         delivered = {(p, s) for p, first, last in ledger.delivered() for s in range(first, last + 1)}
         assert delivered == set(events)
+        assert ledger.distinct_events == len(delivered)
+        assert ledger.highest_etag == (len(events) or None)
+        expected = faults_of(events)
+        anomalies = ledger.anomalies()
+        assert {each.kind: each.examples for each in anomalies} == {
+            kind: [Example(producer=p, seq=s, etag=etag) for etag, (p, s) in met[:EXAMPLES]]
+            for kind, met in expected.items()
+        }
+        assert [each.count for each in anomalies] == sorted((len(met) for met in expected.values()), reverse=True)
+        assert {each.kind: each.count for each in anomalies} == {kind: len(met) for kind, met in expected.items()}
     assert whole.delivered() == cut.delivered()
-    assert whole.anomalies() == cut.anomalies()
     assert whole.max_etag_gap == cut.max_etag_gap
 
 
@@ -79,10 +100,44 @@ def test_a_payload_that_is_no_event_does_not_hide_the_others() -> None:
     assert ledger.events == 4
 
 
-def test_a_seq_beyond_the_limit_makes_no_later_event_look_late() -> None:
+@pytest.mark.parametrize("seq", [10**15, 3, -1])
+def test_a_seq_beyond_the_limit_makes_no_later_event_look_late(seq: int) -> None:
     ledger = Ledger(3)
-    see(ledger, [row(1, 0, 0), row(2, 0, 10**15), row(3, 0, 1), row(4, 0, 2)])
-    assert [(anomaly.kind, anomaly.count) for anomaly in ledger.anomalies()] == [("phantom", 1)]
+    see(ledger, [row(1, 0, 0), row(2, 0, seq), row(3, 0, 1), row(4, 0, 2)])
+    assert ledger.anomalies() == [Anomaly("phantom", 1, [Example(producer=0, seq=seq, etag=2)])]
+    assert ledger.delivered() == [(0, 0, 2)]
+    assert (ledger.events, ledger.distinct_events) == (4, 3)
+
+
+def test_pages_are_looked_at_when_they_are_many_events_or_many_bytes() -> None:
+    ledger = Ledger(10**6)
+    small = page([row(etag, 0, etag) for etag in range(999)])
+    large = page([(1, 1, b"x" * (2**19 - 100))])
+    for pages, enough in (([small] * 2, False), ([small] * 3, True), ([large] * 2, False), ([large] * 3, True)):
+        assert [ledger.take(each) for each in pages] == [False] * (len(pages) - 1) + [enough]
+        for _ in ledger.look():
+            pass
+    assert ledger.events == 999 * 5 + 5
+    for _ in ledger.look():
+        pass
+    assert ledger.events == 999 * 5 + 5
+
+
+def test_the_highest_etag_and_those_that_fall_are_those_of_all_pages() -> None:
+    ledger = Ledger(100)
+    for etags, highest, falling in (([5, 3, 4], 5, 1), ([2], 5, 2), ([2, 9, 7], 9, 3), ([11], 11, 3)):
+        see(ledger, [row(etag, 0, 0) for etag in etags])
+        assert (ledger.highest_etag, ledger.falling_etags) == (highest, falling)
+
+
+@pytest.mark.parametrize(("first", "jumps"), [(1, []), (2, [(0, 2, 7.5)])])
+def test_a_first_etag_above_1_is_a_jump(first: int, jumps: list[tuple[int, int, float]]) -> None:
+    ledger, without = Ledger(100, max_jumps=1), Ledger(100)
+    for each in (ledger, without):
+        see(each, [row(first, 0, 0), row(first + 1, 0, 1)], at=7.5)
+    assert (ledger.jumps, without.jumps) == (jumps, [])
+    see(ledger, [row(first + 3, 0, 2)], at=8.5)
+    assert ledger.jumps == (jumps or [(first + 1, first + 3, 8.5)])
 
 
 def test_gaps_are_between_events_delivered_one_after_the_other() -> None:

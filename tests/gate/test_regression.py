@@ -2,17 +2,18 @@
 
 import random
 from collections.abc import Sequence
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control, mannwhitneyu
+from scipy.stats import false_discovery_control
 
 from bench import stats
 from bench.errors import NoComparisonError, UsageError
 from bench.flags import validated
 from bench.gate import compare, power, regression
-from bench.gate.regression import Rules, Word
+from bench.gate.regression import Change, Rules, Word
 from bench.results.metrics import Metric
 from bench.results.models import Result
 from tests.report.test_export import several
@@ -37,6 +38,11 @@ def noisy(middle: float, noise: float, trials: int, seed: int = 0) -> list[float
 def word(before: list[Metric], after: list[Metric], rules: Rules | None = None) -> Word:
     changes = regression.judge(before, after, rules or Rules())
     return regression.outcome(changes, min(len(metric.values) for metric in [*before, *after]))
+
+
+def balance(one: Sequence[float], other: Sequence[float]) -> float:
+    """Of all pairs, the share in which `one` is larger minus the share in which it is smaller."""
+    return sum((a > b) - (a < b) for a in one for b in other) / (len(one) * len(other))
 
 
 def test_quiet_trials_of_the_same_speed_are_no_worse() -> None:
@@ -88,6 +94,79 @@ def test_a_metric_can_have_a_threshold_of_its_own() -> None:
     assert word(before, after, Rules(per_metric={"append": 0.2})) == "no worse"
 
 
+@pytest.mark.parametrize(
+    ("p_value", "speed", "low", "expected"),
+    [
+        (stats.ALPHA, 0.74, 0.5, "regressed"),
+        (stats.ALPHA, 0.75, 0.5, "unclear"),
+        (stats.ALPHA, 0.76, 0.75, "no worse"),
+        (stats.ALPHA, 1.26, 1.1, "faster"),
+        (stats.ALPHA, 1.25, 1.1, "no worse"),
+        (stats.ALPHA * 1.01, 0.74, 0.5, "unclear"),
+        (stats.ALPHA * 1.01, 1.26, 0.75, "no worse"),
+        (stats.ALPHA * 1.01, 1.26, 0.74, "unclear"),
+    ],
+)
+def test_a_change_needs_significance_and_an_effect_beyond_the_threshold(
+    p_value: float, speed: float, low: float, expected: str
+) -> None:
+    estimate = stats.Estimate(speed, low, 2.0)
+    change = Change("append", "events/s", 1, 1, estimate, p_value, effect=0, threshold=0.25, decides=True)
+    assert change.word == expected
+
+
+def test_a_change_says_what_each_side_was() -> None:
+    before, after = [5.0, 6, 7, 8, 9, 10], [20.0, 22, 24, 26, 28, 30]
+    rules = Rules(0.05, {"append_p99_ms": 0.3})
+    slower, faster = regression.judge([latency(before), rate(before)], [latency(after), rate(after)], rules)
+    assert (slower.metric, slower.unit, slower.before, slower.after) == ("append_p99_ms", "ms", 7.5, 25)
+    assert (slower.speed.value, slower.effect, slower.threshold, slower.decides) == (0.3, -1, 0.3, True)
+    assert (faster.metric, faster.unit, faster.before, faster.after) == ("append", "events/s", 7.5, 25)
+    assert faster.speed.value == pytest.approx(10 / 3)
+    assert (faster.effect, faster.threshold) == (1, 0.05)
+    # Holm: the smaller of two p values counts double, and here both are as small. Of 924 divisions two are as uneven.
+    assert slower.p_value == faster.p_value == pytest.approx(2 * 2 / 924)
+
+
+def test_metrics_that_cannot_be_compared_have_a_reason_and_may_leave_it_undecided() -> None:
+    before = [rate([1, 2]), rate([1, 2], "read_10"), latency([0, 1]), latency([1, 1], "read_p99_ms")]
+    after = [rate([1, 1]), latency([1, 1]), latency([1, 1], "read_p99_ms"), rate([0.5, 1], "read_100")]
+    assert regression.lacks(before, after) == {"read_10": "after", "append_p99_ms": "ratio", "read_100": "before"}
+    assert [old.name for old, _ in regression.pairs(before, after)] == ["append", "read_p99_ms"]
+    assert regression.undecided(before, after, Rules()) == ["read_10"]
+    assert regression.undecided(before, after, Rules(0.05, {"append_p99_ms": 0.1})) == ["read_10", "append_p99_ms"]
+
+
+def test_without_a_metric_that_decides_nothing_is_no_worse() -> None:
+    same = [1000.0] * 6
+    rates, latencies = (regression.judge([metric], [metric], Rules()) for metric in (rate(same), latency(same)))
+    assert regression.outcome(rates, 6) == "no worse"
+    assert regression.outcome(rates, 5) == "inconclusive"
+    assert regression.outcome(rates, 6, ["read_10"]) == "inconclusive"
+    assert regression.outcome(latencies, 6) == "inconclusive"
+
+
+def test_trials_are_precise_when_no_interval_of_what_decides_is_wider() -> None:
+    a, b = rate(noisy(1000, 0.1, 8)), rate(noisy(1100, 0.1, 8, seed=1))
+    value, low, high = regression.speed(a, b)
+    reach = (high - low) / 2 / value
+    loud = latency(noisy(5, 0.9, 8)), latency(noisy(5, 0.9, 8, seed=1))
+    assert regression.is_precise([a], [b], Rules(), reach * 1.001)
+    assert not regression.is_precise([a], [b], Rules(), reach * 0.999)
+    assert regression.is_precise([a, loud[0]], [b, loud[1]], Rules(), reach * 1.001)
+    assert not regression.is_precise([a, loud[0]], [b, loud[1]], Rules(0.05, {loud[0].name: 0.05}), reach * 1.001)
+    assert regression.is_precise([rate([1.0] * 6)], [rate([1.0] * 6)], Rules(), 0)
+    assert not regression.is_precise([rate([1.0] * 6)], [rate([1.0] * 5)], Rules(), 1)
+    assert not regression.is_precise([], [], Rules(), 1)
+
+
+def test_a_slowdown_is_harder_to_see_the_more_metrics_are_tested() -> None:
+    one = rate(noisy(1000, 0.05, 10)), rate(noisy(1000, 0.05, 10, seed=1))
+    others = [rate([1.0], f"read_{size}") for size in range(50)]
+    alone, among = (regression.visible([one[0], *more], [one[1], *more], trials=10)["append"] for more in ([], others))
+    assert alone < among < 1
+
+
 @given(SPEEDS, SPEEDS)
 def test_what_is_better_for_one_side_is_worse_for_the_other(one: list[float], other: list[float]) -> None:
     (there,), (back,) = (regression.judge([rate(a)], [rate(b)], Rules()) for a, b in ((one, other), (other, one)))
@@ -112,11 +191,19 @@ def test_holm_as_in_the_textbook() -> None:
 
 
 @given(SPEEDS, SPEEDS)
-def test_the_u_test_is_scipys(one: list[float], other: list[float]) -> None:
-    p_value, effect = stats.mann_whitney(one, other)
-    assert p_value == mannwhitneyu(one, other).pvalue
-    wins = sum((a > b) - (a < b) for a in one for b in other)
-    assert effect == pytest.approx(wins / (len(one) * len(other)))
+def test_the_effect_is_the_balance_of_wins_over_all_pairs(one: list[float], other: list[float]) -> None:
+    _, effect = stats.mann_whitney(one, other)
+    assert effect == pytest.approx(balance(one, other))
+
+
+@given(st.integers(2, 11).flatmap(lambda size: st.permutations(range(size))), st.integers(1, 10))
+def test_the_p_value_is_the_share_of_all_divisions_that_are_as_uneven(ranks: list[int], values: int) -> None:
+    """Without ties, and of few values, the U test is exact: each division of the values into two sides is as likely."""
+    values = min(values, len(ranks) - 1)
+    p_value, _ = stats.mann_whitney(ranks[:values], ranks[values:])
+    divisions = [balance(side, [rank for rank in ranks if rank not in side]) for side in combinations(ranks, values)]
+    seen = abs(balance(ranks[:values], ranks[values:]))
+    assert p_value == pytest.approx(sum(abs(each) >= seen - 1e-9 for each in divisions) / len(divisions))
 
 
 def test_more_trials_and_less_noise_see_smaller_slowdowns() -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,16 +16,20 @@ from bench.judge.checker import (
     Jump,
     Promise,
     Stored,
+    Stranded,
     Verdict,
     Written,
+    accounted_for,
     explain,
     judge,
     jump_over,
     needs_audit,
+    skipped,
+    undelivered,
     with_commits,
 )
-from bench.judge.ranges import Ranges
-from bench.records import Anomaly, Example, Range
+from bench.judge.ranges import Ranges, events_in
+from bench.records import EXAMPLES, Anomaly, Example, Range
 from consumer.ledger import Ledger
 from tests.consumer.pages import see
 
@@ -47,7 +52,8 @@ def seen(delivery: list[tuple[int, int]], reader: str = "r", below: Ranges = ())
     ledger = Ledger(LIMIT)
     for etag, (producer, seq) in enumerate(delivery, 1):
         see(ledger, [(etag, etag, b'{"producer":%d,"seq":%d,"value":%d}' % (producer, seq, seq))])
-    return Delivered(reader, ledger.events, ledger.checksum, ledger.delivered(), ledger.anomalies(), below=below)
+    delivered = ledger.delivered()[::-1]
+    return Delivered(reader, ledger.events, ledger.checksum, delivered, ledger.anomalies(), below=below)
 
 
 def reference(
@@ -106,8 +112,21 @@ def test_any_history_is_judged_as_event_by_event(
     assert verdict.expected_events == len(acknowledged)
     assert verdict.expected_checksum == sum(seq for _, seq in acknowledged)
     assert verdict.aborted == len(aborted)
+    assert verdict.wrong_checksums == 0
     missing = set().union(*((acknowledged & stored) - set(delivery) for delivery in deliveries))
     assert verdict.gaps.skipped == len(missing)
+    lost, delivered = acknowledged - stored, set().union(*deliveries)
+    assert [(fault.producer, fault.seq) for fault in verdict.examples if fault.kind == "lost"] == sorted(lost)[
+        :EXAMPLES
+    ]
+    assert verdict.lost_after_delivery == len(lost & delivered)
+    passed_over = {(p, s) for p, s in lost - delivered if any(p == producer and s < seq for producer, seq in delivered)}
+    assert verdict.lost_and_passed == len(passed_over)
+    assert accounted_for(written) == len(acknowledged | indeterminate | aborted)
+    assert undelivered(written, reads) == any(acknowledged - set(delivery) for delivery in deliveries)
+    for read, delivery in zip(reads, deliveries, strict=True):
+        of_reader = skipped(written, read, Stored(ranges(stored)), Promise())
+        assert events_in(of_reader) == len((acknowledged & stored) - set(delivery))
     for number, delivery in enumerate(deliveries):
         own = reference(acknowledged, indeterminate, stored, [delivery])
         met = verdict.by_reader[f"reader-{number}"]
@@ -130,6 +149,107 @@ def test_members_of_a_group_are_judged_as_one(
     assert verdict.skipped == len(acknowledged - set(delivery))
     assert verdict.duplicated == len(delivery) - len(set(delivery))
     assert verdict.phantom == len(set(delivery) - acknowledged)
+
+
+def test_what_members_of_a_group_met_is_added_up() -> None:
+    last = replace(HOLDER, pid=18)
+    first = Delivered(
+        "a",
+        events=3,
+        checksum=3,
+        ranges=[(0, 0, 2)],
+        anomalies=[Anomaly("corrupt", 1, [Example(producer=0, seq=1)])],
+        falling_etags=1,
+        stopped=["it hangs"],
+        highest_etag=9,
+        holders=[HOLDER],
+        page_events=10,
+        largest_page=12,
+        oversized_pages=2,
+    )
+    second = Delivered(
+        "b",
+        events=3,
+        checksum=6,
+        ranges=[(0, 2, 3), (1, 1, 1)],
+        falling_etags=2,
+        stopped=["it goes on"],
+        stranded=True,
+        highest_etag=7,
+        holders=[last],
+        page_events=10,
+        largest_page=11,
+        oversized_pages=1,
+    )
+    alone = replace(first, below=[(0, 0, 1)])
+    assert Delivered.together("a", [alone]) == alone
+    doubled = Anomaly("duplicated", 1, [Example(producer=0, seq=2)])
+    assert Delivered.together("group", [first, second, replace(first, ranges=[], anomalies=[], highest_etag=None)]) == (
+        Delivered(
+            "group",
+            events=9,
+            checksum=12,
+            ranges=[(0, 0, 3), (1, 1, 1)],
+            anomalies=[*first.anomalies, doubled],
+            falling_etags=4,
+            stopped=["it hangs", "it goes on", "it hangs"],
+            stranded=True,
+            highest_etag=9,
+            holders=[HOLDER],
+            page_events=10,
+            largest_page=12,
+            oversized_pages=5,
+        )
+    )
+
+
+HEALTHY = Delivered("r", 10, 45, [(0, 0, 9)])
+TEN = Stored([(0, 0, 9)])
+GAP_FREE = Promise(gap_free=True)
+
+
+@pytest.mark.parametrize(
+    ("read", "stored", "promise", "met"),
+    [
+        (replace(HEALTHY, stopped=["cancelled", "cancelled"]), TEN, Promise(), {"given up": 2}),
+        (replace(HEALTHY, stranded=True), TEN, Promise(), {"stranded": 1}),
+        (replace(HEALTHY, largest_page=12, oversized_pages=3), TEN, Promise(), {"oversized pages": 3}),
+        (replace(HEALTHY, checksum=44), TEN, Promise(), {}),
+        (replace(HEALTHY, falling_etags=2), TEN, Promise(), {"reordered": 2}),
+        (replace(HEALTHY, anomalies=[Anomaly("reordered", 3, [])], falling_etags=2), TEN, Promise(), {"reordered": 3}),
+        (replace(HEALTHY, anomalies=[Anomaly("corrupt", 1, [])]), TEN, Promise(), {"corrupt": 1}),
+        (replace(HEALTHY, anomalies=[Anomaly("phantom", 1, [])]), TEN, Promise(), {"phantom": 1}),
+        (HEALTHY, replace(TEN, foreign=1), Promise(), {}),
+        (HEALTHY, replace(TEN, missing_etags=[(4, 4)]), GAP_FREE, {}),
+        (HEALTHY, replace(TEN, doubled=1), GAP_FREE, {}),
+    ],
+)
+def test_each_fault_alone_fails_and_is_its_readers(
+    read: Delivered, stored: Stored, promise: Promise, met: dict[str, int]
+) -> None:
+    stranded = [Stranded("consumer", "get_event", "no")] if read.stranded else []
+    verdict = judge(Written(HEALTHY.ranges), [HEALTHY, replace(read, reader="other")], stored, promise, stranded)
+    assert not verdict.ok
+    assert verdict.by_reader == {"r": {}, "other": met}
+    assert verdict.wrong_checksums == (read.checksum != HEALTHY.checksum)
+    assert len(verdict.stopped) == ("given up" in met)
+    assert len(verdict.oversized) == ("oversized pages" in met)
+    assert verdict.stranded == stranded
+
+
+def test_each_open_transaction_that_readers_met_is_shown_once_and_at_most_ten() -> None:
+    many = [replace(HOLDER, pid=pid, application=name) for pid in range(4) for name in "abc"]
+    reads = [Delivered(f"reader-{pid}", 0, 0, [], holders=many[pid:]) for pid in range(4)]
+    quick = Delivered("quick", 0, 0, [], holders=None)
+    assert judge(Written([(0, 0, 9)]), [*reads, quick], TEN).holders == many[:EXAMPLES]
+    assert judge(Written([(0, 0, 9)]), [quick], TEN).holders is None
+
+
+def test_of_missing_etags_ten_ranges_are_shown_in_order() -> None:
+    missing = [(etag, etag + 1) for etag in range(90, 0, -5)]
+    gaps = explain(missing, [(5, 5)], 0, drained=False)
+    assert (gaps.unexplained, gaps.rolled_back) == (35, 1)
+    assert gaps.examples == [(6, 6), *((etag, etag + 1) for etag in range(10, 55, 5))]
 
 
 @given(EVENTS, DELIVERY)
@@ -177,7 +297,7 @@ ETAGS = st.sets(st.integers(1, 40), max_size=30)
 def test_every_missing_etag_is_explained_once(missing: set[int], rolled_back_etags: set[int]) -> None:
     gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in rolled_back_etags], 0, drained=False)
     assert gaps.rolled_back == len(missing & rolled_back_etags)
-    assert gaps.unexplained == len(missing - rolled_back_etags)
+    assert (gaps.unexplained, gaps.unknown) == (len(missing - rolled_back_etags), 0)
     listed = {etag for first, last in gaps.examples for etag in range(first, last + 1)}
     assert listed <= missing - rolled_back_etags
 
@@ -211,17 +331,39 @@ def test_a_reader_skipped_only_what_it_was_given_a_later_event_of(
     verdict = judge(Written(ranges(acknowledged)), [read], Stored(ranges(stored)), promise)
     nothing_open = not stopped and holders == ()
     highest = {producer: max(seq for _, seq in seqs) for producer, seqs in groupby(sorted(delivery), lambda e: e[0])}
-    skipped = withheld = 0
+    passed_over = kept_back = 0
     for producer, seq in (acknowledged & stored) - set(delivery):
         goes_by_etag = promise.by_etag or (promise.producer_order and promise.replay and nothing_open)
         passed_by_etag = (producer, seq) in below and goes_by_etag
         passed_by_producer = seq < highest.get(producer, -1) and promise.producer_order
-        skipped += passed_by_etag or passed_by_producer
-        withheld += not (passed_by_etag or passed_by_producer)
-    assert (verdict.skipped, verdict.withheld) == (skipped, withheld)
-    assert verdict.gaps.skipped == skipped
-    assert verdict.holders == (list(holders) if withheld and holders is not None else None)
-    assert verdict.ok <= (skipped + withheld == 0)
+        passed_over += passed_by_etag or passed_by_producer
+        kept_back += not (passed_by_etag or passed_by_producer)
+    assert (verdict.skipped, verdict.withheld) == (passed_over, kept_back)
+    assert verdict.gaps.skipped == passed_over
+    assert verdict.holders == (list(holders) if kept_back and holders is not None else None)
+    assert verdict.ok <= (passed_over + kept_back == 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "promise", "passed_over"),
+    [
+        ({}, Promise(by_etag=False), 2),
+        ({"holders": None}, Promise(by_etag=False), 0),
+        ({"holders": (HOLDER,)}, Promise(by_etag=False), 0),
+        ({"stopped": ("cancelled",)}, Promise(by_etag=False), 0),
+        ({"stranded": True}, Promise(by_etag=False), 0),
+        ({}, Promise(by_etag=False, replay=False), 0),
+        ({}, Promise(by_etag=False, producer_order=False), 0),
+        ({"holders": (HOLDER,)}, Promise(), 2),
+    ],
+)
+def test_a_reader_that_waited_in_vain_is_past_lower_etags(
+    change: dict[str, Any], promise: Promise, passed_over: int
+) -> None:
+    """Seqs 8 and 9 have lower etags than what was delivered, and no later event of their producer was."""
+    read = replace(Delivered("r", 8, 28, [(0, 0, 7)], below=[(0, 0, 9)]), **change)
+    verdict = judge(Written([(0, 0, 9)]), [read], Stored([(0, 0, 9)]), promise)
+    assert (verdict.skipped, verdict.withheld) == (passed_over, 2 - passed_over)
 
 
 def test_the_last_event_of_all_is_withheld_and_never_skipped() -> None:
@@ -363,6 +505,7 @@ def test_a_healthy_history_is_not_accused_and_needs_no_audit(events: set[tuple[i
     written = Written(ranges(prefixes))
     read = seen(sorted(prefixes, key=lambda event: event[1]))
     assert not needs_audit(written, [read, read], len(prefixes))
+    assert not undelivered(written, [read, read])
     assert judge(written, [read, read], Stored(ranges(prefixes))).ok
 
 
@@ -377,8 +520,9 @@ def test_one_event_in_a_hundred_million_is_found_at_once() -> None:
 
 def test_all_are_counted_and_ten_are_shown() -> None:
     written = Written([(0, 0, 99)])
-    verdict = judge(written, [Delivered("b", 0, 0, [], below=[(0, 0, 49)])], Stored([(0, 0, 49)]))
-    assert (verdict.skipped, verdict.lost) == (50, 50)
+    reads = [Delivered(reader, 0, 0, [], below=[(0, 0, 49)]) for reader in ("a", "b")]
+    verdict = judge(written, reads, Stored([(0, 0, 49)]))
+    assert (verdict.skipped, verdict.lost) == (100, 50)
     assert Counter(fault.kind for fault in verdict.examples) == {"skipped": 10, "lost": 10}
 
 
