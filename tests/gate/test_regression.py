@@ -117,7 +117,7 @@ def test_a_change_needs_significance_and_an_effect_beyond_the_threshold(
 
 def test_a_change_says_what_each_side_was() -> None:
     before, after = [5.0, 6, 7, 8, 9, 10], [20.0, 22, 24, 26, 28, 30]
-    rules = Rules(0.05, {"append_p99_ms": 0.3})
+    rules = Rules(per_metric={"append_p99_ms": 0.3})
     slower, faster = regression.judge([latency(before), rate(before)], [latency(after), rate(after)], rules)
     assert (slower.metric, slower.unit, slower.before, slower.after) == ("append_p99_ms", "ms", 7.5, 25)
     assert (slower.speed.value, slower.effect, slower.threshold, slower.decides) == (0.3, -1, 0.3, True)
@@ -134,7 +134,7 @@ def test_metrics_that_cannot_be_compared_have_a_reason_and_may_leave_it_undecide
     assert regression.lacks(before, after) == {"read_10": "after", "append_p99_ms": "ratio", "read_100": "before"}
     assert [old.name for old, _ in regression.pairs(before, after)] == ["append", "read_p99_ms"]
     assert regression.undecided(before, after, Rules()) == ["read_10"]
-    assert regression.undecided(before, after, Rules(0.05, {"append_p99_ms": 0.1})) == ["read_10", "append_p99_ms"]
+    assert regression.undecided(before, after, Rules(per_metric={"append_p99_ms": 0.1})) == ["read_10", "append_p99_ms"]
 
 
 def test_without_a_metric_that_decides_nothing_is_no_worse() -> None:
@@ -154,7 +154,7 @@ def test_trials_are_precise_when_no_interval_of_what_decides_is_wider() -> None:
     assert regression.is_precise([a], [b], Rules(), reach * 1.001)
     assert not regression.is_precise([a], [b], Rules(), reach * 0.999)
     assert regression.is_precise([a, loud[0]], [b, loud[1]], Rules(), reach * 1.001)
-    assert not regression.is_precise([a, loud[0]], [b, loud[1]], Rules(0.05, {loud[0].name: 0.05}), reach * 1.001)
+    assert not regression.is_precise([a, loud[0]], [b, loud[1]], Rules(per_metric={loud[0].name: 0.05}), reach * 1.001)
     assert regression.is_precise([rate([1.0] * 6)], [rate([1.0] * 6)], Rules(), 0)
     assert not regression.is_precise([rate([1.0] * 6)], [rate([1.0] * 5)], Rules(), 1)
     assert not regression.is_precise([], [], Rules(), 1)

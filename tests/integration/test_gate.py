@@ -54,7 +54,7 @@ def test_what_is_printed_of_a_side_against_itself_is_what_its_trials_say(bench: 
     (record,) = bench.folder.glob("runs/*/ab.json")
     known = Ab.model_validate_json(record.read_text())
     assert (len(known.a.trials), len(known.b.trials)) == (6, 6)
-    word = compare.judged(known.a, known.b, Rules(0.8), {}).word
+    word = compare.judged(known.a, known.b, Rules(threshold=0.8), {}).word
     # Whether trials this short are precise enough to be conclusive is chance.
     assert word in {"no worse", "inconclusive"}
     assert ran.returncode == code_of(ran.stdout) == compare.EXIT_CODES[word], ran.stdout + ran.stderr
