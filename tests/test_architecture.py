@@ -35,7 +35,7 @@ LAYERS = (
     {"statements", "results", "places"},
     {"postgres"},
     {"run"},
-    {"gate", "logs", "overhead", "selftest", "server", "doctor", "cleanup"},
+    {"gate", "logs", "explore", "overhead", "selftest", "server", "doctor", "cleanup"},
     {"report"},
     {"cli"},
     {"__main__"},

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bench import interrupts
-from bench.cli import completion, gate, image, logs, overhead, results, run, selftest, server, upkeep
+from bench.cli import completion, explore, gate, image, logs, overhead, results, run, selftest, server, upkeep
 from bench.errors import BenchError, InfrastructureError
 from bench.output import lost_output, secure_streams
 from bench.report import screen
@@ -84,6 +84,7 @@ for each in (
     results.table_,
     results.plot_,
     logs.logs,
+    explore.explore,
     selftest.selftest_,
     overhead.limits_,
     upkeep.doctor_,

@@ -1,0 +1,222 @@
+"""Stops inside of statements, without a change to the log's text.
+
+A schema before pg_catalog in the search path has functions with the names and types of those of PostgreSQL that logs
+use to draw numbers, take locks and look at transactions. Each stops its session before and after it calls the real one:
+it sends a notice, then waits for an advisory lock that the explorer holds. Each is STABLE or VOLATILE, and STRICT, as
+the real one is: a STABLE function sees the snapshot of the statement that calls it, and so must the function that it
+calls. Only parallel plans are not made with these functions, because a parallel worker is another session.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from bench.errors import InfrastructureError
+from bench.eventlog import Log
+from bench.postgres.connection import Connection
+from bench.statements import SCHEMA
+
+STOPS = "bench_explore"
+"""The schema of the functions that stop."""
+SEARCH_PATH = f"{STOPS}, pg_catalog, {SCHEMA}"
+NOTICE = "bench_explore: "
+"""A notice that begins like this says where its session stops."""
+SLEEP = "in pg_sleep()"
+"""A session that sleeps waits for others, or lets time pass: it stops there in every scope, and does not sleep."""
+COMMENT = "eventlog-bench: dropped after the exploration"
+LOCKS = 1_652_912_496
+"""The explorer's own advisory locks have this as their first number; the second is twice the session's number, or one
+more."""
+
+NAMES = (
+    "nextval",
+    "currval",
+    "lastval",
+    "setval",
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_advisory_unlock",
+    "pg_advisory_unlock_shared",
+    "pg_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+    "pg_try_advisory_xact_lock",
+    "pg_try_advisory_xact_lock_shared",
+    "pg_current_xact_id",
+    "pg_current_xact_id_if_assigned",
+    "pg_current_snapshot",
+    "pg_backend_pid",
+    "txid_current",
+    "txid_current_snapshot",
+    "pg_notify",
+)
+"""The functions that stop before and after. `pg_sleep` stops instead of sleeping. Functions that only take a snapshot
+apart, like pg_snapshot_xmin, depend on nothing but their argument."""
+CLOCKS = ("clock_timestamp", "statement_timestamp", "transaction_timestamp", "now")
+"""These stop, too, when times are part of a log's cursor; else nobody's position depends on a time."""
+
+_STOPS = f"""
+    CREATE SCHEMA {STOPS};
+    COMMENT ON SCHEMA {STOPS} IS '{COMMENT}';
+    CREATE TABLE {STOPS}.elsewhere (n int);
+
+    CREATE FUNCTION {STOPS}.stop(place text) RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE
+        session int := nullif(pg_catalog.current_setting('{STOPS}.session', true), '')::int;
+    BEGIN
+        IF session IS NULL OR (pg_catalog.current_setting('{STOPS}.inside') = 'off' AND place <> '{SLEEP}') THEN
+            RETURN;
+        END IF;
+        RAISE NOTICE '{NOTICE}%', place;
+        PERFORM pg_catalog.pg_advisory_lock_shared({LOCKS}, 2 * session),
+                pg_catalog.pg_advisory_unlock_shared({LOCKS}, 2 * session);
+        PERFORM pg_catalog.pg_advisory_lock_shared({LOCKS}, 2 * session + 1),
+                pg_catalog.pg_advisory_unlock_shared({LOCKS}, 2 * session + 1);
+    END $$;
+
+    -- Let a session go on that stops, or is just about to. The second lock keeps it from its next stop until the first
+    -- one is ours again.
+    CREATE FUNCTION {STOPS}.let_go(session int, pid int) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        WHILE NOT pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(pid)) LOOP
+        END LOOP;
+        PERFORM pg_catalog.pg_advisory_lock({LOCKS}, 2 * session + 1),
+                pg_catalog.pg_advisory_unlock({LOCKS}, 2 * session),
+                pg_catalog.pg_advisory_lock({LOCKS}, 2 * session),
+                pg_catalog.pg_advisory_unlock({LOCKS}, 2 * session + 1);
+    END $$;
+
+    CREATE FUNCTION {STOPS}.pg_sleep(seconds double precision) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        PERFORM {STOPS}.stop('{SLEEP}');
+    END $$;
+
+    DO $do$
+    DECLARE
+        original record;
+    BEGIN
+        FOR original IN
+            SELECT proname AS name, pg_get_function_identity_arguments(p.oid) AS arguments,
+                   pg_get_function_result(p.oid) AS result,
+                   CASE provolatile WHEN 's' THEN 'STABLE' WHEN 'i' THEN 'IMMUTABLE' ELSE 'VOLATILE' END AS volatility,
+                   CASE WHEN proisstrict THEN 'STRICT' ELSE '' END AS strictness,
+                   (SELECT coalesce(string_agg('$' || n, ', '), '') FROM generate_series(1, pronargs) AS n) AS numbers,
+                   CASE WHEN proargtypes[0] = 'regclass'::regtype THEN '$1::text' ELSE '''''' END AS what
+            FROM pg_proc p
+            WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY (ARRAY[:names]) AND NOT proretset
+        LOOP
+            EXECUTE format($template$
+                CREATE FUNCTION {STOPS}.%1$I(%2$s) RETURNS %3$s LANGUAGE plpgsql %4$s %5$s AS $body$
+                DECLARE
+                    value %8$s;
+                BEGIN
+                    PERFORM {STOPS}.stop('before %1$s(' || %7$s || ')');
+                    %9$s pg_catalog.%1$I(%6$s);
+                    PERFORM {STOPS}.stop('after %1$s(' || %7$s || ')');
+                    RETURN %10$s;
+                END $body$ $template$,
+                original.name, original.arguments, original.result, original.volatility, original.strictness,
+                original.numbers, original.what,
+                CASE original.result WHEN 'void' THEN 'text' ELSE original.result END,
+                CASE original.result WHEN 'void' THEN 'PERFORM' ELSE 'value :=' END,
+                CASE original.result WHEN 'void' THEN '' ELSE 'value' END);
+        END LOOP;
+    END $do$;
+"""
+
+_DEFAULTS = """
+    SELECT format('ALTER TABLE %%s ALTER COLUMN %%I SET DEFAULT ', adrelid::regclass, attname),
+           pg_get_expr(adbin, adrelid)
+    FROM pg_attrdef d
+    JOIN pg_attribute a ON a.attrelid = adrelid AND a.attnum = adnum
+    JOIN pg_class c ON c.oid = adrelid
+    WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p') AND attgenerated = ''"""
+_VIEWS = """
+    SELECT format('CREATE OR REPLACE VIEW %%s AS ', oid::regclass), pg_get_viewdef(oid)
+    FROM pg_class WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'v'"""
+_BODIES = """
+    SELECT '', pg_get_functiondef(oid)
+    FROM pg_proc WHERE pronamespace = %(schema)s::regnamespace AND prosqlbody IS NOT NULL"""
+
+_OUT_OF_REACH = """
+    SELECT p.oid::regprocedure::text,
+           CASE WHEN lanname NOT IN ('sql', 'plpgsql') THEN format('it is written in %%s', lanname)
+                WHEN proconfig::text ~ 'search_path' THEN 'it has a search_path of its own'
+                ELSE 'it names functions of pg_catalog with their schema' END
+    FROM pg_proc p JOIN pg_language l ON l.oid = prolang
+    WHERE pronamespace = %(schema)s::regnamespace
+      AND (lanname NOT IN ('sql', 'plpgsql') OR proconfig::text ~ 'search_path'
+           OR prosrc ~ ('pg_catalog\\.(' || array_to_string(%(names)s::text[], '|') || ')\\M'))
+    UNION ALL
+    SELECT format('%%s.%%I', attrelid::regclass, attname), 'it is an identity column'
+    FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+    WHERE relnamespace = %(schema)s::regnamespace AND attidentity <> '' AND NOT attisdropped
+    ORDER BY 1"""
+
+
+def names(log: Log) -> list[str]:
+    """The functions at which sessions of this log stop, but for pg_sleep."""
+    has_times = any(kind.startswith(("timestamp", "time", "date")) for kind in log.cursor.values())
+    return [*NAMES, *(CLOCKS if has_times else ())]
+
+
+@contextmanager
+def installed(connection: Connection, log: Log) -> Iterator[str]:
+    """Make the functions that stop, and have what the log's tables, views and functions bound when they were made use
+    them. The log is installed; sessions with SEARCH_PATH use them, all others do not. Yields the SQL that did it.
+
+    Raises:
+        InfrastructureError: the schema is there already and is not ours.
+    """
+    row = connection.execute("SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", [STOPS]).fetchone()
+    if row and row[0] == COMMENT:
+        _drop(connection)
+    script = _STOPS.replace(":names", ", ".join(f"'{name}'" for name in names(log)))
+    try:
+        connection.execute(script.encode())
+    except psycopg.errors.DuplicateSchema as error:
+        raise InfrastructureError(
+            f"cannot explore in this database: it has a schema {STOPS} that no exploration made; "
+            "name another database, or rename that schema"
+        ) from error
+    try:
+        yield f"{script}\n{_rebind(connection, log)}"
+    finally:
+        if not connection.broken:
+            _drop(connection)
+
+
+def _drop(connection: Connection) -> None:
+    connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(STOPS)))
+
+
+def _rebind(connection: Connection, log: Log) -> str:
+    """Bind defaults, views and functions with a parsed body anew, to the functions that stop; returns the SQL.
+
+    What was bound to pg_catalog's functions is shown with that schema as soon as ours hide them.
+    """
+    connection.execute(f"SET search_path TO {SEARCH_PATH}".encode())
+    statements: list[str] = []
+    for query in (_DEFAULTS, _VIEWS, _BODIES):
+        for command, definition in connection.execute(query.encode(), {"schema": SCHEMA}).fetchall():
+            unbound = definition
+            for name in (*names(log), "pg_sleep"):
+                unbound = unbound.replace(f"pg_catalog.{name}(", f"{name}(")
+            if unbound != definition:
+                statements.append(f"{command}{unbound}".rstrip().removesuffix(";"))
+    for statement in statements:
+        connection.execute(statement.encode())
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
+    return "".join(
+        f"{statement};\n"
+        for statement in (f"SET search_path TO {SEARCH_PATH}", *statements, f"SET search_path TO {SCHEMA}")
+    )
+
+
+def out_of_reach(connection: Connection, log: Log) -> list[str]:
+    """Name what of the installed log cannot be stopped inside, with the reason."""
+    rows = connection.execute(_OUT_OF_REACH.encode(), {"schema": SCHEMA, "names": names(log)})
+    return [f"{name}: {reason}" for name, reason in rows]

@@ -1,0 +1,86 @@
+"""A log's data as it was when the log was installed, brought back between two orders in a few milliseconds."""
+
+from dataclasses import dataclass
+
+import psycopg
+
+from bench.explore.breakpoints import STOPS
+from bench.explore.sessions import Explorer
+from bench.statements import SCHEMA
+
+VACUUM_EVERY = 200
+"""Deleted rows slow reading down when there are more than those of this many orders."""
+_TABLES = f"""
+    SELECT oid::regclass::text, oid::text
+    FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"""
+_SEQUENCES = f"""
+    SELECT s.seqrelid::regclass::text, seqcache::text
+    FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid WHERE relnamespace = '{SCHEMA}'::regnamespace"""
+_SLOTS = "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()"
+_ADVANCE = """
+    SELECT pg_replication_slot_advance(slot_name, pg_current_wal_flush_lsn())
+    FROM pg_replication_slots WHERE database = current_database()"""
+
+
+@dataclass
+class Data:
+    """How a log's data is brought back."""
+
+    restore: str
+    """The statements for its tables and sequences."""
+    vacuum: str
+    advance: list[str]
+    """The statements for its replication slots, each in a transaction of its own."""
+    caches: bool
+    """Sessions draw numbers ahead and keep them."""
+    orders: int = 0
+
+    def reset(self, explorer: Explorer) -> None:
+        """Bring the data back. No session is in a transaction."""
+        explorer.run(self.restore)
+        for statement in self.advance:
+            explorer.run(statement)
+        self.orders += 1
+        if self.orders % VACUUM_EVERY == 0:
+            explorer.run(self.vacuum)
+
+
+def noted(explorer: Explorer) -> Data:
+    """Note the data of a log that was just installed.
+
+    Raises:
+        psycopg.Error: rows can be neither deleted nor truncated.
+    """
+    tables = [(str(name), str(oid)) for name, oid in explorer.run(_TABLES)]
+    inserts = []
+    for name, oid in tables:
+        if explorer.run(f"SELECT EXISTS (SELECT FROM {name})::text") == [("true",)]:
+            explorer.run(f"CREATE TABLE {STOPS}.kept_{oid} AS TABLE {name}")
+            inserts.append(f"INSERT INTO {name} OVERRIDING SYSTEM VALUE TABLE {STOPS}.kept_{oid}")
+    sequences = [(str(name), str(cache)) for name, cache in explorer.run(_SEQUENCES)]
+    setvals = []
+    for name, _ in sequences:
+        ((last, called),) = explorer.run(f"SELECT last_value::text, is_called::text FROM {name}")
+        setvals.append(f"SELECT setval('{name}', {last}, {called})")
+    names = ", ".join(name for name, _ in tables)
+    deletes = [f"DELETE FROM {name}" for name, _ in tables]
+    try:
+        explorer.run("; ".join(deletes))
+    except psycopg.Error:  # rows refer to others, or a trigger keeps them
+        deletes = [f"TRUNCATE {names} CASCADE"]
+    data = Data(
+        "; ".join([*deletes, *inserts, *setvals]) or "SELECT",
+        f"VACUUM {names}",
+        _advancing(explorer),
+        any(cache != "1" for _, cache in sequences),
+    )
+    data.reset(explorer)
+    return data
+
+
+def _advancing(explorer: Explorer) -> list[str]:
+    if not explorer.run(_SLOTS):
+        return []
+    # A slot is decoded from the last record of the running transactions that it has seen.
+    ((has_snapshots,),) = explorer.run("SELECT (to_regproc('pg_log_standby_snapshot') IS NOT NULL)::text")
+    return [*(["SELECT pg_log_standby_snapshot()"] if has_snapshots == "true" else []), _ADVANCE]

@@ -1,0 +1,244 @@
+"""Explores logs: all orders of some small scopes, each judged, and the first that goes wrong in few steps."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from bench.errors import UsageError
+from bench.eventlog import Log, load_side_by_side
+from bench.explore import breakpoints, data, machine
+from bench.explore.judging import Finding, finding
+from bench.explore.machine import Carried, Delivery, Machine, Part, event_of
+from bench.explore.models import Counterexample, Exploration, ExploredLog, ExploredScope, Settings, Step
+from bench.explore.scope import Scope, Statement, scopes
+from bench.explore.script import psql_script
+from bench.explore.search import Search
+from bench.explore.sessions import Explorer
+from bench.explore.shrink import order_of, replayed, shrunk
+from bench.judge.checker import KINDS
+from bench.places import rundir
+from bench.postgres.connection import Connection, connected, in_words, pinned
+from bench.postgres.install import installed
+from bench.results.store import new_run_id
+from bench.run import environment
+from bench.run.place import ChosenPlace, open_place
+from bench.spec import Spec
+from bench.text import plural
+
+_news = logging.getLogger("bench")
+
+_SETTINGS = {
+    # Nothing is measured, and nothing is kept.
+    "fsync": "off",
+    "full_page_writes": "off",
+    # Plans must not change from one order to the next, nor a transaction of its own hold a log back.
+    "autovacuum": "off",
+    "deadlock_timeout": "20ms",
+    "max_prepared_transactions": "10",
+}
+
+
+def explore(
+    names: Sequence[str], settings: Settings, base: Spec, chosen: ChosenPlace, command: str
+) -> Iterator[Exploration]:
+    """Explore one log after the other, at the place of `base`; yields what is known after each.
+
+    Raises:
+        UsageError: a log's folder cannot be used as it is.
+        InfrastructureError: something broke that is not a log's.
+    """
+    given = load_side_by_side(names)
+    known: Exploration | None = None
+    for number, log in enumerate(given.values(), 1):
+        _news.info("%s, log %d of %d", log.name, number, len(given))
+        spec = base.model_copy(update={"log": log.name, "set": {} if base.dsn else _SETTINGS})
+        with rundir.opened(new_run_id()) as folder:
+            try:
+                with open_place(chosen, spec, log, folder) as place, connected(place.database.conninfo) as connection:
+                    about = environment.describe(chosen.name, place.about, connection)
+                    conninfo = pinned(connection, place.database.conninfo)
+                    explored = explore_log(log, settings, connection, conninfo, folder.run_id)
+            except UsageError as error:
+                if len(given) == 1:
+                    raise
+                explored = ExploredLog(log=log.name, promises=log.promises, failure=str(error))
+                if known is None:
+                    continue
+            if known is None:
+                known = Exploration(
+                    run_id=folder.run_id,
+                    started_at=datetime.now(UTC),
+                    command=command,
+                    environment=about,
+                    settings=settings,
+                    logs=[],
+                )
+            known = known.model_copy(update={"logs": [*known.logs, explored]})
+            yield known
+
+
+def explore_log(log: Log, settings: Settings, connection: Connection, conninfo: str, run_id: str) -> ExploredLog:
+    """Explore a log on a server."""
+    with installed(connection, log, run_id), breakpoints.installed(connection, log) as stops:
+        out_of_reach = breakpoints.out_of_reach(connection, log)
+        kept = data.noted(Explorer(connection))
+        planned = list(scopes(log, settings.writers, settings.bystander))
+        explored: list[ExploredScope] = []
+        found: list[Counterexample] = []
+        began = time.monotonic()
+        for number, scope in enumerate(planned):
+            left = settings.seconds - (time.monotonic() - began)
+            with machine.opened(log, scope, conninfo, connection, kept) as opened:
+                done, examples = _explored_scope(opened, settings, left / (len(planned) - number), stops)
+            explored.append(done)
+            known = {(tuple(each.kinds), each.promised) for each in found}
+            found += [each for each in examples if (tuple(each.kinds), each.promised) not in known]
+            _news.info("  %s: %s in %.1f s", scope.name, plural(done.orders, "order"), done.seconds)
+            if any(each.promised for each in found):
+                break  # one is enough to know
+        found.sort(key=lambda each: (not each.promised, each.steps))
+        return ExploredLog(
+            log=log.name,
+            promises=log.promises,
+            out_of_reach=out_of_reach,
+            scopes=explored,
+            counterexamples=found,
+        )
+
+
+def _explored_scope(
+    opened: Machine, settings: Settings, seconds: float, stops: str
+) -> tuple[ExploredScope, list[Counterexample]]:
+    """Carry out the orders of a scope until time is over, or one breaks a promise."""
+    log, scope = opened.log, opened.scope
+    most = settings.preemptions if scope.inside else None
+    search = Search(opened, scope.programs, most, settings.seed)
+    began = time.monotonic()
+    failing: Counter[str] = Counter()
+    costs: Counter[str] = Counter()
+    first: dict[tuple[tuple[str, ...], bool], Carried] = {}
+    for carried in search.orders(lambda: time.monotonic() - began > seconds):
+        wrong = finding(log, scope, carried)
+        if wrong is None:
+            costs.update(_costs(scope, carried))
+        else:
+            failing[", ".join(wrong.kinds)] += 1
+            first.setdefault((wrong.kinds, wrong.promised), carried)
+            if wrong.promised:
+                break
+    took = time.monotonic() - began
+    complete_below = search.preemptions
+    done = ExploredScope(
+        name=scope.name,
+        programs={program.name: list(map(_said, program.statements)) for program in scope.programs},
+        inside=scope.inside,
+        orders=search.carried_out,
+        orders_at_most=scope.orders,
+        complete=complete_below is None,
+        preemptions=None if complete_below in {None, 0} else (complete_below or 0) - 1,
+        most_preemptions=most if search.left_out else None,
+        impossible=search.impossible,
+        failing=dict(failing),
+        writers_waited=costs["writers_waited"],
+        readers_waited=costs["readers_waited"],
+        held_back=costs["held_back"],
+        seconds=round(took, 3),
+    )
+    examples = [_counterexample(opened, carried, stops) for carried in first.values()]
+    return done, [each for each in examples if each]
+
+
+def _said(statement: Statement) -> str:
+    return f"append {statement.events}" if statement.kind == "append" else statement.kind
+
+
+def _costs(scope: Scope, carried: Carried) -> Iterator[str]:
+    """What an order in which nothing went wrong costs, by the names of the counts."""
+
+    def waits(*, readers: bool) -> bool:
+        return any(
+            (part.end == "waits" or part.stop == breakpoints.SLEEP)
+            and scope.programs[part.session].is_reader is readers
+            for part in carried.parts
+        )
+
+    if waits(readers=False):
+        yield "writers_waited"
+    if waits(readers=True):
+        yield "readers_waited"
+    if any(part.held_back for part in carried.parts):
+        yield "held_back"
+
+
+def _counterexample(opened: Machine, carried: Carried, stops: str) -> Counterexample | None:
+    """Shrink an order that went wrong, carry it out once more, and describe it; None when nothing is wrong with it."""
+    log, scope = opened.log, opened.scope
+    seen = finding(log, scope, carried)
+    if seen is None:
+        return None
+
+    def alike(other: Carried) -> Finding | None:
+        wrong = finding(log, scope, other)
+        return wrong if wrong and wrong.promised is seen.promised and set(wrong.kinds) & set(seen.kinds) else None
+
+    order = shrunk(opened, order_of(scope.programs, carried), lambda other: alike(other) is not None)
+    again = replayed(opened, order)
+    wrong = alike(again)
+    if wrong is None:  # it depends on more than the order, so it is put down as it was seen
+        order, again, wrong = order_of(scope.programs, carried), carried, seen
+    etags = {
+        f"{event[0]}.{event[1]}": etag
+        for etag, payload in again.stored
+        if etag is not None and (event := event_of(payload))
+    }
+    title = f"{log.name}: {', '.join(wrong.kinds)} in {len(order.steps)} steps"
+    return Counterexample(
+        scope=scope.name,
+        kinds=list(wrong.kinds),
+        promised=wrong.promised,
+        counts={kind: getattr(wrong.verdict, kind) for kind in KINDS if getattr(wrong.verdict, kind)},
+        examples=[f"{fault.producer}.{fault.seq}" for fault in wrong.verdict.examples if fault.kind in wrong.kinds],
+        steps=len(order.steps),
+        sessions=[program.name for program in order.programs if program.statements or program.is_reader],
+        failures=[f"{scope.programs[number].name}: {in_words(error)}" for number, error, _ in again.failures],
+        trace=[_step(scope, part) for part in _merged(again.parts)],
+        read_on={scope.programs[number].name: _events(given) for number, given in again.read_on.items()},
+        etags=etags,
+        sql=psql_script(log, scope, again, stops, title),
+    )
+
+
+def _merged(parts: Sequence[Part]) -> list[Part]:
+    """The parts, those of one statement as one where no other session did anything between them."""
+    merged: list[Part] = []
+    for part in parts:
+        last = merged[-1] if merged else None
+        if last and (last.session, last.statement) == (part.session, part.statement) and last.end == "stops":
+            merged[-1] = replace(part, begins=last.begins, woken_by=last.woken_by)
+        else:
+            merged.append(part)
+    return merged
+
+
+def _step(scope: Scope, part: Part) -> Step:
+    names = [program.name for program in scope.programs]
+    return Step(
+        session=names[part.session],
+        kind=part.kind,
+        sql=part.text,
+        begins=part.begins,
+        end=part.end,
+        stop=part.stop,
+        waits_for=[names[each] for each in part.waits_for],
+        woken_by=names[part.woken_by] if part.woken_by is not None and part.woken_by < len(names) else None,
+        failure=part.failure,
+        events=[f"{producer}.{seq}" for producer, seq in part.events],
+        etags=list(part.etags),
+    )
+
+
+def _events(given: Sequence[Delivery]) -> list[str]:
+    return [f"{event[0]}.{event[1]}" if (event := event_of(each.payload)) else "no event" for each in given]

@@ -1,0 +1,147 @@
+"""A counterexample as a script for psql. Its sessions are connections of dblink, which wait for nobody, so that one
+psql shows all of it, step by step. Pure.
+"""
+
+from bench.eventlog import Log
+from bench.explore.breakpoints import LOCKS, SEARCH_PATH, STOPS
+from bench.explore.machine import Carried, Part
+from bench.explore.scope import Scope
+from bench.statements import SCHEMA, stored_sql
+
+_HELPERS = f"""
+CREATE EXTENSION dblink SCHEMA {STOPS};
+CREATE TABLE {STOPS}.sessions (name text, number int, pid int);
+
+-- Open a session, which stops where {STOPS}.stop says so.
+CREATE FUNCTION {STOPS}.open(name text, number int, inside text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM {STOPS}.dblink_connect(name, format(
+        'host=%s port=%s dbname=%s user=%s '
+        'options=''-c search_path={SEARCH_PATH.replace(" ", "")} -c {STOPS}.session=%s -c {STOPS}.inside=%s '
+        '-c plan_cache_mode=force_generic_plan -c enable_seqscan=off''',
+        split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database(),
+        current_user, number, inside));
+    INSERT INTO {STOPS}.sessions
+    SELECT name, number, pid FROM {STOPS}.dblink(name, 'SELECT pg_backend_pid()') AS s (pid int);
+    PERFORM pg_advisory_lock({LOCKS}, 2 * number);
+END $$;
+
+-- Wait until a session is done, stops or waits for another one.
+CREATE FUNCTION {STOPS}.look(who text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    others int[];
+BEGIN
+    LOOP
+        IF {STOPS}.dblink_is_busy(who) = 0 THEN
+            RETURN who || ' is done';
+        END IF;
+        others := (SELECT pg_blocking_pids(pid) FROM {STOPS}.sessions WHERE name = who);
+        IF pg_backend_pid() = ANY (others) THEN
+            RETURN who || ' stops';
+        ELSIF others <> '{{}}' THEN
+            RETURN who || ' waits for ' ||
+                coalesce((SELECT string_agg(name, ', ') FROM {STOPS}.sessions WHERE pid = ANY (others)),
+                         'another session');
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION {STOPS}.go_on(who text) RETURNS void LANGUAGE sql AS $$
+    SELECT {STOPS}.let_go(number, pid) FROM {STOPS}.sessions WHERE name = who
+$$;
+"""
+
+
+def psql_script(log: Log, scope: Scope, carried: Carried, stops: str, title: str) -> str:
+    """The script. `stops` is the SQL that made the functions that stop."""
+    names = [program.name for program in scope.programs]
+    used = sorted({part.session for part in carried.parts} | {number for number, _ in carried.last_pages})
+    needs = [f"-- The server needs {name} = {value}." for name, value in log.settings.items()]
+    lines = [
+        f"-- {title}",
+        "-- To be run by a superuser in a database that has no schema bench, on the server's own machine:",
+        "-- psql -X -q -f THIS_FILE",
+        *needs,
+        r"\set ON_ERROR_STOP on",
+        r"\pset footer off",
+        "SET client_min_messages TO warning;",
+        f"CREATE SCHEMA {SCHEMA};",
+        f"SET search_path TO {SCHEMA};",
+        "",
+        log.schema_sql,
+        stops,
+        _HELPERS,
+        *(
+            f"SELECT {STOPS}.open({_literal(names[nth])}, {nth}, {_literal(_on_off(scope))}) \\g /dev/null"
+            for nth in used
+        ),
+    ]
+    for nth, part in enumerate(carried.parts, 1):
+        lines += ["", *_step(nth, part, names)]
+    lines += ["", r"\echo", r"\echo All is over, and readers read on.", r"SELECT pg_advisory_unlock_all() \g /dev/null"]
+    for number, text in carried.last_pages:
+        lines.append(_query(names[number], text))
+    lines += [r"\echo In the table:", f"{stored_sql(log)} ORDER BY 1;", ""]
+    lines += [f"SELECT {STOPS}.dblink_disconnect({_literal(names[nth])}) \\g /dev/null" for nth in used]
+    if "uninstall_log()" in log.schema_sql:
+        lines.append("SELECT uninstall_log();")
+    lines.append(f"DROP SCHEMA {STOPS}, {SCHEMA} CASCADE;")
+    return "\n".join(lines) + "\n"
+
+
+def _on_off(scope: Scope) -> str:
+    return "on" if scope.inside else "off"
+
+
+def _step(nth: int, part: Part, names: list[str]) -> list[str]:
+    name = names[part.session]
+    who = _literal(name)
+    lines = []
+    if part.begins:
+        lines.append(f"\\echo {nth}. {name}: {_one_line(part.text)}")
+        lines.append(f"SELECT {STOPS}.dblink_send_query({who}, {_quoted(part.text)}) \\g /dev/null")
+    elif part.woken_by is None:
+        lines.append(f"\\echo {nth}. {name} goes on")
+        lines.append(f"SELECT {STOPS}.go_on({who}) \\g /dev/null")
+    else:
+        lines.append(f"\\echo {nth}. {name} goes on by itself")
+        if part.was_asleep:
+            lines.append(f"SELECT {STOPS}.go_on({who}) \\g /dev/null")
+    lines.append(f"SELECT {STOPS}.look({who}) AS {_identifier(name)};")
+    if part.end in {"done", "fails"}:
+        if part.text.startswith("BEGIN; "):
+            lines.append(f"SELECT * FROM {STOPS}.dblink_get_result({who}, false) AS t (done text) \\g /dev/null")
+        result = f"SELECT * FROM {STOPS}.dblink_get_result({who}, false) AS t ({_columns(part.text)})"
+        # The second one, which is empty, has the connection take another statement.
+        lines += [f"{result};", f"{result} \\g /dev/null"]
+    return lines
+
+
+def _columns(text: str) -> str:
+    """What a statement yields, each column as text."""
+    if "get_event(" not in text:
+        return '"result" text'
+    selected = text.removeprefix("SELECT ").partition(" FROM ")[0]
+    return ", ".join(f"{_identifier(column)} text" for column in selected.split(", "))
+
+
+def _query(name: str, text: str) -> str:
+    rows = f"{STOPS}.dblink({_literal(name)}, {_quoted(text)}) AS t ({_columns(text)})"
+    return f"\\echo {name}: {_one_line(text)}\nSELECT * FROM {rows};"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _quoted(text: str) -> str:
+    return f"$sql${text}$sql$"
+
+
+def _identifier(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _one_line(text: str) -> str:
+    r"""A text for \echo, which takes quotes for its own."""
+    return "'" + " ".join(text.split()).replace("'", "''") + "'"

@@ -1,0 +1,195 @@
+"""Sessions that are sent a statement and then watched until they are done, stop inside of it or wait for another one.
+
+No session is waited for by time alone: what it stops at it says itself, and whom it waits for says the server.
+"""
+
+import select
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from bench.errors import InfrastructureError
+from bench.explore.breakpoints import LOCKS, NOTICE, SEARCH_PATH, STOPS
+from bench.postgres.connection import Connection, our_name
+
+State = Literal["idle", "running", "stopped", "waiting"]
+Rows = list[tuple[str | None, ...]]
+
+FIRST_LOOK_SECONDS = 0.001
+"""After this long without an answer the server is asked whether the session waits; most statements take less."""
+LATER_LOOK_SECONDS = 0.002
+PATIENCE_SECONDS = 20.0
+"""A session that does nothing for this long, and waits for nobody, is given up."""
+
+
+class Explorer:
+    """The explorer's own session: it lets stopped sessions go on, and asks the server who waits for whom."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._pgconn = connection.pgconn
+        self._encoding = connection.info.encoding
+        self.pid = connection.info.backend_pid
+
+    def run(self, text: str) -> Rows:
+        """Run statements; returns the rows of the last one.
+
+        Raises:
+            psycopg.Error: one of them failed.
+        """
+        result = self._pgconn.exec_(text.encode())
+        if result.status not in {pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK}:
+            raise psycopg.errors.error_from_result(result, encoding=self._encoding)
+        return _rows(result)
+
+    def hold(self, numbers: Sequence[int]) -> None:
+        """Have the sessions with these numbers stop from now on. They must be idle."""
+        self.run("SELECT " + ", ".join(f"pg_advisory_lock({LOCKS}, {2 * number})" for number in numbers))
+
+    def free(self, numbers: Sequence[int]) -> None:
+        """Have the sessions with these numbers stop no more."""
+        self.run("SELECT " + ", ".join(f"pg_advisory_unlock({LOCKS}, {2 * number})" for number in numbers))
+
+    def waits_for(self, pids: Sequence[int]) -> list[set[int]]:
+        """The backends that each of these waits for, by their pids; 0 is a prepared transaction."""
+        array = ",".join(map(str, pids))
+        rows = self.run(f"SELECT pg_blocking_pids(pid) FROM unnest('{{{array}}}'::int[]) AS pid")
+        return [{int(pid) for pid in (text or "{}").strip("{}").split(",") if pid} - {self.pid} for (text,) in rows]
+
+
+class Session:
+    """A session of a program in a scope. Nothing that it is sent is waited for, unless `settle` is called."""
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.number = number
+        self.pid = connection.info.backend_pid
+        self.state: State = "idle"
+        self.stop = ""
+        """Where it stops, when it does."""
+        self.rows: Rows = []
+        """The rows of its last statement."""
+        self.error: psycopg.Error | None = None
+        """How its last statement failed."""
+        self.holds = True
+        """Whether it is made to stop."""
+        self._encoding = connection.info.encoding
+        self._pgconn = connection.pgconn
+        self._poll = select.poll()
+        self._poll.register(connection.fileno(), select.POLLIN)
+        self._stops: list[str] = []
+        connection.add_notice_handler(self._note)
+
+    def _note(self, notice: psycopg.errors.Diagnostic) -> None:
+        message = notice.message_primary or ""
+        if self.holds and message.startswith(NOTICE):
+            self._stops.append(message.removeprefix(NOTICE))
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction of this idle session is open, though it may have failed."""
+        return self._pgconn.transaction_status != pq.TransactionStatus.IDLE
+
+    def send(self, text: str) -> None:
+        """Send statements."""
+        self.state, self.rows, self.error = "running", [], None
+        self._pgconn.send_query(text.encode())
+        while self._pgconn.flush():
+            pass
+
+    def let_go(self, explorer: Explorer) -> None:
+        """Let it go on from where it stops."""
+        self.state = "running"
+        explorer.run(f"SELECT {STOPS}.let_go({self.number}, {self.pid})")
+
+    def speaks(self, seconds: float) -> bool:
+        """Whether it says something within this long."""
+        return bool(self._poll.poll(seconds * 1000))
+
+    def receive(self, seconds: float) -> bool:
+        """Take in what it says within this long; returns whether it is done or stops."""
+        if self.speaks(seconds):
+            self._pgconn.consume_input()
+        while not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                self.state = "idle"
+                self._stops.clear()
+                return True
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                self.error = psycopg.errors.error_from_result(result, encoding=self._encoding)
+            else:
+                self.rows = _rows(result)
+        if self._stops:
+            self.stop = self._stops.pop()
+            self.state = "stopped"
+            return True
+        return False
+
+    def settle(self, explorer: Explorer) -> None:
+        """Wait until it is done, stops or waits for another session.
+
+        Raises:
+            InfrastructureError: it is none of these, and does not end.
+        """
+        look = FIRST_LOOK_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.receive(look):
+            (others,) = explorer.waits_for([self.pid])
+            if others and not self.receive(0):
+                self.state = "waiting"
+                return
+            look = LATER_LOOK_SECONDS
+            if time.monotonic() > deadline:
+                raise InfrastructureError(
+                    f"a statement of the log cannot be stepped: it takes longer than {PATIENCE_SECONDS:.0f} s and "
+                    "waits for no other session"
+                )
+
+    def finish(self, explorer: Explorer, seconds: float) -> bool:
+        """Wait until it is done; one that takes longer than this is cancelled, and False returned."""
+        deadline = time.monotonic() + seconds
+        while not self.receive(LATER_LOOK_SECONDS):
+            if time.monotonic() > deadline:
+                explorer.run(f"SELECT pg_cancel_backend({self.pid})")
+                while not self.receive(LATER_LOOK_SECONDS):
+                    pass
+                return False
+        return True
+
+
+@contextmanager
+def opened(conninfo: str, connection: Connection, number: int, *, inside: bool) -> Iterator[Session]:
+    """Open a session that stops inside of its statements, or only where it would sleep. Its settings are those that it
+    begins with, so that RESET ALL brings them back. Plans are those of a long log, and the same in each order, because
+    how often a statement stops depends on its plan.
+    """
+    timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
+    if connection.info.server_version >= 170000:
+        timeouts.append("transaction_timeout")
+    settings = {
+        "search_path": SEARCH_PATH.replace(" ", ""),
+        f"{STOPS}.session": str(number),
+        f"{STOPS}.inside": "on" if inside else "off",
+        "client_min_messages": "notice",
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        **dict.fromkeys(timeouts, "0"),
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    address = make_conninfo(conninfo, options=options, application_name=our_name(connection, f"session {number}"))
+    with psycopg.connect(address, autocommit=True) as one:
+        yield Session(one, number)
+
+
+def _rows(result: pq.abc.PGresult) -> Rows:
+    return [
+        tuple(
+            value.decode() if (value := result.get_value(row, column)) is not None else None
+            for column in range(result.nfields)
+        )
+        for row in range(result.ntuples)
+    ]
