@@ -7,6 +7,7 @@ the real one is: a STABLE function sees the snapshot of the statement that calls
 calls. Only parallel plans are not made with these functions, because a parallel worker is another session.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,10 @@ from psycopg import sql
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.postgres.connection import Connection
+from bench.postgres.locks import lock_timeout
 from bench.statements import SCHEMA
+
+_news = logging.getLogger("bench")
 
 STOPS = "bench_explore"
 """The schema of the functions that stop."""
@@ -94,6 +98,13 @@ _STOPS = f"""
         PERFORM {STOPS}.stop('{SLEEP}');
     END $$;
 
+    -- An identity column calls no function for its number: a row trigger comes next.
+    CREATE FUNCTION {STOPS}.number_drawn() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM {STOPS}.stop('after the number for ' || TG_TABLE_NAME);
+        RETURN NEW;
+    END $$;
+
     DO $do$
     DECLARE
         original record;
@@ -141,6 +152,14 @@ _BODIES = """
     SELECT '', pg_get_functiondef(oid)
     FROM pg_proc WHERE pronamespace = %(schema)s::regnamespace AND prosqlbody IS NOT NULL"""
 
+_IDENTITIES = f"""
+    SELECT DISTINCT format('CREATE TRIGGER "!{STOPS}" BEFORE INSERT ON %%s FOR EACH ROW '
+                           'EXECUTE FUNCTION {STOPS}.number_drawn()', attrelid::regclass), ''
+    FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+    WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+      AND attidentity <> '' AND NOT attisdropped"""
+"""Triggers fire in the order of their names: this one before those of the log."""
+
 _OUT_OF_REACH = """
     SELECT p.oid::regprocedure::text,
            CASE WHEN lanname NOT IN ('sql', 'plpgsql') THEN format('it is written in %%s', lanname)
@@ -150,10 +169,6 @@ _OUT_OF_REACH = """
     WHERE pronamespace = %(schema)s::regnamespace
       AND (lanname NOT IN ('sql', 'plpgsql') OR proconfig::text ~ 'search_path'
            OR prosrc ~ ('pg_catalog\\.(' || array_to_string(%(names)s::text[], '|') || ')\\M'))
-    UNION ALL
-    SELECT format('%%s.%%I', attrelid::regclass, attname), 'it is an identity column'
-    FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
-    WHERE relnamespace = %(schema)s::regnamespace AND attidentity <> '' AND NOT attisdropped
     ORDER BY 1"""
 
 
@@ -186,15 +201,21 @@ def installed(connection: Connection, log: Log) -> Iterator[str]:
         yield f"{script}\n{_rebind(connection, log)}"
     finally:
         if not connection.broken:
-            _drop(connection)
+            try:
+                _drop(connection)
+            except (InfrastructureError, psycopg.Error) as error:
+                _news.warning("the schema %s is left in the database (%s); the next exploration there removes it",
+                              STOPS, error)  # fmt: skip
 
 
 def _drop(connection: Connection) -> None:
-    connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(STOPS)))
+    with lock_timeout(connection):
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(STOPS)))
 
 
 def _rebind(connection: Connection, log: Log) -> str:
-    """Bind defaults, views and functions with a parsed body anew, to the functions that stop; returns the SQL.
+    """Bind defaults, views and functions with a parsed body anew, to the functions that stop, and have rows with an
+    identity column stop; returns the SQL.
 
     What was bound to pg_catalog's functions is shown with that schema as soon as ours hide them.
     """
@@ -207,6 +228,7 @@ def _rebind(connection: Connection, log: Log) -> str:
                 unbound = unbound.replace(f"pg_catalog.{name}(", f"{name}(")
             if unbound != definition:
                 statements.append(f"{command}{unbound}".rstrip().removesuffix(";"))
+    statements += [trigger for trigger, _ in connection.execute(_IDENTITIES.encode(), {"schema": SCHEMA})]
     for statement in statements:
         connection.execute(statement.encode())
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))

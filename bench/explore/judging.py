@@ -7,10 +7,11 @@ from itertools import pairwise
 from bench.eventlog import Log
 from bench.explore.machine import Carried, Delivery, Event, event_of, stored_ranges
 from bench.explore.scope import PAGE_EVENTS, Scope
-from bench.judge.checker import KINDS, Delivered, Promise, Stored, Stranded, Verdict, Written, judge
+from bench.judge.checker import KINDS, Delivered, Stored, Stranded, Verdict, Written, judge
 from bench.judge.ranges import normal
 from bench.postgres.connection import in_words
 from bench.records import Anomaly, Example, Fault, Range
+from bench.run.verdict import promise_of
 
 TAILING = ("skipped", "withheld")
 """What a log may do that does not promise to be complete when it is tailed."""
@@ -30,7 +31,11 @@ class Finding:
 def finding(log: Log, scope: Scope, carried: Carried) -> Finding | None:
     """Judge an order by what the log promises; None when nothing is wrong."""
     verdict = judge(
-        _written(carried), _delivered(scope, carried), _stored(log, carried), _promise(log, scope), _stranded(carried)
+        _written(carried),
+        _delivered(scope, carried),
+        _stored(log, carried),
+        promise_of(log, grouped=scope.client, drained=False),
+        _stranded(carried),
     )
     if verdict.ok:
         return None
@@ -41,19 +46,6 @@ def finding(log: Log, scope: Scope, carried: Carried) -> Finding | None:
         kinds.append("given up")
     kinds = kinds or ["numbering"]
     return Finding(tuple(kinds), log.promises.tail or not set(kinds) <= set(TAILING), verdict)
-
-
-def _promise(log: Log, scope: Scope) -> Promise:
-    promised = log.promises
-    return Promise(
-        etag_order=promised.order == "etag" and not scope.client,
-        producer_order=promised.order != "none",
-        once=promised.once,
-        gap_free=promised.gap_free,
-        by_etag=promised.order == "etag",
-        redelivers=promised.once and not promised.replay and not log.cursor,
-        replay=promised.replay,
-    )
 
 
 def _ranges(events: Iterable[Event]) -> list[Range]:

@@ -199,10 +199,11 @@ class Machine:
         )
 
     def stop(self) -> None:
-        """Have nobody stop any more, so that what is under way ends."""
+        """Have nobody stop any more, so that what is under way ends, and leave nothing prepared."""
         if self._held:
             self._explorer.free([session.number for session in self._sessions])
             self._held = False
+        self._roll_back_prepared()
 
     def enabled(self) -> list[int]:
         """The sessions that can take a step."""

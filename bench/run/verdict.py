@@ -43,6 +43,23 @@ def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
     )
 
 
+def promise_of(log: Log, *, grouped: bool, drained: bool) -> Promise:
+    """A log's promises as the checker takes them. `grouped` readers share a client's events; `drained` reading begins
+    when producers have ended.
+    """
+    promised = log.promises
+    return Promise(
+        etag_order=promised.order == "etag" and not grouped,
+        producer_order=promised.order != "none",
+        once=promised.once,
+        gap_free=promised.gap_free,
+        by_etag=promised.order == "etag",
+        drained=drained,
+        redelivers=promised.once and not promised.replay and not log.cursor,
+        replay=promised.replay,
+    )
+
+
 class Judged(NamedTuple):
     """A verdict, and what it takes to explain it."""
 
@@ -78,17 +95,7 @@ def judged(
     if checker.undelivered(written, delivered):
         with noted(notes, "which of the events that were not delivered were skipped is not known"):
             delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
-    promised = log.promises
-    promise = Promise(
-        etag_order=promised.order == "etag" and not spec.group,
-        producer_order=promised.order != "none",
-        once=promised.once,
-        gap_free=promised.gap_free,
-        by_etag=promised.order == "etag",
-        drained=spec.mode == "drain",
-        redelivers=promised.once and not promised.replay and not log.cursor,
-        replay=promised.replay,
-    )
+    promise = promise_of(log, grouped=bool(spec.group), drained=spec.mode == "drain")
     verdict = checker.judge(written, delivered, stored, promise, failures)
     return Judged(verdict, [checker.skipped(written, read, stored, promise) for read in delivered])
 
