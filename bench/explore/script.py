@@ -5,8 +5,8 @@ psql shows all of it, step by step. Pure.
 from bench.eventlog import Log
 from bench.explore.breakpoints import LOCKS, SEARCH_PATH, STOPS
 from bench.explore.machine import Carried, Part
-from bench.explore.scope import Scope
-from bench.statements import SCHEMA, stored_sql
+from bench.explore.scope import PAGE_EVENTS, Scope
+from bench.statements import SCHEMA, read_sql, stored_sql
 
 _HELPERS = f"""
 CREATE EXTENSION dblink SCHEMA {STOPS};
@@ -76,11 +76,14 @@ def psql_script(log: Log, scope: Scope, carried: Carried, stops: str, title: str
             for nth in used
         ),
     ]
+    lines += [rf"\set {_variable(number, nth)} NULL" for number in used for nth in range(len(log.cursor))]
     for nth, part in enumerate(carried.parts, 1):
-        lines += ["", *_step(nth, part, names)]
+        lines += ["", *_step(log, scope, nth, part, names[part.session])]
     lines += ["", r"\echo", r"\echo All is over, and readers read on.", r"SELECT pg_advisory_unlock_all() \g /dev/null"]
     for number, text in carried.last_pages:
-        lines.append(_query(names[number], text))
+        who = _literal(names[number])
+        lines.append(f"\\echo {names[number]}:")
+        lines += _shown(log, scope, number, text, f"{STOPS}.dblink({who}, {_sent(log, scope, number, text)})")
     lines += [r"\echo In the table:", f"{stored_sql(log)} ORDER BY 1;", ""]
     lines += [f"SELECT {STOPS}.dblink_disconnect({_literal(names[nth])}) \\g /dev/null" for nth in used]
     if "uninstall_log()" in log.schema_sql:
@@ -93,13 +96,16 @@ def _on_off(scope: Scope) -> str:
     return "on" if scope.inside else "off"
 
 
-def _step(nth: int, part: Part, names: list[str]) -> list[str]:
-    name = names[part.session]
+def _step(log: Log, scope: Scope, nth: int, part: Part, name: str) -> list[str]:
     who = _literal(name)
+    text = part.text.removeprefix("BEGIN; ")
     lines = []
     if part.begins:
         lines.append(f"\\echo {nth}. {name}: {_one_line(part.text)}")
-        lines.append(f"SELECT {STOPS}.dblink_send_query({who}, {_quoted(part.text)}) \\g /dev/null")
+        if part.text != text:
+            lines.append(f"SELECT {STOPS}.dblink_exec({who}, 'BEGIN') \\g /dev/null")
+        sent = _sent(log, scope, part.session, text)
+        lines.append(f"SELECT {STOPS}.dblink_send_query({who}, {sent}) \\g /dev/null")
     elif part.woken_by is None:
         lines.append(f"\\echo {nth}. {name} goes on")
         lines.append(f"SELECT {STOPS}.go_on({who}) \\g /dev/null")
@@ -109,12 +115,49 @@ def _step(nth: int, part: Part, names: list[str]) -> list[str]:
             lines.append(f"SELECT {STOPS}.go_on({who}) \\g /dev/null")
     lines.append(f"SELECT {STOPS}.look({who}) AS {_identifier(name)};")
     if part.end in {"done", "fails"}:
-        if part.text.startswith("BEGIN; "):
-            lines.append(f"SELECT * FROM {STOPS}.dblink_get_result({who}, false) AS t (done text) \\g /dev/null")
-        result = f"SELECT * FROM {STOPS}.dblink_get_result({who}, false) AS t ({_columns(part.text)})"
-        # The second one, which is empty, has the connection take another statement.
-        lines += [f"{result};", f"{result} \\g /dev/null"]
+        result = f"{STOPS}.dblink_get_result({who}, false)"
+        lines += _shown(log, scope, part.session, text, result)
+        # This one is empty, and has the connection take another statement.
+        lines.append(f"SELECT * FROM {result} AS t ({_columns(text)}) \\g /dev/null")
     return lines
+
+
+def _has_cursor(log: Log, scope: Scope, text: str) -> bool:
+    return "get_event(" in text and bool(log.cursor) and not scope.client
+
+
+def _variable(session: int, nth: int) -> str:
+    """The variable of psql that holds a part of a reader's cursor, as a literal of SQL."""
+    return f"cursor_{session}_{nth}"
+
+
+def _sent(log: Log, scope: Scope, session: int, text: str) -> str:
+    """A statement as an expression of SQL. Parts of a cursor may differ from one run to the next, as a transaction's id
+    does, so they are variables.
+    """
+    if not _has_cursor(log, scope, text):
+        return _quoted(text)
+    template = read_sql(log, PAGE_EVENTS)
+    for nth in range(len(log.cursor)):
+        template = template.replace(f"${nth + 1}::", "%s::")
+    values = ", ".join(f":'{_variable(session, nth)}'" for nth in range(len(log.cursor)))
+    return f"format({_quoted(template)}, {values})"
+
+
+def _shown(log: Log, scope: Scope, session: int, text: str, result: str) -> list[str]:
+    """Show what a statement yields, and remember a reader's cursor."""
+    if not _has_cursor(log, scope, text):
+        return [f"SELECT * FROM {result} AS t ({_columns(text)});"]
+    lines = [
+        f"CREATE TEMP TABLE page AS SELECT * FROM {result} AS t ({_columns(text)});",
+        "TABLE page;",
+    ]
+    for nth, column in enumerate(log.cursor):
+        variable = _variable(session, nth)
+        rows = f"SELECT {_identifier(column)} FROM page OFFSET greatest((SELECT count(*) FROM page) - 1, 0) LIMIT 1"
+        # An empty page leaves the cursor as it is.
+        lines.append(f"SELECT coalesce((SELECT quote_literal(({rows}))), :'{variable}') AS {variable} \\gset")
+    return [*lines, "DROP TABLE page;"]
 
 
 def _columns(text: str) -> str:
@@ -123,11 +166,6 @@ def _columns(text: str) -> str:
         return '"result" text'
     selected = text.removeprefix("SELECT ").partition(" FROM ")[0]
     return ", ".join(f"{_identifier(column)} text" for column in selected.split(", "))
-
-
-def _query(name: str, text: str) -> str:
-    rows = f"{STOPS}.dblink({_literal(name)}, {_quoted(text)}) AS t ({_columns(text)})"
-    return f"\\echo {name}: {_one_line(text)}\nSELECT * FROM {rows};"
 
 
 def _literal(text: str) -> str:
