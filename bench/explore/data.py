@@ -1,4 +1,4 @@
-"""A log's data as it was when the log was installed, brought back between two orders in a few milliseconds."""
+"""Restores a log's data, between two orders, to what it was when the log was installed."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from bench.explore.sessions import Explorer
 from bench.statements import SCHEMA
 
 VACUUM_EVERY = 200
-"""Deleted rows slow reading down when there are more than those of this many orders."""
+"""Orders between two vacuums: deleted rows make reading slower."""
 _TABLES = f"""
     SELECT oid::regclass::text, oid::text
     FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"""
@@ -24,7 +24,7 @@ _ADVANCE = """
 
 @dataclass
 class Data:
-    """How a log's data is brought back."""
+    """How a log's data is restored."""
 
     restore: str
     """The statements for its tables and sequences."""
@@ -36,7 +36,7 @@ class Data:
     orders: int = 0
 
     def reset(self, explorer: Explorer) -> None:
-        """Bring the data back. No session is in a transaction."""
+        """Restore the data. No session may be in a transaction."""
         explorer.run(self.restore)
         for statement in self.advance:
             explorer.run(statement)
@@ -46,7 +46,7 @@ class Data:
 
 
 def noted(explorer: Explorer) -> Data:
-    """Note the data of a log that was just installed.
+    """Note the data of a log that was just installed, as what to restore.
 
     Raises:
         psycopg.Error: rows can be neither deleted nor truncated.
@@ -81,6 +81,6 @@ def noted(explorer: Explorer) -> Data:
 def _advancing(explorer: Explorer) -> list[str]:
     if not explorer.run(_SLOTS):
         return []
-    # A slot is decoded from the last record of the running transactions that it has seen.
+    # Decoding begins at the last record of running transactions that the slot has passed: without new ones it is slow.
     ((has_snapshots,),) = explorer.run("SELECT (to_regproc('pg_log_standby_snapshot') IS NOT NULL)::text")
     return [*(["SELECT pg_log_standby_snapshot()"] if has_snapshots == "true" else []), _ADVANCE]

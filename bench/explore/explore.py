@@ -1,4 +1,4 @@
-"""Explores logs: all orders of some small scopes, each judged, and the first that goes wrong in few steps."""
+"""Explores logs: carries out all orders of some small scopes, judges each, and shrinks the first that goes wrong."""
 
 import logging
 import time
@@ -31,10 +31,10 @@ from bench.text import plural
 _news = logging.getLogger("bench")
 
 _SETTINGS = {
-    # Nothing is measured, and nothing is kept.
+    # Nothing is measured, and nothing has to survive a crash.
     "fsync": "off",
     "full_page_writes": "off",
-    # Plans must not change from one order to the next, nor a transaction of its own hold a log back.
+    # It changes plans from one order to the next, and its transactions make logs hold events back.
     "autovacuum": "off",
     "deadlock_timeout": "20ms",
     "max_prepared_transactions": "10",
@@ -112,7 +112,7 @@ def explore_log(log: Log, settings: Settings, connection: Connection, conninfo: 
 def _explored_scope(
     opened: Machine, settings: Settings, seconds: float, stops: str
 ) -> tuple[ExploredScope, list[Counterexample]]:
-    """Carry out the orders of a scope until time is over, or one breaks a promise."""
+    """Carry out the orders of a scope, at least one, until time is over or one breaks a promise."""
     log, scope = opened.log, opened.scope
     most = settings.preemptions if scope.inside else None
     search = Search(opened, scope.programs, most, settings.seed)
@@ -120,7 +120,7 @@ def _explored_scope(
     failing: Counter[str] = Counter()
     costs: Counter[str] = Counter()
     first: dict[tuple[tuple[str, ...], bool], Carried] = {}
-    for carried in search.orders(lambda: time.monotonic() - began > seconds):
+    for carried in search.orders(lambda: search.carried_out > 0 and time.monotonic() - began > seconds):
         wrong = finding(log, scope, carried)
         if wrong is None:
             costs.update(_costs(scope, carried))

@@ -43,7 +43,7 @@ Event = tuple[int, int]
 
 @dataclass(frozen=True)
 class Part:
-    """A step of one session: a statement, or a part of one that begins or ends at a stop."""
+    """A step of one session: a statement, or a part of a statement that begins or ends at a stop or a wait."""
 
     session: int
     statement: int
@@ -76,7 +76,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Choice:
-    """A point at which more than one session could have gone on."""
+    """A turn: the sessions that could have taken it, and the session that did."""
 
     enabled: tuple[int, ...]
     costs: tuple[int, ...]
@@ -199,7 +199,7 @@ class Machine:
         )
 
     def stop(self) -> None:
-        """Have nobody stop any more, so that what is under way ends, and leave nothing prepared."""
+        """Let all sessions go on without stops, and roll back what they have prepared."""
         if self._held:
             self._explorer.free([session.number for session in self._sessions])
             self._held = False
@@ -357,7 +357,7 @@ class Machine:
             self._carried.aborted += actor.pending
             actor.pending = []
         else:
-            # What follows in this transaction is nothing but its end.
+            # All that PostgreSQL accepts in this transaction is its end.
             actor.failed = True
             statements = actor.program.statements
             while not actor.over and statements[actor.next].kind not in {"commit", "rollback"}:
@@ -479,8 +479,8 @@ class Machine:
                 self._await_others()
 
     def _await_others(self) -> None:
-        """Wait until no session of somebody else's is in a transaction that has written: a log may hold events back for
-        it, wherever in the cluster that is.
+        """Wait until no other session of the cluster is in a transaction that has written: a log may hold events back
+        for it.
         """
         deadline = time.monotonic() + READ_ON_SECONDS
         while self._explorer.run(_WRITING) and time.monotonic() < deadline:

@@ -1,5 +1,5 @@
-"""A counterexample as a script for psql. Its sessions are connections of dblink, which wait for nobody, so that one
-psql shows all of it, step by step. Pure.
+"""Writes a counterexample as a script for psql. Its sessions are asynchronous connections of dblink, so that one psql
+carries out all of it, step by step. Pure.
 """
 
 from bench.eventlog import Log
@@ -117,7 +117,7 @@ def _step(log: Log, scope: Scope, nth: int, part: Part, name: str) -> list[str]:
     if part.end in {"done", "fails"}:
         result = f"{STOPS}.dblink_get_result({who}, false)"
         lines += _shown(log, scope, part.session, text, result)
-        # This one is empty, and has the connection take another statement.
+        # The second result is empty; the connection takes no other statement before it is fetched.
         lines.append(f"SELECT * FROM {result} AS t ({_columns(text)}) \\g /dev/null")
     return lines
 

@@ -1,4 +1,4 @@
-"""All orders of a scope, those in which sessions are interrupted least first.
+"""Searches all orders of a scope, beginning with those that interrupt sessions least.
 
 Stateless model checking: an order is carried out from the start, each time on an empty log, by taking given turns and
 then letting each session go on as long as it can. Where another one could have gone on instead, there is an order that

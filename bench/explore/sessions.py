@@ -1,6 +1,6 @@
-"""Sessions that are sent a statement and then watched until they are done, stop inside of it or wait for another one.
+"""Sessions that send a statement and are watched until it is done, stops inside, or waits for another session.
 
-No session is waited for by time alone: what it stops at it says itself, and whom it waits for says the server.
+Nothing is recognised by time alone: a session reports its stops itself, and the server reports who waits for whom.
 """
 
 import select
@@ -62,7 +62,7 @@ class Explorer:
 
 
 class Session:
-    """A session of a program in a scope. Nothing that it is sent is waited for, unless `settle` is called."""
+    """A session of a program in a scope. `send` and `let_go` return at once; `settle` and `finish` wait."""
 
     def __init__(self, connection: Connection, number: int) -> None:
         self.number = number
@@ -101,16 +101,16 @@ class Session:
             pass
 
     def let_go(self, explorer: Explorer) -> None:
-        """Let it go on from where it stops."""
+        """Let it go on from its stop."""
         self.state = "running"
         explorer.run(f"SELECT {STOPS}.let_go({self.number}, {self.pid})")
 
     def speaks(self, seconds: float) -> bool:
-        """Whether it says something within this long."""
+        """Whether anything arrives from the server within this time."""
         return bool(self._poll.poll(seconds * 1000))
 
     def receive(self, seconds: float) -> bool:
-        """Take in what it says within this long; returns whether it is done or stops."""
+        """Read what arrives within this time; returns whether the session is now done or stopped."""
         if self.speaks(seconds):
             self._pgconn.consume_input()
         while not self._pgconn.is_busy():

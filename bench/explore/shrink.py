@@ -1,4 +1,4 @@
-"""A counterexample in as few steps as it takes: whatever can be left out without the fault going away is left out.
+"""Shrinks a counterexample to few steps: leaves out everything without which the fault still occurs.
 
 Source: Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input" (2002); what is left out here is a
 session, a statement, a stop or an event, one at a time.
@@ -80,7 +80,7 @@ def _smaller(order: Order) -> Iterator[Order]:
             if (each.session, each.statement) == (step.session, step.statement) and nth != at
         ]
         if others:
-            # All of the statement at this point.
+            # The whole statement at this point.
             yield replace(
                 order,
                 steps=tuple(
