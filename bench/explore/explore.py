@@ -22,6 +22,7 @@ from bench.judge.checker import KINDS
 from bench.places import rundir
 from bench.postgres.connection import Connection, connected, in_words, pinned
 from bench.postgres.install import installed
+from bench.results.models import Environment
 from bench.results.store import new_run_id
 from bench.run import environment
 from bench.run.place import ChosenPlace, open_place
@@ -51,33 +52,31 @@ def explore(
         InfrastructureError: something broke that is not a log's.
     """
     given = load_side_by_side(names)
-    known: Exploration | None = None
+    run_id, started_at = new_run_id(), datetime.now(UTC)
+    about: Environment | None = None
+    explored: list[ExploredLog] = []
     for number, log in enumerate(given.values(), 1):
         _news.info("%s, log %d of %d", log.name, number, len(given))
         spec = base.model_copy(update={"log": log.name, "set": {} if base.dsn else _SETTINGS})
         with rundir.opened(new_run_id()) as folder:
             try:
                 with open_place(chosen, spec, log, folder) as place, connected(place.database.conninfo) as connection:
-                    about = environment.describe(chosen.name, place.about, connection)
+                    about = about or environment.describe(chosen.name, place.about, connection)
                     conninfo = pinned(connection, place.database.conninfo)
-                    explored = explore_log(log, settings, connection, conninfo, folder.run_id)
+                    explored.append(explore_log(log, settings, connection, conninfo, folder.run_id))
             except UsageError as error:
                 if len(given) == 1:
                     raise
-                explored = ExploredLog(log=log.name, promises=log.promises, failure=str(error))
-                if known is None:
-                    continue
-            if known is None:
-                known = Exploration(
-                    run_id=folder.run_id,
-                    started_at=datetime.now(UTC),
-                    command=command,
-                    environment=about,
-                    settings=settings,
-                    logs=[],
-                )
-            known = known.model_copy(update={"logs": [*known.logs, explored]})
-            yield known
+                explored.append(ExploredLog(log=log.name, promises=log.promises, failure=str(error)))
+        if about:
+            yield Exploration(
+                run_id=run_id,
+                started_at=started_at,
+                command=command,
+                environment=about,
+                settings=settings,
+                logs=list(explored),
+            )
 
 
 def explore_log(log: Log, settings: Settings, connection: Connection, conninfo: str, run_id: str) -> ExploredLog:

@@ -388,6 +388,15 @@ def test_the_command_keeps_what_it_found(bench: Bench, address: str, tmp_path: P
     assert record.logs[0].counterexamples[0].sql == (bench.folder / "late.sql").read_text()
 
 
+def test_a_log_that_cannot_be_installed_leaves_the_others(bench: Bench, address: str, tmp_path: Path) -> None:
+    broken = write_log(tmp_path / "broken", "CREATE TABLE events_log (")
+    ran = bench("explore", str(broken), "counter", "--dsn", address, "--seconds", "2")
+    assert ran.returncode == 1, ran.stderr
+    (file,) = (bench.folder / "results" / "runs").glob(f"*/{FILE}")
+    record = Exploration.model_validate(json.loads(file.read_text()))
+    assert [(log.log, log.failure is None) for log in record.logs] == [("broken", False), ("counter", True)]
+
+
 @pytest.mark.parametrize("words", [(), ("bigserial", "--all"), ("bigserial", "--writers", "9"), ("nosuch",)])
 def test_a_bad_value_is_refused(bench: Bench, words: tuple[str, ...]) -> None:
     assert bench("explore", *words).returncode == 2
