@@ -7,7 +7,7 @@ from typing import LiteralString
 import psycopg
 
 from bench.errors import InfrastructureError
-from bench.postgres.connection import LOCK_SECONDS, Connection, limited, our_name, scalar
+from bench.postgres.connection import LOCK_SECONDS, Connection, limited, our_name
 
 START = 0x62656E6368
 """Key of the start barrier: all workers start when it is released. "bench" in ASCII."""
@@ -25,6 +25,8 @@ PRODUCERS_MUST_STOP = START + 4
 """Key of the lock that is released when producers are to end before they have appended everything."""
 
 TERMINATE_MS = 5_000
+ENDING_MS = 1_000
+"""The session of a run that has just ended keeps its locks for some milliseconds."""
 
 
 def take_database(connection: Connection) -> None:
@@ -33,8 +35,16 @@ def take_database(connection: Connection) -> None:
     Raises:
         InfrastructureError: another session holds the lock; the message names the session.
     """
-    if scalar(connection, "SELECT pg_try_advisory_lock(%s)", [DATABASE_IN_USE]):
+    connection.execute(f"SET lock_timeout TO {ENDING_MS}")
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", [DATABASE_IN_USE])
+    except psycopg.errors.LockNotAvailable:
+        pass
+    else:
         return
+    finally:
+        if not connection.broken:
+            connection.execute("SET lock_timeout TO 0")
     holder = connection.execute(
         "SELECT a.pid, a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
         "WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database "
