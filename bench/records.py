@@ -68,6 +68,8 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     alive: int | None = None
     """The key of an advisory lock that the orchestrator holds for as long as it lives; the worker ends when the lock is
     free. None for a worker without an orchestrator."""
+    timed_calls: int = 0
+    """The times of this many transactions, the first ones, are reported."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
@@ -96,6 +98,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     page after it."""
     max_jumps: int = 0
     """The most jumps over etags to remember, with their times."""
+    timed_calls: int = 0
+    """The times of this many pages, the first ones, are reported."""
     awake_seconds: float = 0
     """Time to wait for a page without sleeping, where a processor is to spare: waking up can take longer than reading a
     small page."""
@@ -187,6 +191,28 @@ class Jumps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     jumps: list[tuple[int, int, float]]
 
 
+class PageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="page_times"):
+    """Some of the pages that a tailing reader asked for, empty ones included, in their order."""
+
+    since: float
+    """Unix time on the database's clock from which the times count."""
+    uncertainty_seconds: float
+    """The largest error of the times."""
+    pages: list[tuple[int, int]]
+    """When the page was asked for, in microseconds after `since`; events that had been given before."""
+
+
+class CallTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="call_times"):
+    """Some of the append transactions of a producer, in their order; rolled-back ones too."""
+
+    since: float
+    """As in `PageTimes`."""
+    uncertainty_seconds: float
+    """As in `PageTimes`."""
+    calls: list[tuple[int, int]]
+    """When the transaction was sent and when its end was answered, in microseconds after `since`."""
+
+
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One faulty event; unknown fields are None."""
 
@@ -272,9 +298,11 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Consumers: pages in which a read yielded more events than it asked for."""
     stopped: str | None = None
     """Why a reader gave up before the end of the log; None when it did not."""
+    untimed_calls: int = 0
+    """Pages or transactions beyond the job's `timed_calls`: no record has their times."""
 
 
-Record = Ready | Progress | LedgerPart | RolledBackEtags | Jumps | Anomaly | LogError | Report
+Record = Ready | Progress | LedgerPart | RolledBackEtags | Jumps | PageTimes | CallTimes | Anomaly | LogError | Report
 
 encode_record = msgspec.json.Encoder().encode
 decode_record = msgspec.json.Decoder(Record).decode
@@ -295,6 +323,16 @@ def rolled_back_etags(etags: list[tuple[int, int]]) -> list[RolledBackEtags]:
 def jump_records(jumps: list[tuple[int, int, float]]) -> list[Jumps]:
     """Cut jumps over etags into records that are small enough."""
     return [Jumps(part) for part in _cut(jumps)]
+
+
+def page_times(since: float, uncertainty_seconds: float, pages: list[tuple[int, int]]) -> list[PageTimes]:
+    """Cut the times of pages into records that are small enough."""
+    return [PageTimes(since, uncertainty_seconds, part) for part in _cut(pages)]
+
+
+def call_times(since: float, uncertainty_seconds: float, calls: list[tuple[int, int]]) -> list[CallTimes]:
+    """Cut the times of transactions into records that are small enough."""
+    return [CallTimes(since, uncertainty_seconds, part) for part in _cut(calls)]
 
 
 def _cut(rows: list[T]) -> list[list[T]]:

@@ -153,3 +153,20 @@ def commits_sql(log: Log) -> str:
         SELECT l.payload::text, extract(epoch FROM pg_xact_commit_timestamp(l.xmin))::float8 > jumps.at
         FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS jumps (before, after, at)
         JOIN {log.table} l ON l.{log.etag} > jumps.before AND l.{log.etag} < jumps.after"""
+
+
+def transactions_sql(log: Log) -> str:
+    """The statement that copies out, in PostgreSQL's binary format, the transactions whose events the log's table
+    holds: lowest etag, highest etag, number of events, and time of commit as Unix time; none of them is NULL.
+    Transactions without a known time of commit are left out. A subtransaction has its transaction's time; transactions
+    that were committed in one microsecond are one row.
+    """
+    return f"""
+        COPY (
+            SELECT min(lowest), max(highest), sum(events)::bigint, extract(epoch FROM committed_at)::float8
+            FROM (SELECT min({log.etag})::bigint AS lowest, max({log.etag})::bigint AS highest, count(*) AS events,
+                         pg_xact_commit_timestamp(xmin) AS committed_at
+                  FROM {log.table} WHERE {_has_etag(log)} GROUP BY xmin) AS transactions
+            WHERE committed_at IS NOT NULL
+            GROUP BY committed_at
+        ) TO STDOUT (FORMAT binary)"""

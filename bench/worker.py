@@ -320,6 +320,8 @@ class Clock:
         self.round_trip_seconds, self.offset_seconds = min(samples)
         self.measured_at = self.now()
         """Unix time on the database's clock."""
+        self.measured_pc = time.perf_counter()
+        """The same moment as perf_counter has it."""
 
     def now(self) -> float:
         """Unix time on the database's clock."""

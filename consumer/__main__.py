@@ -12,7 +12,7 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.log_error import is_of_the_log, log_failed
-from bench.records import ConsumerJob, LogError, Record, jump_records, ledger_parts
+from bench.records import ConsumerJob, LogError, PageTimes, Record, jump_records, ledger_parts, page_times
 from bench.worker import (
     Clock,
     Lifeline,
@@ -65,6 +65,10 @@ class _Reading:
         self._usual_page = 0
         """The size of a page with no more events than this need not be noted: one as large came before, and it is not
         larger than asked for."""
+        self._asked: list[tuple[float, int]] = []
+        """When the first pages were asked for (perf_counter), and the events that had been given before."""
+        self._given = 0
+        self.untimed_pages = 0
         self._awake_seconds = 0.0
         """CPU time in which sessions that are over only waited."""
         self._answered_at = 0.0
@@ -83,6 +87,8 @@ class _Reading:
         try:
             for timed in pages(reads, job, self._lifeline):
                 self._answered_at = timed.answered_at
+                if job.timed_calls:
+                    self._note_time(timed)
                 if timed.page.events:
                     self._take(timed, reads)
                     continue
@@ -144,6 +150,19 @@ class _Reading:
         """The longest wait for an event. The last wait counts too, unless it is only for the permission to stop."""
         last = time.perf_counter() - self.last_page_at if self._job.tails else 0
         return max(self.longest_wait_seconds, last)
+
+    def _note_time(self, timed: TimedPage) -> None:
+        if len(self._asked) < self._job.timed_calls:
+            self._asked.append((timed.asked_at, self._given))
+        else:
+            self.untimed_pages += 1
+        self._given += timed.page.events
+
+    def page_times(self) -> list[PageTimes]:
+        """When pages were asked for, as records."""
+        since_pc, since = self._clock.measured_pc, self._clock.measured_at
+        pages = [(round((asked_at - since_pc) * 1e6), given) for asked_at, given in self._asked]
+        return page_times(since, self._clock.uncertainty_seconds(self._clock.now()), pages)
 
     def _note_size(self, events: int) -> None:
         asked = self._job.read_batch or events
@@ -236,6 +255,7 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: Log
     records: list[Record] = [
         *ledger_parts("delivered", ledger.delivered()),
         *jump_records(ledger.jumps),
+        *reading.page_times(),
         *ledger.anomalies(),
     ]
     if error:
@@ -255,6 +275,7 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: Log
             impossible_ctimes=reading.delays.impossible(),
             longest_wait_seconds=reading.waited_seconds(),
             stopped=stopped,
+            untimed_calls=reading.untimed_pages,
         )
     )
 

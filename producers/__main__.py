@@ -5,10 +5,11 @@ import time
 from typing import Any
 
 import psycopg
+from msgspec.structs import replace
 
 from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
-from bench.records import Fate, LogError, ProducerJob, Range, Way, ledger_parts, rolled_back_etags
-from bench.worker import Lifeline, Meter, Statement, main, say, time_out, wait_at_barrier
+from bench.records import Fate, LogError, ProducerJob, Range, Way, call_times, ledger_parts, rolled_back_etags
+from bench.worker import Clock, Lifeline, Meter, Statement, main, say, time_out, wait_at_barrier
 from producers.append import WAYS, Append
 from producers.transaction import RolledBack, transactions
 
@@ -21,6 +22,9 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     producer = _number(connection, job.producer)
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
+    times = _Times(job.timed_calls)
+    if job.timed_calls:
+        append = times.of(append)
     tally = _Tally(producer)
     ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
     clock = wait_at_barrier(connection, job)
@@ -45,9 +49,10 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     tally.close()
     report = meter.finish(tally.events, tally.checksum)
     tally.report()
+    times.report(clock)
     if error:
         say(error)
-    say(report)
+    say(replace(report, untimed_calls=times.untimed))
 
 
 def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: "_Tally", meter: Meter) -> int:
@@ -104,6 +109,40 @@ def _took(events: int, job: ProducerJob, first: int, last: int) -> LogFailedErro
     """The failure of a log that reports more or fewer events than it was given."""
     message = f"it took {events} of the {last - first + 1} events of a batch and reported no error"
     return LogFailedError(LogError(CALLS[job.append], message, events=(first, last)))
+
+
+class _Times:
+    """The times of a producer's first transactions."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._calls: list[tuple[float, float]] = []
+        """When each was sent, and when its end was answered (perf_counter)."""
+        self.untimed = 0
+        """Transactions after those."""
+
+    def of(self, append: Append) -> Append:
+        """Make a function that appends note its times."""
+        now, calls, most = time.perf_counter, self._calls, self._most
+
+        def timed(first: int, last: int) -> int:
+            sent = now()
+            try:
+                return append(first, last)
+            finally:
+                if len(calls) < most:
+                    calls.append((sent, now()))
+                else:
+                    self.untimed += 1
+
+        return timed
+
+    def report(self, clock: Clock) -> None:
+        """Print them as records."""
+        since_pc = clock.measured_pc
+        calls = [(round((sent - since_pc) * 1e6), round((end - since_pc) * 1e6)) for sent, end in self._calls]
+        for record in call_times(clock.measured_at, clock.uncertainty_seconds(clock.now()), calls):
+            say(record)
 
 
 class _Tally:

@@ -13,12 +13,14 @@ from bench.records import (
     LedgerPart,
     ProducerJob,
     Progress,
+    call_times,
     decode_job,
     decode_record,
     encode_job,
     encode_record,
     jump_records,
     ledger_parts,
+    page_times,
 )
 
 DOCKER_SPLITS_AT_BYTES = 16 * 1024
@@ -37,6 +39,9 @@ def test_the_largest_records_stay_under_what_docker_splits() -> None:
     assert len(encode_record(ledger)) < DOCKER_SPLITS_AT_BYTES
     (jumps,) = jump_records([(BIG, BIG, 1e10 / 3)] * ROWS_PER_RECORD)
     assert len(encode_record(jumps)) < DOCKER_SPLITS_AT_BYTES
+    for timed in (page_times, call_times):
+        (times,) = timed(1e10 / 3, 1 / 3, [(BIG, BIG)] * ROWS_PER_RECORD)
+        assert len(encode_record(times)) < DOCKER_SPLITS_AT_BYTES
     assert len(encode_record(anomaly)) < DOCKER_SPLITS_AT_BYTES
 
 

@@ -113,6 +113,8 @@ class Delivered:
     """The transactions that were open when the reader stopped because no event came any more; None when it stopped for
     another reason, or when they are unknown."""
 
+    call: str = "get_event"
+    """The reader's first call."""
     page_events: int = 0
     """The events per page that the reader asked for; 0 when unknown."""
     largest_page: int = 0
@@ -145,6 +147,7 @@ class Delivered:
             any(member.stranded for member in members),
             max((member.highest_etag for member in members if member.highest_etag is not None), default=None),
             holders=members[0].holders,
+            call=members[0].call,
             page_events=members[0].page_events,
             largest_page=max(member.largest_page for member in members),
             oversized_pages=sum(member.oversized_pages for member in members),
@@ -237,6 +240,19 @@ class Gaps:
 
 
 @dataclass(frozen=True)
+class ShortReader:
+    """A reader that asked on without getting all events: it was given none, or stopped before the last one."""
+
+    reader: str
+    delivered: int
+    """Events, each counted once."""
+    withheld: int
+    """Events that are stored and were withheld from it."""
+    call: str
+    """Its first call, like get_event(NULL, 1000)."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The faults of a trial: how many events of each kind, over all of its readers, with examples."""
 
@@ -284,6 +300,8 @@ class Verdict:
     oversized: list[str] = field(default_factory=list)
     """Readings with pages that held more events than were asked for, each as a sentence: their rate is that of larger
     pages."""
+    short: list[ShortReader] = field(default_factory=list)
+    """The readers from which events were withheld, though they did not end early."""
     by_reader: dict[str, dict[str, int]] = field(default_factory=dict)
     """Each reader's faults: the number of events by kind; empty for a reader without faults."""
     examples: list[Fault] = field(default_factory=list)
@@ -403,6 +421,11 @@ def judge(
         unattempted=events_in(normal(written.unattempted)),
         stopped=stopped,
         oversized=oversized,
+        short=[
+            ShortReader(read.reader, events_in(normal(read.ranges)), by_reader[read.reader]["withheld"], read.call)
+            for read in reads
+            if by_reader[read.reader].get("withheld") and not read.stopped and not read.stranded
+        ],
         by_reader=by_reader,
         examples=[
             example for kind in KINDS for example in [fault for fault in examples if fault.kind == kind][:EXAMPLES]

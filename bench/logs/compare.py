@@ -18,6 +18,7 @@ from bench.errors import UsageError
 from bench.eventlog import Log, Promises, load_side_by_side, shipped
 from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder
 from bench.judge.checker import KINDS
+from bench.judge.exposure import Exposure
 from bench.judge.words import failure
 from bench.log_error import is_of_the_log
 from bench.logs import open_transactions
@@ -156,6 +157,9 @@ class Tail(StoredModel):
     acknowledged: int = 0
     faults: dict[str, int] = Field(default_factory=dict)
     """Number of events by kind of fault."""
+    exposure: Exposure | None = None
+    """The chances to fail that the log met; None where they could not be counted, and in a record of a version that did
+    not count them."""
     end_to_end_p50_ms: float | None = None
     """None if no event was delivered, or if `impossible_ctimes` says why there are no delays."""
     end_to_end_p99_ms: float | None = None
@@ -372,6 +376,7 @@ def _tail(trial: Trial | str) -> Tail:
         failure=None if explained else failure(verdict),
         acknowledged=verdict.expected_events,
         faults=faults,
+        exposure=trial.exposure,
         end_to_end_p50_ms=delay.p50 if delay else None,
         end_to_end_p99_ms=delay.p99 if delay else None,
         impossible_ctimes=read.impossible_ctimes,

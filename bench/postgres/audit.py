@@ -12,6 +12,7 @@ import psycopg
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.judge import exposure
 from bench.judge.ranges import normal
 from bench.postgres.connection import Connection, scalar
 from bench.records import EXAMPLES, Range
@@ -25,6 +26,7 @@ from bench.statements import (
     gaps_sql,
     stored_sql,
     stories_sql,
+    transactions_sql,
 )
 
 _ROWS = 1000
@@ -289,6 +291,31 @@ def commits(connection: Connection, log: Log, jumps: Sequence[tuple[int, int, fl
                 if event is not None and is_late is not None:
                     (late if is_late else early).add(event.producer, event.seq)
     return Commits(late.ranges(), early.ranges())
+
+
+def transactions(connection: Connection, log: Log, table: Table) -> exposure.Commits | exposure.Unknown:
+    """The transactions whose events the log's table holds, with their etags and the times of their commits; or why
+    they are unknown.
+
+    Raises:
+        psycopg.Error: the table cannot be read.
+    """
+    if not table.xmin:
+        return "no xmin"
+    if not _keeps_commit_times(connection):
+        return "no commit times"
+    import numpy as np  # noqa: PLC0415 - see bench.stats
+
+    with connection.cursor() as cursor, cursor.copy(transactions_sql(log).encode()) as copying:
+        copied = b"".join(bytes(block) for block in copying)
+    # A header of 19 bytes, a row after the other, and -1 as a number of 16 bits (PostgreSQL's manual, COPY). Each value
+    # stands after its length.
+    row = [("fields", ">i2")]
+    for column, kind in (("lowest", ">i8"), ("highest", ">i8"), ("events", ">i8"), ("at", ">f8")):
+        row += [(f"{column} length", ">i4"), (column, kind)]
+    rows = np.frombuffer(copied[19:-2], dtype=row)
+    lowest, highest, events = (rows[column].astype(np.int64) for column in ("lowest", "highest", "events"))
+    return exposure.Commits(lowest, highest, events, rows["at"].astype(np.float64))
 
 
 class LogSize(NamedTuple):

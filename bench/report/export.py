@@ -9,6 +9,7 @@ from itertools import zip_longest
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bench import stats
+from bench.report import exposure
 from bench.report import runs as runs_report
 from bench.report.verdict import verdict_text
 from bench.results import metrics
@@ -70,6 +71,8 @@ def junit(result: Result) -> str:
         if not trial.verdict.ok:
             text = verdict_text(trial)
             SubElement(case, "failure", type="verdict", message=text.split("\n", 1)[0]).text = text
+        if trial.exposure:
+            SubElement(case, "system-out").text = exposure.sentence(trial.exposure, ok=trial.verdict.ok)
     indent(suite)
     return tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

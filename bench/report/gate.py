@@ -10,7 +10,7 @@ from bench.gate.ab import Ab
 from bench.gate.compare import Compared
 from bench.gate.power import BLOCK
 from bench.gate.regression import Change, Lack, Rules
-from bench.report import tabular
+from bench.report import exposure, tabular
 from bench.report.tabular import Form
 from bench.report.verdict import trial_verdict
 from bench.results import metrics
@@ -34,6 +34,7 @@ def comparison(compared: Compared, before: Result, after: Result, marks: Marks =
         parts.append(_differences(compared.differences, "differs, and must not", marks))
     if compared.allowed:
         parts.append(_differences(compared.allowed, "differs, and is allowed", marks))
+    parts += filter(None, [exposure.of_results([("before", before), ("after", after)])])
     parts += _metrics(compared, ("before", "after"), marks)
     parts.append(f"{_strong(compared.word, marks)}: {_because(compared, before, after)}")
     return "\n\n".join(parts)
@@ -66,7 +67,10 @@ def ab_text(record: Ab, compared: Compared, marks: Marks = PLAIN) -> str:
     """The text of `bench ab`: the first failed verdict if there is one, then what `sides` has."""
     failed = [trial_verdict(trial) for side in (record.a, record.b) for trial in side.trials if not trial.verdict.ok]
     block = "```\n{}\n```" if marks == MARKDOWN else "{}"
-    return "\n\n".join([*(block.format(verdict) for verdict in failed[:1]), sides(compared, marks)])
+    met = exposure.of_results([("a", record.a), ("b", record.b)])
+    return "\n\n".join(
+        [*(block.format(verdict) for verdict in failed[:1]), *filter(None, [met]), sides(compared, marks)]
+    )
 
 
 def sides(compared: Compared, marks: Marks = PLAIN) -> str:

@@ -5,6 +5,7 @@ from shlex import quote
 from statistics import median
 
 from bench.eventlog import Promises, load, shipped
+from bench.judge.exposure import together
 from bench.logs.compare import CONTROL, Comparison, Measured, Speed, Tail
 from bench.logs.open_transactions import BLOCKERS, Blocked
 from bench.report.tabular import Form, markdown
@@ -13,6 +14,8 @@ from bench.text import plural, some
 
 FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
 """Cells without a value; the notes below the table have the reasons."""
+_UNTESTED = "but no reader was ever ahead of an open transaction"
+_UNKNOWN = "but whether a reader was ever ahead of an open transaction is unknown"
 RULE_OF_THREE = 3
 """If none of m events was faulty, the rate is below 3/m with 95 % confidence (Hanley and Lippman-Hand, 1983)."""
 
@@ -72,7 +75,9 @@ def _glance(name: str, comparison: Comparison) -> dict[str, str]:
     batches = [heading for heading in line if heading.startswith("append ")]
     return {
         "log": line["log"],
-        "safe when tailed": "yes" if safety.startswith("safe: ") else safety.partition(" of ")[0],
+        "safe when tailed": {"safe": "yes", "untested": "untested"}.get(
+            safety.partition(":")[0], safety.partition(" of ")[0]
+        ),
         f"append {', '.join(heading.removeprefix('append ') for heading in batches)}": ", ".join(
             line[heading] for heading in batches
         ),
@@ -118,7 +123,9 @@ def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dic
 
 
 def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) -> str:
-    """The outcome of tailing. A log is called safe only if the control lost events under the same load."""
+    """The outcome of tailing. A log is called safe only if the control lost events under the same load, and if its own
+    readers met a chance to fail.
+    """
     if not tails:
         return "not tried"
     acknowledged = sum(tail.acknowledged for tail in tails)
@@ -140,6 +147,10 @@ def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) 
     outcome = (
         f"0 of {acknowledged:,} in {plural(len(tails), 'run')} (< {100 * RULE_OF_THREE / acknowledged:.2g} %){excused}"
     )
+    met = [tail.exposure for tail in tails if tail.exposure]
+    exposed = together(met).exposed if met else True  # a record of a version that did not count
+    if not exposed:
+        return f"untested: {outcome}, {_UNTESTED if exposed is False else _UNKNOWN}"
     return f"safe: {outcome}" if promises.tail else f"{outcome}, by luck: the log does not promise it"
 
 

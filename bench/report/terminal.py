@@ -81,7 +81,8 @@ def trial_line(name: str, trial: Trial) -> str:
     rates = {APPEND.key: trial.append.events_per_second}
     rates |= {_reading(read.reading): read.events_per_second for read in trial.reads}
     clauses = [f"{track} {rate:,.0f}/s" for track, rate in rates.items() if rate is not None]
-    return f"{name}: {', '.join(['ok', *clauses])}"
+    word = "ok, but untested" if trial.exposure and trial.exposure.exposed is False else "ok"
+    return f"{name}: {', '.join([word, *clauses])}"
 
 
 def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:

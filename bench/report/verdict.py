@@ -6,7 +6,7 @@ from itertools import groupby
 
 from bench.judge.checker import Fault, Holder, Verdict
 from bench.judge.words import counts, faults, has_faults, stranded
-from bench.report import screen
+from bench.report import exposure, screen
 from bench.results.models import ImpossibleCtimes, Trial
 from bench.text import plural
 
@@ -22,6 +22,7 @@ def trial_verdict(trial: Trial) -> str:
     if not verdict.ok:
         lines = [f"verdict: FAILED. {faults(verdict)}."] if has_faults(verdict) else ["verdict: FAILED."]
         lines += stranded(verdict)
+        lines += _short(verdict)
         if len(verdict.by_reader) > 1:
             lines += [f"  {reader}: {counts(met) or 'ok'}" for reader, met in verdict.by_reader.items()]
         return "\n".join(
@@ -31,6 +32,7 @@ def trial_verdict(trial: Trial) -> str:
                 *_held(verdict),
                 *_lost(verdict),
                 *_untested(verdict),
+                *_exposed(trial),
                 *_gaps(verdict),
                 *_losses(trial),
             ]
@@ -44,15 +46,39 @@ def trial_verdict(trial: Trial) -> str:
     them = "it" if verdict.expected_events == 1 else "each of them"
     once = "at least once" if "duplicated" in verdict.excused else "once"
     order = f"; {excused}, which the log may do" if excused else " and in order"
+    word = f"ok{exposure.but_untested(trial.exposure)}"
     return "\n".join(
         [
-            f"verdict: ok. {acknowledged} and {reads} delivered {them} {once}{order}. "
+            f"verdict: {word}. {acknowledged} and {reads} delivered {them} {once}{order}. "
             f"Checksum {verdict.expected_checksum}, max etag gap {gap}.",
             *_untested(verdict),
+            *_exposed(trial),
             *_gaps(verdict),
             *_losses(trial),
         ]
     )
+
+
+def _exposed(trial: Trial) -> Iterator[str]:
+    """The chances to fail that a tailed log met."""
+    if trial.exposure:
+        yield exposure.sentence(trial.exposure, ok=trial.verdict.ok)
+
+
+def _short(verdict: Verdict) -> Iterator[str]:
+    """The readers that got no event, or stopped before the last one; this explains more than a list of events."""
+    for reader in verdict.short:
+        if reader.delivered:
+            yield (
+                f"{reader.reader} stopped short of the tail: after {plural(reader.delivered, 'event')} it was given no "
+                f"more rows while {plural(reader.withheld, 'more event is', 'more events are')} stored."
+            )
+        else:
+            starts = " Does a NULL cursor read from the start?" if "NULL" in reader.call and not verdict.holders else ""
+            yield (
+                f"{reader.reader} never got an event: {reader.call} gave no rows while "
+                f"{plural(reader.withheld, 'event is', 'events are')} stored.{starts}"
+            )
 
 
 def _losses(trial: Trial) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.judge.checker import Verdict
+from bench.judge.exposure import Exposure
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded
 from bench.worker import histogram
@@ -333,6 +334,9 @@ class Trial(StoredModel):
     """By name, in a place of several nodes."""
     losses: list[NodeLoss] = []
     verdict: Verdict
+    exposure: Exposure | None = None
+    """The chances to fail that a tailed log met; None of a trial that drained, which is no test of tailing, where they
+    could not be counted, and in a result of a version that did not count them."""
     telemetry: Telemetry
     notes: list[str] = []
     """Facts that could not be found out, each with the reason. None of them is needed for the verdict."""

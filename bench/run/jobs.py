@@ -10,6 +10,13 @@ from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_colu
 MAX_JUMPS = 5000
 """Jumps over etags that a tailing consumer remembers, to explain how events were skipped."""
 
+TIMED_PAGES = 10_000
+"""Pages of which a tailing consumer reports when it asked for them."""
+TIMED_TRANSACTIONS = 100_000
+"""Transactions of which producers together report the times while the log is tailed."""
+MOST_TIMED_TRANSACTIONS = 5000
+"""The most of them that one producer reports."""
+
 AWAKE_SECONDS = 50e-6
 """How long a reader that is alone waits awake: a virtual machine needs about as long to wake up a processor."""
 
@@ -34,6 +41,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             abort_rate=spec.abort_rate,
             seed=spec.seed,
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
+            timed_calls=min(MOST_TIMED_TRANSACTIONS, TIMED_TRANSACTIONS // spec.scale) if spec.mode == "tail" else 0,
         )
         for number in range(spec.scale)
     ]
@@ -60,6 +68,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not kept else 0,
+            timed_calls=TIMED_PAGES if tails else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,

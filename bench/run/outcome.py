@@ -1,5 +1,6 @@
 """The outcomes of workers: of each by itself, of those of a track, and of those that read as one."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from bench.judge.checker import Delivered, Holder, Jump
 from bench.judge.ranges import events_in, normal, subtract
 from bench.records import (
     Anomaly,
+    CallTimes,
     ConsumerJob,
     Fate,
     Job,
     Jumps,
     LedgerPart,
     LogError,
+    PageTimes,
     ProducerJob,
     Progress,
     Range,
@@ -42,6 +45,8 @@ class Outcome:
     """The events of each fate; a fate that no event has is an empty list."""
     rolled_back_etags: list[tuple[int, int]] = field(default_factory=list)
     jumps: list[Jump] = field(default_factory=list)
+    page_times: list[PageTimes] = field(default_factory=list)
+    call_times: list[CallTimes] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     node: str | None = None
     """Where it ran, in a place of several nodes."""
@@ -116,6 +121,10 @@ class Outcome:
                 self.rolled_back_etags.extend(etags)
             case Jumps(jumps=jumps):
                 self.jumps.extend(Jump(*jump) for jump in jumps)
+            case PageTimes():
+                self.page_times.append(record)
+            case CallTimes():
+                self.call_times.append(record)
             case Anomaly():
                 self.anomalies.append(record)
             case LogError():
@@ -202,7 +211,13 @@ class Reader:
             stranded=member.error is not None,
             highest_etag=report.highest_etag,
             holders=self.holders,
+            call=_first_call(member.job.sql),
             page_events=self.reading.read_batch,
             largest_page=report.largest_page,
             oversized_pages=report.oversized_pages,
         )
+
+
+def _first_call(sql: str) -> str:
+    """The call in a reader's statement, with the parameters of its first page, which are NULL."""
+    return re.sub(r"\$\d+::\w+(\[\])?", "NULL", sql.partition(" FROM ")[2])

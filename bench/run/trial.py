@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.judge.exposure import Exposure
 from bench.judge.ranges import checksum, events_in, normal
 from bench.places.api import Place
 from bench.postgres import audit
@@ -17,6 +18,7 @@ from bench.records import Job
 from bench.results.models import Observed, Telemetry, Trial
 from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
+from bench.run.exposure import exposure
 from bench.run.jobs import consumers, producers
 from bench.run.outcome import TrackOutcome
 from bench.run.phase import NodeLostError, Plan, Total, carry_out
@@ -87,6 +89,9 @@ def carry_out_trial(
         written = written_by(appended, cut_short=bool(failures))
         unexplained = judged(spec, log, written, readers, connection, notes, failures)
         verdict = explained(unexplained, spec, log, readers, connection, notes)
+        met: Exposure | None = None
+        with noted(notes, "how far readers were exposed to open transactions is not known"):
+            met = exposure(spec, log, appended, readers, connection)
     size: audit.LogSize | None = None
     with noted(notes, "the size of the log on disk is not known"):
         size = audit.log_size(connection)
@@ -98,6 +103,7 @@ def carry_out_trial(
         nodes=summary.nodes(outcomes, readers, ok=verdict.ok),
         losses=summary.losses(appended.lost),
         verdict=verdict,
+        exposure=met,
         telemetry=Telemetry(
             table_bytes=size and size.table_bytes,
             index_bytes=size and size.index_bytes,

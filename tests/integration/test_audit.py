@@ -244,3 +244,27 @@ def test_of_events_in_a_readers_jumps_it_is_known_which_were_committed_too_late(
     log.execute("ALTER TABLE events_log RENAME TO renamed")
     with pytest.raises(psycopg.Error, match="events_log"):
         audit.commits(log, BIGSERIAL, jumps)
+
+
+def test_transactions_have_the_etags_of_their_subtransactions_and_the_time_of_their_commit(log: Connection) -> None:
+    log.execute("INSERT INTO events_log (payload) SELECT '1' FROM generate_series(1, 3)")
+    with log.transaction():
+        log.execute("INSERT INTO events_log (payload) VALUES ('2')")
+        with log.transaction():
+            log.execute("INSERT INTO events_log (payload) VALUES ('3'), ('4')")
+    with log.transaction(force_rollback=True):
+        log.execute("INSERT INTO events_log (payload) VALUES ('5')")
+    log.execute("INSERT INTO events_log (payload) VALUES ('6')")
+    commits = audit.transactions(log, BIGSERIAL, Table())
+    assert not isinstance(commits, str)
+    rows = sorted(zip(*(column.tolist() for column in commits), strict=True))
+    assert [row[:3] for row in rows] == [(1, 3, 3), (4, 6, 3), (8, 8, 1)]
+    query = "SELECT DISTINCT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 FROM events_log ORDER BY 1"
+    assert [row[3] for row in rows] == [at for (at,) in log.execute(query)]
+    assert audit.transactions(log, BIGSERIAL, Table(xmin=False)) == "no xmin"
+
+
+def test_an_empty_table_has_no_transactions(log: Connection) -> None:
+    commits = audit.transactions(log, BIGSERIAL, Table())
+    assert not isinstance(commits, str)
+    assert [len(column) for column in commits] == [0, 0, 0, 0]

@@ -9,6 +9,7 @@ import pytest
 
 from bench.errors import UsageError
 from bench.eventlog import load
+from bench.judge.exposure import Exposure
 from bench.logs import compare as log_comparison
 from bench.logs.compare import Comparison, Measured, Speed, Tail, Workload
 from bench.logs.open_transactions import BLOCKERS, Blocked
@@ -36,9 +37,14 @@ def speed(append: float | None, read: float | None) -> Speed:
     return Speed(appended_per_second=append, read_per_second=read, bytes_an_event=112, wal_bytes_an_event=184)
 
 
-def tail(faults: dict[str, int], *, ok: bool, delay: float = 8) -> Tail:
+EXPOSED = Exposure(transactions=9, overlapped=9, out_of_order=3, pages=9, pages_amid_overlap=5, pages_at_risk=2)
+SHELTERED = Exposure(transactions=9, out_of_order=0, pages=9, pages_at_risk=0)
+
+
+def tail(faults: dict[str, int], *, ok: bool, delay: float = 8, exposure: Exposure | None = EXPOSED) -> Tail:
     return Tail(
         ok=ok,
+        exposure=exposure,
         acknowledged=1000,
         faults=faults,
         end_to_end_p50_ms=delay,
@@ -85,6 +91,20 @@ def test_safe_is_said_only_when_the_control_lost_events() -> None:
     unproven = logs_report.whole(compared(0, clean))
     assert "safe:" not in unproven
     assert "0 of 2,000, which proves nothing" in unproven
+
+
+def test_safe_is_said_only_when_readers_were_exposed() -> None:
+    sheltered, exposed = (tail({}, ok=True, exposure=each) for each in (SHELTERED, EXPOSED))
+    unknown = tail({}, ok=True, exposure=Exposure(unknown="no xmin"))
+    for tails, word in (([sheltered] * 2, "untested"), ([unknown] * 2, "untested"), ([sheltered, exposed], "safe")):
+        found = compared(400, tails)
+        assert f"{word}: 0 of 2,000 in 2 runs" in logs_report.whole(found)
+        cell = logs_report.glance([found]).splitlines()[-1].split("|")[2].strip()
+        assert cell == {"safe": "yes"}.get(word, word)
+
+
+def test_a_record_of_a_version_that_counted_no_exposure_is_read_as_before() -> None:
+    assert "safe: 0 of 2,000" in logs_report.whole(compared(400, [tail({}, ok=True, exposure=None)] * 2))
 
 
 def test_a_log_that_promises_nothing_is_not_called_safe() -> None:

@@ -1,0 +1,69 @@
+"""Puts into words what an "ok" of a tailed log was worth: the chances to fail that the log met."""
+
+from collections.abc import Sequence
+
+from bench.judge.exposure import Exposure, Unknown, together
+from bench.results.models import Result
+from bench.text import plural
+
+_UNKNOWN: dict[Unknown, str] = {
+    "no xmin": "the log's table shows no transaction ids in a column xmin",
+    "no commit times": "the server keeps no commit times (set track_commit_timestamp=on)",
+    "taken away": "reading took events out of the log's table",
+}
+
+
+def word(exposure: Exposure) -> str:
+    """Exposed, untested or unknown."""
+    return {True: "exposed", False: "untested", None: "unknown"}[exposure.exposed]
+
+
+def of_results(named: Sequence[tuple[str, Result]]) -> str:
+    """A line with the word for each result, all of its trials together; empty when none of them was tailed."""
+    words = []
+    for name, result in named:
+        met = [trial.exposure for trial in result.trials if trial.exposure and not trial.warm_up]
+        if met:
+            words.append(f"{name} {word(together(met))}")
+    return f"exposure of tailed readers to open transactions: {', '.join(words)}" if words else ""
+
+
+def but_untested(exposure: Exposure | None) -> str:
+    """The words after the "ok" of a verdict; empty unless it is known that the log met no chance to fail."""
+    return f", but untested: {_why_untested(exposure)}" if exposure and exposure.exposed is False else ""
+
+
+def _why_untested(exposure: Exposure) -> str:
+    if not exposure.overlapped:
+        return "no append transactions overlapped; try several producers (--scale) and --transaction-ms 0..20"
+    return "no reader was ever ahead of an open transaction; try --transaction-ms 0..20, or more events"
+
+
+def sentence(exposure: Exposure, *, ok: bool) -> str:
+    """The chances to fail that the log met, as a sentence that begins with the word for them."""
+    pages = plural(exposure.pages, "page")
+    skipped = ", and nothing was skipped" if ok else ""
+    if exposure.pages_at_risk:
+        met = f"{exposure.pages_at_risk:,} of {pages} were asked for past an open lower etag{skipped}"
+    elif exposure.unknown and exposure.exposed is None:
+        met = _UNKNOWN[exposure.unknown]
+    elif not exposure.ordered:
+        met = f"{exposure.pages_amid_overlap:,} of {pages} were asked for while transactions overlapped{skipped}"
+    elif exposure.exposed:
+        met = (
+            f"the log committed events in the order of their etags, so none of {pages} could be past an open lower etag"
+        )
+    else:
+        met = f"none of {pages} was asked for past an open lower etag"
+    return f"{word(exposure).capitalize()}: {met}; {_counts(exposure)}."
+
+
+def _counts(exposure: Exposure) -> str:
+    clauses = [f"{exposure.overlapped:,} of {plural(exposure.transactions, 'append transaction')} overlapped"]
+    if exposure.out_of_order is not None:
+        clauses.append(f"{plural(exposure.out_of_order, 'commit')} came out of etag order")
+    if exposure.rolled_back_between:
+        clauses.append(f"{plural(exposure.rolled_back_between, 'rollback')} lay between")
+    if exposure.untimed:
+        clauses.append(f"{exposure.untimed:,} later pages and transactions are in no count")
+    return ", ".join(clauses)

@@ -1,0 +1,122 @@
+"""What a verdict, a gate and JUnit report of the chances to fail that a tailed log met."""
+
+import junitparser
+import pytest
+
+from bench.gate.compare import compare
+from bench.gate.regression import Rules
+from bench.judge.checker import ShortReader, Verdict
+from bench.judge.exposure import Exposure, Unknown
+from bench.report import export, gate, terminal
+from bench.report.verdict import trial_verdict
+from bench.results.models import Result
+from tests.report.test_table import FAILED, OK, result
+
+AT_RISK = Exposure(
+    transactions=400,
+    overlapped=390,
+    out_of_order=120,
+    rolled_back_between=30,
+    pages=3000,
+    pages_amid_overlap=2500,
+    pages_at_risk=1812,
+)
+SHELTERED = Exposure(transactions=400, overlapped=390, out_of_order=1, pages=30, pages_at_risk=0)
+ALONE = Exposure(transactions=400, out_of_order=0, pages=30, pages_at_risk=0)
+IN_ORDER = Exposure(
+    transactions=400, overlapped=390, out_of_order=0, pages=30, pages_amid_overlap=20, pages_at_risk=0
+)  # fmt: skip
+QUEUE = Exposure(transactions=400, overlapped=390, pages=30, pages_amid_overlap=20, unknown="taken away", ordered=False)
+
+
+def met(exposure: Exposure | None, verdict: Verdict = OK) -> Result:
+    made = result(verdict=None if verdict is OK else verdict)
+    return made.model_copy(
+        update={"trials": [trial.model_copy(update={"exposure": exposure}) for trial in made.trials]}
+    )
+
+
+def shown(exposure: Exposure | None, verdict: Verdict = OK) -> str:
+    return trial_verdict(met(exposure, verdict).trials[0])
+
+
+def test_an_ok_comes_with_what_it_was_worth() -> None:
+    text = shown(AT_RISK)
+    assert text.startswith("verdict: ok. ")
+    for fact in ("Exposed: 1,812 of 3,000 pages", "nothing was skipped", "390 of 400", "120 commits", "30 rollbacks"):
+        assert fact in text
+
+
+def test_a_failed_verdict_does_not_report_that_nothing_was_skipped() -> None:
+    text = shown(AT_RISK, FAILED)
+    assert "Exposed: 1,812 of 3,000 pages" in text
+    assert "nothing was skipped" not in text
+
+
+@pytest.mark.parametrize(("exposure", "advice"), [(SHELTERED, "--transaction-ms"), (ALONE, "--scale")])
+def test_without_a_chance_to_fail_an_ok_is_untested_in_its_first_line(exposure: Exposure, advice: str) -> None:
+    headline = shown(exposure).splitlines()[0]
+    assert headline.startswith("verdict: ok, but untested: ")
+    assert advice in headline
+    assert "\nUntested: none of 30 pages" in shown(exposure)
+    assert terminal.outcome(met(exposure)) == headline
+    assert terminal.trial_line("trial 1", met(exposure).trials[0]).startswith("trial 1: ok, but untested, ")
+
+
+def test_a_log_that_keeps_its_writers_in_order_is_not_untested() -> None:
+    assert "untested" not in shown(IN_ORDER)
+    assert "Exposed: the log committed events in the order of their etags" in shown(IN_ORDER)
+
+
+def test_a_queue_is_not_judged_by_its_etags() -> None:
+    assert "Exposed: 20 of 30 pages were asked for while transactions overlapped" in shown(QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "reason"),
+    [("no xmin", "no transaction ids"), ("no commit times", "track_commit_timestamp"), ("taken away", "took events")],
+)
+def test_what_is_unknown_has_a_reason(unknown: Unknown, reason: str) -> None:
+    text = shown(Exposure(transactions=4, overlapped=3, pages=30, unknown=unknown))
+    assert text.startswith("verdict: ok. ")
+    assert "Unknown: " in text
+    assert reason in text
+
+
+def test_a_drained_run_has_no_word_of_it() -> None:
+    assert not any(word in shown(None).lower() for word in ("exposed", "untested", "unknown"))
+
+
+def test_times_that_were_not_reported_are_in_no_count_and_reported() -> None:
+    assert "1,500 later pages and transactions" in shown(Exposure(pages=9, pages_at_risk=1, untimed=1500))
+
+
+def test_junit_has_it_for_each_case_of_a_tailed_trial() -> None:
+    def outputs(of: Result) -> list[str]:
+        read = junitparser.JUnitXml.fromstring(export.junit(of).encode())
+        suite = read if isinstance(read, junitparser.TestSuite) else next(iter(read))
+        return [case.system_out or "" for case in suite]
+
+    assert all(text.startswith("Untested: ") for text in outputs(met(ALONE)))
+    assert all(text.startswith("Exposed: ") for text in outputs(met(AT_RISK)))
+    assert not any(outputs(met(None)))
+
+
+def test_the_gate_has_a_line_of_it_where_a_side_was_tailed() -> None:
+    def lines(before: Result, after: Result) -> list[str]:
+        text = gate.comparison(compare(before, after, Rules()), before, after, gate.MARKDOWN)
+        return [line for line in text.splitlines() if "exposure" in line]
+
+    assert [line.partition(": ")[2] for line in lines(met(AT_RISK), met(ALONE))] == ["before exposed, after untested"]
+    assert not lines(met(None), met(None))
+
+
+def test_readers_that_got_nothing_come_before_all_examples() -> None:
+    never = ShortReader("consumer", 0, 20_000, "get_event(NULL, 100)")
+    short = ShortReader("consumer", 15_000, 5_000, "get_event(NULL, 100)")
+    failed = Verdict(ok=False, expected_events=20_000, expected_checksum=0, withheld=20_000, short=[never])
+    _, first, *_ = shown(None, failed).splitlines()
+    assert "get_event(NULL, 100) gave no rows while 20,000 events are stored" in first
+    failed = Verdict(ok=False, expected_events=20_000, expected_checksum=0, withheld=5000, short=[short])
+    _, first, *_ = shown(None, failed).splitlines()
+    assert "stopped short of the tail: after 15,000 events" in first
