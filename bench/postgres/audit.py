@@ -306,16 +306,16 @@ def transactions(connection: Connection, log: Log, table: Table) -> exposure.Com
         return "no commit times"
     import numpy as np  # noqa: PLC0415 - see bench.stats
 
-    with connection.cursor() as cursor, cursor.copy(transactions_sql(log).encode()) as copying:
-        copied = b"".join(bytes(block) for block in copying)
-    # A header of 19 bytes, a row after the other, and -1 as a number of 16 bits (PostgreSQL's manual, COPY). Each value
-    # stands after its length.
-    row = [("fields", ">i2")]
-    for column, kind in (("lowest", ">i8"), ("highest", ">i8"), ("events", ">i8"), ("at", ">f8")):
-        row += [(f"{column} length", ">i4"), (column, kind)]
-    rows = np.frombuffer(copied[19:-2], dtype=row)
-    lowest, highest, events = (rows[column].astype(np.int64) for column in ("lowest", "highest", "events"))
-    return exposure.Commits(lowest, highest, events, rows["at"].astype(np.float64))
+    with connection.cursor(binary=True) as cursor:
+        arrays = cursor.execute(transactions_sql(log)).fetchone() or (None,) * 4
+    # 20 bytes for the dimensions and the type; then each element, of 8 bytes, stands after its length (array_send).
+    lowest, highest, events, at = (
+        np.frombuffer((array or b"")[20:], [("length", ">i4"), ("element", kind)])["element"]
+        for array, kind in zip(arrays, (">i8", ">i8", ">i8", ">f8"), strict=True)
+    )
+    known = ~np.isnan(at)
+    lowest, highest, events = (column[known].astype(np.int64) for column in (lowest, highest, events))
+    return exposure.Commits(lowest, highest, events, at[known].astype(np.float64))
 
 
 class LogSize(NamedTuple):
