@@ -59,6 +59,8 @@ class Pages(NamedTuple):
     """Events per page that were asked for."""
     uncertainty_seconds: float
     """The largest error of `asked_at`."""
+    untimed: int = 0
+    """Later pages, of which the times are unknown."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,14 @@ class Exposure:
     rolled_back_between: int | None = None
     """Runs of rolled-back etags below an etag that was committed."""
     pages: int = 0
-    """Pages, empty ones included, of which it is known when readers asked for them."""
+    """Pages, empty ones included, that readers are known to have asked for before the last append transaction ended."""
     pages_amid_overlap: int = 0
     """Pages that were asked for while at least two append transactions were under way."""
     pages_at_risk: int | None = None
     """Pages in which a naive reader would have been given an event with a higher etag than one not committed yet."""
     untimed: int = 0
-    """Pages and transactions beyond the first ones of each worker: their times are unknown, and no count has them."""
+    """Pages and transactions beyond the first ones of each worker: their times are unknown, and no count has them.
+    Pages that are known to have come after the last append transaction are left out."""
     unknown: Unknown | None = None
     """Why the counts of commits and of pages at risk are None."""
     ordered: bool = True
@@ -118,7 +121,7 @@ def measure(
     ordered: bool = True,
 ) -> Exposure:
     """Count the chances to fail of a trial. `calls` has, for each producer, the times at which its append transactions
-    were sent and answered, as an array of two columns.
+    were sent and answered, as an array of two columns; `untimed` is the number of their later transactions.
     """
     import numpy as np  # noqa: PLC0415 - see bench.stats
 
@@ -128,6 +131,8 @@ def measure(
     def under_way(at: "NDArray[np.float64]") -> "NDArray[np.int64]":
         return np.searchsorted(sent, at, "right") - np.searchsorted(answered, at, "right")
 
+    ends = answered if isinstance(commits, str) else np.concatenate([answered, commits.at])
+    end = ends.max(initial=-np.inf)
     amid = sum(int(np.count_nonzero(under_way(each.asked_at) >= 2)) for each in pages)
     exposure = Exposure(
         transactions=len(every),
@@ -137,9 +142,9 @@ def measure(
                 np.searchsorted(sent, every[:, 1], "left") - np.searchsorted(answered, every[:, 0], "right") > 1
             )
         ),
-        pages=sum(len(each.asked_at) for each in pages),
+        pages=sum(int(np.searchsorted(each.asked_at, end, "right")) for each in pages),
         pages_amid_overlap=amid,
-        untimed=untimed,
+        untimed=untimed + sum(each.untimed for each in pages if not (each.asked_at > end).any()),
         ordered=ordered,
     )
     if isinstance(commits, str):

@@ -36,7 +36,6 @@ def exposure(
         acknowledged = sum(producer.report.events for producer in appended.reported)
         if commits.events.sum() < acknowledged:
             commits = "taken away"
-    workers = [*appended.reported, *(member for reader in readers for member in reader.members)]
     calls = []
     for producer in appended.workers:
         own = [
@@ -56,7 +55,7 @@ def exposure(
         calls,
         [pages for reader in readers for pages in _pages(reader)],
         etags if table.xmin or not spec.abort_rate else None,
-        untimed=sum(worker.report.untimed_calls for worker in workers),
+        untimed=sum(producer.report.untimed_calls for producer in appended.reported),
         ordered=log.promises.order != "none",
     )
 
@@ -79,5 +78,6 @@ def _pages(reader: Reader) -> list[Pages]:
         )
         depth = member.job.depth if isinstance(member.job, ConsumerJob) else 1
         uncertainty = max((record.uncertainty_seconds for record in member.page_times), default=0.0)
-        pages.append(Pages(asked_at, np.asarray(given, np.int64), reader.reading.read_batch * depth, uncertainty))
+        size, untimed = reader.reading.read_batch * depth, member.report.untimed_calls
+        pages.append(Pages(asked_at, np.asarray(given, np.int64), size, uncertainty, untimed))
     return pages

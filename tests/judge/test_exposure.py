@@ -81,7 +81,7 @@ def test_pages_at_risk_are_those_of_the_definition(
     event(f"at risk: {bool(expected)}")
     counted = measure(commits(transactions), [], [pages_of(pages, size, uncertainty)], [])
     assert counted.pages_at_risk == expected
-    assert counted.pages == len(pages)
+    assert counted.pages == sum(page.asked_at <= max((each.at for each in transactions), default=-1) for page in pages)
 
 
 @given(st.lists(st.integers(1, 9), max_size=8), st.data())
@@ -126,6 +126,15 @@ def test_commits_out_of_order_are_those_after_a_higher_etag(lots: list[tuple[int
     )
     random.shuffle(transactions)  # type: ignore[attr-defined]
     assert measure(commits(transactions), [], [], []).out_of_order == expected
+
+
+@pytest.mark.parametrize(("asked", "untimed"), [([1, 2], 7), ([1, 2, 4], 0), ([], 7)])
+def test_pages_without_times_count_as_such_unless_they_came_after_the_last_transaction(
+    asked: list[int], untimed: int
+) -> None:
+    pages = pages_of([Page(at, 0) for at in asked], 1)._replace(untimed=7)
+    counted = measure(commits([Transaction(1, 2, 1, 3)]), [], [pages], [])
+    assert (counted.pages, counted.untimed) == (len([at for at in asked if at <= 3]), untimed)
 
 
 def test_rollbacks_lie_between_where_a_higher_etag_was_committed() -> None:
