@@ -16,7 +16,7 @@ Sources of error:
 - A commit timestamp is taken before the commit becomes visible. A transaction between the two counts as committed, so
   a page may be at risk and not be counted, and the event beyond L may not have been visible yet either.
 - The events of a transaction count as standing together at its lowest etag, when events below L are counted.
-- Times are reported of the first pages and transactions only, so all counts are lower limits.
+- The times of each worker's first pages and transactions only are known; the others are in no count.
 """
 
 from collections.abc import Sequence

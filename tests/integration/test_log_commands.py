@@ -230,7 +230,8 @@ def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Be
         for part in (rows[:5], rows[5:])
     )
     assert list(speeds) == list(blocked) == ["bigserial", *chosen.split(",")]
-    assert ran.stdout.count("safe: 0 of ") == 2
+    # Two producers do not always bring a reader ahead of an open transaction.
+    assert len(re.findall(r"\b(?:safe|untested): 0 of ", ran.stdout)) == 2
     assert re.search(r"`bigserial` .*\*\*[\d,]+ skipped\*\*", ran.stdout)
     assert speeds["unbuilt/mine"][2:] == ["FAILED"] * 5
     assert speeds["notifies/mine"][2:5] == ["FAILED"] * 3
