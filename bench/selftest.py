@@ -86,6 +86,13 @@ _WITHHOLD = """
     $$;
 """
 
+_TAKE_IN_PART = """
+    CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RETURN CASE WHEN NEW.payload ->> 'seq' = '57' THEN NULL ELSE NEW END; END $$;
+    CREATE TRIGGER leave_out BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION leave_out();
+"""
+"""A log that takes fewer events than it is given and reports no error."""
+
 _PLANTS = {
     "skipped": "INSERT INTO hidden SELECT etag FROM planted",
     "lost": "DELETE FROM events_log WHERE etag IN (SELECT etag FROM planted)",
@@ -159,6 +166,10 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
             connection.execute(_WITHHOLD)
             trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
             yield _check("withheld", "from a reader that tails", 10, trial.verdict)
+        with install.installed(connection, log, folder.run_id):
+            connection.execute(_TAKE_IN_PART)
+            trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
+            yield _check("lost", "of a batch that was taken in part", 1, trial.verdict)
         for name, fault in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             tailed = load(name)
             with install.installed(connection, tailed, folder.run_id):

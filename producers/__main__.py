@@ -72,9 +72,10 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: 
             appended = append(first, last)
             answered = now()
             note(answered - sent)
-            if appended != last - first + 1:
-                raise _took(appended, job, first, last)
-            first = last + 1
+            begun, first = first, last + 1
+            if appended != first - begun:
+                # The batch is committed and no error was reported: all of it is acknowledged, whatever is stored.
+                raise _took(appended, job, begun, last)
             if answered >= until:
                 break
     except RolledBack as rolled:
@@ -101,7 +102,7 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: 
 
 
 def _took(events: int, job: ProducerJob, first: int, last: int) -> LogFailedError:
-    """The failure of a log that reports more or fewer events than it was given."""
+    """The failure of a log that committed a batch and reported more or fewer events than it was given."""
     message = f"it took {events} of the {last - first + 1} events of a batch and reported no error"
     return LogFailedError(LogError(CALLS[job.append], message, events=(first, last)))
 

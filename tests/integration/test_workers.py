@@ -114,7 +114,8 @@ def test_a_log_that_takes_less_than_it_is_given_ends_the_producer(log: Connectio
         assert error.message == "it took 29 of the 30 events of a batch and reported no error"
         assert error.events == (0, 29)
         assert isinstance(report, Report)
-        assert told(records, "indeterminate") == [(0, 0, 29)]
+        assert told(records, "acknowledged") == [(0, 0, 29)]
+        assert (report.events, told(records, "indeterminate")) == (30, [])
 
 
 def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:
