@@ -17,9 +17,10 @@ Fate = Literal["acknowledged", "aborted", "indeterminate", "delivered"]
 """The fate of events. A producer's: certainly committed, rolled back, or the connection died while they were being
 committed. A consumer's: delivered to it at least once."""
 
-Fault = Literal["duplicated", "reordered", "phantom", "corrupt"]
+Fault = Literal["duplicated", "reordered", "torn", "phantom", "corrupt"]
 """The faults that a consumer can recognize by itself: an event delivered twice, or after a later event of its producer,
-an event of no producer, or one whose payload is not the appended one."""
+the rest of a batch after another producer's event, an event of no producer, or one whose payload is not the appended
+one."""
 
 Range = tuple[int, int, int]
 """(producer, first seq, last seq), both ends included."""
@@ -101,6 +102,11 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     small page."""
     check: bool = True
     """False counts the events without looking at them, to measure the cost of the look."""
+    batch: int = 0
+    """Events per append transaction, where each transaction's events are to be delivered in one piece; 0 leaves that
+    unchecked."""
+    ordered: bool = False
+    """Whether to compute the checksum of the order of delivery."""
     rejoin_pages: int = 0
     """A member of a group leaves after this many pages and joins again; 0 never."""
     read_batch: int = 0
@@ -258,6 +264,13 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Consumers: events with the same ctime as the one delivered before."""
     falling_etags: int | None = None
     """Consumers: events with a lower etag than the one delivered before."""
+    backward_pages: int | None = None
+    """Consumers: pages that began with a lower etag than the event delivered before."""
+    etag_checksum: int | None = None
+    """Consumers: the checksum of `bench.pairing`: which etag each delivered event had."""
+    order_checksum: int | None = None
+    """Consumers: the sum, modulo 2^64, of each event's weight in that checksum times its number in the delivery, from
+    1; None unless the job asks for it."""
     highest_etag: int | None = None
     """Consumers: the highest delivered etag; None when no event was delivered."""
     delay: str | None = None

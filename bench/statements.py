@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bench.eventlog import Log
+from bench.pairing import term_sql
 from bench.spec import Spec
 
 SCHEMA = "bench"
@@ -101,6 +102,20 @@ def stored_sql(log: Log, below: int | None = None) -> str:
     """
     rows = f"SELECT CASE WHEN {_has_etag(log)} THEN {log.etag}::bigint END, payload::text FROM {log.table}"
     return rows if below is None else f"{rows} WHERE {log.etag} < '{below}'::bigint"
+
+
+def numbered_sql(log: Log) -> str:
+    """The query that yields the rows with the etags %s: etag and payload, as `stored_sql` does."""
+    return f"{stored_sql(log)} WHERE {log.etag} = ANY (%s::bigint[])"
+
+
+def etag_checksum_sql(log: Log) -> str:
+    """The query that yields the checksum of `bench.pairing` over the rows with an etag, not yet reduced modulo 2^64. It
+    fails where a payload is stored as a text, or has no numbers for the keys of an event.
+    """
+    producer, seq = (f"(payload ->> '{key}')::bigint" for key in ("producer", "seq"))
+    term = term_sql(f"{log.etag}::bigint", producer, seq)
+    return f"SELECT coalesce(sum({term}), 0) FROM {log.table} WHERE {_has_etag(log)}"
 
 
 def count_sql(log: Log) -> str:

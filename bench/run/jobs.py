@@ -61,6 +61,8 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             tails=tails,
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not kept else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,
+            batch=spec.insert_batch if log.promises.whole_batches and not group else 0,
+            ordered=log.promises.one_order and not group,
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,
         )
