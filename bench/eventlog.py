@@ -41,6 +41,8 @@ class Promises(_Part):
 
     one_etag: bool = True
     """An event has one etag: every reader is given the etag that the table holds."""
+    returns_etags: bool = False
+    """log_event returns each event with the etag that it has from then on, in columns `etag` and `payload`."""
     forward: bool = True
     """In a log whose order is by etag, the position of a reader or a named client never goes back."""
     one_order: bool = False

@@ -50,6 +50,9 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     insert_batch: int
     payload_bytes: int
     """Every payload is padded to this size; 0 leaves payloads as short as they are."""
+    returned: str | None = None
+    """A statement that appends as `sql` does, and yields the first rows that log_event returned, as texts: etag,
+    payload, number of all rows. It is used for one batch between two reports of progress."""
     transaction_ms: tuple[float, float] = (0, 0)
     """A transaction stays open before its end for a random time between these two."""
     abort_rate: float = 0
@@ -209,6 +212,12 @@ class Anomaly(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     examples: list[Example]
 
 
+class ReturnedEtags(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="returned_etags"):
+    """Some of a producer's acknowledged events, each with the etag with which log_event returned it."""
+
+    events: list[Example]
+
+
 class ImpossibleCtimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Events of a tailing reader whose ctime is impossible as the time of logging, so that it gives no delay."""
 
@@ -287,7 +296,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Why a reader gave up before the end of the log; None when it did not."""
 
 
-Record = Ready | Progress | LedgerPart | RolledBackEtags | Jumps | Anomaly | LogError | Report
+Record = Ready | Progress | LedgerPart | RolledBackEtags | Jumps | ReturnedEtags | Anomaly | LogError | Report
 
 encode_record = msgspec.json.Encoder().encode
 decode_record = msgspec.json.Decoder(Record).decode

@@ -94,6 +94,15 @@ _TAKE_IN_PART = """
 """
 """A log that takes fewer events than it is given and reports no error."""
 
+_RETURN_OTHERS = """
+    CREATE OR REPLACE FUNCTION log_event(event json) RETURNS SETOF events_log LANGUAGE sql AS $$
+        WITH appended AS (
+            INSERT INTO events_log (payload) SELECT value FROM json_array_elements(event) RETURNING *
+        )
+        SELECT etag + 1, ctime, payload FROM appended
+    $$;
+"""
+
 _REWIND = """
     CREATE TABLE rewound ();
     CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
@@ -165,18 +174,30 @@ class _Scenario(NamedTuple):
     log: str
     spec: dict[str, object]
     """What differs from the spec of the large log."""
-    sql: str
-    """Plants the fault, after the append."""
+    before: str
+    """Changes the log before the append."""
+    after: str
+    """Changes the log or its table after the append."""
     found: dict[str, int]
     """What a verdict must count."""
 
 
 _SCENARIOS = (
     _Scenario(
+        "inconsistent",
+        "what log_event returned",
+        "bigserial",
+        {"scale": 1, "append": "log_event", "limit": 10, "insert_batch": 10},
+        _RETURN_OTHERS,
+        "",
+        {"inconsistent": 10},
+    ),
+    _Scenario(
         "rewound",
         "from a cursor that goes back by ten",
         "bigserial",
         {"scale": 1, "limit": 200, "read_batch": (50,)},
+        "",
         _REWIND,
         {"duplicated": 10, "rewound": 1},
     ),
@@ -185,6 +206,7 @@ _SCENARIOS = (
         "one of two readers",
         "xid-horizon",
         {"scale": 4, "limit": 1, "insert_batch": 1, "consumers": 2},
+        "",
         _DISAGREE,
         {"disagreeing": 1},
     ),
@@ -193,6 +215,7 @@ _SCENARIOS = (
         "where two batches meet",
         "advisory-lock",
         {"scale": 2, "limit": 20, "insert_batch": 5},
+        "",
         _TEAR,
         {"torn": 2},
     ),
@@ -222,6 +245,7 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
     log = load("bigserial")
     spec = Spec(
         scale=PRODUCERS,
+        append="generate",  # a fault is planted after the append, and log_event would have returned other etags
         limit=max(2, events // PRODUCERS // 2 * 2),
         read_batch=(READ_BATCH,),
         idle_timeout=IDLE_SECONDS,
@@ -246,8 +270,9 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
         for scenario in _SCENARIOS:
             changed = spec.model_copy(update=scenario.spec)
             with install.installed(connection, load(scenario.log), folder.run_id):
+                connection.execute(scenario.before)
                 tested = _Tested(changed, load(scenario.log), place, connection)
-                connection.execute(scenario.sql)
+                connection.execute(scenario.after)
                 verdict = tested.judged()
             ok = _counts(verdict) == scenario.found and not verdict.ok
             yield Check(scenario.planted, scenario.place, scenario.found[scenario.planted], verdict, ok)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from bench.eventlog import Log
 from bench.pairing import term_sql
+from bench.records import EXAMPLES
 from bench.spec import Spec
 
 SCHEMA = "bench"
@@ -79,6 +80,17 @@ def append_sql(spec: Spec, log: Log) -> str:
         return "SELECT count(*)::text FROM log_event($1::json)"
     payload = _payload_sql(spec.payload_bytes)
     return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM generate_series($2::bigint, $3::bigint) AS i"
+
+
+def returned_sql(spec: Spec, log: Log) -> str | None:
+    """The statement that appends one batch as `append_sql` does, and yields the first rows that log_event returned, as
+    texts: etag, payload, and the number of all rows. None where log_event is not used, or does not promise etags.
+    """
+    if spec.append != "log_event" or not log.promises.returns_etags:
+        return None
+    return (
+        f"SELECT etag::bigint::text, payload::text, (count(*) OVER ())::text FROM log_event($1::json) LIMIT {EXAMPLES}"
+    )
 
 
 def _payload_sql(payload_bytes: int) -> str:

@@ -87,6 +87,8 @@ class Written:
     """Rolled back: no reader may be given them."""
     rolled_back_etags: Etags | None = ()
     """The etags drawn by transactions that were rolled back; None when the log's table does not show them."""
+    returned: Sequence[Example] = ()
+    """Some of the acknowledged events, each with the etag with which log_event returned it."""
     unattempted: Ranges = ()
     """Not appended, because the log failed before their turn."""
 
@@ -191,6 +193,8 @@ class Stored:
     """Events that were delivered with an etag that is not theirs in the table, as far as another reading showed."""
     other_etag_examples: Sequence[Example] = ()
     """The first of them, as delivered."""
+    returned_otherwise: Sequence[Example] = ()
+    """Of the events of `Written.returned`, those that log_event returned with an etag that is not theirs."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +291,8 @@ class Verdict:
     """Pages that began with a lower etag than the page before ended with, where the order is by etag: the cursor of a
     reader or of a named client went back. Not events."""
     inconsistent: int = 0
-    """Delivered with another etag than the one that is stored; at least one per reader whose checksum differs."""
+    """Delivered with another etag than the one that is stored, at least one per reader whose checksum differs, or
+    returned by log_event with another etag, of some events that were looked up."""
     disagreeing: int = 0
     """Readers that were given the events of another reader in another order, where one order is promised. Not
     events."""
@@ -408,6 +413,11 @@ def judge(
     count_faults("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
     examples.extend(Fault("phantom", etag=etag) for etag in stored.foreign_etags)
+    counts["inconsistent"] += len(stored.returned_otherwise)
+    examples.extend(
+        Fault("inconsistent", None, example.producer, example.seq, example.etag)
+        for example in stored.returned_otherwise
+    )
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
         own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)

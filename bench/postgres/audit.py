@@ -170,14 +170,25 @@ def other_etags(connection: Connection, log: Log, rows: int) -> OtherEtags:
         if not page:
             break
         read += len(page)
-        stored = connection.execute(numbered_sql(log), [[row[0] for row in page]]).fetchall()
-        by_etag = {etag: _event(payload) for etag, payload in stored}
-        for etag, _, payload, *_ in page:
-            producer, seq = event_of(payload)
-            if by_etag.get(etag) != _Event(producer, seq):
-                count += 1
-                examples += [Example(producer, seq, etag)] if len(examples) < EXAMPLES else []
+        others = other_events(connection, log, [Example(*event_of(payload), etag) for etag, _, payload, *_ in page])
+        count += len(others)
+        examples += others[: EXAMPLES - len(examples)]
     return OtherEtags(count, examples)
+
+
+def other_events(connection: Connection, log: Log, events: Sequence[Example]) -> list[Example]:
+    """The events whose etag is that of no row in the log's table, or of another event's row.
+
+    Raises:
+        psycopg.Error: the table cannot be read.
+    """
+    others = []
+    for first in range(0, len(events), _ROWS):
+        some = events[first : first + _ROWS]
+        rows = connection.execute(numbered_sql(log), [[event.etag for event in some]]).fetchall()
+        stored = {(etag, event.producer, event.seq) for etag, payload in rows if (event := _event(payload))}
+        others += [event for event in some if (event.etag, event.producer, event.seq) not in stored]
+    return others
 
 
 class Story(NamedTuple):

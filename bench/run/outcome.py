@@ -10,6 +10,7 @@ from bench.judge.ranges import events_in, normal, subtract
 from bench.records import (
     Anomaly,
     ConsumerJob,
+    Example,
     Fate,
     Job,
     Jumps,
@@ -21,6 +22,7 @@ from bench.records import (
     Ready,
     Record,
     Report,
+    ReturnedEtags,
     RolledBackEtags,
 )
 from bench.results.models import Sample
@@ -41,6 +43,8 @@ class Outcome:
     ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
     """The events of each fate; a fate that no event has is an empty list."""
     rolled_back_etags: list[tuple[int, int]] = field(default_factory=list)
+    returned: list[Example] = field(default_factory=list)
+    """Some of its acknowledged events, with the etags that log_event returned."""
     jumps: list[Jump] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     node: str | None = None
@@ -116,6 +120,8 @@ class Outcome:
                 self.rolled_back_etags.extend(etags)
             case Jumps(jumps=jumps):
                 self.jumps.extend(Jump(*jump) for jump in jumps)
+            case ReturnedEtags(events=events):
+                self.returned.extend(events)
             case Anomaly():
                 self.anomalies.append(record)
             case LogError():

@@ -39,6 +39,7 @@ def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
         ],
         aborted=all_of("aborted"),
         rolled_back_etags=[part for producer in appended.workers for part in producer.rolled_back_etags],
+        returned=[event for producer in appended.workers for event in producer.returned],
         unattempted=[part for producer in appended.reported if cut_short for part in producer.unreported],
     )
 
@@ -169,6 +170,8 @@ def _stored(
         stored = Stored(*audit.look_through(connection, log))
     with noted(notes, "whether events were delivered with the etags that are stored is not known"):
         stored = _with_etags(stored, log, delivered, events, connection)
+    with noted(notes, "whether log_event returned the etags that are stored is not known"):
+        stored = _with_returned(stored, log, written, connection)
     if not log.promises.replay:  # its events were taken away with their etags
         return replace(stored, removed=[part for read in delivered for part in read.ranges])
     with nullcontext() if log.promises.gap_free else noted(notes, "whether etags are missing or doubled is not known"):
@@ -191,6 +194,19 @@ def _with_etags(stored: Stored, log: Log, delivered: list[Delivered], rows: int,
         events, examples = audit.other_etags(connection, log, rows)
         return replace(stored, other_etags=events, other_etag_examples=examples)
     return stored
+
+
+def _with_returned(stored: Stored, log: Log, written: Written, connection: Connection) -> Stored:
+    """Add the stored events that log_event returned with other etags than they have in the table."""
+    in_table = normal(stored.ranges)
+    events = [(example.producer or 0, example.seq or 0) for example in written.returned]
+    present = {(producer, seq) for producer, seq in events if intersect([(producer, seq, seq)], in_table)}
+    otherwise = [
+        example
+        for example in audit.other_events(connection, log, written.returned)
+        if (example.producer, example.seq) in present
+    ]
+    return replace(stored, returned_otherwise=otherwise)
 
 
 def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader], connection: Connection) -> Verdict:

@@ -641,3 +641,13 @@ def test_pieces_of_batches_are_a_fault_with_its_examples() -> None:
     verdict = judge(written, [read], Stored(written.acknowledged))
     assert (verdict.torn, verdict.ok) == (1, False)
     assert [(fault.kind, fault.producer, fault.seq) for fault in verdict.examples] == [("torn", 0, 1)]
+
+
+def test_etags_that_log_event_returned_are_compared_too() -> None:
+    written = Written([(0, 0, 3)], returned=[Example(0, 1, 9), Example(0, 2, 3)])
+    read = Delivered("r", 4, 6, [(0, 0, 3)])
+    verdict = judge(written, [read], Stored([(0, 0, 3)], returned_otherwise=[Example(0, 1, 9)]))
+    assert (verdict.inconsistent, verdict.ok) == (1, False)
+    assert [(fault.kind, fault.reader, fault.seq, fault.etag) for fault in verdict.examples] == [
+        ("inconsistent", None, 1, 9)
+    ]

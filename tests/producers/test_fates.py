@@ -32,12 +32,12 @@ def test_a_batch_that_was_taken_in_part_is_acknowledged_as_a_whole(limit: int, s
         return last - first + (answer == "all")
 
     tally = _Tally(0)
-    meter = cast("Meter", SimpleNamespace(calls=[], next_progress=float("inf")))
+    meter = cast("Meter", SimpleNamespace(calls=[]))
     first = 0
     failed = False
     while first < limit and not failed:
         try:
-            first = _append_until_progress(append, job(limit, size), first, tally, meter)
+            first = _append_until_progress(append, job(limit, size), first, tally, meter, float("inf"))
         except LogFailedError:
             failed = True
     tally.close()
@@ -52,8 +52,8 @@ def test_a_batch_that_was_taken_in_part_is_acknowledged_as_a_whole(limit: int, s
 @pytest.mark.parametrize("answer", [0, 2, 4])
 def test_any_other_number_than_that_of_the_batch_ends_the_producer(answer: int) -> None:
     tally = _Tally(0)
-    meter = cast("Meter", SimpleNamespace(calls=[], next_progress=float("inf")))
+    meter = cast("Meter", SimpleNamespace(calls=[]))
     with pytest.raises(LogFailedError):
-        _append_until_progress(lambda _first, _last: answer, job(9, 3), 0, tally, meter)
+        _append_until_progress(lambda _first, _last: answer, job(9, 3), 0, tally, meter, float("inf"))
     tally.close()
     assert tally.events == 3
