@@ -15,14 +15,17 @@ Number = TypeVar("Number", int, NDArray[np.int64])
 
 MODULUS = 1 << 64
 _LOW = (1 << 31) - 1
-_PER_ETAG, _PER_SEQ, _PER_PRODUCER, _START = 1_103_515_245, 1_664_525, 22_695_477, 12_345
+_PER_ETAG, _PER_SEQ, _PER_PRODUCER, _START = 1_103_515_245, 1_540_483_477, 22_695_477, 12_345
 """Odd numbers, with which neighbours get hashes and weights that are far apart."""
+_SHIFT = 15
+"""Without a shift, hashes would be linear: three events could exchange their etags and keep the checksum."""
 
 
 def hashes(etags: Number) -> Number:
     """The hash of each etag: of 31 bits."""
     hashed = etags * _PER_ETAG
     hashed &= _LOW  # in place, which is quicker
+    hashed ^= hashed >> _SHIFT
     return hashed
 
 
@@ -35,8 +38,15 @@ def weights(producers: Number, seqs: Number) -> Number:
     return weighted
 
 
+def mixed(weighted: Number) -> Number:
+    """Other weights made of the weights of events, for sums in which no factor is a hash."""
+    shifted = weighted ^ (weighted >> _SHIFT)
+    return shifted * shifted
+
+
 def term_sql(etag: str, producer: str, seq: str) -> str:
     """The term of an event as an SQL expression over bigints. It raises an error where a seq or a producer is beyond
-    2^37."""
-    weight = f"{seq} * {_PER_SEQ} + {producer} * {_PER_PRODUCER} + {_START}"
-    return f"((({etag} & {_LOW}) * {_PER_ETAG}) & {_LOW}) * (({weight}) & {_LOW})"
+    2^32."""
+    hashed = f"((({etag} & {_LOW}) * {_PER_ETAG}) & {_LOW})"
+    weight = f"(({seq} * {_PER_SEQ} + {producer} * {_PER_PRODUCER} + {_START}) & {_LOW})"
+    return f"({hashed} # ({hashed} >> {_SHIFT})) * {weight}"

@@ -278,8 +278,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     etag_checksum: int | None = None
     """Consumers: the checksum of `bench.pairing`: which etag each delivered event had."""
     order_checksum: int | None = None
-    """Consumers: the sum, modulo 2^64, of each event's weight in that checksum times its number in the delivery, from
-    1; None unless the job asks for it."""
+    """Consumers: the sum, modulo 2^64, of each event's mixed weight times its number in the delivery, from 1;
+    None unless the job asks for it."""
     highest_etag: int | None = None
     """Consumers: the highest delivered etag; None when no event was delivered."""
     delay: str | None = None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.pairing import MODULUS, hashes, weights
+from bench.pairing import MODULUS, hashes, mixed, weights
 from bench.records import EXAMPLES, Example
 from consumer.rows import Numbers
 
@@ -24,8 +24,7 @@ class Stream:
         self.etag_checksum = 0
         """The checksum of `bench.pairing` over all delivered events."""
         self.order_checksum = 0
-        """If `ordered`, the sum, modulo 2^64, of each event's weight in that checksum times its number in the stream,
-        from 1."""
+        """If `ordered`, the sum, modulo 2^64, of each event's mixed weight times its number in the stream, from 1."""
         self.torn = 0
         """Pieces of batches that came after another producer's event had come between."""
         self.torn_examples: list[Example] = []
@@ -44,7 +43,7 @@ class Stream:
         if self._ordered:
             yield
             numbers = np.arange(self._events + 1, self._events + 1 + len(seqs))
-            self.order_checksum = (self.order_checksum + int(of_events @ numbers)) % MODULUS
+            self.order_checksum = (self.order_checksum + int(mixed(of_events) @ numbers)) % MODULUS
             self._events += len(seqs)
         if self._batch > 1:
             yield

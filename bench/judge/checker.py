@@ -104,13 +104,6 @@ class Delivered:
     anomalies: Sequence[Anomaly] = ()
     falling_etags: int = 0
     """Events that came after one with a higher etag."""
-    backward_pages: int = 0
-    """Those of them with which a page began."""
-    etag_checksum: int | None = None
-    """The checksum of `bench.pairing` over the delivered events; None when unknown."""
-    order_checksum: int | None = None
-    """A checksum of the order of the delivered events; None when unknown, and of several members of a group, which have
-    no order together."""
     stopped: Sequence[str] = ()
     """Why the reader gave up before the end of the log."""
     stranded: bool = False
@@ -129,6 +122,13 @@ class Delivered:
     """Events in its largest page."""
     oversized_pages: int = 0
     """Pages with more events than the reader asked for."""
+    backward_pages: int = 0
+    """Pages that began with a lower etag than the event before: `falling_etags` counts these too."""
+    etag_checksum: int | None = None
+    """The checksum of `bench.pairing` over the delivered events; None when unknown."""
+    order_checksum: int | None = None
+    """A checksum of the order of the delivered events; None when unknown, and of several members of a group, which have
+    no order together."""
 
     @classmethod
     def together(cls, reader: str, members: Sequence["Delivered"]) -> "Delivered":
@@ -151,9 +151,6 @@ class Delivered:
             union,
             anomalies,
             sum(member.falling_etags for member in members),
-            sum(member.backward_pages for member in members),
-            _sum([member.etag_checksum for member in members]),
-            None,
             [reason for member in members for reason in member.stopped],
             any(member.stranded for member in members),
             max((member.highest_etag for member in members if member.highest_etag is not None), default=None),
@@ -161,6 +158,8 @@ class Delivered:
             page_events=members[0].page_events,
             largest_page=max(member.largest_page for member in members),
             oversized_pages=sum(member.oversized_pages for member in members),
+            backward_pages=sum(member.backward_pages for member in members),
+            etag_checksum=_sum([member.etag_checksum for member in members]),
         )
 
 

@@ -97,3 +97,16 @@ def test_a_page_that_begins_with_a_lower_etag_than_the_last_one_goes_back(
                 ledger.take(page(each))
         deque(ledger.look(), maxlen=0)
     assert (ledger.backward_pages, ledger.falling_etags) == (backward, falling)
+
+
+@given(EVENTS, st.data())
+def test_events_in_any_other_order_or_with_any_exchanged_etags_have_other_checksums(
+    events: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    etags = list(range(1, len(events) + 1))
+    order = data.draw(st.permutations(range(len(events))))
+    whole = noted(events, etags, [])
+    moved = noted([events[place] for place in order], [etags[place] for place in order], [])
+    assert (moved.order_checksum == whole.order_checksum) == (order == sorted(order))
+    exchanged = noted(events, [etags[place] for place in order], [])
+    assert (exchanged.etag_checksum == whole.etag_checksum) == (order == sorted(order))
