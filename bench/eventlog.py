@@ -39,6 +39,18 @@ class Promises(_Part):
     replay: bool
     """It can be read again from the start, by any number of readers; else reading takes the events away."""
 
+    one_etag: bool = True
+    """An event has one etag: every reader is given the etag that the table holds."""
+    returns_etags: bool = False
+    """log_event returns each event with the etag that it has from then on, in columns `etag` and `payload`."""
+    forward: bool = True
+    """In a log whose order is by etag, the position of a reader or a named client never goes back."""
+    one_order: bool = False
+    """All readers are given the events in one order, whatever that is. Where the order is by etag, this follows from
+    it."""
+    whole_batches: bool = False
+    """The events of a transaction are delivered in one piece, with no other event between them."""
+
     def words(self) -> str:
         """The promises in a few words, for people."""
         order = {"etag": "in etag order", "producer": "in each producer's order", "none": "in any order"}[self.order]
@@ -48,6 +60,10 @@ class Promises(_Part):
                 order,
                 "once" if self.once else "at least once",
                 *(["no gaps"] if self.gap_free else []),
+                *(["one order for all"] if self.one_order and self.order != "etag" else []),
+                *(["whole batches"] if self.whole_batches else []),
+                *([] if self.one_etag else ["several etags per event"]),
+                *([] if self.forward else ["positions may go back"]),
                 *([] if self.replay else ["read once only"]),
             ]
         )

@@ -17,9 +17,10 @@ Fate = Literal["acknowledged", "aborted", "indeterminate", "delivered"]
 """The fate of events. A producer's: certainly committed, rolled back, or the connection died while they were being
 committed. A consumer's: delivered to it at least once."""
 
-Fault = Literal["duplicated", "reordered", "phantom", "corrupt"]
+Fault = Literal["duplicated", "reordered", "torn", "phantom", "corrupt"]
 """The faults that a consumer can recognize by itself: an event delivered twice, or after a later event of its producer,
-an event of no producer, or one whose payload is not the appended one."""
+the rest of a batch after another producer's event, an event of no producer, or one whose payload is not the appended
+one."""
 
 Range = tuple[int, int, int]
 """(producer, first seq, last seq), both ends included."""
@@ -49,6 +50,9 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     insert_batch: int
     payload_bytes: int
     """Every payload is padded to this size; 0 leaves payloads as short as they are."""
+    returned: str | None = None
+    """A statement that appends as `sql` does, and yields the first rows that log_event returned, as texts: etag,
+    payload, number of all rows. It is used for one batch between two reports of progress."""
     transaction_ms: tuple[float, float] = (0, 0)
     """A transaction stays open before its end for a random time between these two."""
     abort_rate: float = 0
@@ -105,6 +109,11 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     small page."""
     check: bool = True
     """False counts the events without looking at them, to measure the cost of the look."""
+    batch: int = 0
+    """Events per append transaction, where each transaction's events are to be delivered in one piece; 0 leaves that
+    unchecked."""
+    ordered: bool = False
+    """Whether to compute the checksum of the order of delivery."""
     rejoin_pages: int = 0
     """A member of a group leaves after this many pages and joins again; 0 never."""
     read_batch: int = 0
@@ -229,6 +238,12 @@ class Anomaly(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     examples: list[Example]
 
 
+class ReturnedEtags(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="returned_etags"):
+    """Some of a producer's acknowledged events, each with the etag with which log_event returned it."""
+
+    events: list[Example]
+
+
 class ImpossibleCtimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Events of a tailing reader whose ctime is impossible as the time of logging, so that it gives no delay."""
 
@@ -284,6 +299,13 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Consumers: events with the same ctime as the one delivered before."""
     falling_etags: int | None = None
     """Consumers: events with a lower etag than the one delivered before."""
+    backward_pages: int | None = None
+    """Consumers: pages that began with a lower etag than the event delivered before."""
+    etag_checksum: int | None = None
+    """Consumers: the checksum of `bench.pairing`: which etag each delivered event had."""
+    order_checksum: int | None = None
+    """Consumers: the sum, modulo 2^64, of each event's mixed weight times its number in the delivery, from 1;
+    None unless the job asks for it."""
     highest_etag: int | None = None
     """Consumers: the highest delivered etag; None when no event was delivered."""
     delay: str | None = None
@@ -302,7 +324,19 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Pages or transactions beyond the job's `timed_calls`: no record has their times."""
 
 
-Record = Ready | Progress | LedgerPart | RolledBackEtags | Jumps | PageTimes | CallTimes | Anomaly | LogError | Report
+Record = (
+    Ready
+    | Progress
+    | LedgerPart
+    | RolledBackEtags
+    | ReturnedEtags
+    | Jumps
+    | PageTimes
+    | CallTimes
+    | Anomaly
+    | LogError
+    | Report
+)
 
 encode_record = msgspec.json.Encoder().encode
 decode_record = msgspec.json.Decoder(Record).decode

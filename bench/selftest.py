@@ -53,10 +53,11 @@ _PREPARE = f"""
                  ) AS places (place, here)
     WHERE here;
     CREATE TABLE hidden (etag bigint PRIMARY KEY);
+    CREATE TABLE shifted (etag bigint PRIMARY KEY);
     CREATE TABLE saved (LIKE events_log);
     CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
     RETURNS SETOF events_log LANGUAGE sql STABLE AS $$
-        SELECT * FROM events_log e
+        SELECT etag + EXISTS (SELECT FROM shifted s WHERE s.etag = e.etag)::int, ctime, payload FROM events_log e
         WHERE etag > coalesce(last_etag, 0) AND NOT EXISTS (SELECT FROM hidden h WHERE h.etag = e.etag)
         ORDER BY etag LIMIT max_events
     $$;
@@ -72,7 +73,7 @@ _PLANT = """
 """
 
 _UNDO = """
-    TRUNCATE hidden;
+    TRUNCATE hidden, shifted;
     DELETE FROM events_log WHERE etag % 2 = 0;
     INSERT INTO events_log SELECT * FROM saved ON CONFLICT (etag) DO UPDATE SET payload = excluded.payload;
     TRUNCATE saved;
@@ -86,6 +87,59 @@ _WITHHOLD = """
     $$;
 """
 
+_TAKE_IN_PART = """
+    CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RETURN CASE WHEN NEW.payload ->> 'seq' = '57' THEN NULL ELSE NEW END; END $$;
+    CREATE TRIGGER leave_out BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION leave_out();
+"""
+"""A log that takes fewer events than it is given and reports no error."""
+
+_RETURN_OTHERS = """
+    CREATE OR REPLACE FUNCTION log_event(event json) RETURNS SETOF events_log LANGUAGE sql AS $$
+        WITH appended AS (
+            INSERT INTO events_log (payload) SELECT value FROM json_array_elements(event) RETURNING *
+        )
+        SELECT etag + 1, ctime, payload FROM appended
+    $$;
+"""
+
+_REWIND = """
+    CREATE TABLE rewound ();
+    CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+    RETURNS SETOF events_log LANGUAGE plpgsql AS $$
+    BEGIN
+        IF last_etag = 100 AND NOT EXISTS (SELECT FROM rewound) THEN
+            INSERT INTO rewound DEFAULT VALUES;
+            last_etag := 90;
+        END IF;
+        RETURN QUERY SELECT * FROM events_log e WHERE e.etag > coalesce(last_etag, 0) ORDER BY e.etag LIMIT max_events;
+    END $$;
+"""
+
+_DISAGREE = """
+    CREATE OR REPLACE FUNCTION get_event(last_xid xid8, last_etag bigint, max_events bigint)
+    RETURNS SETOF events_log LANGUAGE sql STABLE AS $$
+        SELECT xid, etag, ctime, payload
+        FROM (SELECT *, row_number() OVER (ORDER BY xid, etag) AS n FROM events_log e
+              WHERE (e.xid, e.etag) > (coalesce(last_xid, '0'), coalesce(last_etag, 0))) AS events
+        ORDER BY CASE WHEN n <= 2 AND current_setting('application_name') LIKE '%consumer-%-1' THEN 3 - n ELSE n END
+        LIMIT max_events
+    $$;
+"""
+
+_TEAR = """
+    WITH neighbours AS (
+        SELECT etag, lead(etag) OVER places AS next,
+               payload ->> 'producer' <> lead(payload ->> 'producer') OVER places AS differ
+        FROM events_log WINDOW places AS (ORDER BY etag)
+    ), swap AS (
+        SELECT etag, next FROM neighbours WHERE differ ORDER BY etag LIMIT 1
+    )
+    UPDATE events_log e SET payload = other.payload FROM swap, events_log other
+    WHERE (e.etag, other.etag) IN ((swap.etag, swap.next), (swap.next, swap.etag))
+"""
+"""The last event of a batch and the first one of the next batch exchange their places."""
+
 _PLANTS = {
     "skipped": "INSERT INTO hidden SELECT etag FROM planted",
     "lost": "DELETE FROM events_log WHERE etag IN (SELECT etag FROM planted)",
@@ -93,6 +147,7 @@ _PLANTS = {
     "WHERE etag IN (SELECT etag FROM planted)",
     "reordered": "UPDATE events_log e SET payload = s.payload FROM planted p, saved s "
     "WHERE (e.etag, s.etag) IN ((p.etag, p.pair), (p.pair, p.etag))",
+    "inconsistent": "INSERT INTO shifted SELECT etag FROM planted",
     "phantom": "INSERT INTO events_log (etag, payload) SELECT etag + 1, json_build_object('producer', 999, "
     "'seq', nth, 'value', nth) FROM (SELECT etag, row_number() OVER (ORDER BY etag) - 1 AS nth FROM planted) AS p",
     "corrupt": "UPDATE events_log SET payload = json_build_object('producer', payload -> 'producer', "
@@ -109,6 +164,62 @@ class Options(BaseModel):
     events: Annotated[int, Field(ge=4000, le=100_000_000)] = 1_000_000
     """Log size, at least 4000; the hardest case is a single faulty event."""
     place: OneMachine = "local"
+
+
+class _Scenario(NamedTuple):
+    """A fault that takes a small log of its own."""
+
+    planted: str
+    place: str
+    log: str
+    spec: dict[str, object]
+    """What differs from the spec of the large log."""
+    before: str
+    """Changes the log before the append."""
+    after: str
+    """Changes the log or its table after the append."""
+    found: dict[str, int]
+    """What a verdict must count."""
+
+
+_SCENARIOS = (
+    _Scenario(
+        "inconsistent",
+        "what log_event returned",
+        "bigserial",
+        {"scale": 1, "append": "log_event", "limit": 10, "insert_batch": 10},
+        _RETURN_OTHERS,
+        "",
+        {"inconsistent": 10},
+    ),
+    _Scenario(
+        "rewound",
+        "from a cursor that goes back by ten",
+        "bigserial",
+        {"scale": 1, "limit": 200, "read_batch": (50,)},
+        "",
+        _REWIND,
+        {"duplicated": 10, "rewound": 1},
+    ),
+    _Scenario(
+        "disagreeing",
+        "one of two readers",
+        "xid-horizon",
+        {"scale": 4, "limit": 1, "insert_batch": 1, "consumers": 2},
+        "",
+        _DISAGREE,
+        {"disagreeing": 1},
+    ),
+    _Scenario(
+        "torn",
+        "where two batches meet",
+        "advisory-lock",
+        {"scale": 2, "limit": 20, "insert_batch": 5},
+        "",
+        _TEAR,
+        {"torn": 2},
+    ),
+)
 
 
 class Check(NamedTuple):
@@ -134,6 +245,7 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
     log = load("bigserial")
     spec = Spec(
         scale=PRODUCERS,
+        append="generate",  # a fault is planted after the append, and log_event would have returned other etags
         limit=max(2, events // PRODUCERS // 2 * 2),
         read_batch=(READ_BATCH,),
         idle_timeout=IDLE_SECONDS,
@@ -155,10 +267,23 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
             connection.execute("ALTER SEQUENCE events_log_etag_seq INCREMENT BY 2")
             tested = _Tested(spec, log, place, connection)
             yield from tested.checks()
+        for scenario in _SCENARIOS:
+            changed = spec.model_copy(update=scenario.spec)
+            with install.installed(connection, load(scenario.log), folder.run_id):
+                connection.execute(scenario.before)
+                tested = _Tested(changed, load(scenario.log), place, connection)
+                connection.execute(scenario.after)
+                verdict = tested.judged()
+            ok = _counts(verdict) == scenario.found and not verdict.ok
+            yield Check(scenario.planted, scenario.place, scenario.found[scenario.planted], verdict, ok)
         with install.installed(connection, log, folder.run_id):
             connection.execute(_WITHHOLD)
             trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
             yield _check("withheld", "from a reader that tails", 10, trial.verdict)
+        with install.installed(connection, log, folder.run_id):
+            connection.execute(_TAKE_IN_PART)
+            trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
+            yield _check("lost", "of a batch that was taken in part", 1, trial.verdict)
         for name, fault in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
             tailed = load(name)
             with install.installed(connection, tailed, folder.run_id):
@@ -176,20 +301,20 @@ class _Tested:
         self._place = place
         self._connection = connection
         self._written = written_by(self._carried_out(APPEND, producers(spec, log)))
-        connection.execute(_PREPARE)
-        settle(connection)
 
     def checks(self) -> Iterator[Check]:
         """Plant each kind of fault at each place, undo it, and judge a reading each time."""
-        yield _check("nothing", "", 0, self._judged())
+        self._connection.execute(_PREPARE)
+        settle(self._connection)
+        yield _check("nothing", "", 0, self.judged())
         places = self._connection.execute("SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2")
         for place, count in places.fetchall():
             for kind in _PLANTS:
                 with self._planted(kind, place):
                     # A reader has passed an event only when it was given a later one.
                     expected = "withheld" if (kind, place) == ("skipped", "the last event") else kind
-                    yield _check(expected, place, count, self._judged())
-        yield _check("nothing", "after all of that", 0, self._judged())
+                    yield _check(expected, place, count, self.judged())
+        yield _check("nothing", "after all of that", 0, self.judged())
 
     @contextmanager
     def _planted(self, kind: str, place: str) -> Iterator[None]:
@@ -197,11 +322,15 @@ class _Tested:
         yield
         self._connection.execute(_UNDO)
 
-    def _judged(self) -> Verdict:
-        (reading,) = readings(self._spec, READ_BATCH)
-        outcome = self._carried_out(reading.track, consumers(self._spec, self._log, READ_BATCH))
-        reader = Reader(reading, outcome.reported, outcome.holders)
-        return judged(self._spec, self._log, self._written, [reader], self._connection, []).verdict
+    def judged(self) -> Verdict:
+        """Read the log and judge what was read."""
+        (read_batch,) = self._spec.read_batch
+        outcome = self._carried_out(Track(read_batch), consumers(self._spec, self._log, read_batch))
+        readers = [
+            Reader(reading, [worker], outcome.holders)
+            for reading, worker in zip(readings(self._spec, read_batch), outcome.reported, strict=True)
+        ]
+        return judged(self._spec, self._log, self._written, readers, self._connection, []).verdict
 
     def _carried_out(self, track: Track, jobs: Sequence[Job]) -> TrackOutcome:
         to_read = Total(self._spec.events, self._spec.checksum)
@@ -210,6 +339,9 @@ class _Tested:
 
 
 def _check(planted: str, place: str, events: int, verdict: Verdict) -> Check:
-    counts = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
     expected = {} if planted == "nothing" else {planted: events}
-    return Check(planted, place, events, verdict, ok=counts == expected and verdict.ok == (not counts))
+    return Check(planted, place, events, verdict, ok=_counts(verdict) == expected and verdict.ok == (not expected))
+
+
+def _counts(verdict: Verdict) -> dict[str, int]:
+    return {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 from bench.eventlog import Log
+from bench.pairing import term_sql
+from bench.records import EXAMPLES
 from bench.spec import Spec
 
 SCHEMA = "bench"
@@ -80,6 +82,17 @@ def append_sql(spec: Spec, log: Log) -> str:
     return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM generate_series($2::bigint, $3::bigint) AS i"
 
 
+def returned_sql(spec: Spec, log: Log) -> str | None:
+    """The statement that appends one batch as `append_sql` does, and yields the first rows that log_event returned, as
+    texts: etag, payload, and the number of all rows. None where log_event is not used, or does not promise etags.
+    """
+    if spec.append != "log_event" or not log.promises.returns_etags:
+        return None
+    return (
+        f"SELECT etag::bigint::text, payload::text, (count(*) OVER ())::text FROM log_event($1::json) LIMIT {EXAMPLES}"
+    )
+
+
 def _payload_sql(payload_bytes: int) -> str:
     if not payload_bytes:
         return "json_build_object('producer', $1::int, 'seq', i, 'value', i)"
@@ -101,6 +114,20 @@ def stored_sql(log: Log, below: int | None = None) -> str:
     """
     rows = f"SELECT CASE WHEN {_has_etag(log)} THEN {log.etag}::bigint END, payload::text FROM {log.table}"
     return rows if below is None else f"{rows} WHERE {log.etag} < '{below}'::bigint"
+
+
+def numbered_sql(log: Log) -> str:
+    """The query that yields the rows with the etags %s: etag and payload, as `stored_sql` does."""
+    return f"{stored_sql(log)} WHERE {log.etag} = ANY (%s::bigint[])"
+
+
+def etag_checksum_sql(log: Log) -> str:
+    """The query that yields the checksum of `bench.pairing` over the rows with an etag, not yet reduced modulo 2^64. It
+    fails where a payload is stored as a text, or has no numbers for the keys of an event.
+    """
+    producer, seq = (f"(payload ->> '{key}')::bigint" for key in ("producer", "seq"))
+    term = term_sql(f"{log.etag}::bigint", producer, seq)
+    return f"SELECT coalesce(sum({term}), 0) FROM {log.table} WHERE {_has_etag(log)}"
 
 
 def count_sql(log: Log) -> str:

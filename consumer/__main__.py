@@ -54,7 +54,7 @@ class _Reading:
         self._at_end = False
         """Whether the last page was empty."""
         self._look: Iterator[None] = iter(())
-        self.ledger = Ledger(job.limit, job.payload_bytes, job.max_jumps)
+        self.ledger = Ledger(job.limit, job.payload_bytes, job.max_jumps, job.batch, ordered=job.ordered)
         self.meter = Meter(clock)
         self.delays = Delays(clock)
         self.last_page_at = time.perf_counter()
@@ -268,6 +268,9 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: Log
             max_etag_gap=ledger.max_etag_gap,
             repeated_ctimes=ledger.repeated_ctimes,
             falling_etags=ledger.falling_etags,
+            backward_pages=ledger.backward_pages,
+            etag_checksum=ledger.stream.etag_checksum,
+            order_checksum=ledger.stream.order_checksum if job.ordered else None,
             highest_etag=ledger.highest_etag,
             largest_page=reading.largest_page,
             oversized_pages=reading.oversized_pages,

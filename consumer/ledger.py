@@ -15,7 +15,8 @@ import numpy as np
 from bench.padding import padding
 from bench.records import EXAMPLES, Anomaly, Example, Fault, Range
 from consumer.rows import Columns, Numbers, Page, columns
-from consumer.templates import Templates
+from consumer.stream import Stream
+from consumer.templates import Numbered, Templates
 
 MANY = 2000
 """The number of events that are best looked at together."""
@@ -25,6 +26,8 @@ FEW = 64
 """Fewer events than this are looked at one by one: preparing to look at them all at once would cost more."""
 MOST_RUNS = 64
 """When events of one producer come in more runs than this, events are sorted by producer first."""
+
+_BIGINT = (-(2**63), 2**63 - 1)
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError)
 """Errors for a payload that is no event; RecursionError for arrays nested a thousand deep."""
@@ -52,10 +55,12 @@ class Ledger:
     """An account of events, taken in the order of their delivery. A seq outside of 0..limit-1 is nobody's event.
 
     A payload must have the value that was appended, which is its seq, and when payloads are padded, the whole padding.
-    Up to `max_jumps` jumps over etags are remembered.
+    Up to `max_jumps` jumps over etags are remembered. `batch` and `ordered` are those of `Stream`.
     """
 
-    def __init__(self, limit: int, payload_bytes: int = 0, max_jumps: int = 0) -> None:
+    def __init__(
+        self, limit: int, payload_bytes: int = 0, max_jumps: int = 0, batch: int = 0, *, ordered: bool = False
+    ) -> None:
         self._limit = limit
         self._payload_bytes = payload_bytes
         self._padding = padding(payload_bytes).decode()
@@ -65,7 +70,10 @@ class Ledger:
         self._max_jumps = max_jumps
         self.jumps: list[tuple[int, int, float]] = []
         """The first jumps: (etag before, etag after, Unix time at which the page with the later etag was asked for)."""
+        self.stream = Stream(batch, ordered=ordered)
         self.falling_etags = 0
+        self.backward_pages = 0
+        """Pages that begin with a lower etag than the one delivered before."""
         self.highest_etag: int | None = None
         self.events = 0
         self.checksum = 0
@@ -112,16 +120,22 @@ class Ledger:
             yield
         if alike and (yield from self._follow(alike.producers, alike.seqs)):
             yield
-            yield from self._measure_gaps(alike.etags, alike.ctimes, at)
+            yield from self._measure_gaps(alike.etags, alike.ctimes, at, pages)
+            yield
+            yield from self.stream.note(alike.producers, alike.seqs, alike.etags)
         else:
-            yield from self._look_closely(columns(pages), at)
+            yield from self._look_closely(columns(pages), at, pages)
         self.events += events
 
-    def _look_closely(self, rows: Columns, at: float) -> _Steps[None]:
-        yield from self._measure_gaps(rows.etags, rows.ctimes, at)
+    def _look_closely(self, rows: Columns, at: float, pages: Sequence[Page]) -> _Steps[None]:
+        yield from self._measure_gaps(rows.etags, rows.ctimes, at, pages)
         numbered = None if len(rows.etags) < FEW else self._templates.read_any(rows)
         if numbered is None or not (yield from self._follow(*numbered)):
-            self._look_at_each(rows.payloads(), rows.etags.tolist())
+            numbered, etags = self._look_at_each(rows.payloads(), rows.etags.tolist())
+        else:
+            etags = rows.etags
+        if len(etags):
+            yield from self.stream.note(*numbered, etags)
 
     @property
     def distinct_events(self) -> int:
@@ -142,10 +156,12 @@ class Ledger:
 
     def anomalies(self) -> list[Anomaly]:
         """The kinds of fault that occurred, the most frequent one first."""
-        kinds = sorted(self._faults, key=lambda kind: -self._faults[kind])
-        return [Anomaly(kind, self._faults[kind], self._examples[kind]) for kind in kinds]
+        faults = [Anomaly(kind, count, self._examples[kind]) for kind, count in self._faults.items()]
+        if self.stream.torn:
+            faults.append(Anomaly("torn", self.stream.torn, self.stream.torn_examples))
+        return sorted(faults, key=lambda fault: -fault.count)
 
-    def _measure_gaps(self, etags: Numbers, ctimes: Numbers, at: float) -> _Steps[None]:
+    def _measure_gaps(self, etags: Numbers, ctimes: Numbers, at: float, pages: Sequence[Page]) -> _Steps[None]:
         last_etag, last_ctime = self._last or (None, None)
         self._last = etags[-1], ctimes[-1]
         self.repeated_ctimes += int(np.count_nonzero(ctimes[1:] == ctimes[:-1])) + int(ctimes[0] == last_ctime)
@@ -162,6 +178,10 @@ class Ledger:
             return
         self.max_etag_gap = max(self.max_etag_gap, int(steps.max()))
         self.falling_etags += falling
+        if falling:
+            falls = np.flatnonzero(steps < 0) + 1 - (last_etag is not None)
+            sizes = [size for page in pages for size in page.sizes or (page.events,) if size]
+            self.backward_pages += int(np.isin(falls, np.cumsum([0, *sizes])).sum())
         if len(self.jumps) < self._max_jumps:
             places = np.flatnonzero(steps > 1)[: self._max_jumps - len(self.jumps)]
             jumps = zip(etags[places].tolist(), etags[places + 1].tolist(), strict=True)
@@ -195,11 +215,15 @@ class Ledger:
         self.checksum += int(seqs.sum())
         return True
 
-    def _look_at_each(self, payloads: Sequence[bytes], etags: Sequence[int]) -> None:
+    def _look_at_each(self, payloads: Sequence[bytes], etags: Sequence[int]) -> tuple[Numbered, Numbers]:
+        """Look at events one by one. Returns the producers' events among them, and their etags."""
         expected = self._expected
+        stream: list[tuple[int, int, int]] = []
         for event, etag in zip(self._parse(payloads, etags), etags, strict=True):
             if event is None:
                 continue
+            if _BIGINT[0] <= min(event.producer, event.seq) <= max(event.producer, event.seq) <= _BIGINT[1]:
+                stream.append((event.producer, event.seq, etag))
             self.checksum += event.value
             if not self._is_faultless(event):
                 self._fault("corrupt", Example(producer=event.producer, seq=event.seq, etag=etag))
@@ -207,6 +231,8 @@ class Ledger:
                 expected[event.producer] = event.seq + 1
             else:
                 self._out_of_line(event.producer, event.seq, etag)
+        producers, seqs, delivered_etags = np.array(stream, np.int64).reshape(-1, 3).T
+        return (producers, seqs), delivered_etags
 
     def _parse(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Sequence[Event | None]:
         with suppress(*_UNREADABLE):

@@ -159,10 +159,10 @@ class _Wire:
     def page(self) -> Page:
         received = memoryview(self._raw.buffer)
         if self._depth > 1:
-            rows = b"".join([received[result.start : result.end] for result in self._raw.results()])
-        else:
-            rows = bytes(received[ROWS : self._raw.rows_end])
-        return Page(rows, self._events, self._jsonb, self._largest if self._depth > 1 else self._events)
+            results = self._raw.results()
+            rows = b"".join([received[result.start : result.end] for result in results])
+            return Page(rows, self._events, self._jsonb, self._largest, [result.number for result in results])
+        return Page(bytes(received[ROWS : self._raw.rows_end]), self._events, self._jsonb, self._events)
 
 
 class _Libpq:

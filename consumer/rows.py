@@ -35,6 +35,8 @@ class Page(NamedTuple):
     """Whether payloads are jsonb, whose binary form begins with the number of its version."""
     largest: int = 0
     """The most events that one read yielded; several reads that were sent together make one such page."""
+    sizes: Sequence[int] = ()
+    """Of several reads that were sent together, the number of events that each yielded."""
 
 
 class PayloadGroup(NamedTuple):

@@ -8,10 +8,24 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
-from bench.records import Fate, LogError, ProducerJob, Range, Way, call_times, ledger_parts, rolled_back_etags
+from bench.records import (
+    Example,
+    Fate,
+    LogError,
+    ProducerJob,
+    Range,
+    ReturnedEtags,
+    Way,
+    call_times,
+    ledger_parts,
+    rolled_back_etags,
+)
 from bench.worker import Clock, Lifeline, Meter, Statement, main, say, time_out, wait_at_barrier
-from producers.append import WAYS, Append
+from producers.append import WAYS, Append, returning
 from producers.transaction import RolledBack, transactions
+
+MOST_RETURNED = 1000
+"""Events of which a producer reports at most what log_event returned."""
 
 CALLS: dict[Way, str] = {"generate": "INSERT", "log_event": "log_event", "copy": "COPY"}
 """The name of each way's call, for people."""
@@ -23,21 +37,27 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     times = _Times(job.timed_calls)
-    if job.timed_calls:
-        append = times.of(append)
     tally = _Tally(producer)
+    look_up = _returning(connection, job, producer, chance, tally) if job.returned else None
+    if job.timed_calls:
+        append, look_up = times.of(append), look_up and times.of(look_up)
     ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
     meter = Meter(clock)
     first = 0
+    look_up_is_due = True
     error = None
     try:
         while first < job.limit:
-            first = _append_until_progress(append, job, first, tally, meter)
+            if look_up and look_up_is_due:
+                first = _append_until_progress(look_up, job, first, tally, meter, until=0)
+                look_up_is_due = False
+            first = _append_until_progress(append, job, first, tally, meter, meter.next_progress)
             if time.perf_counter() >= meter.next_progress:
                 tally.report()
                 meter.progress(first)
+                look_up_is_due = tally.looked_up < MOST_RETURNED
                 lifeline.look()
                 if ended and ended.run().get_value(0, 0) == b"true":
                     # An orchestrator that dies releases this lock, too.
@@ -55,9 +75,26 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     say(replace(report, untimed_calls=times.untimed))
 
 
-def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: "_Tally", meter: Meter) -> int:
-    """Append batch after batch from `first` on, until progress is due or a batch is rolled back. Returns the first seq
-    of the next batch.
+def _returning(
+    connection: psycopg.Connection[Any], job: ProducerJob, producer: int, chance: random.Random, tally: "_Tally"
+) -> Append:
+    """A function that appends as the job describes, and notes the etags that log_event returned for a batch."""
+    events: list[Example] = []
+    append = transactions(connection, job, returning(connection, job, producer, events), chance)
+
+    def noted(first: int, last: int) -> int:
+        appended = append(first, last)
+        tally.note_returned(events)
+        return appended
+
+    return noted
+
+
+def _append_until_progress(
+    append: Append, job: ProducerJob, first: int, tally: "_Tally", meter: Meter, until: float
+) -> int:
+    """Append batch after batch from `first` on, until that time (perf_counter), at least one, or until a batch is
+    rolled back. Returns the first seq of the next batch.
 
     Only the time of each batch is noted, and of a batch that is rolled back not even that, because it is not the time
     of a commit. With one event per transaction, on processors that are all busy, anything more would be measured with
@@ -68,7 +105,7 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: 
         psycopg.Error: something around the log did.
     """
     start, batch, limit = first, job.insert_batch, job.limit
-    now, note, until = time.perf_counter, meter.calls.append, meter.next_progress
+    now, note = time.perf_counter, meter.calls.append
     last = first
     try:
         while first < limit:
@@ -77,9 +114,10 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: 
             appended = append(first, last)
             answered = now()
             note(answered - sent)
-            if appended != last - first + 1:
-                raise _took(appended, job, first, last)
-            first = last + 1
+            begun, first = first, last + 1
+            if appended != first - begun:
+                # The batch is committed and no error was reported: all of it is acknowledged, whatever is stored.
+                raise _took(appended, job, begun, last)
             if answered >= until:
                 break
     except RolledBack as rolled:
@@ -106,7 +144,7 @@ def _append_until_progress(append: Append, job: ProducerJob, first: int, tally: 
 
 
 def _took(events: int, job: ProducerJob, first: int, last: int) -> LogFailedError:
-    """The failure of a log that reports more or fewer events than it was given."""
+    """The failure of a log that committed a batch and reported more or fewer events than it was given."""
     message = f"it took {events} of the {last - first + 1} events of a batch and reported no error"
     return LogFailedError(LogError(CALLS[job.append], message, events=(first, last)))
 
@@ -157,6 +195,10 @@ class _Tally:
         self._ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
         self.rolled_back_etags: list[tuple[int, int]] = []
         """The etags drawn by transactions that were rolled back, not reported yet."""
+        self.looked_up = 0
+        """Events of which it was noted what log_event returned."""
+        self._returned: list[Example] = []
+        """Those that are not reported yet."""
         self._fate: Fate | None = None
         self._first = self._last = 0
         """The open range: consecutive events of one fate."""
@@ -169,6 +211,11 @@ class _Tally:
             self.close()
             self._fate, self._first = fate, first
         self._last = last
+
+    def note_returned(self, events: list[Example]) -> None:
+        """Note acknowledged events with the etags that log_event returned for them."""
+        self._returned += events
+        self.looked_up += len(events)
 
     def close(self) -> None:
         """Close the open range: the next events begin another one, whatever their fate."""
@@ -190,6 +237,9 @@ class _Tally:
         for etags in rolled_back_etags(self.rolled_back_etags):
             say(etags)
         self.rolled_back_etags.clear()
+        if self._returned:
+            say(ReturnedEtags(self._returned))
+            self._returned = []
 
 
 def _number(connection: psycopg.Connection[Any], producer: int | str) -> int:

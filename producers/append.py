@@ -3,14 +3,17 @@ transaction and returns the number of events that the server reports; when it re
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import psycopg
 
 from bench.padding import padding
-from bench.records import ProducerJob, Way
-from bench.worker import BatchSender, copy_sender, prepare_append, statement_sender
-from producers.payloads import ARRAY, LINES, Batches, Delimiters
+from bench.records import Example, ProducerJob, Way
+from bench.wire import long_answers
+from bench.worker import BatchSender, Statement, copy_sender, prepare_append, statement_sender
+from producers.payloads import ARRAY, LINES, Batches, Delimiters, batch
 
 Append = Callable[[int, int], int]
 
@@ -30,6 +33,32 @@ def log_event(connection: psycopg.Connection[Any], job: ProducerJob, producer: i
     """Pass a JSON array to the log's own function: $1 is the array; the statement yields the number of rows that the
     function returned."""
     return _batches(job, producer, ARRAY, statement_sender(connection, job.sql))
+
+
+def returning(connection: psycopg.Connection[Any], job: ProducerJob, producer: int, events: list[Example]) -> Append:
+    """Append as `log_event` does, by the job's statement `returned`, and set `events` to the first events that the
+    log's function returned, with their etags."""
+    statement = Statement(connection, job.returned or "")
+
+    def append(first: int, last: int) -> int:
+        with long_answers(connection):
+            statement.send([batch(producer, first, last, job.payload_bytes, ARRAY)])
+            result = statement.receive()
+        rows = [[result.get_value(row, column) or b"" for column in range(3)] for row in range(result.ntuples)]
+        events[:] = [_event(etag, payload) for etag, payload, _ in rows]
+        return int(rows[0][2]) if rows else 0
+
+    return append
+
+
+def _event(etag: bytes, payload: bytes) -> Example:
+    """An event as log_event returned it; without an etag if that is NULL, without a number if the payload is none."""
+    with suppress(msgspec.MsgspecError, RecursionError):
+        numbers = msgspec.json.decode(payload, type=dict[str, object])
+        producer, seq = numbers.get("producer"), numbers.get("seq")
+        if isinstance(producer, int) and isinstance(seq, int):
+            return Example(producer, seq, int(etag) if etag else None)
+    return Example(etag=int(etag) if etag else None)
 
 
 def copy(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:

@@ -23,6 +23,7 @@ LAYERS = (
         "log_error",
         "output",
         "padding",
+        "pairing",
         "paths",
         "quota",
         "records",

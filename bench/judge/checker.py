@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from bench.judge.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
+from bench.pairing import MODULUS
 from bench.records import EXAMPLES, Anomaly, Example, Range
 
 Etags = Sequence[tuple[int, int]]
@@ -86,6 +87,8 @@ class Written:
     """Rolled back: no reader may be given them."""
     rolled_back_etags: Etags | None = ()
     """The etags drawn by transactions that were rolled back; None when the log's table does not show them."""
+    returned: Sequence[Example] = ()
+    """Some of the acknowledged events, each with the etag with which log_event returned it."""
     unattempted: Ranges = ()
     """Not appended, because the log failed before their turn."""
 
@@ -121,6 +124,13 @@ class Delivered:
     """Events in its largest page."""
     oversized_pages: int = 0
     """Pages with more events than the reader asked for."""
+    backward_pages: int = 0
+    """Pages that began with a lower etag than the event before: `falling_etags` counts these too."""
+    etag_checksum: int | None = None
+    """The checksum of `bench.pairing` over the delivered events; None when unknown."""
+    order_checksum: int | None = None
+    """A checksum of the order of the delivered events; None when unknown, and of several members of a group, which have
+    no order together."""
 
     @classmethod
     def together(cls, reader: str, members: Sequence["Delivered"]) -> "Delivered":
@@ -151,7 +161,15 @@ class Delivered:
             page_events=members[0].page_events,
             largest_page=max(member.largest_page for member in members),
             oversized_pages=sum(member.oversized_pages for member in members),
+            backward_pages=sum(member.backward_pages for member in members),
+            etag_checksum=_sum([member.etag_checksum for member in members]),
         )
+
+
+def _sum(checksums: Sequence[int | None]) -> int | None:
+    """The checksum of several deliveries together; None when one is unknown."""
+    known = [each for each in checksums if each is not None]
+    return sum(known) % MODULUS if len(known) == len(checksums) else None
 
 
 @dataclass(frozen=True)
@@ -171,6 +189,14 @@ class Stored:
     """The first etags that several rows have."""
     removed: Ranges = ()
     """Events that are no longer in the table, but were given to a reader of a log that can be read only once."""
+    etag_checksum: int | None = None
+    """The checksum of `bench.pairing` over the table's events; None when it was not computed."""
+    other_etags: int = 0
+    """Events that were delivered with an etag that is not theirs in the table, as far as another reading showed."""
+    other_etag_examples: Sequence[Example] = ()
+    """The first of them, as delivered."""
+    returned_otherwise: Sequence[Example] = ()
+    """Of the events of `Written.returned`, those that log_event returned with an etag that is not theirs."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +213,12 @@ class Promise:
     """Reading began after the producers had ended."""
     redelivers: bool = False
     """The log itself remembers what was delivered, so it may deliver it again."""
+    one_etag: bool = True
+    """Events are delivered with the etags that are stored."""
+    forward: bool = True
+    """Where `by_etag` holds, no page begins with a lower etag than the one before it ended with."""
+    one_order: bool = False
+    """Readers that are given the same events are given them in one order."""
     replay: bool = True
     """Reading leaves events in the table; else it takes them away, and events that are left may be due later."""
 
@@ -268,7 +300,20 @@ class Verdict:
     duplicated: int = 0
     """Delivered again."""
     reordered: int = 0
-    """Delivered after a later event of the same producer, or, where etag order is promised, after a higher etag."""
+    """Delivered after a later event of the same producer, or, where etag order is promised, after a higher etag of its
+    page."""
+    rewound: int = 0
+    """Pages that began with a lower etag than the page before ended with, where the order is by etag: the cursor of a
+    reader or of a named client went back. Not events."""
+    inconsistent: int = 0
+    """Delivered with another etag than the one that is stored, at least one per reader whose checksum differs, or
+    returned by log_event with another etag, of some events that were looked up."""
+    disagreeing: int = 0
+    """Readers that were given the events of another reader in another order, where one order is promised. Not
+    events."""
+    torn: int = 0
+    """Pieces of batches that were delivered after an event of another producer had come between, where whole batches
+    are promised. Not events."""
     phantom: int = 0
     """Stored or delivered, though it was rolled back or no producer says that it might be."""
     corrupt: int = 0
@@ -308,7 +353,19 @@ class Verdict:
     """The first ten of each kind."""
 
 
-KINDS = ("skipped", "withheld", "lost", "duplicated", "reordered", "phantom", "corrupt")
+KINDS = (
+    "skipped",
+    "withheld",
+    "lost",
+    "duplicated",
+    "reordered",
+    "rewound",
+    "inconsistent",
+    "disagreeing",
+    "torn",
+    "phantom",
+    "corrupt",
+)
 
 
 def accounted_for(written: Written) -> int:
@@ -327,6 +384,16 @@ def needs_audit(written: Written, reads: Sequence[Delivered], stored_events: int
         bool(written.indeterminate)
         or stored_events != events_in(acknowledged)
         or any(read.anomalies or read.events != stored_events or normal(read.ranges) != acknowledged for read in reads)
+    )
+
+
+def was_given(read: Delivered, stored: Stored) -> bool:
+    """Whether a reader was given exactly the stored events, each once, so that checksums of their etags compare."""
+    ranges = normal(stored.ranges)
+    return (
+        read.events == events_in(ranges)
+        and normal(read.ranges) == ranges
+        and not any(anomaly.kind in {"duplicated", "phantom"} for anomaly in read.anomalies)
     )
 
 
@@ -363,9 +430,21 @@ def judge(
     count_faults("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
     examples.extend(Fault("phantom", etag=etag) for etag in stored.foreign_etags)
+    counts["inconsistent"] += len(stored.returned_otherwise)
+    examples.extend(
+        Fault("inconsistent", None, example.producer, example.seq, example.etag)
+        for example in stored.returned_otherwise
+    )
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
         own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)
+        checksums = {read.etag_checksum, stored.etag_checksum}
+        if None not in checksums and len(checksums) > 1 and was_given(read, stored):
+            own["inconsistent"] = max(1, stored.other_etags)
+            faults += [
+                Fault("inconsistent", read.reader, example.producer, example.seq, example.etag)
+                for example in stored.other_etag_examples
+            ]
         examples.extend(faults)
         # Stored phantoms were counted above; a log may also make events up as it delivers them.
         phantoms = max(0, own["phantom"] - events_in(subtract(in_table, possible)) - stored.foreign)
@@ -378,13 +457,22 @@ def judge(
             by_reader[read.reader]["given up"] = len(read.stopped)
         if read.stranded:
             by_reader[read.reader]["stranded"] = 1
+    for read in _disagreeing(reads) if promise.one_order else ():
+        counts["disagreeing"] += 1
+        by_reader[read.reader]["disagreeing"] = 1
+        examples.append(Fault("disagreeing", read.reader))
     wrong_checksums = sum(
         normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
         for read in reads
     )
     excused = [
         kind
-        for kind, promised in (("duplicated", promise.once), ("reordered", promise.producer_order))
+        for kind, promised in (
+            ("duplicated", promise.once),
+            ("reordered", promise.producer_order),
+            ("rewound", promise.forward),
+            ("inconsistent", promise.one_etag),
+        )
         if counts[kind] and not promised
     ]
     oversized = [_oversized(read) for read in reads if read.oversized_pages]
@@ -461,8 +549,22 @@ def _judge_reader(
             for example in anomaly.examples
         )
     if promise.etag_order:
-        counts["reordered"] = max(counts["reordered"], read.falling_etags)
+        counts["reordered"] = max(counts["reordered"], read.falling_etags - read.backward_pages)
+    if promise.by_etag:
+        counts["rewound"] = read.backward_pages
     return counts, examples
+
+
+def _disagreeing(reads: Sequence[Delivered]) -> list[Delivered]:
+    """The readers that were given the events of an earlier reader in another order."""
+    orders: dict[tuple[object, ...], int] = {}
+    disagreeing = []
+    for read in reads:
+        if read.order_checksum is not None:
+            alike = read.events, tuple(normal(read.ranges))
+            if orders.setdefault(alike, read.order_checksum) != read.order_checksum:
+                disagreeing.append(read)
+    return disagreeing
 
 
 def _oversized(read: Delivered) -> str:

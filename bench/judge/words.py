@@ -85,6 +85,15 @@ def _numbering(verdict: Verdict) -> str:
     return f"etags {' and '.join(fault for fault, count in faults.items() if count)}"
 
 
+_UNITS = {"rewound": "page", "disagreeing": "reader", "torn": "piece"}
+"""The units of the kinds that are not counted in events."""
+
+
 def counts(by_kind: Mapping[str, int]) -> str:
-    """The kinds that occurred, each with its number of events: `5 lost, 1 corrupt`."""
-    return ", ".join(f"{count:,} {kind}" for kind, count in by_kind.items() if count)
+    """The kinds that occurred, each with its number: `5 lost, 1 rewound page`."""
+    return ", ".join(_count(kind, count) for kind, count in by_kind.items() if count)
+
+
+def _count(kind: str, count: int) -> str:
+    unit = _UNITS.get(kind)
+    return plural(count, f"{kind} {unit}") if unit else f"{count:,} {kind}"

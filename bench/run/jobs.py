@@ -5,7 +5,7 @@ from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
 from bench.records import ConsumerJob, ProducerJob
 from bench.results.tracks import Reading
 from bench.spec import Spec
-from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql
+from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql, returned_sql
 
 MAX_JUMPS = 5000
 """Jumps over etags that a tailing consumer remembers, to explain how events were skipped."""
@@ -37,6 +37,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             limit=spec.events_per_producer,
             insert_batch=spec.insert_batch,
             payload_bytes=spec.payload_bytes,
+            returned=returned_sql(spec, log),
             transaction_ms=spec.transaction_ms,
             abort_rate=spec.abort_rate,
             seed=spec.seed,
@@ -70,6 +71,8 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not kept else 0,
             timed_calls=TIMED_PAGES if tails else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,
+            batch=spec.insert_batch if log.promises.whole_batches and not group else 0,
+            ordered=log.promises.one_order and not group,
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,
         )

@@ -12,6 +12,7 @@ from bench.records import (
     Anomaly,
     CallTimes,
     ConsumerJob,
+    Example,
     Fate,
     Job,
     Jumps,
@@ -24,6 +25,7 @@ from bench.records import (
     Ready,
     Record,
     Report,
+    ReturnedEtags,
     RolledBackEtags,
 )
 from bench.results.models import Sample
@@ -44,6 +46,8 @@ class Outcome:
     ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
     """The events of each fate; a fate that no event has is an empty list."""
     rolled_back_etags: list[tuple[int, int]] = field(default_factory=list)
+    returned: list[Example] = field(default_factory=list)
+    """Some of its acknowledged events, with the etags that log_event returned."""
     jumps: list[Jump] = field(default_factory=list)
     page_times: list[PageTimes] = field(default_factory=list)
     call_times: list[CallTimes] = field(default_factory=list)
@@ -125,6 +129,8 @@ class Outcome:
                 self.page_times.append(record)
             case CallTimes():
                 self.call_times.append(record)
+            case ReturnedEtags(events=events):
+                self.returned.extend(events)
             case Anomaly():
                 self.anomalies.append(record)
             case LogError():
@@ -207,6 +213,9 @@ class Reader:
             ranges=member.ranges["delivered"],
             anomalies=member.anomalies,
             falling_etags=report.falling_etags or 0,
+            backward_pages=report.backward_pages or 0,
+            etag_checksum=report.etag_checksum,
+            order_checksum=report.order_checksum,
             stopped=[report.stopped] if report.stopped else [],
             stranded=member.error is not None,
             highest_etag=report.highest_etag,

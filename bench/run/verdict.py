@@ -39,6 +39,7 @@ def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
         ],
         aborted=all_of("aborted"),
         rolled_back_etags=[part for producer in appended.workers for part in producer.rolled_back_etags],
+        returned=[event for producer in appended.workers for event in producer.returned],
         unattempted=[part for producer in appended.reported if cut_short for part in producer.unreported],
     )
 
@@ -56,6 +57,9 @@ def promise_of(log: Log, *, grouped: bool, drained: bool) -> Promise:
         by_etag=promised.order == "etag",
         drained=drained,
         redelivers=promised.once and not promised.replay and not log.cursor,
+        one_etag=promised.one_etag,
+        forward=promised.forward,
+        one_order=promised.one_order,
         replay=promised.replay,
     )
 
@@ -164,12 +168,45 @@ def _stored(
     stored = Stored(written.acknowledged)
     if checker.needs_audit(written, delivered, events):
         stored = Stored(*audit.look_through(connection, log))
+    with noted(notes, "whether events were delivered with the etags that are stored is not known"):
+        stored = _with_etags(stored, log, delivered, events, connection)
+    with noted(notes, "whether log_event returned the etags that are stored is not known"):
+        stored = _with_returned(stored, log, written, connection)
     if not log.promises.replay:  # its events were taken away with their etags
         return replace(stored, removed=[part for read in delivered for part in read.ranges])
     with nullcontext() if log.promises.gap_free else noted(notes, "whether etags are missing or doubled is not known"):
         missing, doubled, doubled_etags = audit.numbering(connection, log, table, numbered)
         return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
     return stored
+
+
+def _with_etags(stored: Stored, log: Log, delivered: list[Delivered], rows: int, connection: Connection) -> Stored:
+    """Add the checksum of the stored etags, if a reader was given exactly the table's events, and, if the checksum is
+    not that of each such reader, the events that another reading delivers with other etags.
+    """
+    comparable = [read for read in delivered if checker.was_given(read, stored)]
+    # A table with more rows than events holds rows of the log's own, or an event twice.
+    if not comparable or not rows or rows != events_in(normal(stored.ranges)):
+        return stored
+    etag_checksum = audit.etag_checksum(connection, log)
+    stored = replace(stored, etag_checksum=etag_checksum)
+    if log.cursor and log.promises.replay and any(read.etag_checksum != etag_checksum for read in comparable):
+        events, examples = audit.other_etags(connection, log, rows)
+        return replace(stored, other_etags=events, other_etag_examples=examples)
+    return stored
+
+
+def _with_returned(stored: Stored, log: Log, written: Written, connection: Connection) -> Stored:
+    """Add the stored events that log_event returned with other etags than they have in the table."""
+    in_table = normal(stored.ranges)
+    events = [(example.producer or 0, example.seq or 0) for example in written.returned]
+    present = {(producer, seq) for producer, seq in events if intersect([(producer, seq, seq)], in_table)}
+    otherwise = [
+        example
+        for example in audit.other_events(connection, log, written.returned)
+        if (example.producer, example.seq) in present
+    ]
+    return replace(stored, returned_otherwise=otherwise)
 
 
 def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader], connection: Connection) -> Verdict:

@@ -42,7 +42,7 @@ DAMAGE = [
 
 
 def looked_at(rows: list[list[Row]], few: int, most_runs: int) -> Ledger:
-    ledger = Ledger(10**9, max_jumps=5)
+    ledger = Ledger(10**9, max_jumps=5, batch=3, ordered=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(consumer.ledger, "FEW", few)
         patch.setattr(consumer.ledger, "MOST_RUNS", most_runs)
@@ -96,6 +96,9 @@ def test_many_at_once_are_seen_as_one_by_one(pages: list[list[Row]]) -> None:
         at_once = looked_at(pages, few=0, most_runs=most_runs)
         for name in ("events", "checksum", "max_etag_gap", "repeated_ctimes", "falling_etags", "jumps"):
             assert getattr(at_once, name) == getattr(one_by_one, name), name
+        for name in ("etag_checksum", "order_checksum"):
+            assert getattr(at_once.stream, name) == getattr(one_by_one.stream, name), name
+        assert at_once.backward_pages == one_by_one.backward_pages
         assert at_once.delivered() == one_by_one.delivered()
         assert at_once.anomalies() == one_by_one.anomalies()
 

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from bench import eventlog
 from bench.errors import InfrastructureError
 from bench.judge.ranges import normal
+from bench.pairing import MODULUS, hashes, weights
 from bench.postgres import audit
 from bench.postgres.audit import Numbering
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
+from bench.records import Example
 from bench.statements import Table, drawn_sql
 from consumer.ledger import Event
 
@@ -95,6 +97,7 @@ def test_events_in_any_order_are_each_counted_once(log: Connection, monkeypatch:
     assert audit.look_through(log, BIGSERIAL) == ([(0, 0, 99), (1, 0, 99)], 0, [])
 
 
+KINDS = ["json", "jsonb", "text"]
 STARTS = st.sampled_from([1, -3, 3_000_000_000, LOWEST, HIGHEST - 12])
 
 
@@ -268,3 +271,36 @@ def test_an_empty_table_has_no_transactions(log: Connection) -> None:
     commits = audit.transactions(log, BIGSERIAL, Table())
     assert not isinstance(commits, str)
     assert [len(column) for column in commits] == [0, 0, 0, 0]
+
+
+@given(seqs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**33)), max_size=6), kind=st.sampled_from(KINDS))
+@ONE_DATABASE
+def test_the_checksum_of_stored_etags_is_that_of_their_readers(
+    log: Connection, seqs: list[tuple[int, int]], kind: str
+) -> None:
+    log.execute("DROP TABLE IF EXISTS kept")
+    log.execute(f"CREATE TABLE kept (etag bigint, payload {kind})".encode())
+    kept = BIGSERIAL.model_copy(update={"table": "kept"})
+    for etag, (producer, seq) in enumerate(seqs, LOWEST if len(seqs) == 1 else 2**40):
+        log.execute("INSERT INTO kept VALUES (%s, %s)", [etag, f'{{"producer": {producer}, "seq": {seq}}}'])
+    etags = [LOWEST] if len(seqs) == 1 else range(2**40, 2**40 + len(seqs))
+    expected = sum(hashes(etag) * weights(*event) for etag, event in zip(etags, seqs, strict=True)) % MODULUS
+    assert audit.etag_checksum(log, kept) == expected
+    log.execute("INSERT INTO kept VALUES (1, '5'), (NULL, %s)", [EVENT])  # no event, no etag
+    assert audit.etag_checksum(log, kept) == expected
+
+
+def test_an_event_is_looked_up_by_its_etag(log: Connection) -> None:
+    for seq in range(3):
+        log.execute("INSERT INTO events_log (payload) VALUES (%s)", [f'{{"producer":0,"seq":{seq},"value":{seq}}}'])
+    right, other, absent = Example(0, 0, 1), Example(0, 1, 3), Example(0, 2, 9)
+    assert audit.other_events(log, BIGSERIAL, [right, other, absent]) == [other, absent]
+    assert audit.other_etags(log, BIGSERIAL, 3) == (0, [])
+    log.execute(
+        """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+           RETURNS SETOF events_log LANGUAGE sql AS $$
+               SELECT 10 * etag, ctime, payload FROM events_log WHERE 10 * etag > coalesce(last_etag, 0)
+               ORDER BY etag LIMIT max_events $$"""
+    )
+    others = [Example(0, 0, 10), Example(0, 1, 20), Example(0, 2, 30)]
+    assert audit.other_etags(log, BIGSERIAL, 3) == (3, others)

@@ -104,8 +104,9 @@ def test_a_log_that_says_it_has_less_than_it_was_given(bench: Bench, address: st
     )
     trial, printed = run(bench, address, folder, "--scale", "2")
     assert re.search(r"log_event: it took \d of the 10 events of a batch and reported no error", printed), printed
-    assert trial.verdict.indeterminate
-    assert not trial.verdict.lost
+    assert not trial.verdict.indeterminate
+    assert trial.verdict.lost
+    assert trial.verdict.lost + trial.reads[0].events == trial.verdict.expected_events
 
 
 def test_a_deadlock_is_the_logs_and_nobody_is_sent_to_a_servers_log(bench: Bench, address: str) -> None:

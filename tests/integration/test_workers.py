@@ -12,7 +12,19 @@ from bench import eventlog
 from bench.judge.ranges import normal
 from bench.places.dsn import variables
 from bench.postgres.connection import Connection
-from bench.records import Fate, Job, LedgerPart, LogError, Range, Record, Report, decode_record, encode_job
+from bench.records import (
+    Example,
+    Fate,
+    Job,
+    LedgerPart,
+    LogError,
+    Range,
+    Record,
+    Report,
+    ReturnedEtags,
+    decode_record,
+    encode_job,
+)
 from bench.run.jobs import consumers, producers
 from bench.spec import make
 from bench.worker import histogram
@@ -114,7 +126,19 @@ def test_a_log_that_takes_less_than_it_is_given_ends_the_producer(log: Connectio
         assert error.message == "it took 29 of the 30 events of a batch and reported no error"
         assert error.events == (0, 29)
         assert isinstance(report, Report)
-        assert told(records, "indeterminate") == [(0, 0, 29)]
+        assert told(records, "acknowledged") == [(0, 0, 29)]
+        assert (report.events, told(records, "indeterminate")) == (30, [])
+
+
+def test_a_producer_reports_the_etags_that_a_committed_batch_was_returned_with(log: Connection) -> None:
+    log.execute("SELECT setval('events_log_etag_seq', 100)")
+    _, records, _ = work("producers", log, producer(limit=6, insert_batch=3))
+    (returned,) = [record for record in records if isinstance(record, ReturnedEtags)]
+    assert returned.events == [Example(0, seq, 101 + seq) for seq in range(3)]
+    assert told(records, "acknowledged") == [(0, 0, 5)]
+    _, records, _ = work("producers", log, producer(limit=3, insert_batch=3, abort_rate=0.9))
+    assert told(records, "aborted") == [(0, 0, 2)]
+    assert not [record for record in records if isinstance(record, ReturnedEtags)]
 
 
 def test_a_consumer_reports_what_it_was_given(log: Connection) -> None:

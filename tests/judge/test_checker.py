@@ -3,9 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import groupby
+from random import Random
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,7 @@ from bench.judge.checker import (
 from bench.judge.ranges import Ranges, events_in
 from bench.records import EXAMPLES, Anomaly, Example, Range
 from consumer.ledger import Ledger
+from consumer.stream import Stream
 from tests.consumer.pages import see
 
 PRODUCERS = st.integers(0, 2)
@@ -547,3 +550,104 @@ def test_rows_that_are_no_events_are_phantoms_counted_once() -> None:
     verdict = judge(written, [read], Stored([(0, 0, 9)], foreign=2))
     assert verdict.phantom == 2
     assert [fault.etag for fault in verdict.examples] == [3, 4]
+
+
+ETAGS_OF_EVENTS = st.dictionaries(st.tuples(PRODUCERS, SEQS), st.integers(1, 99), min_size=1, max_size=20)
+
+
+def checksummed(etags: dict[tuple[int, int], int], reader: str = "r") -> Delivered:
+    """A consumer's account of events with etags, which are delivered in the order of the dictionary."""
+    stream, events = Stream(ordered=True), list(etags)
+    producers, seqs = np.array(events, np.int64).T
+    for _ in stream.note(producers, seqs, np.array(list(etags.values()), np.int64)):
+        pass
+    checksum = sum(seq for _, seq in events)
+    return Delivered(
+        reader,
+        len(events),
+        checksum,
+        ranges(set(events)),
+        etag_checksum=stream.etag_checksum,
+        order_checksum=stream.order_checksum,
+    )
+
+
+@given(ETAGS_OF_EVENTS, st.data())
+def test_a_reader_that_is_given_other_etags_than_the_stored_ones_is_inconsistent(
+    etags: dict[tuple[int, int], int], data: st.DataObject
+) -> None:
+    exchanged = data.draw(st.permutations(list(etags.values())))
+    other = dict(zip(etags, exchanged, strict=True))
+    events = ranges(set(etags))
+    stored = Stored(events, etag_checksum=checksummed(etags).etag_checksum, other_etags=3)
+    for promise, excused in ((Promise(), []), (Promise(one_etag=False), ["inconsistent"])):
+        verdict = judge(Written(events), [checksummed(etags, "a"), checksummed(other, "b")], stored, promise)
+        assert verdict.inconsistent == (3 if other != etags else 0)
+        assert verdict.by_reader["a"] == {}
+        assert verdict.ok == (other == etags or bool(excused))
+        assert verdict.excused == (excused if other != etags else [])
+
+
+@given(ETAGS_OF_EVENTS, st.sets(st.tuples(PRODUCERS, SEQS), max_size=3))
+def test_etags_are_compared_only_where_the_same_events_are(
+    etags: dict[tuple[int, int], int], dropped: set[tuple[int, int]]
+) -> None:
+    part = {event: etag for event, etag in etags.items() if event not in dropped} or etags
+    stored = Stored(ranges(set(etags)), etag_checksum=checksummed(etags).etag_checksum)
+    assert judge(Written(ranges(set(etags))), [checksummed(part)], stored).inconsistent == 0
+
+
+def test_at_least_one_event_is_inconsistent_where_another_reading_shows_none() -> None:
+    etags = {(0, 0): 1, (0, 1): 2}
+    stored = Stored([(0, 0, 1)], etag_checksum=checksummed({(0, 0): 1, (0, 1): 3}).etag_checksum)
+    assert judge(Written([(0, 0, 1)]), [checksummed(etags)], stored).inconsistent == 1
+
+
+@given(ETAGS_OF_EVENTS, st.lists(st.randoms(use_true_random=False), min_size=1, max_size=4))
+def test_readers_disagree_with_the_first_one_by_their_orders(
+    etags: dict[tuple[int, int], int], shuffles: list[Random]
+) -> None:
+    orders = [list(etags)]
+    for shuffle in shuffles:
+        orders.append(list(etags))
+        shuffle.shuffle(orders[-1])
+    reads = [checksummed({event: etags[event] for event in order}, f"r{n}") for n, order in enumerate(orders)]
+    events, stored = ranges(set(etags)), Stored(ranges(set(etags)))
+    disagreeing = sum(order != orders[0] for order in orders)
+    verdict = judge(Written(events), reads, stored, Promise(one_order=True))
+    assert (verdict.disagreeing, verdict.ok) == (disagreeing, not disagreeing)
+    assert judge(Written(events), reads, stored).ok
+
+
+@given(st.integers(0, 9), st.integers(0, 9))
+def test_a_cursor_that_went_back_is_counted_apart_from_etags_that_fall_within_a_page(within: int, between: int) -> None:
+    written = Written([(0, 0, 1)])
+    read = Delivered("r", 2, 1, [(0, 0, 1)], falling_etags=within + between, backward_pages=between)
+    for promise, failing in (
+        (Promise(), within + between),
+        (Promise(etag_order=False), between),
+        (Promise(forward=False), within),
+        (Promise(etag_order=False, by_etag=False), 0),
+    ):
+        verdict = judge(written, [read], Stored(written.acknowledged), promise)
+        assert verdict.reordered == (within if promise.etag_order else 0)
+        assert verdict.rewound == (between if promise.by_etag else 0)
+        assert verdict.ok == (not failing)
+
+
+def test_pieces_of_batches_are_a_fault_with_its_examples() -> None:
+    written = Written([(0, 0, 3)])
+    read = Delivered("r", 4, 6, [(0, 0, 3)], [Anomaly("torn", 1, [Example(producer=0, seq=1)])])
+    verdict = judge(written, [read], Stored(written.acknowledged))
+    assert (verdict.torn, verdict.ok) == (1, False)
+    assert [(fault.kind, fault.producer, fault.seq) for fault in verdict.examples] == [("torn", 0, 1)]
+
+
+def test_etags_that_log_event_returned_are_compared_too() -> None:
+    written = Written([(0, 0, 3)], returned=[Example(0, 1, 9), Example(0, 2, 3)])
+    read = Delivered("r", 4, 6, [(0, 0, 3)])
+    verdict = judge(written, [read], Stored([(0, 0, 3)], returned_otherwise=[Example(0, 1, 9)]))
+    assert (verdict.inconsistent, verdict.ok) == (1, False)
+    assert [(fault.kind, fault.reader, fault.seq, fault.etag) for fault in verdict.examples] == [
+        ("inconsistent", None, 1, 9)
+    ]

@@ -21,8 +21,8 @@ NUMBER = 3
 LIMIT = 20
 
 ENDS: dict[str, tuple[Exception | int, Fate, type[Exception]]] = {
-    "took fewer": (-1, "indeterminate", LogFailedError),
-    "took more": (1, "indeterminate", LogFailedError),
+    "took fewer": (-1, "acknowledged", LogFailedError),
+    "took more": (1, "acknowledged", LogFailedError),
     "refused by the log": (psycopg.errors.UniqueViolation("no"), "aborted", LogFailedError),
     "transaction ended by the log": (TransactionChangedError("no"), "indeterminate", LogFailedError),
     "connection lost": (psycopg.OperationalError("no"), "indeterminate", psycopg.OperationalError),
@@ -75,7 +75,7 @@ def test_what_is_reported_is_what_became_of_each_event(
         timed += 1
         return len(seqs)
 
-    tally, meter = program._Tally(NUMBER), SimpleNamespace(calls=[], next_progress=next_progress)
+    tally, meter = program._Tally(NUMBER), SimpleNamespace(calls=[])
     records: list[Record] = []
     turns = first = 0
     error: Exception | None = None
@@ -84,7 +84,7 @@ def test_what_is_reported_is_what_became_of_each_event(
         while first < LIMIT and error is None:
             before = calls
             try:
-                first = program._append_until_progress(append, job, first, tally, cast(Any, meter))
+                first = program._append_until_progress(append, job, first, tally, cast(Any, meter), next_progress)
             except (LogFailedError, psycopg.Error) as met_by_worker:
                 error = met_by_worker
             if isinstance(error, LogFailedError):

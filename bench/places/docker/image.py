@@ -46,6 +46,7 @@ def sources() -> dict[str, Path]:
         "__init__.py",
         "log_error.py",
         "padding.py",
+        "pairing.py",
         "quota.py",
         "records.py",
         "wire.py",
