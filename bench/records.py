@@ -52,7 +52,8 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """Every payload is padded to this size; 0 leaves payloads as short as they are."""
     returned: str | None = None
     """A statement that appends as `sql` does, and yields the first rows that log_event returned, as texts: etag,
-    payload, number of all rows. It is used for one batch between two reports of progress."""
+    payload, number of all rows. It is used for the first batch, and for one after 1, 2, 4, 8 reports of
+    progress and so on."""
     transaction_ms: tuple[float, float] = (0, 0)
     """A transaction stays open before its end for a random time between these two."""
     abort_rate: float = 0

@@ -24,9 +24,6 @@ from bench.worker import Clock, Lifeline, Meter, Statement, main, say, time_out,
 from producers.append import WAYS, Append, returning
 from producers.transaction import RolledBack, transactions
 
-MOST_RETURNED = 1000
-"""Events of which a producer reports at most what log_event returned."""
-
 CALLS: dict[Way, str] = {"generate": "INSERT", "log_event": "log_event", "copy": "COPY"}
 """The name of each way's call, for people."""
 
@@ -46,7 +43,7 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     lifeline = Lifeline(connection, job)
     meter = Meter(clock)
     first = 0
-    look_up_is_due = True
+    look_up_is_due, reports = True, 0
     error = None
     try:
         while first < job.limit:
@@ -57,7 +54,9 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
             if time.perf_counter() >= meter.next_progress:
                 tally.report()
                 meter.progress(first)
-                look_up_is_due = tally.looked_up < MOST_RETURNED
+                reports += 1
+                # A look-up slows its batch down, so there are few: after 1, 2, 4, 8 reports and so on.
+                look_up_is_due = reports.bit_count() == 1
                 lifeline.look()
                 if ended and ended.run().get_value(0, 0) == b"true":
                     # An orchestrator that dies releases this lock, too.
@@ -195,10 +194,8 @@ class _Tally:
         self._ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
         self.rolled_back_etags: list[tuple[int, int]] = []
         """The etags drawn by transactions that were rolled back, not reported yet."""
-        self.looked_up = 0
-        """Events of which it was noted what log_event returned."""
         self._returned: list[Example] = []
-        """Those that are not reported yet."""
+        """Events as log_event returned them, not reported yet."""
         self._fate: Fate | None = None
         self._first = self._last = 0
         """The open range: consecutive events of one fate."""
@@ -215,7 +212,6 @@ class _Tally:
     def note_returned(self, events: list[Example]) -> None:
         """Note acknowledged events with the etags that log_event returned for them."""
         self._returned += events
-        self.looked_up += len(events)
 
     def close(self) -> None:
         """Close the open range: the next events begin another one, whatever their fate."""
