@@ -3,6 +3,8 @@
 import random
 from collections.abc import Sequence
 from itertools import combinations
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -248,6 +250,9 @@ def test_results_that_are_alike_are_compared() -> None:
         ("memory", {"memory_bytes": 1}),
         ("set.work_mem", {"settings": {"work_mem": "1GB"}}),
         ("disk", {"about": {"disk": "tape"}}),
+        ("place", {"place": "swarm"}),
+        ("governor", {"governor": "powersave"}),
+        ("limits.cpus", {"limits": {"cpus": "0.5"}}),
     ],
 )
 def test_another_environment_is_not_comparable_unless_allowed(key: str, change: dict[str, object]) -> None:
@@ -266,6 +271,50 @@ def test_a_minor_release_is_the_same_postgres_and_another_revision_the_same_benc
     changes = {"postgres": before.environment.postgres + ".99", "git_revision": "abc", "kernel": "other"}
     after = before.model_copy(update={"environment": before.environment.model_copy(update=changes)})
     assert compare.compare(before, after, Rules()).word == "no worse"
+
+
+@pytest.mark.parametrize(("share", "is_same"), [(0.95, True), (0.85, False)])
+def test_machines_of_one_kind_differ_little_in_memory(share: float, *, is_same: bool) -> None:
+    before = ten()
+    memory = round(before.environment.memory_bytes * share)
+    after = before.model_copy(update={"environment": before.environment.model_copy(update={"memory_bytes": memory})})
+    assert [*compare.differences(before, after)] == ([] if is_same else ["memory"])
+    assert [*compare.differences(after, before)] == ([] if is_same else ["memory"])
+
+
+def test_other_statements_or_another_transport_are_not_comparable() -> None:
+    before = ten()
+    sql = before.model_copy(update={"sql": {**before.sql, "append": "SELECT 1"}})
+    assert [*compare.differences(before, sql)] == ["sql.append"]
+    trials = [
+        trial.model_copy(update={"append": trial.append.model_copy(update={"transport": "libpq"})})
+        for trial in before.trials
+    ]
+    libpq = before.model_copy(update={"trials": trials})
+    assert compare.differences(before, libpq) == {"transport": ("", "libpq")}
+
+
+def test_what_does_not_change_the_work_may_differ() -> None:
+    before = ten()
+    free = ("trials", "warm_up", "fresh", "seed", "idle_timeout", "dsn", "pg_bin", "worker_image", "postgres_image")
+    for key in (*free, "set", "place", "insert_loops"):
+        after = before.model_copy(update={"spec": {**before.spec, key: "another"}})
+        assert not compare.differences(before, after), key
+
+
+def test_one_allowed_difference_does_not_allow_another() -> None:
+    before = ten()
+    environment = before.environment.model_copy(update={"cpu": "abacus", "cores": 1})
+    after = before.model_copy(update={"environment": environment})
+    found = compare.compare(before, after, Rules(), allow=["cpu"])
+    assert (found.word, [*found.allowed], [*found.differences]) == ("not comparable", ["cpu"], ["cores"])
+
+
+def test_one_metric_that_regressed_is_enough() -> None:
+    words = ("no worse", "regressed")
+    changes: Any = [SimpleNamespace(word=word, decides=True) for word in words]
+    assert regression.outcome(changes, 10) == "regressed"
+    assert regression.outcome(changes[:1], 10) == "no worse"
 
 
 def test_another_log_or_spec_is_not_comparable() -> None:

@@ -25,6 +25,7 @@ from bench.judge.checker import (
     explain,
     judge,
     jump_over,
+    line_in_function,
     needs_audit,
     skipped,
     undelivered,
@@ -651,3 +652,42 @@ def test_etags_that_log_event_returned_are_compared_too() -> None:
     assert [(fault.kind, fault.reader, fault.seq, fault.etag) for fault in verdict.examples] == [
         ("inconsistent", None, 1, 9)
     ]
+
+
+def test_one_reader_or_one_missing_row_is_enough_for_an_audit() -> None:
+    written = Written([(0, 0, 9)])
+    whole = Delivered("whole", 10, 45, [(0, 0, 9)])
+    twice = replace(whole, reader="twice", anomalies=[Anomaly("duplicated", 1, [Example(0, 3, 4)])])
+    assert not needs_audit(written, [whole], 10)
+    assert needs_audit(written, [whole, twice], 10)
+    assert needs_audit(written, [], 9)
+    assert not needs_audit(written, [], 10)
+
+
+def test_events_that_are_reported_twice_count_once() -> None:
+    twice = [(0, 0, 4), (0, 3, 9)]
+    written = Written([(1, 0, 9), (1, 5, 9)], indeterminate=twice, aborted=[(2, 0, 1), (2, 1, 1)], unattempted=twice)
+    verdict = judge(written, [], Stored([(1, 0, 9)]))
+    assert (verdict.expected_events, verdict.indeterminate, verdict.aborted, verdict.unattempted) == (10, 10, 2, 10)
+    assert accounted_for(written) == 22
+
+
+@pytest.mark.parametrize(
+    ("context", "found"),
+    [
+        ("PL/pgSQL function log_event(json) line 7 at SQL statement", ("log_event(json)", 7)),
+        (
+            'función PL/pgSQL bench.log_event(json,"x y"[]) en la línea 12 en RAISE',
+            ('bench.log_event(json,"x y"[])', 12),
+        ),
+        ('SQL statement "INSERT INTO events_log"', None),
+    ],
+)
+def test_a_line_of_a_function_is_found_in_any_language(context: str, found: tuple[str, int] | None) -> None:
+    assert line_in_function(context) == found
+
+
+def test_skipped_events_were_visible_only_when_reading_began_after_them() -> None:
+    drained, tailed = (explain([], [], 3, drained=drained) for drained in (True, False))
+    assert (drained.visible, drained.skipped) == (3, 0)
+    assert (tailed.visible, tailed.skipped) == (0, 3)
