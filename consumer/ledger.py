@@ -1,22 +1,20 @@
 """A consumer's account of the events that it was given: which ones, their faults, their sum and their gaps.
 
-Its size does not depend on the number of healthy events: a producer's delivered events are all those below its next
-expected seq, except for the ranges that are still missing.
+Its size does not depend on the number of healthy events.
 """
 
-from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 import numpy as np
 
 from bench.padding import padding
 from bench.records import EXAMPLES, Anomaly, Example, Fault, Range
+from consumer.positions import Deviations, Positions, Steps
 from consumer.rows import Columns, Numbers, Page, columns
 from consumer.stream import Stream
-from consumer.templates import Numbered, Templates
+from consumer.templates import Templates
 
 MANY = 2000
 """The number of events that are best looked at together."""
@@ -24,17 +22,14 @@ MANY_BYTES = 1 << 20
 """Bytes that are looked at together at most: the look must be quick, because the next page comes meanwhile."""
 FEW = 64
 """Fewer events than this are looked at one by one: preparing to look at them all at once would cost more."""
-MOST_RUNS = 64
-"""When events of one producer come in more runs than this, events are sorted by producer first."""
 
 _BIGINT = (-(2**63), 2**63 - 1)
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError)
 """Errors for a payload that is no event; RecursionError for arrays nested a thousand deep."""
 
-T = TypeVar("T")
-_Steps = Generator[None, None, T]
-"""A computation that yields between steps and returns T."""
+_HALF_BITS = 32
+_NONE = Deviations(*(np.empty(0, np.int64) for _ in Deviations._fields))
 
 
 class Event(msgspec.Struct, gc=False):
@@ -61,7 +56,6 @@ class Ledger:
     def __init__(
         self, limit: int, payload_bytes: int = 0, max_jumps: int = 0, batch: int = 0, *, ordered: bool = False
     ) -> None:
-        self._limit = limit
         self._payload_bytes = payload_bytes
         self._padding = padding(payload_bytes).decode()
         event = PaddedEvent if payload_bytes else Event
@@ -79,8 +73,7 @@ class Ledger:
         self.checksum = 0
         self.max_etag_gap = 0
         self.repeated_ctimes = 0
-        self._expected: dict[int, int] = {}
-        self._missing: dict[int, list[tuple[int, int]]] = {}
+        self._positions = Positions(limit)
         self._faults: dict[Fault, int] = {}
         self._examples: dict[Fault, list[Example]] = {}
         self._last: tuple[np.int64, np.int64] | None = None
@@ -113,29 +106,84 @@ class Ledger:
         if not events:
             return
         alike = None
-        if events >= FEW:
+        if FEW <= events <= self._positions.most_at_once:
             received = b"".join([page.rows for page in pages])
             yield
             alike = yield from self._templates.read(received, events)
             yield
-        if alike and (yield from self._follow(alike.producers, alike.seqs)):
+        if alike:
+            yield from self._place(alike.producers, alike.seqs, alike.etags)
             yield
             yield from self._measure_gaps(alike.etags, alike.ctimes, at, pages)
-            yield
-            yield from self.stream.note(alike.producers, alike.seqs, alike.etags)
         else:
             yield from self._look_closely(columns(pages), at, pages)
         self.events += events
 
-    def _look_closely(self, rows: Columns, at: float, pages: Sequence[Page]) -> _Steps[None]:
+    def _look_closely(self, rows: Columns, at: float, pages: Sequence[Page]) -> Steps[None]:
         yield from self._measure_gaps(rows.etags, rows.ctimes, at, pages)
-        numbered = None if len(rows.etags) < FEW else self._templates.read_any(rows)
-        if numbered is None or not (yield from self._follow(*numbered)):
-            numbered, etags = self._look_at_each(rows.payloads(), rows.etags.tolist())
+        events = len(rows.etags)
+        if not FEW <= events <= self._positions.most_at_once:
+            yield from self._look_at_each(rows.payloads(), rows.etags.tolist())
+            return
+        (producers, seqs), misfits = self._templates.read_any(rows)
+        yield
+        parsed = self._parse([payload for _, payload in misfits])
+        read = [(place, event) for (place, _), event in zip(misfits, parsed, strict=True) if event]
+        try:
+            places = [place for place, _ in read]
+            producers[places] = np.array([event.producer for _, event in read], np.int64)
+            seqs[places] = np.array([event.seq for _, event in read], np.int64)
+        except OverflowError:  # a number of more than 64 bits
+            yield from self._look_at_each(rows.payloads(), rows.etags.tolist())
+            return
+        yield
+        self.checksum += sum(event.value - event.seq for _, event in read)
+        corrupt = [place for place, event in read if not self._is_faultless(event)]
+        unreadable = [place for (place, _), event in zip(misfits, parsed, strict=True) if not event]
+        yield from self._place(producers, seqs, rows.etags, corrupt, unreadable)
+
+    def _place(
+        self,
+        producers: Numbers,
+        seqs: Numbers,
+        etags: Numbers,
+        corrupt: Sequence[int] = (),
+        unreadable: Sequence[int] = (),
+    ) -> Steps[None]:
+        """Take events column by column and note their faults; `corrupt` and `unreadable` are the places of those whose
+        payloads are wrong or no events.
+        """
+        places = np.delete(np.arange(len(seqs)), unreadable) if unreadable else None
+        read = (producers, seqs, etags) if places is None else (producers[places], seqs[places], etags[places])
+        if len(read[1]):
+            yield from self.stream.note(*read)
+            yield
+        in_line = yield from self._positions.follow(*read[:2])
+        if in_line:
+            self.checksum += int(read[1].sum())
+            if not corrupt and not unreadable:
+                return
+            deviations = _NONE
         else:
-            etags = rows.etags
-        if len(etags):
-            yield from self.stream.note(*numbered, etags)
+            self.checksum += _sum(read[1])
+            deviations = yield from self._positions.sort_out(*read[:2])
+            yield
+        if places is not None:
+            deviations = Deviations(*(places[each] for each in deviations))
+        faults: dict[Fault, Numbers] = {
+            "corrupt": np.array(corrupt, np.int64),
+            "phantom": np.sort(np.append(deviations.phantom, np.array(unreadable, np.int64))),
+            "reordered": deviations.reordered,
+            "duplicated": deviations.duplicated,
+        }
+        # As one by one: kinds are ordered by their first event, and a corrupt event is corrupt before anything else.
+        for kind, wrong in sorted((each for each in faults.items() if len(each[1])), key=lambda each: int(each[1][0])):
+            self._faults[kind] = self._faults.get(kind, 0) + len(wrong)
+            examples = self._examples.setdefault(kind, [])
+            for place in wrong[: EXAMPLES - len(examples)].tolist():
+                etag = int(etags[place])
+                event = {} if place in unreadable else {"producer": int(producers[place]), "seq": int(seqs[place])}
+                examples.append(Example(**event, etag=etag))
 
     @property
     def distinct_events(self) -> int:
@@ -144,15 +192,7 @@ class Ledger:
 
     def delivered(self) -> list[Range]:
         """The events that were delivered at least once, in order of producer and seq."""
-        ranges: list[Range] = []
-        for producer in sorted(self._expected):
-            start = 0
-            for first, last in self._missing.get(producer, []):
-                if first > start:
-                    ranges.append((producer, start, first - 1))
-                start = last + 1
-            ranges.append((producer, start, self._expected[producer] - 1))
-        return ranges
+        return self._positions.delivered()
 
     def anomalies(self) -> list[Anomaly]:
         """The kinds of fault that occurred, the most frequent one first."""
@@ -161,7 +201,7 @@ class Ledger:
             faults.append(Anomaly("torn", self.stream.torn, self.stream.torn_examples))
         return sorted(faults, key=lambda fault: -fault.count)
 
-    def _measure_gaps(self, etags: Numbers, ctimes: Numbers, at: float, pages: Sequence[Page]) -> _Steps[None]:
+    def _measure_gaps(self, etags: Numbers, ctimes: Numbers, at: float, pages: Sequence[Page]) -> Steps[None]:
         last_etag, last_ctime = self._last or (None, None)
         self._last = etags[-1], ctimes[-1]
         self.repeated_ctimes += int(np.count_nonzero(ctimes[1:] == ctimes[:-1])) + int(ctimes[0] == last_ctime)
@@ -187,72 +227,39 @@ class Ledger:
             jumps = zip(etags[places].tolist(), etags[places + 1].tolist(), strict=True)
             self.jumps += [(before, after, at) for before, after in jumps]
 
-    def _follow(self, producers: Numbers, seqs: Numbers) -> _Steps[bool]:
-        """Take healthy events, each the next of its producer; False, with nothing taken, when one is out of line."""
-        changes = np.flatnonzero(producers[1:] != producers[:-1])
-        yield
-        if len(changes) > MOST_RUNS:
-            # numpy sorts numbers of 16 bits in linear time.
-            order = (producers.astype(np.int16) if producers.max() < 1 << 15 else producers).argsort(kind="stable")
-            yield
-            producers, seqs = producers[order], seqs[order]
-            changes = np.flatnonzero(producers[1:] != producers[:-1])
-            yield
-        follows = seqs[1:] - seqs[:-1] == 1
-        follows[changes] = True
-        if not follows.all():
-            return False
-        yield
-        starts = [0, *(changes + 1).tolist()]
-        ends = [*starts[1:], len(seqs)]
-        expected: dict[int, int] = {}
-        for start, end in zip(starts, ends, strict=True):
-            producer, seq = int(producers[start]), int(seqs[start])
-            if seq != expected.get(producer, self._expected.get(producer, 0)):
-                return False
-            expected[producer] = seq + end - start
-        self._expected.update(expected)
-        self.checksum += int(seqs.sum())
-        return True
-
-    def _look_at_each(self, payloads: Sequence[bytes], etags: Sequence[int]) -> tuple[Numbered, Numbers]:
-        """Look at events one by one. Returns the producers' events among them, and their etags."""
-        expected = self._expected
+    def _look_at_each(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Steps[None]:
         stream: list[tuple[int, int, int]] = []
-        for event, etag in zip(self._parse(payloads, etags), etags, strict=True):
+        for event, etag in zip(self._parse(payloads), etags, strict=True):
             if event is None:
+                self._fault("phantom", Example(etag=etag))
                 continue
             if _BIGINT[0] <= min(event.producer, event.seq) <= max(event.producer, event.seq) <= _BIGINT[1]:
                 stream.append((event.producer, event.seq, etag))
             self.checksum += event.value
             if not self._is_faultless(event):
                 self._fault("corrupt", Example(producer=event.producer, seq=event.seq, etag=etag))
-            if expected.get(event.producer, 0) == event.seq:
-                expected[event.producer] = event.seq + 1
-            else:
-                self._out_of_line(event.producer, event.seq, etag)
-        producers, seqs, delivered_etags = np.array(stream, np.int64).reshape(-1, 3).T
-        return (producers, seqs), delivered_etags
+            fault = self._positions.take(event.producer, event.seq)
+            if fault:
+                self._fault(fault, Example(producer=event.producer, seq=event.seq, etag=etag))
+        if stream:
+            yield from self.stream.note(*np.array(stream, np.int64).T)
 
-    def _parse(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Sequence[Event | None]:
+    def _parse(self, payloads: Sequence[bytes]) -> Sequence[Event | None]:
         with suppress(*_UNREADABLE):
             events = self._parse_events(b"[%b]" % b",".join(payloads))
             if len(events) == len(payloads):  # a text that is no JSON may become JSON together with its neighbours
                 return events
-        return [self._parse_one(payload, etag) for payload, etag in zip(payloads, etags, strict=True)]
+        return [self._parse_one(payload) for payload in payloads]
 
-    def _parse_one(self, payload: bytes, etag: int) -> Event | None:
+    def _parse_one(self, payload: bytes) -> Event | None:
         try:
             return self._parse_event(payload)
         except _UNREADABLE:
-            self._fault("phantom", Example(etag=etag))
             return None
 
     def _is_healthy(self, payload: bytes) -> bool:
-        try:
-            return self._is_faultless(self._parse_event(payload))
-        except _UNREADABLE:
-            return False
+        event = self._parse_one(payload)
+        return event is not None and self._is_faultless(event)
 
     def _is_faultless(self, event: Event | PaddedEvent) -> bool:
         """Whether an event's value is its seq, and its padding is complete."""
@@ -261,33 +268,13 @@ class Ledger:
         bare = len(f'{{"producer":{event.producer},"seq":{event.seq},"value":{event.value},"pad":""}}')
         return event.pad == self._padding[: max(0, self._payload_bytes - bare)]
 
-    def _out_of_line(self, producer: int, seq: int, etag: int) -> None:
-        """Note an event that is not the next one of its producer."""
-        example = Example(producer=producer, seq=seq, etag=etag)
-        if not 0 <= seq < self._limit:
-            self._fault("phantom", example)
-            return
-        expected = self._expected.get(producer, 0)
-        if seq > expected:
-            self._missing.setdefault(producer, []).append((expected, seq - 1))
-            self._expected[producer] = seq + 1
-        elif self._fill(producer, seq):
-            self._fault("reordered", example)
-        else:
-            self._fault("duplicated", example)
-
-    def _fill(self, producer: int, seq: int) -> bool:
-        """Take a seq out of the missing ranges; False when no range holds it."""
-        missing = self._missing.get(producer, [])
-        index = bisect_right(missing, seq, key=lambda hole: hole[0]) - 1
-        if index < 0 or missing[index][1] < seq:
-            return False
-        first, last = missing[index]
-        missing[index : index + 1] = [hole for hole in ((first, seq - 1), (seq + 1, last)) if hole[0] <= hole[1]]
-        return True
-
     def _fault(self, kind: Fault, example: Example) -> None:
         self._faults[kind] = self._faults.get(kind, 0) + 1
         examples = self._examples.setdefault(kind, [])
         if len(examples) < EXAMPLES:
             examples.append(example)
+
+
+def _sum(numbers: Numbers) -> int:
+    """The sum of numbers whose sum may have more than 64 bits."""
+    return (int((numbers >> _HALF_BITS).sum()) << _HALF_BITS) + int((numbers & ((1 << _HALF_BITS) - 1)).sum())

@@ -16,17 +16,22 @@ from consumer.rows import FRAME, Bytes, Columns, Numbers, ctimes_of, etags_of, w
 Numbered = tuple[Numbers, Numbers]
 """Producer and seq of each event, in the order of their delivery; each event's value is its seq."""
 
+Misfit = tuple[int, bytes]
+"""Row number and payload."""
+
 TILES_BYTES = 30_000
 """The most bytes that are compared in one step."""
 MOST_TEMPLATES = 64
 """The most templates of one length that are remembered: there is one for each number of digits of producer and seq."""
+MOST_FAILURES = 16
+"""Payloads of one length in which a template is looked for without success; after these, the rest count as misfits."""
 _MOST_DIGITS = 16
 """Two words of digits."""
 _WORD = 8
 """Bytes."""
 _PAIRS = 0x000000FF_000000FF
 """The lowest byte of each half of a word."""
-_KEYS = tuple(re.compile(rb'"%s"\s*:\s*([0-9]+)' % key) for key in (b"producer", b"seq", b"value"))
+_KEYS = tuple(re.compile(rb'"%s"\s*:\s*([0-9]+)(?=\s*[,}])' % key) for key in (b"producer", b"seq", b"value"))
 
 
 class _NumberField:
@@ -135,6 +140,8 @@ class _RepeatedRow:
 
 def _template_of(text: bytes) -> _Template | None:
     """The template of a healthy payload; None when each number cannot be found exactly once."""
+    if b"\\" in text:  # an escape may spell a key, or hold a quote
+        return None
     by_key = [list(key.finditer(text)) for key in _KEYS]
     if any(len(matches) != 1 or len(matches[0][1]) > _MOST_DIGITS for matches in by_key):
         return None
@@ -180,26 +187,36 @@ class Templates:
         rows = everything.reshape(events, latest.size)
         return HealthyEvents(etags_of(rows), ctimes_of(rows), *numbered)
 
-    def read_any(self, rows: Columns) -> Numbered | None:
-        """Read rows of any templates; None when a payload is not healthy, or when there are too many templates."""
+    def read_any(self, rows: Columns) -> tuple[Numbered, list[Misfit]]:
+        """Read rows of any templates. Payloads without one, because they are not healthy or because there are too many
+        templates, are returned as they are, in the order of the rows; their numbers are 0.
+        """
         events = len(rows.etags)
-        producers, seqs = np.empty((2, events), np.int64)
+        producers, seqs = np.zeros((2, events), np.int64)
+        misfits: list[Misfit] = []
         for places, texts in rows.groups:
             known = self._known.setdefault(texts.shape[1], [])
-            tried = 0
+            tried = failures = 0
             while len(texts):
                 if tried == len(known) and not self._learn(texts[0].tobytes(), known):
-                    return None
+                    failures += 1
+                    alien = 1 if len(known) < MOST_TEMPLATES and failures < MOST_FAILURES else len(texts)
+                    misfits += zip(places[:alien].tolist(), map(bytes, texts[:alien]), strict=True)
+                    texts, places = texts[alien:], places[alien:]  # noqa: PLW2901 - the rest
+                    continue
                 template = known[tried]
                 tried += 1
                 digits = texts - template.least
                 fits = template.fits(digits)
+                if fits.all():
+                    producers[places], seqs[places] = template.read(digits)
+                    if len(texts) == events and rows.first is not None:
+                        self._latest = _RepeatedRow(template, rows.first, rows.payload_at)
+                    break
                 if fits.any():
                     producers[places[fits]], seqs[places[fits]] = template.read(digits[fits])
-                if fits.all() and len(texts) == events and rows.first is not None:
-                    self._latest = _RepeatedRow(template, rows.first, rows.payload_at)
                 texts, places = texts[~fits], places[~fits]  # noqa: PLW2901 - the rest
-        return producers, seqs
+        return (producers, seqs), sorted(misfits)
 
     def _learn(self, text: bytes, known: list[_Template]) -> bool:
         template = _template_of(text) if len(known) < MOST_TEMPLATES and self._healthy(text) else None
