@@ -31,7 +31,7 @@ _BOUND = b"2\0\0\0\4"
 _READY = b"Z\0\0\0\5"
 _LAST = b"\0ITE"
 """The last byte of an answer: the state in ReadyForQuery, or the NUL at the end of a message after it."""
-_DONE = re.compile(rb"C\0\0\0.SELECT (\d+)\0Z\0\0\0\x05([ITE])\Z", re.DOTALL)
+_DONE = re.compile(rb"C\0\0\0.(?:SELECT|FETCH) (\d+)\0Z\0\0\0\x05([ITE])\Z", re.DOTALL)
 _SELECTED = re.compile(rb"C\0\0\0.SELECT (\d+)\0", re.DOTALL)
 _END_BYTES = 64
 """CommandComplete and ReadyForQuery together are shorter."""

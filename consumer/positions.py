@@ -20,6 +20,16 @@ Steps = Generator[None, None, T]
 """A computation that yields between steps and returns T."""
 
 
+def at_once(steps: Steps[T]) -> T:
+    """Do all steps of a computation; returns its result."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
 class Deviations(NamedTuple):
     """The places, in ascending order, of events that were delivered wrongly: outside of 0..limit-1, after a later event
     of their producer, or again."""

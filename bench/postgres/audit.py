@@ -5,9 +5,8 @@ Payloads come as texts and are parsed here, as the consumer parses them: a row t
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import psycopg
 
 from bench.errors import InfrastructureError
@@ -33,20 +32,16 @@ from bench.statements import (
     transactions_sql,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bench.postgres.stored import StoredPage
+
 _ROWS = 1000
 """Rows fetched at a time."""
 _RUNS = 100_000
 """Once there are more runs of seqs than this, adjacent ones are joined."""
-
-
-class _Event(msgspec.Struct, gc=False):
-    """The part of a payload that identifies the event; the consumer checks the rest."""
-
-    producer: int
-    seq: int
-
-
-_parse = msgspec.json.Decoder(_Event).decode
 
 
 class RowCounts(NamedTuple):
@@ -96,18 +91,16 @@ def look_through(connection: Connection, log: Log, below: int | None = None) -> 
         InfrastructureError: the log's table or view fails when it is read.
     """
     runs = _Runs()
-    foreign = 0
-    foreign_etags: list[int] = []
-    with _reading(log):
-        for etag, payload in _rows(connection, log, below):
-            event = _event(payload)
-            if event is not None:
-                runs.add(event.producer, event.seq)
-            else:
-                foreign += 1
-                if etag is not None and len(foreign_etags) < EXAMPLES:
-                    foreign_etags.append(etag)
-    return Holdings(runs.ranges(), foreign, foreign_etags)
+    foreign: list[int] = []
+    foreign_rows = 0
+    with _reading(log), closing(_stored(connection, log, below)) as pages:
+        for page in pages:
+            runs.add_page(page)
+            rows = [row for row, event in page.others if event is None]
+            foreign_rows += len(rows)
+            if len(foreign) < EXAMPLES:
+                foreign += [int(page.first[row]) for row in rows if page.second[row]]
+    return Holdings(runs.ranges(), foreign_rows, foreign[:EXAMPLES])
 
 
 def numbering(connection: Connection, log: Log, table: Table, numbered: int) -> Numbering:
@@ -141,11 +134,13 @@ def etag_checksum(connection: Connection, log: Log) -> int:
     with suppress(psycopg.DataError, psycopg.ProgrammingError), connection.transaction():
         return int(scalar(connection, etag_checksum_sql(log))) % MODULUS
     checksum = 0
-    with _reading(log):
-        for etag, payload in _rows(connection, log):
-            event = _event(payload)
-            if event is not None and etag is not None:
-                checksum += hashes(etag) * weights(event.producer, event.seq)
+    with _reading(log), closing(_stored(connection, log)) as pages:
+        for page in pages:
+            chosen = page.fits & (page.second == 1)
+            checksum += int(hashes(page.first[chosen]) @ weights(page.producers[chosen], page.seqs[chosen]))
+            for row, event in page.others:
+                if event and page.second[row]:
+                    checksum += hashes(int(page.first[row])) * weights(event.producer, event.seq)
     return checksum % MODULUS
 
 
@@ -184,11 +179,13 @@ def other_events(connection: Connection, log: Log, events: Sequence[Example]) ->
     Raises:
         psycopg.Error: the table cannot be read.
     """
+    from bench.postgres.stored import parse_event  # noqa: PLC0415 - numpy
+
     others = []
     for first in range(0, len(events), _ROWS):
         some = events[first : first + _ROWS]
         rows = connection.execute(numbered_sql(log), [[event.etag for event in some]]).fetchall()
-        stored = {(etag, event.producer, event.seq) for etag, payload in rows if (event := _event(payload))}
+        stored = {(etag, event.producer, event.seq) for etag, payload in rows if (event := parse_event(payload or ""))}
         others += [event for event in some if (event.etag, event.producer, event.seq) not in stored]
     return others
 
@@ -211,11 +208,13 @@ def stories(
     Raises:
         psycopg.Error: the table cannot be read.
     """
+    from bench.postgres.stored import parse_event  # noqa: PLC0415 - numpy
+
     etags = _etags(connection, log, set(events))
     query = stories_sql(log, table, commits=_keeps_commit_times(connection))
     by_event = {}
     for etag, payload, logged_at, visible_at in connection.execute(query, [list(etags.values())]).fetchall():
-        event = _event(payload)
+        event = parse_event(payload or "")
         if event is not None and etags.get((event.producer, event.seq)) == etag:
             by_event[event.producer, event.seq] = Story(etag, _calendar(logged_at), _calendar(visible_at))
     return by_event
@@ -227,14 +226,18 @@ def _keeps_commit_times(connection: Connection) -> bool:
 
 def _etags(connection: Connection, log: Log, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], int]:
     """The etags of the wanted events; events that are stored without an etag are left out."""
+    import numpy as np  # noqa: PLC0415 - see bench.stats
+
     etags: dict[tuple[int, int], int] = {}
-    with closing(_rows(connection, log)) as rows:
-        for etag, payload in rows:
-            event = _event(payload)
-            if event is not None and etag is not None and (event.producer, event.seq) in wanted:
-                etags[event.producer, event.seq] = etag
-                if len(etags) == len(wanted):
-                    break
+    wanted_seqs = [seq for _, seq in wanted]
+    with closing(_stored(connection, log)) as pages:
+        for page in pages:
+            rows = np.flatnonzero(page.fits & np.isin(page.seqs, wanted_seqs)).tolist()
+            events = [(row, (int(page.producers[row]), int(page.seqs[row]))) for row in rows]
+            events += [(row, (event.producer, event.seq)) for row, event in page.others if event]
+            etags.update((event, int(page.first[row])) for row, event in events if event in wanted and page.second[row])
+            if len(etags) == len(wanted):
+                break
     return etags
 
 
@@ -245,16 +248,6 @@ _LAST_TIME = 253_402_300_800.0
 def _calendar(unix_time: float | None) -> float | None:
     """A time that can be shown, else None: a timestamp may also be infinite, or in the year 200000."""
     return unix_time if unix_time is not None and 0 <= unix_time < _LAST_TIME else None
-
-
-def _event(payload: str | bytes | None) -> _Event | None:
-    """Parse a payload; None when it is no producer's event."""
-    if payload is None:
-        return None
-    try:
-        return _parse(payload)
-    except (msgspec.MsgspecError, RecursionError):  # RecursionError: deeply nested arrays
-        return None
 
 
 class _Runs:
@@ -274,6 +267,20 @@ class _Runs:
         if run is not None:
             self._closed.append((producer, run[0], run[1]))
         self._open[producer] = [seq, seq]
+        self._join()
+
+    def add_page(self, page: "StoredPage", rows: "NDArray[np.bool_] | None" = None) -> None:
+        """Add the events in a page, or in the given rows of it."""
+        from bench.postgres.stored import runs_of  # noqa: PLC0415 - numpy
+
+        chosen = page.fits if rows is None else page.fits & rows
+        self._closed += runs_of(page.producers[chosen], page.seqs[chosen])
+        for row, event in page.others:
+            if event and (rows is None or rows[row]):
+                self.add(event.producer, event.seq)
+        self._join()
+
+    def _join(self) -> None:
         if len(self._closed) > self._most:
             self._closed = normal(self._closed)
             self._most = 2 * len(self._closed) + _RUNS
@@ -282,14 +289,17 @@ class _Runs:
         return normal([*self._closed, *((producer, first, last) for producer, (first, last) in self._open.items())])
 
 
-def _rows(
-    connection: Connection, log: Log, below: int | None = None
-) -> Generator[tuple[int | None, str | bytes | None], None, None]:
-    """Yield each row of the log's table: its etag and the text of its payload. Not all rows are in memory at once."""
-    with connection.transaction(), connection.cursor("audit", binary=True) as cursor:
-        cursor.execute(stored_sql(log, below))
-        while rows := cursor.fetchmany(_ROWS):
-            yield from rows
+def _stored(connection: Connection, log: Log, below: int | None = None) -> Generator["StoredPage", None, None]:
+    """Yield the rows of the log's table, with their etags as first column and 1 as second; with 0 and 0 when a row has
+    none.
+    """
+    from bench.postgres.stored import stored_pages  # noqa: PLC0415 - numpy
+
+    return stored_pages(
+        connection,
+        f"""SELECT coalesce(etag, 0), (etag IS NOT NULL)::int::bigint, coalesce(payload, '')
+            FROM ({stored_sql(log, below)}) AS stored (etag, payload)""",
+    )
 
 
 @contextmanager
@@ -347,15 +357,16 @@ def commits(connection: Connection, log: Log, jumps: Sequence[tuple[int, int, fl
     """
     if not _keeps_commit_times(connection):
         return Commits([], [])
+    from bench.postgres.stored import stored_pages  # noqa: PLC0415 - numpy
+
     late, early = _Runs(), _Runs()
-    befores, afters, times = ([jump[part] for jump in jumps] for part in range(3))
-    with connection.transaction(), connection.cursor("commits", binary=True) as cursor:
-        cursor.execute(commits_sql(log), [befores, afters, times])
-        while rows := cursor.fetchmany(_ROWS):
-            for payload, is_late in rows:
-                event = _event(payload)
-                if event is not None and is_late is not None:
-                    (late if is_late else early).add(event.producer, event.seq)
+    parameters = [[jump[part] for jump in jumps] for part in range(3)]
+    query = f"""SELECT coalesce(late::int, -1)::bigint, 0::bigint, coalesce(payload, '')
+                FROM ({commits_sql(log)}) AS passed (payload, late)"""
+    with closing(stored_pages(connection, query, parameters)) as pages:
+        for page in pages:
+            late.add_page(page, page.first == 1)
+            early.add_page(page, page.first == 0)
     return Commits(late.ranges(), early.ranges())
 
 

@@ -3,6 +3,8 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
 
 import msgspec
 import psycopg
@@ -14,12 +16,14 @@ from bench import eventlog
 from bench.errors import InfrastructureError
 from bench.judge.ranges import normal
 from bench.pairing import MODULUS, hashes, weights
-from bench.postgres import audit
-from bench.postgres.audit import Numbering
-from bench.postgres.connection import Connection
+from bench.postgres import audit, stored
+from bench.postgres.audit import Holdings, Numbering
+from bench.postgres.connection import Connection, scalar
 from bench.postgres.contract import table_of
-from bench.records import Example
+from bench.postgres.stored import stored_pages
+from bench.records import EXAMPLES, Example
 from bench.statements import Table, drawn_sql
+from consumer import reader
 from consumer.ledger import Event
 
 BIGSERIAL = eventlog.load("bigserial")
@@ -70,6 +74,103 @@ def test_each_row_is_the_event_that_a_consumer_takes_it_for(log: Connection, pay
     assert holdings.ranges == normal({(event[0], event[1], event[1]) for event in events if event})
     assert holdings.foreign == events.count(None)
     assert holdings.foreign_etags == [etag for etag, event in enumerate(events, 1) if not event]
+
+
+StoredRow = tuple[int | None, str | None]
+"""etag and payload."""
+
+
+def row_by_row(rows: list[StoredRow]) -> Holdings:
+    """The holdings of a table with these rows, without arrays and pages."""
+    events = [as_read_back(payload) for _, payload in rows]
+    foreign = [etag for (etag, _), event in zip(rows, events, strict=True) if event is None]
+    return Holdings(
+        normal({(event[0], event[1], event[1]) for event in events if event}),
+        len(foreign),
+        [etag for etag in foreign if etag is not None][:EXAMPLES],
+    )
+
+
+def as_read_back(payload: str | None) -> tuple[int, int] | None:
+    """The event that an audit takes a payload for: it does not ask for a value."""
+    try:
+        event = msgspec.json.decode(payload or "", type=stored.Event)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return event.producer, event.seq
+
+
+HEALTHY = st.builds('{{"producer":{0},"seq":{1},"value":{1}}}'.format, st.integers(0, 1), st.integers(0, 120))
+LIKE_HEALTHY = HEALTHY.flatmap(
+    lambda text: st.sampled_from(
+        [
+            text[:-1] + "e1}", text[:-1] + ".0}", text.replace('"seq":', '"seq":-'), text + " ", text[:-1],
+            text.replace('"seq"', '"s\\u0065q":7,"seq"'), text[:-1] + ',"s\\u0065q":7}', text[:-1] + ',"seq":7}',
+            text.replace("{", '{"deeper":{"seq":7},'), text.replace('"producer"', '"p"'), text.replace(":", ": "),
+            text.replace(":1", ":10000000000000000000000"), text.replace('"value"', '"worth"'),
+        ]
+    )
+)  # fmt: skip
+
+STORED = st.lists(
+    st.tuples(
+        st.none() | st.sampled_from([LOWEST, 0, HIGHEST]) | st.integers(1, 100),
+        st.one_of(HEALTHY, HEALTHY, HEALTHY, LIKE_HEALTHY, LIKE_HEALTHY, WHOLE, ODD, st.none()),
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("rows_per_page", [7, 2000])
+@pytest.mark.parametrize("wire", [True, False])
+@pytest.mark.parametrize("kind", ["json", "text"])
+@given(rows=STORED)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pages_of_odd_rows_are_read_as_row_by_row(
+    log: Connection, kind: str, rows: list[StoredRow], *, wire: bool, rows_per_page: int
+) -> None:
+    log.execute(f"DROP TABLE IF EXISTS odd CASCADE; CREATE TABLE odd (etag bigint, payload {kind})".encode())
+    log.execute("CREATE VIEW odd_view AS SELECT * FROM odd")
+    for row in rows.copy():
+        try:
+            log.execute("INSERT INTO odd VALUES (%s, %s)", row)
+        except psycopg.errors.InvalidTextRepresentation:  # no JSON
+            rows.remove(row)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored, "ROWS", rows_per_page)
+        if not wire:
+            patch.setattr(reader, "is_unencrypted", lambda _: False)
+        for table in ("odd", "odd_view"):
+            named = BIGSERIAL.model_copy(update={"table": table})
+            assert audit.look_through(log, named) == row_by_row(rows)
+            below = [row for row in rows if row[0] is not None and row[0] < 50]
+            assert audit.look_through(log, named, below=50) == row_by_row(below)
+
+
+@pytest.mark.parametrize("wire", [True, False])
+def test_a_session_is_used_as_before_once_a_look_is_over_or_was_broken_off(
+    log: Connection, monkeypatch: pytest.MonkeyPatch, *, wire: bool
+) -> None:
+    monkeypatch.setattr(stored, "ROWS", 10)
+    if not wire:
+        monkeypatch.setattr(reader, "is_unencrypted", lambda _: False)
+    log.execute("""INSERT INTO events_log (payload) SELECT json_build_object('producer', 1, 'seq', i, 'value', i)
+                   FROM generate_series(1, 1000) AS i""")
+    query = "SELECT etag, 1::bigint, payload::text FROM events_log"
+    for most in (1, 1000):
+        with closing(stored_pages(log, query)) as pages:
+            assert sum(len(page.seqs) for page in islice(pages, most)) == min(1000, 10 * most)
+        assert scalar(log, "SELECT string_agg(payload::text, '') FROM events_log") is not None
+    failing = "SELECT etag, 1 / (500 - etag), payload::text FROM events_log"
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        list(stored_pages(log, failing))
+    assert scalar(log, "SELECT count(*) FROM events_log") == 1000
+    interrupted = stored_pages(log, query)
+    next(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.throw(KeyboardInterrupt)
+    with pytest.raises(psycopg.OperationalError):
+        log.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonb", "text", "varchar"])

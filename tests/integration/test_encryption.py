@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from bench import eventlog
 from bench.places.local import postgres as embedded
 from bench.postgres import install
+from bench.postgres.audit import look_through
 from bench.postgres.connection import Connection, connected
 from bench.records import Report
 from bench.results.store import latest
@@ -94,6 +95,7 @@ def test_what_producers_append_a_consumer_reads(tls: Connection, append: str) ->
     report = records[-1]
     assert isinstance(report, Report)
     assert (report.events, report.checksum, report.max_etag_gap) == (100, 4950, 1)
+    assert look_through(tls, BIGSERIAL) == ([(0, 0, 99)], 0, [])
 
 
 def test_a_run_on_an_encrypted_server(bench: Bench, encrypted: str) -> None:
