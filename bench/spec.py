@@ -4,6 +4,7 @@ Checks values and their combinations; whether Docker, disk or the log fit is che
 """
 
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,8 @@ def parse_range(value: object) -> tuple[float, float]:
 class Spec(BaseModel):
     """One run. The fields are the flags of `bench run`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # A value may be a DSN with a password, and --debug prints pydantic's errors.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
     groups: ClassVar = {
         "Appending": "scale",
         "Reading": "read_batch",
@@ -325,6 +327,36 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
     elif loops:
         given.pop("insert_loops")
     return given
+
+
+_FIRST = ("scale", "insert_batch", "insert_loops", "limit", "read_batch", "place")
+"""Fields that a command begins with."""
+
+
+def run_command(given: Mapping[str, Any]) -> str:
+    """The command that gives these fields of a spec, with values as a result stores them, to be pasted into a shell."""
+    first = [name for name in _FIRST if name in given]
+    rest = [name for name in Spec.model_fields if name in given and name not in _FIRST]
+    arguments = [text for name in (*first, *rest) for text in _arguments(name, given[name])]
+    return shlex.join(["python", "-m", "bench", "run", *arguments])
+
+
+def _arguments(name: str, value: object) -> list[str]:
+    """The arguments that give a field; none for a value that no flag gives because it is the default."""
+    flag = flag_name(name)
+    match value:
+        case bool() | None:
+            return [flag] if value else []
+        case dict():
+            return [text for key, setting in value.items() for text in (flag, f"{key}={setting}")]
+        case [low, high] if name == "transaction_ms":
+            return [flag, f"{low:.15g}..{high:.15g}"]
+        case list() if name == "read_batch":
+            return [flag, ",".join(map(str, value))]
+        case list():
+            return [text for each in value for text in (flag, str(each))]
+        case _:
+            return [flag, str(value)]
 
 
 def make(flags: dict[str, Any], file: Path | None) -> Spec:

@@ -25,7 +25,7 @@ def listen(*, quiet: bool = False) -> None:
 def introduce(chosen: ChosenPlace, *, quiet: bool = False) -> None:
     """Listen, then log the place and why it was chosen, and whether other programs keep the machine busy."""
     listen(quiet=quiet)
-    _news.info("place: %s, because %s", chosen.name, chosen.why)
+    _news.info("place: %s (%s)", chosen.name, chosen.why)
     if chosen.instead_of:
         _news.warning("%s", chosen.instead_of)
     busy = None if quiet else environment.busy_cores()

@@ -71,11 +71,14 @@ def table_(files: tuple[Path, ...], source: Path) -> None:
     """Rebuild the published tables from stored results, between the markers in each FILE [default:
     results/README.md].
     """
+    pages = files or (Path("results/README.md"),)
+    for page in pages:
+        markers.read(page)
     stored = published.load(source)
     sections = published.sections(stored)
     if not sections:
         raise UsageError(NO_RESULTS.format(source))
-    for file in files or [Path("results/README.md")]:
+    for file in pages:
         changed = markers.rewrite(file, sections)
         print(f"{file}: {'rewritten' if changed else 'up to date'}; read {published.counts(stored)}")
 
@@ -85,6 +88,7 @@ def table_(files: tuple[Path, ...], source: Path) -> None:
 @_source
 def plot_(file: Path, source: Path) -> None:
     """Plot the append rate over the number of producers, from stored results, to FILE."""
+    plot.refuse_other_formats(file)
     stored = store.load_all(source)
     if not stored:
         raise UsageError(NO_RESULTS.format(source))

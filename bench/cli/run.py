@@ -10,7 +10,7 @@ import click
 
 from bench import eventlog, interrupts, spec
 from bench.cli import console
-from bench.cli.options import Command, run_flags, run_options, typed
+from bench.cli.options import Command, run_flags, run_options
 from bench.errors import InfrastructureError
 from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
@@ -62,7 +62,6 @@ def run(context: click.Context, /, **typed_flags: Any) -> None:
             run_folder,
             progress.watch(quiet=output.quiet, brief=asked.trials > 1),
             shown,
-            typed(),
         )
     if not result.ok:
         sys.exit(1)
@@ -78,18 +77,18 @@ class RunOutput:
         self._stored_at: Path | None = None
         self.complaints: list[str] = []
 
-    def opened(self, asked: Mapping[str, Any], where: models.Environment) -> None:
-        """Log the machine and the settings of a run."""
-        _news.info("%s", runs_report.heading(asked, where))
+    def opened(self, asked: Mapping[str, Any], environment: models.Environment, command: str) -> None:
+        """Log the machine, the settings and the command of a run."""
+        _news.info("%s", runs_report.heading(asked, environment, command))
 
     def judged(self, name: str, trial: models.Trial) -> None:
         """Log the outcome of one of several trials."""
         _news.info("%s", terminal.trial_line(name, trial))
 
-    def unjudged(self, asked: Mapping[str, Any], found: models.Unjudged) -> None:
+    def unjudged(self, asked: Mapping[str, Any], measured: models.Unjudged) -> None:
         """Print the measurements of a trial that ended without a verdict."""
         if not self._options.quiet and STDOUT not in {self._options.export_json, self._options.export_markdown}:
-            print(f"\n{screen.coloured(terminal.unjudged(found, asked))}", flush=True)
+            print(f"\n{screen.coloured(terminal.unjudged(measured, asked))}", flush=True)
 
     def keep(self, result: models.Result) -> None:
         """Store the result, replacing an earlier state of it."""
@@ -105,7 +104,8 @@ class RunOutput:
         if not to_stdout:
             if not self._options.quiet:
                 print()
-                print(screen.coloured(f"{runs_report.heading(result.spec, result.environment)}\n"))
+                heading = runs_report.heading(result.spec, result.environment, result.reproduce)
+                print(screen.coloured(f"{heading}\n"))
             print(screen.coloured(runs_report.terminal(result)))
             if not self._options.quiet:
                 print(screen.coloured(terminal.summary(result)))

@@ -72,8 +72,8 @@ def alternate(
 
     def known() -> Ab:
         a, b = (
-            trials.result_of(arm.spec, arm.log, run_id, started_at, kept or [warmed_up])
-            for arm, kept, warmed_up in zip(arms, done, warm, strict=True)
+            trials.result_of(arm.spec, arm.log, run_id, started_at, measured or [warmed_up])
+            for arm, measured, warmed_up in zip(arms, done, warm, strict=True)
         )
         return Ab(run_id=run_id, started_at=started_at, command=command, precision=precision, a=a, b=b)
 

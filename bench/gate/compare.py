@@ -70,7 +70,7 @@ class Compared(NamedTuple):
     trials: int
     """Number of trials on the smaller side."""
     differences: dict[str, tuple[str, str]]
-    """The conditions that differ and must not, by key: before, after."""
+    """The conditions that must match and do not, by key: before, after."""
     allowed: dict[str, tuple[str, str]]
     """The conditions that differ and were allowed to, by key: before, after."""
     visible: dict[str, float]
@@ -193,7 +193,7 @@ def baseline(name: str, folder: Path = BASELINES) -> Result:
             return store.load(file)
     names = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
     raise NoComparisonError(
-        f"BASELINE {name!r}: not found in {folder}, which has {names or 'none'}; "
+        f"BASELINE {name!r}: not found in {folder}, which {f'has {names}' if names else 'is empty'}; "
         f"store one with `bench baseline save {name}`"
     )
 

@@ -66,7 +66,7 @@ class Options(BaseModel):
 
     @property
     def texts(self) -> tuple[str, str]:
-        """The flags of each side beyond those of both."""
+        """The flags that only one side has, for each side."""
         return self.a, self.a if self.aa else self.b
 
     @property
@@ -104,7 +104,7 @@ def choose(sides: tuple[Arm, Arm]) -> ChosenPlace:
     """
     of_a, of_b = (place.choose(arm.spec) for arm in sides)
     if of_a.name != of_b.name:
-        raise UsageError(f"a would run in the {of_a.name} place and b in the {of_b.name} place: give --place")
+        raise UsageError(f"side a would run in place {of_a.name} and side b in {of_b.name}; choose one with --place")
     if sides[0].spec.dsn and sides[0].spec.dsn == sides[1].spec.dsn:
         raise UsageError("--dsn: both sides name one database, which takes one run at a time; give each its own")
     return of_a

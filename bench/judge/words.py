@@ -28,7 +28,7 @@ def stranded(verdict: Verdict) -> Iterator[str]:
         yield f"The log stranded: {some([each.worker for each in alike])}: {_error(alike[0])}."
     fates = f"{plural(verdict.expected_events, 'event was', 'events were')} acknowledged"
     if verdict.expected_events:
-        fates += f", of which {_were(verdict.lost)} lost" if verdict.lost else ", of which none was lost"
+        fates += f", of which {_were(verdict.lost)} lost" if verdict.lost else ", none of which was lost"
     if verdict.indeterminate:
         fates += f"; {verdict.indeterminate:,} may or may not be stored"
     if verdict.aborted:
@@ -71,7 +71,7 @@ def faults(verdict: Verdict) -> str:
         clauses.append(_numbering(verdict))
     allowed = counts({kind: by_kind[kind] for kind in verdict.excused})
     if allowed:
-        clauses.append(f"besides {allowed}, which the log may do")
+        clauses.append(f"besides {allowed}, which the log permits")
     return f"Of {plural(verdict.expected_events, 'acknowledged event')}: {', '.join(filter(None, clauses))}"
 
 

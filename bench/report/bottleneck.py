@@ -10,7 +10,7 @@ SMALL_SHARE = 0.03
 WORDS = {
     "client": "client-bound",
     "cpu": "Postgres's CPU",
-    "client_statement": "the clients' next statement",
+    "client_statement": "waiting for the client",
     "client_fetch": "clients that take their rows slowly",
     "table_read": "reading the table from disk",
     "temporary_files": "temporary files",
@@ -33,26 +33,26 @@ WORDS = {
     "read_queue": "the queue of reads from disk",
     "page_contention": "several sessions on one page",
     "buffer_cache": "the buffer cache",
-    "commit_timestamps": "the times of commits",
+    "commit_timestamps": "commit timestamps",
     "lock_table": "the table of locks",
     "multixact": "rows that several transactions lock",
     "notify_queue": "the queue of NOTIFY",
-    "object_ids": "new object numbers",
+    "object_ids": "OID generation",
     "statistics": "Postgres's own statistics",
     "serializable_checks": "checks of serializable transactions",
     "replication_slots": "replication slots",
-    "invalidation": "news of changed tables",
+    "invalidation": "cache invalidation",
     "prepared_transactions": "prepared transactions",
     "wal_buffers": "WAL buffers",
     "wal_insertion": "WAL insertion",
-    "transaction_ids": "new transaction numbers",
+    "transaction_ids": "transaction id generation",
     "lwlock": "another lock inside Postgres",
     "advisory_lock": "an advisory lock",
     "object_lock": "a lock on an object, such as the queue of NOTIFY",
     "page_lock": "a lock on an index page",
     "table_lock": "a table lock",
     "same_key": "another session that inserts the same key",
-    "transaction_end": "another transaction's end",
+    "transaction_end": "waiting for another transaction",
     "row_lock": "a row lock",
     "lock": "another lock",
     "pg_sleep": "pg_sleep",
@@ -69,15 +69,15 @@ WORDS = {
 
 def sentence(observed: Observed) -> str | None:
     """The bottleneck of a phase in a sentence; None when the phase was too short to see it."""
-    found = observed.bottleneck
-    if found is None:
+    main = observed.bottleneck
+    if main is None:
         return observed.bottleneck_sentence
-    if found.worker is not None:
-        return f"{_cause(found)}: {found.worker} used {found.share:.0%} of a core"
-    busy = f", {found.busy_cores:.1f} cores busy" if found.cause == "cpu" and found.busy_cores is not None else ""
-    others = [f"{_cause(each)} {each.share:.0%}" for each in found.others[:OTHERS] if each.share >= SMALL_SHARE]
+    if main.worker is not None:
+        return f"{_cause(main)}: {main.worker} used {main.share:.0%} of a core"
+    busy = f", {main.busy_cores:.1f} cores busy" if main.cause == "cpu" and main.busy_cores is not None else ""
+    others = [f"{_cause(each)} {each.share:.0%}" for each in main.others[:OTHERS] if each.share >= SMALL_SHARE]
     then = f"; then {', '.join(others)}" if others else ""
-    return f"{_cause(found)}: {found.share:.0%} of the backends' time{busy}{then}"
+    return f"{_cause(main)}: {main.share:.0%} of the backends' time{busy}{then}"
 
 
 def main_cause(observed: Observed) -> str | None:
@@ -88,8 +88,8 @@ def main_cause(observed: Observed) -> str | None:
     return observed.bottleneck_sentence and observed.bottleneck_sentence.partition(":")[0]
 
 
-def _cause(found: Bottleneck | CauseShare) -> str:
+def _cause(cause: Bottleneck | CauseShare) -> str:
     """A cause in words, with the name of its wait event where the words are for several."""
-    if found.cause not in WORDS:
-        return found.event or found.cause
-    return WORDS[found.cause] + (f" ({found.event.partition(':')[2]})" if found.event else "")
+    if cause.cause not in WORDS:
+        return cause.event or cause.cause
+    return WORDS[cause.cause] + (f" ({cause.event.partition(':')[2]})" if cause.event else "")

@@ -44,7 +44,9 @@ def bencher(result: Result) -> str:
 
 
 def junit(result: Result) -> str:
-    """JUnit XML: a test case for the append and for each reading of each trial. They fail with the trial's verdict."""
+    """JUnit XML: a test case for the append and for each reading of each trial. They fail with the trial's verdict. A
+    run that ended before its last trial has one more case, which is an error.
+    """
     cases = [
         (f"trial {number}: {name}", seconds, trial)
         for number, trial in enumerate(result.trials, 1)
@@ -56,9 +58,9 @@ def junit(result: Result) -> str:
     suite = Element(
         "testsuite",
         name=f"bench {result.spec['log']}",
-        tests=str(len(cases)),
+        tests=str(len(cases) + bool(result.unfinished)),
         failures=str(sum(not trial.verdict.ok for _, _, trial in cases)),
-        errors="0",
+        errors=str(int(bool(result.unfinished))),
         skipped="0",
         time=f"{sum(seconds for _, seconds, _ in cases):.3f}",
         timestamp=f"{result.started_at:%Y-%m-%dT%H:%M:%S}",
@@ -73,6 +75,9 @@ def junit(result: Result) -> str:
             SubElement(case, "failure", type="verdict", message=text.split("\n", 1)[0]).text = text
         if trial.exposure:
             SubElement(case, "system-out").text = exposure.sentence(trial.exposure, ok=trial.verdict.ok)
+    if result.unfinished:
+        case = SubElement(suite, "testcase", classname=f"bench.{result.spec['log']}", name="all trials", time="0.000")
+        SubElement(case, "error", type="unfinished", message=f"the run ended after {result.unfinished}")
     indent(suite)
     return tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -85,6 +90,7 @@ def go(result: Result) -> str:
         f"cpu: {environment.cpu}",
         f"postgres: {environment.postgres}",
         f"place: {environment.place}",
+        *([f"trials: {result.unfinished}"] if result.unfinished else []),
         "Unit events/s better=higher",
     ]
     rates = [metric for metric in metrics.of_result(result) if metric.bigger_is_better]
@@ -126,7 +132,7 @@ def _github(result: Result, chosen: list[Metric]) -> str:
                 "unit": metric.unit,
                 "value": middle.value,
                 "range": f"{middle.low:.6g} to {middle.high:.6g}",
-                "extra": f"{plural(len(metric.values), 'trial')}, {runs_report.command(result)}",
+                "extra": f"{result.unfinished or plural(len(metric.values), 'trial')}, {runs_report.command(result)}",
             }
         )
     return json.dumps(entries, indent=1) + "\n"

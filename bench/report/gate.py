@@ -31,9 +31,9 @@ def comparison(compared: Compared, before: Result, after: Result, marks: Marks =
     bullet = "- " if marks == MARKDOWN else ""
     parts = [f"{bullet}before: {_described(before)}\n{bullet}after:  {_described(after)}"]
     if compared.word == "not comparable":
-        parts.append(_differences(compared.differences, "differs, and must not", marks))
+        parts.append(_differences(compared.differences, "must match", marks))
     if compared.allowed:
-        parts.append(_differences(compared.allowed, "differs, and is allowed", marks))
+        parts.append(_differences(compared.allowed, "allowed to differ", marks))
     parts += filter(None, [exposure.of_results([("before", before), ("after", after)])])
     parts += _metrics(compared, ("before", "after"), marks)
     parts.append(f"{_strong(compared.word, marks)}: {_because(compared, before, after)}")

@@ -10,13 +10,11 @@ from bench.output import write
 _SECTION = re.compile(r"(<!-- bench (?P<name>[a-z ]+): begin -->\n).*?(<!-- bench (?P=name): end -->)", re.DOTALL)
 
 
-def rewrite(file: Path, sections: Mapping[str, str]) -> bool:
-    """Put each section between its markers in the page, like `<!-- bench NAME: begin -->`; returns whether the page
-    changed.
+def read(file: Path) -> str:
+    """Read a page that has markers, like `<!-- bench NAME: begin -->`.
 
     Raises:
-        UsageError: the file cannot be read, has no markers, or has markers of a section that is not in `sections`.
-        InfrastructureError: the file cannot be written; it is unchanged.
+        UsageError: the file cannot be read, or has no markers.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -26,6 +24,17 @@ def rewrite(file: Path, sections: Mapping[str, str]) -> bool:
         raise UsageError(
             f"{file}: no markers; put <!-- bench table: begin --> and <!-- bench table: end --> where the table belongs"
         )
+    return text
+
+
+def rewrite(file: Path, sections: Mapping[str, str]) -> bool:
+    """Put each section between its markers in the page; returns whether the page changed.
+
+    Raises:
+        UsageError: the file cannot be read, has no markers, or has markers of a section that is not in `sections`.
+        InfrastructureError: the file cannot be written; it is unchanged.
+    """
+    text = read(file)
 
     def filled(section: re.Match[str]) -> str:
         if section["name"] not in sections:

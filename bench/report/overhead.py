@@ -16,7 +16,7 @@ def whole(limits: Limits, form: Form = markdown) -> str:
     rows.append(
         {
             "task": "start",
-            "ours": "from the command to the first event, 10 producers",
+            "ours": "time to first event, 10 producers",
             "theirs": "",
             "ours, median": f"{first.value:.2f} s",
             "theirs, median": "",

@@ -9,20 +9,33 @@ from bench.output import write
 from bench.report import runs as runs_report
 from bench.results.models import Result
 
+ENDINGS = (".svg", ".png", ".pdf")
 
-def saturation(results: Sequence[Result], file: Path) -> None:
-    """Draw events/s appended by number of producers, a line for each insert batch, into an SVG or PNG file.
+
+def refuse_other_formats(file: Path) -> None:
+    """Refuse a file in which no plot can be drawn.
 
     Raises:
-        UsageError: no two results differ in their number of producers, or the name of the file does not end like that
-            of a picture.
+        UsageError: the message names the endings that are allowed.
+    """
+    if file.suffix not in ENDINGS:
+        raise UsageError(f"FILE {file}: cannot be plotted to; give a name that ends in {', '.join(ENDINGS)}")
+
+
+def saturation(results: Sequence[Result], file: Path) -> None:
+    """Draw events/s appended by number of producers, a line for each insert batch, into an SVG, PNG or PDF file.
+
+    Raises:
+        UsageError: the file is refused by `refuse_other_formats`, or no two results differ in their number of
+            producers.
         InfrastructureError: matplotlib is missing, or the file cannot be written.
     """
+    refuse_other_formats(file)
     try:
         import matplotlib as mpl  # noqa: PLC0415 - nothing else needs it
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
-        raise InfrastructureError("there is no matplotlib to draw with: pip install 'eventlog-bench[plot]'") from error
+        raise InfrastructureError("matplotlib is missing: pip install 'eventlog-bench[plot]'") from error
     # The same picture of the same results is the same file.
     mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none"})
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -41,7 +54,7 @@ def saturation(results: Sequence[Result], file: Path) -> None:
             label=f"{place}, {batch:,} event{'s' * (batch > 1)} per transaction",
         )
     if not scales:
-        raise UsageError("the results are all of one number of producers: there is nothing to draw")
+        raise UsageError("all results have the same number of producers; plotting needs at least two")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sorted(scales), [str(scale) for scale in sorted(scales)])
@@ -52,10 +65,5 @@ def saturation(results: Sequence[Result], file: Path) -> None:
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend()
     drawn = BytesIO()
-    try:
-        figure.savefig(
-            drawn, format=file.suffix.lstrip("."), metadata={"Date": None} if file.suffix == ".svg" else None
-        )
-    except ValueError as error:
-        raise UsageError(f"{file}: {error}") from error
+    figure.savefig(drawn, format=file.suffix[1:], metadata={"Date": None} if file.suffix == ".svg" else None)
     write(file, drawn.getvalue())

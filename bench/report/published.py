@@ -55,5 +55,11 @@ def sections(stored: Published) -> dict[str, str]:
 
 def counts(stored: Published) -> str:
     """The number of records of each kind."""
-    runs_text, compared = plural(len(stored.results), "run"), plural(len(stored.comparisons), "comparison")
-    return f"{runs_text}, {compared}, {plural(len(stored.limits), 'record')} of limits"
+    return ", ".join(
+        [
+            plural(len(stored.results), "run"),
+            plural(len(stored.comparisons), "comparison"),
+            plural(len(stored.limits), "record of limits", "records of limits"),
+            plural(len(stored.abs), "A/B comparison"),
+        ]
+    )

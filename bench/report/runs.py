@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from bench.report import bottleneck, screen
 from bench.report.tabular import Form, Rows, markdown, narrow
 from bench.results.models import Append, Environment, Others, Read, Result, Trial
 from bench.results.tracks import APPEND
-from bench.spec import LIMITS, Spec, as_given
+from bench.spec import LIMITS, Spec, as_given, run_command
 from bench.text import plural
 
 if TYPE_CHECKING:
@@ -49,23 +48,23 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
     )
 
 
-def heading(spec: Mapping[str, Any], where: Environment) -> str:
-    """The heading of a run, of its stored spec and its place: PostgreSQL, machine, log, settings, and the command with
-    each flag that is not at its default. As wide as standard output is.
+def heading(spec: Mapping[str, Any], environment: Environment, command: str) -> str:
+    """The heading of a run: PostgreSQL and the machine, the log, the settings, and the command. `spec` is as a result
+    stores it. As wide as standard output is.
     """
     payload = f"padded to {spec['payload_bytes']:,} bytes" if spec["payload_bytes"] else "not padded"
     lines = [
-        _machines(spec, where),
+        _machines(spec, environment),
         f"log {spec['log']}, append by {spec['append']}, payloads {payload}, mode {spec.get('mode', 'drain')}",
-        _settings(spec, where).replace("`", ""),
-        _command(spec, where.place),
+        _settings(spec, environment).replace("`", ""),
+        command,
     ]
     return screen.shown("\n".join(lines))
 
 
-def not_durable(where: Environment) -> list[str]:
+def not_durable(environment: Environment) -> list[str]:
     """The settings with which an acknowledged event may be gone after a crash."""
-    return [f"{name}={where.settings[name]}" for name in DURABLE if where.settings.get(name) in OFF]
+    return [f"{name}={environment.settings[name]}" for name in DURABLE if environment.settings.get(name) in OFF]
 
 
 def terminal(result: Result) -> str:
@@ -257,50 +256,50 @@ def _rate(phase: Append | Read, otherwise: str) -> str:
 
 
 def _note(result: Result) -> str:
-    where = result.environment
+    environment = result.environment
     bound = any(trial.append.client_bound or any(read.client_bound for read in trial.reads) for trial in result.trials)
     phases = [phase for trial in result.trials for phase in trial.telemetry.phases.values()]
     others = [phase.others for phase in phases if phase.others]
     return (
-        f"- `{result.reproduce or command(result)}`: {_machines(result.spec, where)}; {_nodes_note(where)}"
-        f"{_settings(result.spec, where)}"
+        f"- `{command(result)}`: {_machines(result.spec, environment)}; {_nodes_note(environment)}"
+        f"{_settings(result.spec, environment)}"
         f"{'; * client-bound: a worker, and not Postgres, set the pace' if bound else ''}"
         f"{'; connections were encrypted, so clients spoke through libpq' if result.through_libpq else ''}"
         f"{f'; {NOTHING}' if _measured_nothing(result) else ''}"
+        f"{f'; the run ended after {result.unfinished}' if result.unfinished else ''}"
         f"{f'; {others_at_work(others)}' if others else ''}. Run {result.run_id}."
     )
 
 
-def _machines(spec: Mapping[str, Any], where: Environment) -> str:
+def _machines(spec: Mapping[str, Any], environment: Environment) -> str:
     """The machines of Postgres and of the workers; of a Postgres that was given, only its version is known."""
-    machine = f"{where.cpu}, {where.machine}, {where.kernel}"
+    machine = f"{environment.cpu}, {environment.machine}, {environment.kernel}"
     if spec.get("dsn"):
         return (
-            f"PostgreSQL {where.postgres} as given by --dsn, on a machine that was not looked at; "
-            f"workers in place {where.place}, {machine}"
+            f"PostgreSQL {environment.postgres} from --dsn, on a machine not inspected; "
+            f"workers in place {environment.place}, {machine}"
         )
-    return f"PostgreSQL {where.postgres}, place {where.place}, {machine}"
+    return f"PostgreSQL {environment.postgres}, place {environment.place}, {machine}"
 
 
-def _settings(spec: Mapping[str, Any], where: Environment) -> str:
-    settings = ", ".join(f"`{name}={value}`" for name, value in where.settings.items())
+def _settings(spec: Mapping[str, Any], environment: Environment) -> str:
+    settings = ", ".join(f"`{name}={value}`" for name, value in environment.settings.items())
     if settings:
         return f"settings that differ from the default: {settings}"
-    limited = where.limits or any(spec.get(name) for name in ("dsn", *LIMITS))
+    limited = environment.limits or any(spec.get(name) for name in ("dsn", *LIMITS))
     return f"all {'PostgreSQL ' if limited else ''}settings at their default"
 
 
-def _nodes_note(where: Environment) -> str:
+def _nodes_note(environment: Environment) -> str:
     """The nodes of a swarm that workers could be on, and Postgres's."""
-    if not where.about.get("nodes"):
+    if not environment.about.get("nodes"):
         return ""
-    on = f", Postgres on {where.about['postgres_node']}" if "postgres_node" in where.about else ""
-    return f"nodes {where.about['nodes']}{on}; "
+    on = f", Postgres on {environment.about['postgres_node']}" if "postgres_node" in environment.about else ""
+    return f"nodes {environment.about['nodes']}{on}; "
 
 
-_ALWAYS = ("scale", "insert_batch", "insert_loops", "limit", "read_batch", "place")
-"""Fields of a spec that a command begins with, as far as they have a value; all others follow when they are not at
-their default."""
+_ALWAYS = ("scale", "insert_batch", "insert_loops", "read_batch")
+"""Fields that a command has even at their defaults."""
 
 
 def _default(name: str) -> object:
@@ -308,36 +307,13 @@ def _default(name: str) -> object:
     return json.loads(json.dumps(Spec.model_fields[name].get_default(call_default_factory=True)))
 
 
-def _words(name: str, value: object) -> list[str]:
-    """A field of a stored spec as the arguments that give it."""
-    flag = f"--{name.replace('_', '-')}"
-    match value:
-        case True:
-            return [flag]
-        case dict():
-            return [word for key, text in value.items() for word in (flag, f"{key}={text}")]
-        case [low, high] if name == "transaction_ms":
-            return [flag, f"{low:.15g}..{high:.15g}"]
-        case list() if name == "read_batch":
-            return [flag, ",".join(map(str, value))]
-        case list():
-            return [word for each in value for word in (flag, str(each))]
-        case _:
-            return [flag, str(value)]
-
-
 def command(result: Result) -> str:
-    """The command that makes such a result again, to be pasted into a shell. It has each field of the spec that is not
-    at its default, without a password.
+    """The command of a run, to be pasted into a shell: every flag that was given. A result of a version that did not
+    store the command has each field of its spec that is not at its default.
     """
-    return _command(result.spec, result.environment.place)
-
-
-def _command(spec: Mapping[str, Any], place: str) -> str:
-    given = {**as_given(spec), "place": place}
-    if given.get("dsn"):
-        given["dsn"] = without_password(given["dsn"])
-    always = [name for name in _ALWAYS if given.get(name) is not None]
-    others = [name for name in given if name not in _ALWAYS and given[name] != _default(name)]
-    words = [word for name in (*always, *others) for word in _words(name, given[name])]
-    return shlex.join(["python", "-m", "bench", "run", *words])
+    if result.reproduce:
+        return result.reproduce
+    stored = {**as_given(result.spec), "place": result.environment.place}
+    if stored.get("dsn"):
+        stored["dsn"] = without_password(stored["dsn"])
+    return run_command({name: value for name, value in stored.items() if name in _ALWAYS or value != _default(name)})

@@ -24,12 +24,14 @@ MANY_PAGES = 3
 
 def summary(result: Result) -> str:
     """The summary under the table, in as many columns as standard output has."""
-    lines = _one(result) if len(result.trials) == 1 else _several(result)
+    lines = [*(_one(result) if len(result.trials) == 1 else _several(result))]
+    if result.unfinished:
+        lines.append(f"The run ended after {result.unfinished}.")
     return screen.shown("\n".join(lines))
 
 
 def outcome(result: Result) -> str:
-    """The verdict in a line; of several trials, how many failed."""
+    """The verdict in one line; with several trials, the number that failed."""
     if len(result.trials) == 1:
         return trial_verdict(result.trials[0]).partition("\n")[0]
     failed = sum(not trial.verdict.ok for trial in result.trials)
@@ -51,15 +53,15 @@ def _several(result: Result) -> Iterator[str]:
     """The trials that failed, the first of them in full; then the rates of all trials, and the verdict."""
     names = trial_names(result)
     failed = [(name, trial) for name, trial in zip(names, result.trials, strict=True) if not trial.verdict.ok]
-    for place, (name, trial) in enumerate(failed):
-        yield from (("", name, trial_verdict(trial)) if place < FULL_VERDICTS else (trial_line(name, trial),))
+    for index, (name, trial) in enumerate(failed):
+        yield from (("", name, trial_verdict(trial)) if index < FULL_VERDICTS else (trial_line(name, trial),))
     measured = [trial for trial in result.trials if not trial.warm_up]
     yield ""
     if not failed:
         yield from _rates(measured, names[-len(measured) :])
     right = [trial for trial in measured if trial.verdict.ok]
     if right:
-        yield f"verdict: ok in {len(right)} of {plural(len(measured), 'trial')}; of the last of them:"
+        yield f"verdict: ok in {len(right)} of {plural(len(measured), 'trial')}. Last trial:"
         yield f"  {trial_verdict(right[-1])}"
 
 
@@ -125,7 +127,7 @@ def unjudged(measured: Unjudged, spec: Mapping[str, Any]) -> str:
         *_costs("", measured.phases.get(APPEND.key), measured.append.events),
         *_read_lines(measured.reads, "none", measured.phases),
     ]
-    heading = "There is no verdict: what follows was measured, and not checked."
+    heading = "No verdict: the figures below were not verified."
     return screen.fit("\n".join([heading, *_set(lines)]), screen.width())
 
 
@@ -184,26 +186,28 @@ def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
     clauses = []
     low, high = spec.get("transaction_ms", (0, 0))
     if high:
-        clauses.append(f"batches were held open for {low:.15g}..{high:.15g} ms, which is in their latency")
+        clauses.append(f"batches were held open for {low:.15g}..{high:.15g} ms, included in the latency")
     if append.rolled_back:
         clauses.append(
-            f"{plural(append.rolled_back, 'event was', 'events were')} rolled back; such batches are in no latency, "
-            "and their costs are in CPU, WAL and disk per event"
+            f"{plural(append.rolled_back, 'event was', 'events were')} rolled back; they are excluded from latencies "
+            "but included in CPU, WAL and disk per event"
         )
     return "; ".join(clauses)
 
 
 def _space(trial: Trial) -> str:
-    """The bytes that an event takes; empty when there are no events."""
+    """The bytes on disk and of WAL per event; empty when there are no events. WAL is the whole server's, from the start
+    of the append phase to its end.
+    """
     events, wal_bytes = trial.append.events, trial.append.wal_bytes
     if not events:
         return ""
     stored_bytes = trial.telemetry.stored_bytes
     clauses = [
         *([] if stored_bytes is None else [f"{stored_bytes / events:.0f} bytes on disk"]),
-        *([] if wal_bytes is None else [f"{wal_bytes / events:.0f} of WAL"]),
+        *([] if wal_bytes is None else [f"{wal_bytes / events:.0f} bytes of WAL"]),
     ]
-    return f"an event takes {', '.join(clauses)}" if clauses else ""
+    return f"per event: {', '.join(clauses)}" if clauses else ""
 
 
 def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]:
@@ -218,8 +222,6 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
         cost += f" and {observed.postgres_cpu_seconds / events * 1e6:.2f} of Postgres"
     clauses = [f"a million events cost {cost}"]
     counted = observed.counters
-    if counted.get("rows_inserted") and "wal_bytes" in counted:
-        clauses.append(f"{counted['wal_bytes'] / events:.0f} bytes of WAL per event")
     checkpoints = counted.get("checkpoints_timed", 0) + counted.get("checkpoints_requested", 0)
     if checkpoints:
         clauses.append(plural(checkpoints, "checkpoint"))
@@ -257,14 +259,13 @@ def _delay(read: Read) -> str:
     if read.end_to_end_ms:
         return f"from ctime to delivery {_latency(read.end_to_end_ms)}"
     if read.impossible_ctimes:
-        return f"no delay can be given: {wrong_ctimes(read.impossible_ctimes)}"
-    return "no delay can be given: no event came"
+        return f"delay not available: {wrong_ctimes(read.impossible_ctimes)}"
+    return "delay not available: no event came"
 
 
 def _reading(reading: Reading) -> str:
-    """A reading in words: its batch, and who read when there are several."""
-    who = "group" if reading.group else "read"
-    return f"{who} {reading.read_batch}" + ("" if reading.number is None else f" #{reading.number}")
+    """The name of a reading: that of its track, or that of its reader where several read with one read batch."""
+    return reading.track.key if reading.number is None else reading.reader
 
 
 def _latency(latency: Latency | None) -> str:

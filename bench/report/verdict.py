@@ -45,7 +45,7 @@ def trial_verdict(trial: Trial) -> str:
     acknowledged = f"{plural(verdict.expected_events, 'event was', 'events were')} acknowledged"
     them = "it" if verdict.expected_events == 1 else "each of them"
     once = "at least once" if "duplicated" in verdict.excused else "once"
-    order = f"; {excused}, which the log may do" if excused else " and in order"
+    order = f"; {excused}, which the log permits" if excused else " and in order"
     word = f"ok{exposure.but_untested(trial.exposure)}"
     return "\n".join(
         [
@@ -88,7 +88,7 @@ def _losses(trial: Trial) -> Iterator[str]:
         yield (
             f"The node {loss.node} was lost {loss.seconds:.0f} s after the start, with {', '.join(loss.producers)}. "
             f"{plural(loss.acknowledged, f'event {reported} is', f'events {reported} are')} among those checked; "
-            "events that they had not reported may be there or not."
+            "events that they had not reported may or may not be stored."
         )
 
 
@@ -110,15 +110,15 @@ def _held(verdict: Verdict) -> Iterator[str]:
 def _holder(holder: Holder) -> str:
     """A transaction that was open: whose, for how long, and what it did."""
     if holder.state == "prepared":
-        who = f"prepared transaction {holder.application!r}"
+        owner = f"prepared transaction {holder.application!r}"
     else:
-        who = f"pid {holder.pid} ({holder.application or 'no application_name'})"
+        owner = f"pid {holder.pid} ({holder.application or 'no application_name'})"
     state_since = "prepared" if holder.state == "prepared" else "open"
     since = "" if holder.seconds is None else f", {state_since} for {holder.seconds:.1f} s"
     state = f", {holder.state}" if holder.state not in {None, "prepared"} else ""
     id_only = "has a transaction id, and wrote to another table or database if to any"
     did = "wrote to this log" if holder.wrote_here else id_only if holder.wrote else "wrote nothing"
-    return f"{who} in database {holder.database or 'unknown'}{since}{state}: {did}"
+    return f"{owner} in database {holder.database or 'unknown'}{since}{state}: {did}"
 
 
 def _lost(verdict: Verdict) -> Iterator[str]:
@@ -144,15 +144,15 @@ def _untested(verdict: Verdict) -> Iterator[str]:
 
 
 def _gaps(verdict: Verdict) -> Iterator[str]:
-    """The etags that are missing between others, by what became of them, and those that are there more than once."""
+    """The etags that are missing between others, by the fate of their events, and those that several rows have."""
     gaps = verdict.gaps
     clauses = [
         f"{count:,} {fate}"
         for count, fate in (
-            (gaps.late_commit, "skipped and committed only after a reader was past them"),
-            (gaps.early_commit, "skipped while their commit was under way or over"),
-            (gaps.visible, "skipped although they were visible before reading began"),
-            (gaps.skipped, "skipped, with nobody having seen when they were committed"),
+            (gaps.late_commit, "skipped (committed after a reader had passed)"),
+            (gaps.early_commit, "skipped (commit in progress or complete)"),
+            (gaps.visible, "skipped (visible before reading began)"),
+            (gaps.skipped, "skipped, commit time unknown"),
             (gaps.rolled_back, "rolled back"),
             (gaps.unexplained, "unexplained"),
             (gaps.unknown, "rolled back or lost, which the log's table cannot say without xmin"),
@@ -161,10 +161,10 @@ def _gaps(verdict: Verdict) -> Iterator[str]:
     ]
     if clauses:
         examples = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in gaps.examples)
-        yield f"Etags that are missing: {', '.join(clauses)}{f' ({examples})' if examples else ''}."
+        yield f"Missing etags: {', '.join(clauses)}{f' ({examples})' if examples else ''}."
     if gaps.doubled:
         examples = ", ".join(str(etag) for etag in gaps.doubled_etags)
-        yield f"Etags that are there more than once: {gaps.doubled:,} rows have the etag of another ({examples})."
+        yield f"Duplicate etags: {gaps.doubled:,} rows have the etag of another row ({examples})."
 
 
 def wrong_ctimes(met: ImpossibleCtimes) -> str:
@@ -201,7 +201,7 @@ def _examples(faults: Sequence[Fault]) -> Iterator[str]:
 
 
 def _nobodys(rows: int) -> str:
-    return "a row that is no event of a producer" if rows == 1 else "rows that are no events of a producer"
+    return "a row that no producer wrote" if rows == 1 else "rows that no producer wrote"
 
 
 def _numbers(name: str, numbers: Sequence[int | None]) -> list[str]:

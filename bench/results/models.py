@@ -422,7 +422,8 @@ class Result(StoredModel):
     spec: dict[str, Any]
     """Every value that was in force, defaults included; a password is left out of the dsn."""
     reproduce: str = ""
-    """The command as it was typed, without a password; empty in a result of a version that did not store it."""
+    """The command, without a password, with every value that was given by a flag, the file of --spec or
+    BENCH_DSN. Empty in a result of a version that did not store it."""
     sql: dict[str, str]
     """The statements that workers ran, by the tracks' keys: `append` and `read N`."""
     log_sha256: str = ""
@@ -439,6 +440,14 @@ class Result(StoredModel):
     def ok(self) -> bool:
         """Whether the verdict of every trial is ok."""
         return all(trial.verdict.ok for trial in self.trials)
+
+    @property
+    def unfinished(self) -> str:
+        """The trials that were carried out, as in `3 of 12 trials`, where the run ended before it had carried out all
+        of them; else empty.
+        """
+        carried_out, planned = sum(not trial.warm_up for trial in self.trials), int(self.spec.get("trials", 1))
+        return f"{carried_out} of {planned} trials" if carried_out < planned else ""
 
     @property
     def through_libpq(self) -> bool:

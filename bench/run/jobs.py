@@ -51,7 +51,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
 def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
     """The jobs of those that read the log: consumers that each read all of it, or the members of a group."""
     group = spec.group > 0
-    kept = group or spec.cursor == "client"
+    named = group or spec.cursor == "client"
     tails = spec.mode == "tail"
     names = _members(spec, read_batch) if group else [reading.reader for reading in readings(spec, read_batch)]
     alone = len(names) == 1 and not tails
@@ -60,15 +60,15 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             name=name,
             schema=SCHEMA,
             barrier=START,
-            sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if kept else None),
-            cursor=[] if kept else cursor_columns(log),
-            depth=spec.depth if kept else 1,
+            sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if named else None),
+            cursor=[] if named else cursor_columns(log),
+            depth=spec.depth if named else 1,
             limit=spec.events_per_producer,
             payload_bytes=spec.payload_bytes,
             most_events=2 * spec.events + 1000,
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
-            max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not kept else 0,
+            max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not named else 0,
             timed_calls=TIMED_PAGES if tails else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,
             batch=spec.insert_batch if log.promises.whole_batches and not group else 0,

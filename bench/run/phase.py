@@ -48,8 +48,8 @@ _news = logging.getLogger("bench")
 class NodeLostError(InfrastructureError):
     """A node is gone, and the run ends with it."""
 
-    def __init__(self, words: str, acknowledged: list[Range]) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, acknowledged: list[Range]) -> None:
+        super().__init__(message)
         self.acknowledged = acknowledged
         """The events that all producers of the phase had reported as acknowledged."""
 
@@ -208,7 +208,7 @@ def _time_limit_says_how_far(tracks: Mapping[Track, Sequence[Outcome]], still: S
         ]
         left = [worker.name for workers in tracks.values() for worker in workers if not worker.done]
         with suppress(psycopg.Error):
-            clauses.append(still.words(left))
+            clauses.append(still.clause(left))
         raise TimeIsUp(f"({'; '.join(clauses)})") from end
 
 

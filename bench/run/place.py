@@ -29,7 +29,7 @@ class ChosenPlace:
 
     name: PlaceName
     why: str
-    """Why it was chosen, to follow "because"."""
+    """The reason for the choice."""
     instead_of: str = ""
     """Why an engine that the user named cannot be used, and what to do: a warning. Empty where there was none."""
 
@@ -41,7 +41,7 @@ def choose(spec: Spec) -> ChosenPlace:
         InfrastructureError: the spec names docker and no engine answers, or swarm and the engine is no manager of one.
     """
     if spec.place == "local":
-        return ChosenPlace("local", "asked for")
+        return ChosenPlace("local", "requested with --place")
     if spec.place == "auto" and spec.dsn:
         return ChosenPlace("local", "Postgres is given by --dsn; --place docker would run the workers in containers")
     if spec.place == "auto" and spec.pg_bin:
@@ -60,8 +60,12 @@ def choose(spec: Spec) -> ChosenPlace:
 
         cluster.refuse_unless_manager(client)
         up = [node.name for node in cluster.nodes(client).values() if node.is_up]
-        return ChosenPlace("swarm", f"asked for; it has {len(up)} nodes that are up: {', '.join(sorted(up))}")
-    return ChosenPlace("docker", "asked for" if spec.place == "docker" else f"a Docker engine answers ({version})")
+        return ChosenPlace(
+            "swarm", f"requested with --place; it has {len(up)} nodes that are up: {', '.join(sorted(up))}"
+        )
+    return ChosenPlace(
+        "docker", "requested with --place" if spec.place == "docker" else f"a Docker engine answers, version {version}"
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A run told from top to bottom: refuse what cannot be run, carry out each trial, keep it, show what came out."""
+"""A run, from start to finish: refuse a spec that cannot run, carry out each trial, store it, show the results."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,37 +18,34 @@ from bench.spec import Spec
 
 
 class Audience(Protocol):
-    """Who is shown a run, and keeps what it finds."""
+    """Shows a run to a person, and stores its results."""
 
-    def opened(self, spec: Mapping[str, Any], where: Environment) -> None:
-        """Where it takes place is known, and nothing was done there yet."""
+    def opened(self, spec: Mapping[str, Any], environment: Environment, command: str) -> None:
+        """The place is known, and nothing was done there yet; `command` is as `Result.reproduce`."""
         ...
 
     def judged(self, name: str, trial: Trial) -> None:
         """One of several trials is judged."""
         ...
 
-    def unjudged(self, spec: Mapping[str, Any], found: Unjudged) -> None:
-        """Show what a trial had measured that ended without a verdict."""
+    def unjudged(self, spec: Mapping[str, Any], measured: Unjudged) -> None:
+        """Show the measurements of a trial that ended without a verdict."""
         ...
 
     def keep(self, result: Result) -> None:
-        """Store what is known of a run, in place of what was stored of it before."""
+        """Store the result of a run so far, replacing an earlier state of it."""
         ...
 
     def show(self, result: Result) -> None:
-        """Show what is known of a run."""
+        """Show the result of a run so far."""
         ...
 
 
-def execute(
-    spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder, watch: Watch, audience: Audience, reproduce: str
-) -> Result:
+def execute(spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder, watch: Watch, audience: Audience) -> Result:
     """Run a spec in a place. Everything that the run starts is gone when this returns or raises.
 
-    `reproduce` is the command that was typed. Each trial is stored with those before it as soon as it is judged. What
-    is known is shown before the place is closed, also when the run ends early because it was interrupted or something
-    broke.
+    Each trial is stored with those before it as soon as it is judged. The result so far is shown before the place is
+    closed, also when the run ends early because it was interrupted or something broke.
 
     Raises:
         BenchError: the spec cannot be run, or something broke; the trial in which it did has no verdict.
@@ -60,14 +57,14 @@ def execute(
     over: tuple[Mapping[Track, TrackOutcome], Mapping[str, Observed]] = {}, {}
 
     def known() -> Result:
-        return trials.result_of(spec, log, folder.run_id, started_at, finished, reproduce)
+        return trials.result_of(spec, log, folder.run_id, started_at, finished)
 
     def note(outcomes: Mapping[Track, TrackOutcome], observed: Mapping[str, Observed]) -> None:
         nonlocal over
         over = outcomes, observed
 
     def described(environment: Environment) -> None:
-        audience.opened(trials.stored_spec(spec), environment)
+        audience.opened(trials.stored_spec(spec), environment, trials.command(spec))
 
     with trials.opened(spec, log, chosen, folder, watch, described) as its_trials:
         number = 1 - spec.warm_ups

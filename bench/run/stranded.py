@@ -14,7 +14,7 @@ from bench.statements import SCHEMA
 
 
 def stranded(workers: Iterable[Outcome], log: Log, connection: Connection) -> list[Stranded]:
-    """The errors with which the log let workers go no further, one per worker."""
+    """The log errors that stopped workers, one per worker."""
     errors = [(worker.name, worker.error) for worker in workers if worker.error]
     bodies = _bodies(connection) if errors else {}
     return [

@@ -1,4 +1,4 @@
-"""A trial from top to bottom: append, settle, read, audit, verdict. The log is installed, the place is open."""
+"""A trial, from start to finish: append, settle, read, audit, verdict. The log is installed, the place is open."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from bench.run.jobs import consumers, producers
 from bench.run.outcome import TrackOutcome
 from bench.run.phase import NodeLostError, Plan, Total, carry_out
 from bench.run.stranded import stranded
-from bench.run.verdict import explained, judged, noted, what_is_kept, written_by
+from bench.run.verdict import explained, judged, noted, stored_clause, written_by
 from bench.run.watch import Watch
 from bench.spec import Spec
 
@@ -59,7 +59,7 @@ def carry_out_trial(
             try:
                 carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe)
             except NodeLostError as lost:
-                raise InfrastructureError(f"{lost}{what_is_kept(lost.acknowledged, log, connection)}") from lost
+                raise InfrastructureError(f"{lost}{stored_clause(lost.acknowledged, log, connection)}") from lost
         if server.seen:
             workers = [worker for outcome in carried_out.values() for worker in outcome.reported]
             observed[key] = summary.observed(server.seen, workers)

@@ -25,11 +25,11 @@ from bench.run.jobs import consumers
 from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
-from bench.spec import Spec
+from bench.spec import Spec, run_command
 
 
 class Done(NamedTuple):
-    """A trial, and where it took place."""
+    """A trial and its environment."""
 
     environment: Environment
     trial: Trial
@@ -101,9 +101,9 @@ def opened(
     watch: Watch,
     described: Callable[[Environment], None] = lambda _: None,
 ) -> Iterator[Trials]:
-    """Refuse what cannot be run, and yield a way to run trials; what they started is gone at the end of the `with`.
+    """Refuse a spec that cannot run, else yield a way to run its trials; all they start is gone when the `with` ends.
 
-    `described` is called with where the trials take place, just before the first one begins to append.
+    `described` is called with the environment of the trials, just before the first one begins to append.
 
     Raises:
         BenchError: the message says what is in the way.
@@ -129,15 +129,19 @@ def stored_spec(spec: Spec) -> dict[str, Any]:
     return {**spec.model_dump(mode="json"), "limit": spec.events_per_producer, **shown}
 
 
-def result_of(
-    spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done], reproduce: str = ""
-) -> Result:
-    """Return the record of trials of a spec. `reproduce` is the command that was typed."""
+def command(spec: Spec) -> str:
+    """Return the command with every field of a spec that was given, without a password."""
+    stored = stored_spec(spec)
+    return run_command({name: stored[name] for name in spec.model_fields_set})
+
+
+def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Sequence[Done]) -> Result:
+    """Return the record of trials of a spec."""
     return Result(
         run_id=run_id,
         started_at=started_at,
         spec=stored_spec(spec),
-        reproduce=reproduce,
+        reproduce=command(spec),
         sql={
             APPEND.key: statements.append_sql(spec, log),
             **{Track(size).key: consumers(spec, log, size)[0].sql for size in spec.read_batch},

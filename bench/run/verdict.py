@@ -105,14 +105,14 @@ def judged(
 
 
 def explained(
-    found: Judged, spec: Spec, log: Log, readers: list[Reader], connection: Connection, notes: list[str]
+    unexplained: Judged, spec: Spec, log: Log, readers: list[Reader], connection: Connection, notes: list[str]
 ) -> Verdict:
     """Add to a verdict how skipped events came about, as far as the log and the server know it."""
-    verdict = found.verdict
+    verdict = unexplained.verdict
     with noted(notes, "how events came to be skipped is not known"):
         table = table_of(connection, log)
         if verdict.skipped and spec.mode == "tail" and table.xmin:
-            verdict = _with_commits(verdict, log, readers, found.skipped, connection)
+            verdict = _with_commits(verdict, log, readers, unexplained.skipped, connection)
         if verdict.skipped:
             verdict = _with_stories(verdict, log, table, readers, connection)
     return verdict
@@ -141,7 +141,7 @@ def _with_commits(
     return checker.with_commits(verdict, events_in(late), events_in(subtract(normal(early), late)))
 
 
-def what_is_kept(acknowledged: list[Range], log: Log, connection: Connection) -> str:
+def stored_clause(acknowledged: list[Range], log: Log, connection: Connection) -> str:
     """A clause that says whether the table holds the acknowledged events; empty when there are none, or when they need
     not stay.
     """

@@ -61,7 +61,9 @@ class _Session(NamedTuple):
             return f"waiting for a lock of {blocker}"
         long = f" for {self.seconds:.0f} s" if self.seconds is not None and self.seconds > SECONDS else ""
         if self.state != "active":
-            return f"the server has been waiting for it{long}" if long else "it keeps asking and is given nothing new"
+            return (
+                f"the server has been waiting for it{long}" if long else "it keeps polling and receives no new events"
+            )
         # In the midst of a statement, a COPY say, the server may have begun to wait just now.
         waits = "the worker" if self.wait_event_type == "Client" else self.wait_event
         return f"its statement has been at work{long}{f', waiting for {waits}' if waits else ''}"
@@ -129,14 +131,14 @@ class Stillness:
         if now_pc - self._looked_pc < SECONDS:
             return ""
         self._looked_pc = now_pc
-        waits = self.words([worker for worker, _ in progress])
+        waits = self.clause([worker for worker, _ in progress])
         without_seconds = re.sub(r"[0-9]+ s\b", "", waits)
         if without_seconds == self._reported:
             return ""
         self._reported = without_seconds
         return f"nothing new for {now_pc - self._since_pc:.0f} s: {waits}"
 
-    def words(self, workers: Sequence[str]) -> str:
+    def clause(self, workers: Sequence[str]) -> str:
         """A clause: what these workers wait for now."""
         if self._unanswered() > ANSWERED_SECONDS:
             return "PostgreSQL does not answer"
@@ -161,4 +163,4 @@ def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session]) -> str:
     groups: dict[str, list[str]] = {}
     for worker in workers:
         groups.setdefault(str(sessions.get(worker, "no session on the server")), []).append(worker)
-    return "; ".join(f"{some(group)}: {words}" for words, group in list(groups.items())[:_MOST])
+    return "; ".join(f"{some(group)}: {state}" for state, group in list(groups.items())[:_MOST])

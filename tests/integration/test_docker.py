@@ -78,7 +78,7 @@ def test_each_way_to_append_three_reads_and_a_short_last_batch(
         *("--append", append, "--set", "work_mem=8MB"),
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr.startswith("place: docker, because a Docker engine answers")
+    assert ran.stderr.startswith("place: docker (a Docker engine answers")
     result = stored(bench)
     trial = result.trials[0]
     assert trial.verdict.ok

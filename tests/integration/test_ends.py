@@ -231,7 +231,7 @@ def test_phases_that_were_over_are_shown_when_a_run_is_interrupted(bench: Bench,
     running.send_signal(signal.SIGINT)
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 130, stderr
-    shown = stdout.partition("There is no verdict: what follows was measured, and not checked.")[2]
+    shown = stdout.partition("No verdict: the figures below were not verified.")[2]
     assert [line.split()[0] for line in shown.splitlines() if line[:1].isalpha()] == ["append", "read"]
     assert "p99" in shown
     assert kept(bench) == []

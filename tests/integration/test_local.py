@@ -384,7 +384,7 @@ def test_debug_shows_the_traceback(bench: Bench) -> None:
 def test_without_docker_auto_is_local_and_docker_is_missing(bench: Bench) -> None:
     ran = bench("run", "--scale", "1", "--limit", "10", DOCKER_HOST="unix:///nowhere")
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr.startswith("place: local, because no Docker engine answers")
+    assert ran.stderr.startswith("place: local (no Docker engine answers")
     ran = bench("run", "--place", "docker", DOCKER_HOST="unix:///nowhere")
     assert ran.returncode == 3
     assert "no Docker engine answers" in ran.stderr

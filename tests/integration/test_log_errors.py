@@ -63,7 +63,7 @@ def test_an_error_of_an_append_is_told_with_its_place_and_with_what_became_of_th
     assert (
         f"The log stranded: producer-0: {call}: payload string too long (schema.sql line {line}, "
         "PL/pgSQL function tell() line 3 at PERFORM). "
-        "80 events were acknowledged, of which none was lost; 10 were rolled back; 110 were not attempted." in printed
+        "80 events were acknowledged, none of which was lost; 10 were rolled back; 110 were not attempted." in printed
     )
     (met,) = trial.verdict.stranded
     assert (met.sqlstate, met.line, met.events) == ("22023", line, (80, 89))

@@ -118,7 +118,7 @@ def test_nine_producers_on_three_nodes(swarm: Swarm) -> None:
     ran = swarm(*SMALL, "--read-batch", "1000,7", "--set", "work_mem=8MB")
     assert ran.returncode == 0, ran.stderr
     assert swarm.left() == []
-    assert "place: swarm, because asked for" in ran.stderr
+    assert "place: swarm (requested with --place" in ran.stderr
     result = swarm.result()
     trial = result.trials[0]
     assert trial.verdict.ok

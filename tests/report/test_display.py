@@ -140,7 +140,7 @@ def test_a_warm_up_trial_is_called_that_and_counts_for_nothing() -> None:
     warm = of.trials[0].model_copy(update={"warm_up": True})
     named = of.model_copy(update={"trials": [warm, of.trials[1]], "spec": {**of.spec, "trials": 1}})
     assert terminal.trial_names(named) == ["warm-up trial", "trial 1 of 1"]
-    assert "verdict: ok in 1 of 1 trial;" in terminal.summary(named)
+    assert "verdict: ok in 1 of 1 trial." in terminal.summary(named)
 
 
 def test_few_values_have_a_range_and_no_interval() -> None:
@@ -166,16 +166,33 @@ def test_markdown_for_others_says_a_verdict_once() -> None:
     assert "Of 2 trials:" in export.markdown(trials(6, 2))
 
 
+def test_a_run_that_ended_early_is_reported_as_that_in_tables_and_exports() -> None:
+    of = trials(3)
+    of = of.model_copy(update={"spec": {**of.spec, "trials": 12}})
+    for text in (terminal.summary(of), runs_report.published([of]), export.go(of), export.bigger_is_better(of)):
+        assert "3 of 12 trials" in text
+    assert 'errors="1"' in export.junit(of)
+    assert "3 of 12 trials" not in terminal.summary(of.model_copy(update={"spec": {**of.spec, "trials": 3}}))
+
+
+def test_several_readers_have_one_name_each() -> None:
+    of = result()
+    reads = [read.model_copy(update={"number": number}) for number, read in enumerate(of.trials[0].reads)]
+    several = of.trials[0].model_copy(update={"reads": reads})
+    assert reads[0].reading.reader in terminal.trial_line("trial 1", several)
+    together = of.trials[0].model_copy(update={"reads": [reads[0].model_copy(update={"number": None, "group": True})]})
+    assert reads[0].reading.track.key in terminal.trial_line("trial 1", together)
+
+
 def test_the_heading_says_what_was_measured() -> None:
     of = result()
-    text = runs_report.heading(of.spec, of.environment)
+    text = runs_report.heading(of.spec, of.environment, "python -m bench run --set fsync=off")
     for words in ("PostgreSQL 18.6", "place local", "2 cores, 8 GiB", "log bigserial", "append by copy", "mode drain"):
         assert words in text
     assert "settings that differ from the default: fsync=off" in text
     assert "--set fsync=off" in text
-    padded = runs_report.heading({**of.spec, "payload_bytes": 500, "consumers": 3}, of.environment)
+    padded = runs_report.heading({**of.spec, "payload_bytes": 500}, of.environment, "")
     assert "padded to 500 bytes" in padded
-    assert "--consumers 3" in padded
 
 
 def test_a_rate_that_is_not_durable_is_marked() -> None:
@@ -189,7 +206,7 @@ def test_a_rate_that_is_not_durable_is_marked() -> None:
 def test_what_a_log_may_do_is_not_counted_among_its_faults() -> None:
     text = " ".join(verdict_text(result(verdict=TAILED).trials[0]).split())
     assert "13 skipped, 2 withheld, consumer-10-1: a read" in text
-    assert "besides 1 reordered, which the log may do" in text
+    assert "besides 1 reordered, which the log permits" in text
 
 
 def test_what_stopped_several_members_of_a_group_is_said_once() -> None:

@@ -271,8 +271,8 @@ def test_what_batches_hold_besides_their_commit_is_printed() -> None:
     held = changed(result(), {"rolled_back": 1234})
     held = held.model_copy(update={"spec": {**held.spec, "transaction_ms": [0.0, 20.0]}})
     text = " ".join(terminal.summary(held).split())
-    assert "batches were held open for 0..20 ms, which is in their latency" in text
-    assert "1,234 events were rolled back; such batches are in no latency, and their costs are in CPU, WAL" in text
+    assert "batches were held open for 0..20 ms, included in the latency" in text
+    assert "1,234 events were rolled back; they are excluded from latencies but included in CPU, WAL" in text
     assert "rolled back" not in terminal.summary(result())
 
 
@@ -287,8 +287,8 @@ def test_one_event_is_spoken_of_as_one() -> None:
 def test_why_there_is_no_delay_is_printed() -> None:
     late = ImpossibleCtimes(ahead=7, ahead_seconds=32_400)
     text = " ".join(terminal.summary(changed(result(), read={"mode": "tail", "impossible_ctimes": late})).split())
-    assert "no delay can be given: ctimes are up to 9.0 h ahead of the database's clock (7" in text
-    assert "no delay can be given: no event came" in terminal.summary(changed(result(), read={"mode": "tail"}))
+    assert "delay not available: ctimes are up to 9.0 h ahead of the database's clock (7" in text
+    assert "delay not available: no event came" in terminal.summary(changed(result(), read={"mode": "tail"}))
 
 
 DELAYS = {"end_to_end_ms": Latency(p50=1, p90=2, p99=3, p99_9=4, max=5)}
@@ -456,9 +456,7 @@ def test_a_published_command_has_every_field_that_was_given(name: str) -> None:
 
 def test_a_published_note_claims_no_machine_for_a_postgres_that_was_given() -> None:
     note = runs_report.published([ran(make({"dsn": "host=db.example"}, None), "local")])
-    assert (
-        "PostgreSQL 18.6 as given by --dsn, on a machine that was not looked at; workers in place local, A CPU" in note
-    )
+    assert "PostgreSQL 18.6 from --dsn, on a machine not inspected; workers in place local, A CPU" in note
 
 
 def test_a_published_note_has_the_limits_of_the_control_group_and_does_not_call_them_default() -> None:

@@ -39,7 +39,7 @@ def observed(
 def test_events_that_mean_the_same_are_one_cause_and_small_causes_are_not_printed() -> None:
     phase = observed(WAITS)
     assert sentence(phase) == (
-        "WAL flush: 60% of the backends' time; then Postgres's CPU 25%, the clients' next statement 14%"
+        "WAL flush: 60% of the backends' time; then Postgres's CPU 25%, waiting for the client 14%"
     )
     assert main_cause(phase) == "WAL flush"
     assert phase.bottleneck is not None
@@ -57,7 +57,7 @@ def test_a_worker_that_set_the_pace_is_named() -> None:
 
 def test_accounted_cpu_time_is_believed_when_samples_saw_less() -> None:
     assert sentence(observed(WAITS, busy_cores=5.0)) == (
-        "Postgres's CPU: 50% of the backends' time, 5.0 cores busy; then WAL flush 40%, the clients' next statement 9%"
+        "Postgres's CPU: 50% of the backends' time, 5.0 cores busy; then WAL flush 40%, waiting for the client 9%"
     )
     assert {each.cause: each.share for each in shares(WAITS, cpu_share=0.1)}["cpu"] == 0.25
     assert {each.cause: each.share for each in shares(WAITS, cpu_share=7.0)} == pytest.approx(

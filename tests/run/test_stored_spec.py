@@ -1,14 +1,17 @@
 """A spec that a result stores is a spec again."""
 
 import json
+import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.errors import UsageError
 from bench.results.store import load_all
-from bench.run.trials import stored_spec
+from bench.run.trials import command, stored_spec
 from bench.spec import Spec, as_given, make
 from tests.conftest import REPOSITORY
 
@@ -34,6 +37,25 @@ def test_it_loads_back(flags: dict[str, Any]) -> None:
     assert again.events_per_producer == spec.events_per_producer
     loops = {"limit", "insert_loops"}
     assert again.model_dump(exclude=loops) == spec.model_dump(exclude=loops)
+
+
+def test_the_command_has_all_that_was_given_by_flags_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "e.toml"
+    file.write_text("limit = 20\nfresh = false\nread-batch = [10, 3]\nset = {}")
+    spec = make({"scale": "10", "transaction_ms": "0..20"}, file)
+    expected = "--scale 10 --limit 20 --read-batch 10,3 --transaction-ms 0..20"
+    assert command(spec) == f"python -m bench run {expected}"
+    given_dsn = command(make({"dsn": "postgresql://me:hush@db/x"}, None))
+    assert "--dsn" in given_dsn
+    assert "hush" not in given_dsn
+
+
+def test_an_error_about_a_spec_never_shows_a_password() -> None:
+    for dsn in ("postgresql://me:hush@h/x?bogus=1", "postgresql://me:hu sh@h/x"):
+        with pytest.raises(UsageError) as raised:
+            make({"dsn": dsn}, None)
+        shown = "".join(traceback.format_exception(raised.value))
+        assert not [line for line in shown.splitlines() if "me:hu" in line]
 
 
 @pytest.mark.parametrize("result", PUBLISHED, ids=lambda result: result.run_id)
