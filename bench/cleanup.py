@@ -48,9 +48,9 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
 
 
 def _report(found: leftovers.Found) -> list[str]:
-    removed = sorted({(leftover.run_id, leftover.where) for leftover in found.dead})
+    removed = sorted({(leftover.run_id, leftover.location) for leftover in found.dead})
     return [
-        *(f"removed what run {run_id} left in {where}" for run_id, where in removed),
+        *(f"removed what run {run_id} left in {location}" for run_id, location in removed),
         *(
             f"left alone what run {run.run_id} has here: {run.origin} started it through another engine of this swarm, "
             "and only that engine knows whether the run is still in progress: run `bench clean` there, or `bench clean "

@@ -15,7 +15,7 @@ class UsageError(BenchError):
 
 class SettingRefusedError(UsageError):
     """Postgres starts without its settings, but not with them. The code that knows where the settings were given adds
-    that."""
+    the source of the setting."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Postgres says: {reason}")

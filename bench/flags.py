@@ -3,6 +3,7 @@ errors that name the flag.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -31,6 +32,31 @@ class Flag:
     """One NAME=VALUE, for the error about a value of another form."""
 
 
+_MESSAGES = {
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_parsing": "give a number",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "give one of {expected}",
+    "bool_parsing": "give true or false",
+    "bool_type": "give true or false",
+    "string_type": "give text",
+    "string_too_short": "must not be empty",
+    "path_type": "give a path",
+    "dict_type": "give names with values",
+    "tuple_type": "give a list",
+    "too_short": "give at least {min_length}",
+    "too_long": "give at most {max_length}",
+}
+"""Messages by pydantic's type of error, filled with its context."""
+
+
 def _share(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -47,6 +73,24 @@ Share = Annotated[float, BeforeValidator(_share), Field(gt=0, lt=1)]
 ResultsFolder = Annotated[Path, Flag("DIR"), Field(description="Results directory; each run gets a subdirectory.")]
 RESULTS = Path("results/runs")
 
+Switch = Annotated[bool, Field(strict=True)]
+"""A flag without a value; in a file true or false, and not 1 or "yes"."""
+
+
+def sizes(value: object) -> object:
+    """Split a text of numbers with commas between them, like 10,100; other values are returned as they are.
+
+    Raises:
+        ValueError: there is nothing before, between or after commas.
+    """
+    if not isinstance(value, str):
+        return value
+    numbers = value.split(",")
+    if not all(number.strip() for number in numbers):
+        raise ValueError("give numbers with one comma between them, like 10,100")
+    return numbers
+
+
 OneMachine = Annotated[
     Literal["auto", "local", "docker"],
     Field(description="Where Postgres and the workers run; auto takes Docker when an engine answers."),
@@ -59,27 +103,51 @@ def flag_name(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def validated(model: type[M], values: dict[str, Any]) -> M:
-    """Make a model of values that came from flags or a file.
+def flag_of(model: type[BaseModel], name: str) -> Flag:
+    """What a field's type does not say of its flag."""
+    return next((each for each in model.model_fields[name].metadata if isinstance(each, Flag)), Flag())
+
+
+def validated(
+    model: type[M], values: dict[str, Any], file: Path | None = None, keys_of_file: Collection[str] = ()
+) -> M:
+    """Make a model of values that came from flags or, those of `keys_of_file`, from a file.
 
     Raises:
-        UsageError: a value cannot be used; the message names its flag.
+        UsageError: a value cannot be used; the message has a line per field, with its flag, or with the file and its
+            key.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UsageError("\n".join(_sentence(dict(problem)) for problem in error.errors())) from error
+        problems: dict[str, str] = {}  # one per field: a list with a bad item is also complained of as too short
+        for problem in error.errors():
+            key = str(problem["loc"][0]) if problem["loc"] else ""
+            if key in keys_of_file or (not key and keys_of_file):
+                sentence = f"--spec {file}: {_sentence(key, dict(problem))}"
+            else:
+                sentence = _sentence(_flag_names(model, key), dict(problem))
+            problems.setdefault(key, sentence)
+        raise UsageError("\n".join(problems.values())) from error
 
 
-def _sentence(problem: dict[str, Any]) -> str:
-    """One of pydantic's errors as a sentence about a flag."""
+def _flag_names(model: type[BaseModel], key: str) -> str:
+    """The flag of a field with its alias, because either may have been typed; empty for an empty key."""
+    if key not in model.model_fields:
+        return flag_name(key) if key else ""
+    return "/".join(filter(None, [flag_name(key), flag_of(model, key).alias]))
+
+
+def _sentence(name: str, problem: dict[str, Any]) -> str:
+    """One of pydantic's errors as a sentence about a flag, or a key of a file."""
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
-    flag = flag_name(str(problem["loc"][0]))
     if problem["type"] == "extra_forbidden":
-        return f"{flag}: there is no such key"
-    if flag == "--dsn":  # the value may hold a password
-        return f"{flag}: {message}"
-    names = [flag, *(str(name) for name in problem["loc"][1:2] if isinstance(name, str))]
-    return f"{' '.join(names)} {problem['input']!r}: {message[0].lower()}{message[1:]}"
+        return f"{name}: unknown key"
+    own = _MESSAGES.get(problem["type"])
+    message = own.format(**problem.get("ctx", {})) if own else f"{message[0].lower()}{message[1:]}"
+    if problem["loc"][0] == "dsn":  # the value may hold a password
+        return f"{name}: {message}"
+    names = [name, *(str(item) for item in problem["loc"][1:2] if isinstance(item, str))]
+    return f"{' '.join(names)} {problem['input']!r}: {message}"

@@ -66,9 +66,9 @@ def start(port: int | None, log: Log) -> str:
 def _runs_already(folder: Path, wanted: int | None, log: Log) -> str:
     port = int((folder / "port").read_text(encoding="ascii"))
     if wanted not in {None, port}:
-        raise UsageError(f"the server runs already, on port {port}: `bench stop` stops it")
+        raise UsageError(f"the server is already running on port {port}; stop it with `bench stop`")
     _install(folder, log)
-    return f"Postgres runs already on port {port}, with the log {log.name}\n{_url(folder, port)}"
+    return f"Postgres is already running on port {port}, with the log {log.name}\n{_url(folder, port)}"
 
 
 def _url(folder: Path, port: int) -> str:
@@ -80,7 +80,7 @@ def seed(events: int) -> str:
     """Append dummy events; return how many there are now.
 
     Raises:
-        UsageError: the server does not run.
+        UsageError: the server is not running.
     """
     with connected(_address()) as connection:
         connection.execute(
@@ -97,7 +97,7 @@ def psql(arguments: list[str]) -> int:
     """Run psql on the server and return its exit code.
 
     Raises:
-        UsageError: the server does not run.
+        UsageError: the server is not running.
     """
     program = embedded.binaries(None).folder / "psql"
     if not program.is_file():
@@ -116,7 +116,7 @@ def stop() -> str:
     data = by_hand() / "data"
     pid = running_postgres(data)
     if pid is None:
-        return "the server does not run"
+        return "the server is not running"
     os.kill(pid, signal.SIGINT)  # a fast shutdown: sessions end, data is written back
     deadline = time.monotonic() + STOP_SECONDS
     while running_postgres(data):
@@ -129,10 +129,10 @@ def stop() -> str:
 def drop() -> str:
     """Stop the server and remove its data."""
     if not by_hand().exists():
-        return "there is no server, and no data of one"
+        return "no server and no data"
     stop()
     shutil.rmtree(by_hand(), ignore_errors=True)
-    return "stopped, and its data is gone"
+    return "stopped; data removed"
 
 
 def _install(folder: Path, log: Log) -> None:
@@ -154,7 +154,7 @@ def _install(folder: Path, log: Log) -> None:
             schema = sql.Identifier(SCHEMA)
             connection.execute(sql.SQL("ALTER DATABASE postgres SET search_path TO {}, public").format(schema))
         elif installed != log.name:
-            raise UsageError(f"the data of last time holds the log {installed}: `bench stop --drop` removes it")
+            raise UsageError(f"the data of last time holds the log {installed}; remove it with `bench stop --drop`")
         if not password_file.exists():
             password = secrets.token_urlsafe(16)
             connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))
@@ -170,7 +170,7 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 def _address() -> str:
     folder = by_hand()
     if not running_postgres(folder / "data"):
-        raise UsageError("the server does not run: `bench start` starts it")
+        raise UsageError("the server is not running; start it with `bench start`")
     port = int((folder / "port").read_text(encoding="ascii"))
     return embedded.conninfo(folder, port)
 

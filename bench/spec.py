@@ -12,10 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from bench.errors import UsageError
-from bench.flags import RESULTS, Flag, ResultsFolder, flag_name, validated
+from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
 from bench.output import STDOUT
 from bench.records import Way
 
@@ -38,7 +38,9 @@ _PATHS = {"pg_bin", "output", "export_json", "export_markdown"}
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
-_SIZE = r"^[1-9][0-9]*[kmg]?$"
+_UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+SMALLEST_MEMORY_BYTES = 6 * 2**20
+"""Docker refuses smaller limits."""
 SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
 """Docker refuses smaller limits, or ignores those that round to 0; Linux supports no more processors."""
 _SETTING = Flag("NAME=VALUE", repeated=True, example="shared_buffers=2GB")
@@ -59,6 +61,38 @@ def parse_range(value: object) -> tuple[float, float]:
     if not 0 <= low <= high <= LONGEST_TRANSACTION_MS:
         raise ValueError(f"the range must go up, from 0 to at most {LONGEST_TRANSACTION_MS}, like 0..20")
     return low, high
+
+
+def _checked_memory(text: str) -> str:
+    size = re.fullmatch(r"([0-9]+)([kmg]?)", text, re.ASCII)
+    if not size:
+        raise ValueError("give a size like 512m or 4g")
+    if int(size[1]) * _UNIT_BYTES[size[2]] < SMALLEST_MEMORY_BYTES:
+        raise ValueError("must be at least 6m, Docker's minimum")
+    return text
+
+
+def _checked_constraint(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+\s*(==|!=)\s*\S+", text):
+        raise ValueError("give an expression like node.labels.disk==ssd")
+    return text
+
+
+def _checked_dsn(text: str) -> str:
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError as error:
+        raise ValueError("not a connection string or URL that libpq understands") from error
+    return text
+
+
+_Memory = Annotated[str, AfterValidator(_checked_memory)]
+Dsn = Annotated[str, Field(min_length=1), AfterValidator(_checked_dsn)]
+"""A connection string or URL of libpq, which may hold a password."""
+LogName = Annotated[
+    str, Field(min_length=1, description="A log that ships, or the folder of your own."), Flag("NAME|DIR")
+]
+DEFAULT_LOG = "bigserial"
 
 
 class Spec(BaseModel):
@@ -104,26 +138,25 @@ class Spec(BaseModel):
     consumers: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1
     """Number of consumers; each reads the whole log."""
     group: Annotated[int, Field(ge=0, le=MAX_SCALE)] = 0
-    """Number of members of one consumer that share the log's events; 0 is no group."""
+    """Number of members of one consumer that share the log's events; 0 for no group."""
     rejoin: Annotated[int, Field(ge=0)] = 0
-    """With --group: each member leaves after this number of pages and joins again; 0 never."""
+    """With --group: each member leaves after this number of pages and joins again; 0 disables."""
     cursor: Literal["own", "client"] = "own"
     """Who stores a consumer's position: the consumer itself (own), or the database under its name (client)."""
     depth: Annotated[int, Field(ge=1, le=1000)] = 1
     """With --cursor client or --group: number of reads sent together as one transaction."""
     idle_timeout: Annotated[float, Field(gt=0), Flag("SECONDS")] = 10
     """Stop reading after SECONDS without a new event, counted from the producers' end."""
-    log: Annotated[str, Field(min_length=1), Flag("NAME|DIR")] = "bigserial"
-    """A log that ships, or the folder of your own."""
+    log: LogName = DEFAULT_LOG
     trials: Annotated[int, Field(ge=1, le=1000)] = 1
     """Number of trials, each on an empty log."""
     warm_up: Annotated[int | None, Field(ge=0, le=100), Flag(default="0, or 1 with several trials")] = None
     """Number of warm-up trials, run first and discarded."""
-    fresh: bool = False
+    fresh: Switch = False
     """Start a fresh Postgres for each trial."""
     place: PlaceName = "auto"
     """Where Postgres and the workers run; auto takes Docker when an engine answers."""
-    dsn: Annotated[str | None, Field(min_length=1, repr=False), Flag("URL", variable="BENCH_DSN")] = None
+    dsn: Annotated[Dsn | None, Field(repr=False), Flag("URL", variable="BENCH_DSN")] = None
     """Use this PostgreSQL; a schema `bench` is created in it and dropped at the end."""
     set: Annotated[dict[str, str], Field(default_factory=dict), _SETTING]
     """PostgreSQL setting."""
@@ -133,16 +166,16 @@ class Spec(BaseModel):
     """docker, swarm: Postgres image."""
     worker_image: Annotated[str | None, Field(min_length=1), Flag(default="built here")] = None
     """docker, swarm: worker image, by tag or digest."""
-    postgres_memory: Annotated[str | None, Field(pattern=_SIZE), Flag("SIZE")] = None
+    postgres_memory: Annotated[_Memory | None, Flag("SIZE")] = None
     """docker, swarm: memory limit of the Postgres container, like 4g."""
     postgres_cpus: Annotated[_Cpus, Flag()] = None
     """docker, swarm: CPU limit of the Postgres container, like 1.5."""
-    worker_memory: Annotated[str | None, Field(pattern=_SIZE), Flag("SIZE")] = None
+    worker_memory: Annotated[_Memory | None, Flag("SIZE")] = None
     """docker, swarm: memory limit of each worker container, like 512m."""
     worker_cpus: Annotated[_Cpus, Flag()] = None
     """docker, swarm: CPU limit of each worker container."""
     constraint: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\s*(==|!=)\s*\S+$")], ...],
+        tuple[Annotated[str, AfterValidator(_checked_constraint)], ...],
         Flag("EXPRESSION", repeated=True),
     ] = ()
     """Docker placement constraint for workers, like node.labels.disk==ssd."""
@@ -156,9 +189,7 @@ class Spec(BaseModel):
     @field_validator("read_batch", mode="before")
     @classmethod
     def _one_size_is_a_list_of_one(cls, value: object) -> object:
-        if isinstance(value, str):
-            return value.split(",")
-        return [value] if isinstance(value, int) else value
+        return [value] if isinstance(value, int) else sizes(value)
 
     @field_validator("set", mode="before")
     @classmethod
@@ -192,16 +223,6 @@ class Spec(BaseModel):
             raise ValueError("give each size once")
         return value
 
-    @field_validator("dsn")
-    @classmethod
-    def _dsn_can_be_parsed(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                conninfo_to_dict(value)
-            except ProgrammingError as error:
-                raise ValueError("not a connection string or URL that libpq understands") from error
-        return value
-
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:
         if self.limit is not None and self.insert_loops is not None:
@@ -211,7 +232,7 @@ class Spec(BaseModel):
         if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
             raise ValueError(f"--payload-bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
         if self.group and self.consumers > 1:
-            raise ValueError("--group and --consumers are two ways to have several readers: give one of them")
+            raise ValueError("--group and --consumers are mutually exclusive: give one of them")
         if self.rejoin and not self.group:
             raise ValueError("--rejoin is for the members of a group: give --group too")
         if self.depth > 1 and self.cursor == "own" and not self.group:
@@ -234,12 +255,20 @@ class Spec(BaseModel):
 
     def _flags_fit_the_place(self) -> None:
         given = self.model_dump(exclude_none=True)
-        if self.fresh and self.dsn is not None:
-            raise ValueError("--fresh is for a Postgres that is started here: leave it or --dsn out")
         if self.dsn is not None:
-            for name in ("set", "postgres_image", "pg_bin", "postgres_memory", "postgres_cpus", "postgres_node"):
+            for name in (
+                "fresh",
+                "set",
+                "postgres_image",
+                "pg_bin",
+                "postgres_memory",
+                "postgres_cpus",
+                "postgres_node",
+            ):
                 if given.get(name):
-                    raise ValueError(f"{flag_name(name)} is for a Postgres that is started here: leave it or --dsn out")
+                    raise ValueError(
+                        f"{flag_name(name)} cannot be combined with --dsn: that server is already running; drop one"
+                    )
         if self.place == "local":
             for name in ("postgres_image", "worker_image", *LIMITS):
                 if name in given:
@@ -290,7 +319,7 @@ class OutputOptions(BaseModel):
     """The flags of `bench run` that change only what is printed and stored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    groups: ClassVar = {"What comes out": "output"}
+    groups: ClassVar = {"Output": "output"}
     """As in `Spec`."""
 
     output: ResultsFolder = RESULTS
@@ -300,9 +329,9 @@ class OutputOptions(BaseModel):
     """Write the table here too; - is standard output."""
     time_limit: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False), Flag("TIME")] = None
     """End the run after this time, like 90s, 10m or 2h."""
-    quiet: bool = False
+    quiet: Switch = False
     """Print only the table."""
-    debug: bool = False
+    debug: Switch = False
     """Show tracebacks of errors."""
 
     @field_validator("time_limit", mode="before")
@@ -365,24 +394,29 @@ def make(flags: dict[str, Any], file: Path | None) -> Spec:
     `limit` and `insert_loops` exclude each other: a flag for one also overrules the other in the file.
 
     Raises:
-        UsageError: a value cannot be used; the message names its flag.
+        UsageError: a value cannot be used; the message names its flag, or the file and the key.
     """
     values = _read(file)
     for one, other in (("limit", "insert_loops"), ("insert_loops", "limit")):
         if one in flags and other not in flags:
             values.pop(other, None)
+    of_file = values.keys() - flags.keys() - OutputOptions.model_fields.keys()
     values.update(flags)
-    return validated(Spec, {key: value for key, value in values.items() if key not in OutputOptions.model_fields})
+    asked = {key: value for key, value in values.items() if key not in OutputOptions.model_fields}
+    return validated(Spec, asked, file, of_file)
 
 
 def make_output_options(flags: dict[str, Any], file: Path | None) -> OutputOptions:
     """Make the output options from flags and a TOML file, as `make` does.
 
     Raises:
-        UsageError: a value cannot be used; the message names its flag.
+        UsageError: a value cannot be used; the message names its flag, or the file and the key.
     """
-    values = {**_read(file), **flags}
-    return validated(OutputOptions, {key: value for key, value in values.items() if key in OutputOptions.model_fields})
+    values = _read(file)
+    of_file = OutputOptions.model_fields.keys() & (values.keys() - flags.keys())
+    values.update(flags)
+    asked = {key: value for key, value in values.items() if key in OutputOptions.model_fields}
+    return validated(OutputOptions, asked, file, of_file)
 
 
 def _read(file: Path | None) -> dict[str, Any]:
@@ -394,7 +428,14 @@ def _read(file: Path | None) -> dict[str, Any]:
         raise UsageError(f"--spec {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--spec {file}: {error}") from error
-    return {key.replace("-", "_"): _relative_to(file, key.replace("-", "_"), value) for key, value in values.items()}
+    aliases = {flag_of(Spec, name).alias.removeprefix("--"): name for name in Spec.model_fields}
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        name = aliases.get(key, key).replace("-", "_")
+        if name in named:
+            raise UsageError(f"--spec {file}: {key}: another key sets {name} too; drop one")
+        named[name] = _relative_to(file, name, value)
+    return named
 
 
 def _relative_to(file: Path, key: str, value: object) -> object:

@@ -14,8 +14,8 @@ from bench.spec import make, make_output_options
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"scale": 0}, "--scale 0"),
-        ({"scale": 1001}, "--scale 1001"),
+        ({"scale": 0}, "--scale/--producers 0: must be at least 1"),
+        ({"scale": 1001}, "--scale/--producers 1001"),
         ({"insert_batch": 0}, "--insert-batch 0"),
         ({"insert_loops": -1}, "--insert-loops -1"),
         ({"limit": 0}, "--limit 0"),
@@ -23,6 +23,7 @@ from bench.spec import make, make_output_options
         ({"insert_batch": 10_000_000, "insert_loops": 10**6}, "over 1,000,000,000,000 events"),
         ({"read_batch": [0]}, "--read-batch"),
         ({"read_batch": []}, "--read-batch"),
+        ({"read_batch": "10,,20"}, "--read-batch '10,,20'"),
         ({"read_batch": [10, 10]}, "--read-batch"),
         ({"append": "telepathy"}, "--append 'telepathy'"),
         ({"payload_bytes": -1}, "--payload-bytes -1"),
@@ -35,12 +36,16 @@ from bench.spec import make, make_output_options
         ({"dsn": "what=ever"}, "--dsn"),
         ({"set": {"port": "1"}}, "port is set by the harness itself"),
         ({"set": {"drop table": "1"}}, "'drop table'"),
-        ({"dsn": "host=x", "set": {"fsync": "off"}}, "leave it or --dsn out"),
-        ({"dsn": "host=x", "postgres_image": "postgres:17"}, "--postgres-image is for a Postgres that is started"),
+        ({"dsn": "host=x", "set": {"fsync": "off"}}, "--set cannot be combined with --dsn"),
+        ({"dsn": "host=x", "postgres_image": "postgres:17"}, "--postgres-image cannot be combined with --dsn"),
         ({"place": "local", "postgres_image": "postgres:17"}, "--postgres-image is for the docker place"),
         ({"place": "local", "worker_memory": "1g"}, "--worker-memory is for the docker place"),
         ({"place": "docker", "pg_bin": Path("/x")}, "--pg-bin is for the local place"),
-        ({"worker_memory": "lots"}, "--worker-memory 'lots'"),
+        ({"dsn": "host=x", "fresh": True}, "--fresh cannot be combined with --dsn"),
+        ({"worker_memory": "lots"}, "--worker-memory 'lots': give a size"),
+        ({"worker_memory": "1k"}, "--worker-memory '1k': must be at least 6m"),
+        ({"postgres_memory": "6291455"}, "--postgres-memory '6291455': must be at least 6m"),
+        ({"constraint": ["disk"]}, "--constraint 'disk'"),
         ({"worker_cpus": 0}, "--worker-cpus 0"),
         ({"postgres_cpus": "x"}, "--postgres-cpus 'x'"),
     ],
@@ -50,6 +55,21 @@ def test_a_bad_value_is_refused_by_the_name_of_its_flag(flags: dict[str, Any], s
         make(flags, None)
     assert says in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("flags", [{"read_batch": "0"}, {"read_batch": "x,y"}, {"scale": "x"}])
+def test_a_bad_value_is_complained_of_once(flags: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refused:
+        make(flags, None)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_an_error_names_the_file_only_for_values_that_come_from_it(tmp_path: Path) -> None:
+    file = tmp_path / "spec.toml"
+    file.write_text("producers = 3\nlimit = 0\n")
+    assert make({"limit": 5}, file).scale == 3
+    with pytest.raises(UsageError, match=r"^--limit -1: "):
+        make({"limit": -1}, file)
 
 
 def test_loops_are_a_hundred_unless_a_limit_is_given() -> None:
@@ -78,13 +98,16 @@ def test_a_file_has_the_same_keys_and_flags_overrule_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("scales = 3", "--scales: there is no such key"),
+        ("scales = 3", "--spec .*spec.toml: scales: unknown key"),
         ("scale = ", "--spec"),
-        ("scale = 'many'", "--scale 'many'"),
+        ("scale = 'many'", "--spec .*spec.toml: scale 'many'"),
+        ("scale = 3\nproducers = 3", "--spec .*spec.toml: producers: another key"),
+        ("debug = 1", "--spec .*spec.toml: debug 1: give true or false"),
+        ("fresh = 'yes'", "--spec .*spec.toml: fresh 'yes': give true or false"),
         ("limit = 3\ninsert_loops = 4", "--limit and --insert-loops"),
-        ("read_batch = 'all'", "--read-batch"),
-        ("set = 3", "--set"),
-        ("quiet = 'very'", "--quiet 'very'"),
+        ("read_batch = 'all'", "read_batch 'all'"),
+        ("set = 3", "set 3"),
+        ("quiet = 'very'", "quiet 'very'"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: str) -> None:

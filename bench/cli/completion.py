@@ -4,14 +4,14 @@ import click
 from click.shell_completion import get_completion_class
 
 from bench.cli.codes import CODES
-from bench.cli.options import Command
+from bench.cli.options import Command, completing
 from bench.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(cls=Command, epilog=CODES, short_help="Print a shell completion script.")
-@click.argument("shell", metavar=f"{'|'.join(SHELLS)}")
+@click.argument("shell", metavar=f"{'|'.join(SHELLS)}", shell_complete=completing(lambda: SHELLS))
 def completion(shell: str) -> None:
     """Print a script that makes a shell complete the commands and flags of `bench`.
 

@@ -48,7 +48,11 @@ def save(name: str, result: Path | None, **flags: Any) -> None:
 
 
 @click.command("compare", cls=Command, epilog=GATE_CODES, short_help="Compare a result with a baseline: is it slower?")
-@click.argument("baseline_", metavar="BASELINE")
+@click.argument(
+    "baseline_",
+    metavar="BASELINE",
+    shell_complete=options.completing(lambda: compare.names(compare.BASELINES), files=True),
+)
 @click.argument("result", metavar="[RESULT]", type=click.Path(path_type=Path), required=False)
 @of_model(Rules, compare.Options)
 def compare_(baseline_: str, result: Path | None, **flags: Any) -> None:
@@ -84,7 +88,7 @@ def ab_(**flags: Any) -> None:
     """
     rules, asked = options.made(Rules, flags), options.made(sides.Options, flags)
     refuse_unwritable("--export-markdown", asked.export_markdown)
-    given = [options.parsed("--a, --b or --both", asked.both, text) for text in asked.texts]
+    given = [options.parsed({"--both": asked.both, flag: text}) for flag, text in asked.texts]
     with tempfile.TemporaryDirectory(prefix="bench-rev-") as revisions:
         arms = sides.arms(given, asked.revisions, Path(revisions))
         choice = sides.choose(arms)

@@ -46,11 +46,13 @@ def logs(context: click.Context) -> None:
 def new(directory: Path) -> None:
     """Write a log to start from into DIR: the bigserial log, with every key of log.toml explained."""
     eventlog.write_new(directory)
-    print(f"{directory}: edit log.toml and schema.sql, then `bench logs check {directory}`")
+    # A bare name could be that of a log that ships.
+    path = quote(str(directory) if directory.name != str(directory) else f"./{directory}")
+    print(f"{directory}: edit log.toml and schema.sql, then `bench logs check {path}`")
 
 
 @logs.command(cls=Command, epilog=_CHECK_CODES)
-@click.argument("directory", metavar="DIR|NAME")
+@click.argument("directory", metavar="DIR|NAME", shell_complete=options.completing(eventlog.shipped, files=True))
 @of_field(spec.Spec, "dsn")
 def check(directory: str, **flags: Any) -> None:
     """Check a log's files, its contract and its promises, one statement at a time. Load is for `bench run`."""
@@ -64,7 +66,7 @@ def check(directory: str, **flags: Any) -> None:
     tail = "--mode tail " if log.promises.tail else ""
     print(
         f"{log.name}: no fault found; it promises: {log.promises.words()}.\n"
-        f"Next, under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
+        f"Next, test it under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
         f"--insert-loops 100 --log {quote(directory)}"
     )
 
@@ -77,13 +79,14 @@ def compare_logs(**flags: Any) -> None:
     The logs alternate, on the same workload and each on a Postgres of its own.
     """
     asked, workload = options.made(log_comparison.Options, flags), options.made(log_comparison.Workload, flags)
+    given = log_comparison.loaded(asked, workload)
     choice = choose(spec.make({"place": asked.place}, None))
     refuse_unusable("--output", asked.output)
     console.introduce(choice)
     watch = progress.watch(quiet=False, brief=True)
     comparison: log_comparison.Comparison | None = None
     try:
-        for comparison in log_comparison.compare(asked, workload, choice, watch):
+        for comparison in log_comparison.compare(given, workload, choice, watch):
             file = store_record(comparison, asked.output / comparison.run_id / log_comparison.FILE)
     finally:  # a failure or an interrupt leaves the rounds before it
         if comparison:

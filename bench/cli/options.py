@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from bench import eventlog
 from bench.errors import UsageError
-from bench.flags import Flag, M, flag_name, validated
+from bench.flags import M, flag_name, flag_of, validated
 from bench.places.dsn import without_password
 from bench.spec import OutputOptions, Spec
 
@@ -35,15 +35,9 @@ class Command(click.Command):
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         if "debug" not in {parameter.name for parameter in self.params}:
-            self.params.append(
-                click.Option(
-                    ["--debug"],
-                    is_flag=True,
-                    expose_value=False,
-                    callback=_note_debug,
-                    help="Show tracebacks of errors",
-                )
-            )
+            debug = _option(OutputOptions, "debug", "Options")
+            debug.expose_value, debug.callback = False, _note_debug
+            self.params.append(debug)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, the general ones last."""
@@ -72,7 +66,7 @@ def of_model(*models: type[BaseModel]) -> Callable[[F], F]:
 
 def of_field(model: type[BaseModel], name: str) -> Callable[[F], F]:
     """Give a command the option of one field of a model."""
-    return _with_options([_option(name, model.model_fields[name], "Options")])
+    return _with_options([_option(model, name, "Options")])
 
 
 def _with_options(options: list[click.Option]) -> Callable[[F], F]:
@@ -87,13 +81,13 @@ def _with_options(options: list[click.Option]) -> Callable[[F], F]:
 def _options(model: type[BaseModel]) -> Iterator[click.Option]:
     headings = {first: name for name, first in getattr(model, "groups", {}).items()}
     heading = "Options"
-    for name, field in model.model_fields.items():
+    for name in model.model_fields:
         heading = headings.get(name, heading)
-        yield _option(name, field, heading)
+        yield _option(model, name, heading)
 
 
-def _option(name: str, field: FieldInfo, heading: str) -> click.Option:
-    flag = next((each for each in field.metadata if isinstance(each, Flag)), Flag())
+def _option(model: type[BaseModel], name: str, heading: str) -> click.Option:
+    field, flag = model.model_fields[name], flag_of(model, name)
     names = [*filter(None, [flag_name(name), flag.alias]), name]
     described = (field.description or "").removesuffix(".")
     default = flag.default or _shown(field.default)
@@ -111,7 +105,7 @@ def _option(name: str, field: FieldInfo, heading: str) -> click.Option:
         help=described,
         envvar=flag.variable or None,
         show_envvar=bool(flag.variable),
-        shell_complete=_completions(name, field),
+        shell_complete=completing(lambda: eventlog.shipped() if name in {"log", "logs"} else _choices(field)),
         callback=partial(_read, flag.example),
     )
 
@@ -155,14 +149,15 @@ def _choices(field: FieldInfo) -> tuple[str, ...]:
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
-def _completions(
-    name: str, field: FieldInfo
-) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem | str]]:
-    """The values that a shell proposes for a flag."""
+Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem | str]]
+
+
+def completing(values: Callable[[], Sequence[str]], *, files: bool = False) -> Completion:
+    """Make the completion of a flag or an argument from its possible values; with `files`, it may be a path as well."""
 
     def complete(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem | str]:
-        values = eventlog.shipped() if name in {"log", "logs"} else _choices(field)
-        return [value for value in values if value.startswith(typed)]
+        matching: list[CompletionItem | str] = [value for value in values() if value.startswith(typed)]
+        return [*matching, CompletionItem(typed, type="file")] if files else matching
 
     return complete
 
@@ -206,21 +201,28 @@ def _spec_alone(**flags: Any) -> dict[str, Any]:
     return flags
 
 
-def parsed(flag: str, *texts: str) -> tuple[dict[str, Any], Path | None]:
-    """As `run_flags`, for texts that each hold flags of `bench run` or the name of a spec file.
+def parsed(texts: Mapping[str, str]) -> tuple[dict[str, Any], Path | None]:
+    """As `run_flags`, for texts that each hold flags of `bench run` or the name of a spec file, by the flag that each
+    was given with.
 
     Raises:
-        UsageError: a text is neither; the message names `flag`.
+        UsageError: a text is neither; the message names its flag.
     """
-    try:
-        arguments = [word for text in texts for word in (["--spec", text] if _is_file(text) else shlex.split(text))]
-    except ValueError as error:
-        raise UsageError(f"{flag} {' '.join(texts).strip()!r}: {error}") from error
-    try:
-        with _spec_alone.make_context("run", arguments) as context:
-            return run_flags(context.params)
-    except click.UsageError as error:
-        raise UsageError(f"{flag} {' '.join(texts).strip()!r}: {error.format_message()}") from error
+    arguments: list[str] = []
+    for flag, text in texts.items():
+        try:
+            own = ["--spec", text] if _is_file(text) else shlex.split(text)
+            _run_flags_of(own)
+        except (ValueError, click.UsageError) as error:
+            reason = error.format_message() if isinstance(error, click.UsageError) else error
+            raise UsageError(f"{flag} {text!r}: {reason}") from error
+        arguments += own
+    return _run_flags_of(arguments)
+
+
+def _run_flags_of(arguments: list[str]) -> tuple[dict[str, Any], Path | None]:
+    with _spec_alone.make_context("run", arguments) as context:
+        return run_flags(context.params)
 
 
 def _is_file(text: str) -> bool:

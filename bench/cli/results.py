@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.codes import CODES
-from bench.cli.options import Command
+from bench.cli.options import Command, completing
 from bench.errors import UsageError
 from bench.flags import RESULTS
 from bench.output import STDOUT, write
@@ -19,7 +19,7 @@ _news = logging.getLogger("bench")
 
 
 @click.command("export", cls=Command, epilog=CODES, short_help="Write a stored result in the format of another tool.")
-@click.argument("format_", metavar="FORMAT")
+@click.argument("format_", metavar="FORMAT", shell_complete=completing(lambda: list(export.FORMATS)))
 @click.argument("result", metavar="[RESULT]", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to this file [default: standard output]"

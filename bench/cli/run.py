@@ -115,7 +115,7 @@ class RunOutput:
                     print(f"result: {self._stored_at}")
         for file, text in (
             (self._options.export_json, store.json_text),
-            (self._options.export_markdown, lambda measured: runs_report.published([measured]) + "\n"),
+            (self._options.export_markdown, lambda whole: runs_report.published([whole]) + "\n"),
         ):
             if file == STDOUT:
                 print(text(result), end="")

@@ -1,23 +1,37 @@
 """The development server: `bench start`, `seed`, `psql` and `stop`. No logic."""
 
 import sys
+from typing import Annotated, Any
 
 import click
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench import eventlog
 from bench import server as by_hand
+from bench.cli import options
 from bench.cli.codes import CODES
-from bench.cli.options import Command
+from bench.cli.options import Command, of_model
+from bench.flags import Flag
 from bench.report import screen
+from bench.spec import DEFAULT_LOG, LogName
+
+
+class _Start(BaseModel):
+    """The flags of `bench start`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    port: Annotated[int | None, Field(ge=1, le=65535), Flag(default="a free port")] = None
+    """Port on 127.0.0.1 to listen on."""
+    log: LogName = DEFAULT_LOG
 
 
 @click.command(cls=Command, epilog=CODES, short_help="Start a Postgres with a log, for development.")
-@click.option("--port", metavar="NUMBER", type=int, help="Port on 127.0.0.1 to listen on [default: a free port]")
-@click.option("--log", metavar="NAME|DIR", default="bigserial",
-              help="A log that ships, or the folder of your own [default: bigserial]")  # fmt: skip
-def start(port: int | None, log: str) -> None:
+@of_model(_Start)
+def start(**flags: Any) -> None:
     """Start a Postgres with a log installed, for development. `bench stop` keeps its data."""
-    print(screen.shown(by_hand.start(port, eventlog.load(log))))
+    asked = options.made(_Start, flags)
+    print(screen.shown(by_hand.start(asked.port, eventlog.load(asked.log))))
 
 
 @click.command(cls=Command, epilog=CODES, short_help="Append dummy events to the log of `bench start`.")

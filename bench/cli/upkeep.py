@@ -1,15 +1,31 @@
 """`bench doctor` and `bench clean`. No logic."""
 
 import sys
+from typing import Annotated, Any, Literal
 
 import click
+from pydantic import BaseModel, ConfigDict, Field
 
+from bench.cli import options
 from bench.cli.codes import CODES
-from bench.cli.options import Command
-from bench.errors import InfrastructureError, UsageError
+from bench.cli.options import Command, of_model
+from bench.errors import InfrastructureError
+from bench.flags import Flag
 from bench.report import screen
+from bench.spec import Dsn
 
 DOCTOR_CODES = "Exit codes: 0 at least one place works; 3 no place works."
+
+
+class _Clean(BaseModel):
+    """The flags of `bench clean`. Its --dsn has no variable: BENCH_DSN names a database to run on, not to clean."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    place: Literal["auto", "swarm"] = "auto"
+    """swarm: clean the swarm too, and its nodes that have a Docker context."""
+    dsn: Annotated[Dsn | None, Field(repr=False), Flag("URL")] = None
+    """Drop a schema `bench` that a dead run left in this database, too."""
 
 
 @click.command("doctor", cls=Command, epilog=DOCTOR_CODES, short_help="Show what works here and what is missing.")
@@ -25,10 +41,8 @@ def doctor_() -> None:
 
 
 @click.command(cls=Command, epilog=CODES, short_help="Remove what killed runs left behind.")
-@click.option("--place", metavar="auto|swarm", default="auto",
-              help="swarm: clean the swarm too, and its nodes that have a Docker context [default: auto]")  # fmt: skip
-@click.option("--dsn", metavar="URL", help="Drop a schema `bench` that a dead run left in this database, too")
-def clean(place: str, dsn: str | None) -> None:
+@of_model(_Clean)
+def clean(**flags: Any) -> None:
     """Remove what killed runs left behind: processes, data folders, containers, networks, volumes. Runs in progress
     are left alone.
 
@@ -39,6 +53,5 @@ def clean(place: str, dsn: str | None) -> None:
     """
     from bench import cleanup  # noqa: PLC0415
 
-    if place not in {"auto", "swarm"}:
-        raise UsageError(f"--place {place!r}: give auto or swarm")
-    print(screen.shown("\n".join(cleanup.clean(swarm=place == "swarm", dsn=dsn))))
+    asked = options.made(_Clean, flags)
+    print(screen.shown("\n".join(cleanup.clean(swarm=asked.place == "swarm", dsn=asked.dsn))))

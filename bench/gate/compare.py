@@ -182,6 +182,11 @@ def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
     return write(folder / name / "result.json", store.json_text(result))
 
 
+def names(folder: Path = BASELINES) -> list[str]:
+    """The names of the stored baselines."""
+    return sorted(file.parent.name for file in folder.glob("*/result.json"))
+
+
 def baseline(name: str, folder: Path = BASELINES) -> Result:
     """Read the baseline of a name, or the result at a path.
 
@@ -191,9 +196,9 @@ def baseline(name: str, folder: Path = BASELINES) -> Result:
     for file in (folder / name / "result.json", Path(name) / "result.json", Path(name)):
         if file.is_file():
             return store.load(file)
-    names = ", ".join(sorted(file.parent.name for file in folder.glob("*/result.json")))
+    stored = ", ".join(names(folder))
     raise NoComparisonError(
-        f"BASELINE {name!r}: not found in {folder}, which {f'has {names}' if names else 'is empty'}; "
+        f"BASELINE {name!r}: not found in {folder}, which {f'has {stored}' if stored else 'is empty'}; "
         f"store one with `bench baseline save {name}`"
     )
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bench import stats
 from bench.flags import Flag, Share
-from bench.results.metrics import Metric
+from bench.results.metrics import Metric, is_name
 from bench.stats import ALPHA, Estimate
 
 MIN_TRIALS = 6
@@ -37,6 +37,14 @@ class Rules(BaseModel):
         default_factory=dict
     )
     """Threshold for one metric; the metric must then be clear for 'no worse', as rates must."""
+
+    @field_validator("per_metric")
+    @classmethod
+    def _metrics_have_known_names(cls, value: dict[str, float]) -> dict[str, float]:
+        unknown = next((name for name in value if not is_name(name)), None)
+        if unknown is not None:
+            raise ValueError(f"unknown metric {unknown}; names are like append, read_1000 or read_1000_p99_ms")
+        return value
 
     def threshold_of(self, metric: str) -> float:
         """The threshold of a metric."""

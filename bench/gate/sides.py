@@ -65,9 +65,10 @@ class Options(BaseModel):
         return 0 if self.aa else self.precision
 
     @property
-    def texts(self) -> tuple[str, str]:
-        """The flags that only one side has, for each side."""
-        return self.a, self.a if self.aa else self.b
+    def texts(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """For each side, the flag that holds the flags that only this side has, and its text."""
+        a = ("--a", self.a)
+        return a, a if self.aa else ("--b", self.b)
 
     @property
     def revisions(self) -> tuple[str | None, str | None]:

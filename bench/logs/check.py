@@ -282,8 +282,8 @@ def _tails(log: Log, conninfo: str) -> Iterator[str]:
             reading.until(appended, PATIENCE_SECONDS)
             if len(set(reading.events)) < appended:
                 yield (
-                    "it promises that a reader that tails misses nothing, and an event that committed after a later "
-                    "one is never delivered: see `promises.tail` in log.toml"
+                    "it promises tail = true, but never delivers an event that commits after a later one: "
+                    "see `promises.tail` in log.toml"
                 )
 
 

@@ -6,7 +6,7 @@ from the record, `comparison.json`.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from bench.errors import UsageError
 from bench.eventlog import Log, Promises, load_side_by_side, shipped
-from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder
+from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder, sizes
 from bench.judge.checker import KINDS
 from bench.judge.exposure import Exposure
 from bench.judge.words import failure
@@ -101,7 +101,7 @@ class Workload(StoredModel):
     @field_validator("insert_batch", mode="before")
     @classmethod
     def _sizes_have_commas_between_them(cls, value: object) -> object:
-        return value.split(",") if isinstance(value, str) else value
+        return sizes(value)
 
     def speed(self, log: Log, batch: int, place: str) -> Spec:
         """A run that measures speed: 1000 transactions per producer for small batches, at least 2 for large ones."""
@@ -209,22 +209,30 @@ class _Turn(NamedTuple):
     blocked: list[Blocked]
 
 
-def compare(options: Options, workload: Workload, chosen: ChosenPlace, watch: Watch) -> Iterator[Comparison]:
-    """Carry out round after round; yields the record so far after each, so that a failure in the last round does not
-    cost the others. The control is always among the logs. A log's own error is recorded as a failure in its place,
-    and everything else goes on.
+def loaded(options: Options, workload: Workload) -> dict[str, Log]:
+    """Load the logs to compare, by the text that each was given as. The control is always among them.
 
     Raises:
         UsageError: a log's folder or the workload cannot be used.
-        InfrastructureError: something broke that is not a log's fault.
     """
-    given = load_side_by_side([CONTROL, *options.names])
-    logs = list(given.values())
-    for log in logs:
-        for batch in workload.insert_batch:
-            preflight.refuse_misfits(workload.speed(log, batch, chosen.name), log)
     if not workload.rounds and not workload.tails:
         raise UsageError("--rounds 0 --tails 0: nothing to measure; give one of them")
+    given = load_side_by_side([CONTROL, *options.names])
+    for log in given.values():
+        for batch in workload.insert_batch:
+            preflight.refuse_misfits(workload.speed(log, batch, options.place), log)
+    return given
+
+
+def compare(given: Mapping[str, Log], workload: Workload, chosen: ChosenPlace, watch: Watch) -> Iterator[Comparison]:
+    """Carry out round after round; yields the record so far after each, so that a failure in the last round does not
+    cost the others. `given` is as `loaded` returns it. A log's own error is recorded as a failure in its place, and
+    everything else goes on.
+
+    Raises:
+        InfrastructureError: something broke that is not a log's fault.
+    """
+    logs = list(given.values())
     known = Comparison(
         run_id=new_run_id(),
         started_at=datetime.now(UTC),

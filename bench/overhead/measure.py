@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.errors import InfrastructureError
 from bench.eventlog import load
@@ -52,6 +52,12 @@ class Options(BaseModel):
     """Number of rounds; each runs every pair once."""
     place: OneMachine = "auto"
     output: ResultsFolder = RESULTS
+
+    @model_validator(mode="after")
+    def _the_second_log_is_larger(self) -> Self:
+        if 0 < self.grown <= self.events:
+            raise ValueError(f"--grown {self.grown} must be more than --events {self.events}, or 0 to skip it")
+        return self
 
 
 class Pairing(StoredModel):

@@ -119,7 +119,7 @@ class Place:
 
 
 class Host(Protocol):
-    """What Postgres and workers run on, with all that the two of one run share there."""
+    """What Postgres and workers run on, and the resources they share."""
 
     def postgres(self, settings: Mapping[str, str]) -> AbstractContextManager[Database]:
         """Start a Postgres, which is gone at the end of the `with`.

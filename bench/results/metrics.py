@@ -1,10 +1,13 @@
 """The metrics of a result: named numbers with one value per trial. Pure; knows nothing of how they are shown."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from bench.results.models import Latency, Result
 from bench.results.tracks import Reading
+
+_NAME = re.compile(r"(append|read_[0-9]+(_[0-9]+)?(_delay)?)_p(50|99)_ms|append|read_[0-9]+(_[0-9]+)?", re.ASCII)
 
 
 class Metric(NamedTuple):
@@ -22,6 +25,11 @@ class Metric(NamedTuple):
     def bigger_is_better(self) -> bool:
         """True of rates, False of latencies."""
         return self.unit == "events/s"
+
+
+def is_name(text: str) -> bool:
+    """Whether a metric of some result can have this name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def of_result(result: Result) -> list[Metric]:

@@ -1,5 +1,6 @@
 """What is written about the program is true of it."""
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from bench.flags import flag_name
 from bench.gate import compare, sides
 from bench.gate.regression import Rules
 from bench.logs import compare as log_comparison
+from bench.output import write
 from bench.overhead import measure as overhead
 from bench.spec import OutputOptions, Spec
 from tests.conftest import REPOSITORY, Bench, golden
@@ -60,10 +62,13 @@ def test_every_flag_is_a_field_of_a_model(command: str, models: list[type[BaseMo
     [
         "limits --events 500",
         "limits --rounds 0",
+        "limits --grown 5",
         "limits --place swarm",
         "selftest --events x",
         "selftest --place swarm",
         "compare-logs --tails -1",
+        "compare-logs --rounds 0 --tails 0",
+        "compare-logs --insert-batch x",
         "compare-logs --insert-batch 1,x",
         "compare-logs --transaction-ms 9..1",
         "compare-logs --abort-rate 1",
@@ -73,6 +78,12 @@ def test_every_flag_is_a_field_of_a_model(command: str, models: list[type[BaseMo
         "ab --aa --threshold 5",
         "ab --aa --per-metric read_10",
         "ab --aa --per-metric read_10=x",
+        "ab --a --bogus",
+        "compare nosuch --per-metric foo=3%",
+        "clean --place moon",
+        "clean --dsn foo",
+        "run --producers -1",
+        "start --port 99999",
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_flag(words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +107,31 @@ def test_a_shell_completes_commands_flags_and_values(bench: Bench) -> None:
     assert "plain,--insert-batch" in completed("run", "--insert")
     assert "plain,lock-drain" in completed("run", "--log", "lock")
     assert "plain,tail" in completed("run", "--mode", "t")
+    assert "plain,junit" in completed("export", "j")
+    assert "plain,lock-drain" in completed("logs", "check", "lock")
+    assert "plain,fish" in completed("completion", "f")
+    write(bench.folder / "results/baselines/main/result.json", "{}")
+    with contextlib.chdir(bench.folder):
+        assert "plain,main" in completed("compare", "m")
+
+
+@pytest.mark.parametrize("command", ["plot x.foo", "table nosuch.md"])
+def test_a_file_that_cannot_be_used_is_complained_of_before_results(bench: Bench, command: str) -> None:
+    ran = bench(*command.split(), "--from", "nowhere")
+    assert ran.returncode == 2
+    assert command.split()[1] in ran.stderr
+    assert "nowhere" not in ran.stderr
+
+
+def test_a_flag_of_one_side_is_refused_by_the_name_of_its_side(bench: Bench) -> None:
+    ran = bench("ab", "--a", "--limit 5", "--both", "--nosuch")
+    assert ran.returncode == 2
+    assert "--both '--nosuch'" in ran.stderr
+
+
+def test_a_new_log_with_the_name_of_one_that_ships_is_checked_by_its_path(bench: Bench) -> None:
+    ran = bench("logs", "new", "bigserial")
+    assert "`bench logs check ./bigserial`" in ran.stdout
 
 
 @pytest.mark.parametrize("command", ["run --scale 2 --limit 10 --place swarm --constraint x", "doctor --debug x"])

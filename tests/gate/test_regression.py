@@ -338,8 +338,10 @@ def test_a_failed_verdict_always_fails() -> None:
 def test_keys_metrics_and_shares_that_are_none_are_refused() -> None:
     with pytest.raises(UsageError, match=r"--allow moon: .*spec\.scale"):
         compare.compare(ten(), ten(), Rules(), allow=["moon"])
-    with pytest.raises(UsageError, match=r"--per-metric reed: .*append"):
-        compare.compare(ten(), ten(), Rules(per_metric={"reed": 0.1}))
+    with pytest.raises(UsageError, match=r"--per-metric read_7: .*append"):
+        compare.compare(ten(), ten(), Rules(per_metric={"read_7": 0.1}))
+    with pytest.raises(UsageError, match=r"--per-metric .*reed.*append"):
+        validated(Rules, {"per_metric": {"reed": "10%"}})
     for text in ("5", "0%", "100%", "-3%", "much", ""):
         with pytest.raises(UsageError, match=f"^--threshold '{text}'"):
             validated(Rules, {"threshold": text})

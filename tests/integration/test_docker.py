@@ -290,7 +290,7 @@ def test_settings_that_postgres_refuses(engine: docker.DockerClient, bench: Benc
 def test_an_image_that_cannot_be_had(engine: docker.DockerClient, bench: Bench) -> None:
     ran = bench(*SMALL, "--worker-image", "no-such-image:here")
     assert ran.returncode == 3
-    assert "no-such-image:here is not here and cannot be pulled" in ran.stderr
+    assert "no-such-image:here is not present and cannot be pulled" in ran.stderr
     nothing_is_left(engine, bench)
 
 

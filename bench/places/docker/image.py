@@ -119,7 +119,7 @@ def ensure(client: docker.DockerClient, name: str) -> Image:
     except Exception as error:
         complaint = credentials_complaint(client)
         raise InfrastructureError(
-            f"the image {name} is not here and cannot be pulled: {cause_of(error)}{complaint}"
+            f"image {name} is not present and cannot be pulled: {cause_of(error)}{complaint}"
         ) from error
 
 

@@ -48,7 +48,7 @@ class Leftover:
     """One thing of a dead run."""
 
     run_id: str
-    where: str
+    location: str
     name: str
     remove: Callable[[], object]
 
@@ -84,7 +84,7 @@ class _Thing:
 
     kind: str
     """One of `_REMOVAL_ORDER`."""
-    where: str
+    location: str
     name: str
     labels: Mapping[str, str]
     age: timedelta
@@ -113,7 +113,10 @@ def find(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ())
             dead.append(thing)
     dead.sort(key=lambda thing: _REMOVAL_ORDER.index(thing.kind))
     return Found(
-        [Leftover(thing.labels[LABEL], thing.where, f"the {thing.kind} {thing.name}", thing.remove) for thing in dead],
+        [
+            Leftover(thing.labels[LABEL], thing.location, f"the {thing.kind} {thing.name}", thing.remove)
+            for thing in dead
+        ],
         [unseen[run_id] for run_id in sorted(unseen)],
     )
 
@@ -233,10 +236,10 @@ def _things(client: docker.DockerClient, info: Mapping[str, Any]) -> Iterator[_T
     for network in api.networks(filters=_ONLY_OURS):
         # Nodes list the networks of their swarm, and only a manager can remove them.
         if manages or network["Scope"] != "swarm":
-            where = "the swarm" if network["Scope"] == "swarm" else "Docker"
+            location = "the swarm" if network["Scope"] == "swarm" else "Docker"
             age = now - moment(network["Created"])
             remove = partial(remove_network, client, network["Id"])
-            yield _Thing("network", where, network["Name"], network["Labels"], age, remove)
+            yield _Thing("network", location, network["Name"], network["Labels"], age, remove)
 
 
 def _in_swarm(kind: str, described: Mapping[str, Any], now: datetime, remove: Callable[[], object]) -> _Thing:

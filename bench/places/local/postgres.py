@@ -120,8 +120,8 @@ def init(programs: Binaries, folder: Path) -> None:
             shutil.chown(folder / name, programs.user, _group(programs.user))
         if not os.access(folder / name, os.X_OK, effective_ids=True):
             raise InfrastructureError(
-                f"{folder / name} belongs to the user {programs.user}, who runs Postgres, and this root may not enter "
-                "it, as it lacks the capability dac_override: give it that, or be another user than root"
+                f"{folder / name} belongs to the user {programs.user}, who runs Postgres, and root cannot enter it "
+                "without CAP_DAC_OVERRIDE; grant it, or run as a user other than root"
             )
     made = programs.run(
         "initdb",
