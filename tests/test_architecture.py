@@ -47,6 +47,13 @@ LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 DOCKER = ("bench/places/docker/", "bench/places/swarm/")
 
 
+def test_the_table_of_layers_is_that_of_the_docs() -> None:
+    table = (REPOSITORY / "docs" / "architecture.md").read_text().partition("| layer: ")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines()[2:]]
+    listed = [{name.removesuffix(".py").rstrip("/") for name in re.findall(r"`([^`]*)`", row)} for row in rows]
+    assert listed == [set(layer) for layer in reversed(LAYERS)]
+
+
 def imports(file: Path) -> set[str]:
     """Every module that a file imports, wherever in it; `from a import b` counts as a and as a.b."""
     imported: set[str] = set()
