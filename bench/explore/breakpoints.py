@@ -1,4 +1,4 @@
-"""Stops inside of statements, without a change to the log's text.
+"""Stops sessions inside statements, without a change to the log's text.
 
 A schema before pg_catalog in the search path has functions with the names and types of those of PostgreSQL that logs
 use to draw numbers, take locks and look at transactions. Each stops its session before and after it calls the real one:
@@ -28,7 +28,7 @@ SEARCH_PATH = f"{STOPS}, pg_catalog, {SCHEMA}"
 NOTICE = "bench_explore: "
 """A notice that begins like this says where its session stops."""
 SLEEP = "in pg_sleep()"
-"""A session that sleeps waits for others, or lets time pass: it stops there in every scope, and does not sleep."""
+"""A session that calls pg_sleep waits for others, or lets time pass: in every scope it stops instead of sleeping."""
 COMMENT = "eventlog-bench: dropped after the exploration"
 LOCKS = 1_652_912_496
 """The explorer's own advisory locks have this as their first number; the second is twice the session's number, or one
@@ -58,9 +58,9 @@ NAMES = (
     "pg_notify",
 )
 """The functions that stop before and after. `pg_sleep` stops instead of sleeping. Functions that only take a snapshot
-apart, like pg_snapshot_xmin, depend on nothing but their argument."""
+apart, like pg_snapshot_xmin, depend only on their argument."""
 CLOCKS = ("clock_timestamp", "statement_timestamp", "transaction_timestamp", "now")
-"""These stop, too, when times are part of a log's cursor; else nobody's position depends on a time."""
+"""These functions also stop when times are part of a log's cursor; otherwise no reader's position depends on a time."""
 
 _STOPS = f"""
     CREATE SCHEMA {STOPS};
@@ -81,8 +81,8 @@ _STOPS = f"""
                 pg_catalog.pg_advisory_unlock_shared({LOCKS}, 2 * session + 1);
     END $$;
 
-    -- Let a session go on that stops, or is just about to. The second lock keeps it from its next stop until the first
-    -- one is ours again.
+    -- Release a session that has stopped or is about to stop. The second lock holds it before its next stop until the
+    -- explorer has the first lock again.
     CREATE FUNCTION {STOPS}.let_go(session int, pid int) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
         WHILE NOT pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(pid)) LOOP
@@ -115,7 +115,7 @@ _STOPS = f"""
                    CASE provolatile WHEN 's' THEN 'STABLE' WHEN 'i' THEN 'IMMUTABLE' ELSE 'VOLATILE' END AS volatility,
                    CASE WHEN proisstrict THEN 'STRICT' ELSE '' END AS strictness,
                    (SELECT coalesce(string_agg('$' || n, ', '), '') FROM generate_series(1, pronargs) AS n) AS numbers,
-                   CASE WHEN proargtypes[0] = 'regclass'::regtype THEN '$1::text' ELSE '''''' END AS what
+                   CASE WHEN proargtypes[0] = 'regclass'::regtype THEN '$1::text' ELSE '''''' END AS subject
             FROM pg_proc p
             WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY (ARRAY[:names]) AND NOT proretset
         LOOP
@@ -130,7 +130,7 @@ _STOPS = f"""
                     RETURN %10$s;
                 END $body$ $template$,
                 original.name, original.arguments, original.result, original.volatility, original.strictness,
-                original.numbers, original.what,
+                original.numbers, original.subject,
                 CASE original.result WHEN 'void' THEN 'text' ELSE original.result END,
                 CASE original.result WHEN 'void' THEN 'PERFORM' ELSE 'value :=' END,
                 CASE original.result WHEN 'void' THEN '' ELSE 'value' END);
@@ -173,18 +173,18 @@ _OUT_OF_REACH = """
 
 
 def names(log: Log) -> list[str]:
-    """The functions at which sessions of this log stop, but for pg_sleep."""
+    """The functions at which sessions of this log stop, except pg_sleep."""
     has_times = any(kind.startswith(("timestamp", "time", "date")) for kind in log.cursor.values())
     return [*NAMES, *(CLOCKS if has_times else ())]
 
 
 @contextmanager
 def installed(connection: Connection, log: Log) -> Iterator[str]:
-    """Make the functions that stop, and have what the log's tables, views and functions bound when they were made use
-    them. The log is installed; sessions with SEARCH_PATH use them, all others do not. Yields the SQL that did it.
+    """Create the functions that stop, and rebind the installed log's column defaults, views and parsed function
+    bodies to them. Only sessions with SEARCH_PATH use them. Yields the SQL that was run.
 
     Raises:
-        InfrastructureError: the schema is there already and is not ours.
+        InfrastructureError: the schema exists and no exploration made it.
     """
     row = connection.execute("SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", [STOPS]).fetchone()
     if row and row[0] == COMMENT:
@@ -214,10 +214,11 @@ def _drop(connection: Connection) -> None:
 
 
 def _rebind(connection: Connection, log: Log) -> str:
-    """Bind defaults, views and functions with a parsed body anew, to the functions that stop, and have rows with an
-    identity column stop; returns the SQL.
+    """Rebind defaults, views and functions with a parsed body to the functions that stop, and make inserts into tables
+    with an identity column stop; returns the SQL.
 
-    What was bound to pg_catalog's functions is shown with that schema as soon as ours hide them.
+    With the functions that stop ahead in the search path, PostgreSQL prints pg_catalog's functions in definitions with
+    their schema, so that calls bound to them can be recognised.
     """
     connection.execute(f"SET search_path TO {SEARCH_PATH}".encode())
     statements: list[str] = []
@@ -239,6 +240,6 @@ def _rebind(connection: Connection, log: Log) -> str:
 
 
 def out_of_reach(connection: Connection, log: Log) -> list[str]:
-    """Name what of the installed log cannot be stopped inside, with the reason."""
+    """The functions of the installed log inside which sessions cannot be stopped, with the reason."""
     rows = connection.execute(_OUT_OF_REACH.encode(), {"schema": SCHEMA, "names": names(log)})
     return [f"{name}: {reason}" for name, reason in rows]

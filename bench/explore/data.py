@@ -24,15 +24,15 @@ _ADVANCE = """
 
 @dataclass
 class Data:
-    """How a log's data is restored."""
+    """The statements that restore a log's data."""
 
     restore: str
-    """The statements for its tables and sequences."""
+    """The statements for tables and sequences."""
     vacuum: str
     advance: list[str]
-    """The statements for its replication slots, each in a transaction of its own."""
+    """The statements for replication slots, each in a transaction of its own."""
     caches: bool
-    """Sessions draw numbers ahead and keep them."""
+    """Sessions cache sequence numbers."""
     orders: int = 0
 
     def reset(self, explorer: Explorer) -> None:
@@ -46,7 +46,7 @@ class Data:
 
 
 def noted(explorer: Explorer) -> Data:
-    """Note the data of a log that was just installed, as what to restore.
+    """Save the data of a log that was just installed, and return how to restore it.
 
     Raises:
         psycopg.Error: rows can be neither deleted nor truncated.
@@ -66,7 +66,7 @@ def noted(explorer: Explorer) -> Data:
     deletes = [f"DELETE FROM {name}" for name, _ in tables]
     try:
         explorer.run("; ".join(deletes))
-    except psycopg.Error:  # rows refer to others, or a trigger keeps them
+    except psycopg.Error:  # a foreign key or a trigger forbids it
         deletes = [f"TRUNCATE {names} CASCADE"]
     data = Data(
         "; ".join([*deletes, *inserts, *setvals]) or "SELECT",

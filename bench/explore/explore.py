@@ -1,14 +1,14 @@
-"""Explores logs: carries out all orders of some small scopes, judges each, and shrinks the first that goes wrong."""
+"""Explores logs: carries out all orders of small scopes, judges each, and minimises the first of each kind of fault."""
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from bench.errors import UsageError
-from bench.eventlog import Log, load_side_by_side
+from bench.eventlog import Log
 from bench.explore import breakpoints, data, machine
 from bench.explore.judging import Finding, finding
 from bench.explore.machine import Carried, Delivery, Machine, Part, event_of
@@ -35,7 +35,7 @@ _SETTINGS = {
     # Nothing is measured, and nothing has to survive a crash.
     "fsync": "off",
     "full_page_writes": "off",
-    # It changes plans from one order to the next, and its transactions make logs hold events back.
+    # Autovacuum changes plans from one order to the next, and its transactions make logs hold events back.
     "autovacuum": "off",
     "deadlock_timeout": "20ms",
     "max_prepared_transactions": "10",
@@ -43,75 +43,95 @@ _SETTINGS = {
 
 
 def explore(
-    names: Sequence[str], settings: Settings, base: Spec, chosen: ChosenPlace, command: str
-) -> Iterator[Exploration]:
-    """Explore one log after the other, at the place of `base`; yields what is known after each.
+    logs: Mapping[str, Log],
+    settings: Settings,
+    base: Spec,
+    chosen: ChosenPlace,
+    command: str,
+    keep: Callable[[Exploration], None],
+) -> None:
+    """Explore logs one at a time, at the place of `base`; `keep` gets the exploration so far after each scope.
 
     Raises:
-        UsageError: a log's folder cannot be used as it is.
-        InfrastructureError: something broke that is not a log's.
+        UsageError: the only log cannot be installed.
+        InfrastructureError: something broke that is not part of a log.
     """
-    given = load_side_by_side(names)
     run_id, started_at = new_run_id(), datetime.now(UTC)
     about: Environment | None = None
     explored: list[ExploredLog] = []
-    for number, log in enumerate(given.values(), 1):
-        _news.info("%s, log %d of %d", log.name, number, len(given))
+
+    def keep_with(log: ExploredLog) -> None:
+        if about:
+            keep(
+                Exploration(
+                    run_id=run_id,
+                    started_at=started_at,
+                    command=command,
+                    environment=about,
+                    settings=settings,
+                    logs=[*explored, log],
+                )
+            )
+
+    for number, log in enumerate(logs.values(), 1):
+        _news.info("%s, log %d of %d", log.name, number, len(logs))
         spec = base.model_copy(update={"log": log.name, "set": {} if base.dsn else _SETTINGS})
         with rundir.opened(new_run_id()) as folder:
             try:
                 with open_place(chosen, spec, log, folder) as place, connected(place.database.conninfo) as connection:
                     about = about or environment.describe(chosen.name, place.about, connection)
                     conninfo = pinned(connection, place.database.conninfo)
-                    explored.append(explore_log(log, settings, connection, conninfo, folder.run_id))
+                    explored.append(explore_log(log, settings, connection, conninfo, folder.run_id, keep_with))
             except UsageError as error:
-                if len(given) == 1:
+                if len(logs) == 1:
                     raise
-                explored.append(ExploredLog(log=log.name, promises=log.promises, failure=str(error)))
-        if about:
-            yield Exploration(
-                run_id=run_id,
-                started_at=started_at,
-                command=command,
-                environment=about,
-                settings=settings,
-                logs=list(explored),
-            )
+                failed = ExploredLog(log=log.name, promises=log.promises, failure=str(error))
+                keep_with(failed)
+                explored.append(failed)
 
 
-def explore_log(log: Log, settings: Settings, connection: Connection, conninfo: str, run_id: str) -> ExploredLog:
-    """Explore a log on a server."""
+def explore_log(
+    log: Log,
+    settings: Settings,
+    connection: Connection,
+    conninfo: str,
+    run_id: str,
+    keep: Callable[[ExploredLog], None],
+) -> ExploredLog:
+    """Explore a log on a server; `keep` gets the exploration of the log so far after each scope."""
     with installed(connection, log, run_id), breakpoints.installed(connection, log) as stops:
         out_of_reach = breakpoints.out_of_reach(connection, log)
-        kept = data.noted(Explorer(connection))
+        saved = data.noted(Explorer(connection))
         planned = list(scopes(log, settings.writers, settings.bystander))
         explored: list[ExploredScope] = []
-        found: list[Counterexample] = []
+        counterexamples: list[Counterexample] = []
         began = time.monotonic()
         for number, scope in enumerate(planned):
             left = settings.seconds - (time.monotonic() - began)
-            with machine.opened(log, scope, conninfo, connection, kept) as opened:
+            with machine.opened(log, scope, conninfo, connection, saved) as opened:
                 done, examples = _explored_scope(opened, settings, left / (len(planned) - number), stops)
             explored.append(done)
-            known = {(tuple(each.kinds), each.promised) for each in found}
-            found += [each for each in examples if (tuple(each.kinds), each.promised) not in known]
+            known = {(tuple(each.kinds), each.promised) for each in counterexamples}
+            counterexamples += [each for each in examples if (tuple(each.kinds), each.promised) not in known]
+            so_far = ExploredLog(
+                log=log.name,
+                promises=log.promises,
+                out_of_reach=out_of_reach,
+                scopes=list(explored),
+                unexplored=[each.name for each in planned[number + 1 :]],
+                counterexamples=sorted(counterexamples, key=lambda each: (not each.promised, each.steps)),
+            )
+            keep(so_far)
             _news.info("  %s: %s in %.1f s", scope.name, plural(done.orders, "order"), done.seconds)
-            if any(each.promised for each in found):
+            if any(each.promised for each in counterexamples):
                 break  # one is enough to know
-        found.sort(key=lambda each: (not each.promised, each.steps))
-        return ExploredLog(
-            log=log.name,
-            promises=log.promises,
-            out_of_reach=out_of_reach,
-            scopes=explored,
-            counterexamples=found,
-        )
+        return so_far
 
 
 def _explored_scope(
     opened: Machine, settings: Settings, seconds: float, stops: str
 ) -> tuple[ExploredScope, list[Counterexample]]:
-    """Carry out the orders of a scope, at least one, until time is over or one breaks a promise."""
+    """Carry out the orders of a scope, at least one, until `seconds` are over or an order breaks a promise."""
     log, scope = opened.log, opened.scope
     most = settings.preemptions if scope.inside else None
     search = Search(opened, scope.programs, most, settings.seed)
@@ -132,7 +152,7 @@ def _explored_scope(
     complete_below = search.preemptions
     done = ExploredScope(
         name=scope.name,
-        programs={program.name: list(map(_said, program.statements)) for program in scope.programs},
+        programs={program.name: list(map(_statement_text, program.statements)) for program in scope.programs},
         inside=scope.inside,
         orders=search.carried_out,
         orders_at_most=scope.orders,
@@ -150,12 +170,12 @@ def _explored_scope(
     return done, [each for each in examples if each]
 
 
-def _said(statement: Statement) -> str:
+def _statement_text(statement: Statement) -> str:
     return f"append {statement.events}" if statement.kind == "append" else statement.kind
 
 
 def _costs(scope: Scope, carried: Carried) -> Iterator[str]:
-    """What an order in which nothing went wrong costs, by the names of the counts."""
+    """The costs of an order without a fault, by the names of the counts."""
 
     def waits(*, readers: bool) -> bool:
         return any(
@@ -173,7 +193,7 @@ def _costs(scope: Scope, carried: Carried) -> Iterator[str]:
 
 
 def _counterexample(opened: Machine, carried: Carried, stops: str) -> Counterexample | None:
-    """Shrink an order that went wrong, carry it out once more, and describe it; None when nothing is wrong with it."""
+    """Minimise a failing order, carry it out once more, and describe it; None when it has no fault."""
     log, scope = opened.log, opened.scope
     seen = finding(log, scope, carried)
     if seen is None:
@@ -186,7 +206,7 @@ def _counterexample(opened: Machine, carried: Carried, stops: str) -> Counterexa
     order = shrunk(opened, order_of(scope.programs, carried), lambda other: alike(other) is not None)
     again = replayed(opened, order)
     wrong = alike(again)
-    if wrong is None:  # it depends on more than the order, so it is put down as it was seen
+    if wrong is None:  # the fault depends on more than the order, so the order is recorded as it was first seen
         order, again, wrong = order_of(scope.programs, carried), carried, seen
     etags = {
         f"{event[0]}.{event[1]}": etag
@@ -211,7 +231,7 @@ def _counterexample(opened: Machine, carried: Carried, stops: str) -> Counterexa
 
 
 def _merged(parts: Sequence[Part]) -> list[Part]:
-    """The parts, those of one statement as one where no other session did anything between them."""
+    """The parts; consecutive parts of one statement become one."""
     merged: list[Part] = []
     for part in parts:
         last = merged[-1] if merged else None

@@ -1,4 +1,4 @@
-"""Was it right? What happened in one order, as the checker takes it. Pure."""
+"""Judges one order: converts its events into the input of the checker. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from bench.records import Anomaly, Example, Fault, Range
 from bench.run.verdict import promise_of
 
 TAILING = ("skipped", "withheld")
-"""What a log may do that does not promise to be complete when it is tailed."""
+"""Faults that are allowed to a log that does not promise to be complete when it is tailed."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with an order."""
+    """The faults of one order."""
 
     kinds: tuple[str, ...]
-    """Kinds of faults, as the verdict names them; `numbering`, `stranded` and `given up` besides."""
+    """Kinds of faults: those of a verdict, or `numbering`, `stranded`, `given up`."""
     promised: bool
     """The log promises that this does not happen."""
     verdict: Verdict
 
 
 def finding(log: Log, scope: Scope, carried: Carried) -> Finding | None:
-    """Judge an order by what the log promises; None when nothing is wrong."""
+    """Judge an order by what the log promises; None when it has no fault."""
     verdict = judge(
         _written(carried),
         _delivered(scope, carried),
@@ -57,7 +57,7 @@ def _written(carried: Carried) -> Written:
 
 
 def _delivered(scope: Scope, carried: Carried) -> list[Delivered]:
-    """What each reader was given. The sessions of one client share their events, in the order in which they came."""
+    """The events that each reader received. The sessions of one client share theirs, in the order of arrival."""
     names = {number: program.name for number, program in enumerate(scope.programs)}
     each = [_of_reader(names[number], given, carried, number) for number, given in carried.delivered.items()]
     return [Delivered.together("client", each)] if scope.client else each
@@ -101,7 +101,7 @@ def _of_reader(name: str, given: Sequence[Delivery], carried: Carried, number: i
         _ranges(seen),
         [Anomaly(kind, len(examples), examples) for kind, examples in faults.items()],
         falling,
-        ["it does not come to an end"] if number in carried.endless else [],
+        ["it reached no end of the log"] if number in carried.endless else [],
         highest_etag=highest,
         below=_ranges(below),
         page_events=PAGE_EVENTS,

@@ -27,10 +27,10 @@ from bench.statements import cursor_columns, read_sql, stored_sql
 MOST_STOPS = 12
 """A statement stops no more often than this; then it goes on to its end."""
 MOST_POLLS = 30
-"""A session that sleeps when all others are done is let go this often."""
+"""A session that sleeps when all others are done is released at most this often."""
 MOST_EMPTY_PAGES = 2
-"""A reader that gets this many empty pages, one after the other, is at the end of the log; one that has every event is
-when it gets the first."""
+"""A reader that gets this many empty pages in a row is at the end of the log; a reader that has every event is at the
+end after one empty page."""
 READ_ON_SECONDS = 10.0
 CLIENT = "explore"
 
@@ -48,30 +48,30 @@ class Part:
     session: int
     statement: int
     begins: bool
-    """Whether the statement begins with it."""
+    """Whether the statement begins with this part."""
     end: End
     stop: str = ""
-    """Where it stops."""
+    """Where the session stops."""
     stops: int = 0
-    """How often the statement has stopped by now."""
+    """How often the statement has stopped so far."""
     waits_for: tuple[int, ...] = ()
-    """The sessions that it waits for."""
+    """The sessions that the session waits for."""
     kind: str = ""
     """The kind of the statement."""
     text: str = ""
-    """What was sent."""
+    """The SQL that was sent."""
     failure: str = ""
-    """How it failed."""
+    """The error of the statement."""
     events: tuple[Event, ...] = ()
     """The events that an append has, or that a page holds."""
     etags: tuple[int, ...] = ()
-    """The etags of those of a page."""
+    """The etags of the events in a page."""
     held_back: bool = False
-    """A page that was not full left out events that were committed when it began."""
+    """The page was not full, although it left out events that were committed before it was requested."""
     woken_by: int | None = None
-    """The session whose step let this one go on; None when it was this session's turn."""
+    """The session whose step released this one; None when it was this session's own turn."""
     was_asleep: bool = False
-    """It slept until then, and did not wait for a lock."""
+    """The released session had called pg_sleep; False when it waited for a lock."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Choice:
 
     enabled: tuple[int, ...]
     costs: tuple[int, ...]
-    """For each of these, 1 when that takes the turn away from a session that could have gone on, else 0."""
+    """For each of `enabled`: 1 when its step takes the turn from a session that could have continued, else 0."""
     chosen: int
 
 
 @dataclass
 class Delivery:
-    """An event that a reader was given."""
+    """An event that a reader received."""
 
     etag: int
     payload: str
@@ -94,7 +94,7 @@ class Delivery:
 
 @dataclass
 class Carried:
-    """What happened in one order."""
+    """The events, pages and errors of one order."""
 
     parts: list[Part] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
@@ -103,15 +103,15 @@ class Carried:
     delivered: dict[int, list[Delivery]] = field(default_factory=dict)
     """By the number of the reader's session."""
     read_on: dict[int, list[Delivery]] = field(default_factory=dict)
-    """Of those, what came only when all programs were over."""
+    """The part of `delivered` that was read after all programs were over."""
     last_pages: list[tuple[int, str]] = field(default_factory=list)
-    """What readers sent then."""
+    """The statements that read it, each with the number of the reader's session."""
     stored: list[tuple[int | None, str | None]] = field(default_factory=list)
-    """Etag and payload of each row of the log's table in the end."""
+    """Etag and payload of each row of the log's table after the order."""
     failures: list[tuple[int, psycopg.Error, str]] = field(default_factory=list)
-    """Statements that met an error of the log's own, with their session and what was sent."""
+    """Errors that the log raised: session, error, and the SQL that was sent."""
     endless: list[int] = field(default_factory=list)
-    """Readers that came to no end."""
+    """Sessions that did not end, and readers that did not reach the end of the log."""
 
 
 class _Payload(msgspec.Struct):
@@ -124,7 +124,7 @@ _parse = msgspec.json.Decoder(_Payload).decode
 
 
 def event_of(payload: str | None) -> tuple[int, int, int] | None:
-    """The (producer, seq, value) of a payload; None when it is no event of a producer."""
+    """The (producer, seq, value) of a payload; None when no producer wrote it."""
     try:
         event = _parse(payload or "")
     except (msgspec.MsgspecError, RecursionError):
@@ -134,23 +134,23 @@ def event_of(payload: str | None) -> tuple[int, int, int] | None:
 
 @dataclass
 class _Actor:
-    """A session with its program and how far that is."""
+    """A session, its program and its progress."""
 
     program: Program
     session: Session
     next: int = 0
-    """The number of its next statement, or of the one that is under way."""
+    """The number of the next statement, or of the one in progress."""
     stops: int = 0
     polls: int = 0
-    """How often it was let go from where it sleeps since another session took a step."""
+    """How often the sleeping session was released since another session took a step."""
     seq: int = 0
     pending: list[Event] = field(default_factory=list)
-    """Events of its open transaction."""
+    """Events of the open transaction."""
     failed: bool = False
-    """Its transaction failed and can only be rolled back."""
+    """The transaction failed and can only be rolled back."""
     cursor: tuple[str | None, ...] = ()
     committed_before: int = 0
-    """Events that were acknowledged when its page was asked for."""
+    """Number of events that were acknowledged when the page was requested."""
     text: str = ""
 
     @property
@@ -163,14 +163,14 @@ class _Actor:
 
 
 class Machine:
-    """Sessions of a scope on a log, and the explorer beside them."""
+    """The sessions of a scope on a log, and the explorer's own session."""
 
-    def __init__(self, log: Log, scope: Scope, explorer: Explorer, opened: Sequence[Session], kept: data.Data) -> None:
+    def __init__(self, log: Log, scope: Scope, explorer: Explorer, opened: Sequence[Session], saved: data.Data) -> None:
         self.log = log
         self.scope = scope
         self._explorer = explorer
         self._sessions = opened
-        self._data = kept
+        self._data = saved
         self._held = False
         self._actors: list[_Actor] = []
         self._previous: int | None = None
@@ -180,7 +180,7 @@ class Machine:
         """Begin an order of these programs: an empty log, and every session idle."""
         reset = "ROLLBACK; RESET ALL; SELECT pg_advisory_unlock_all()"
         reset += "; DISCARD SEQUENCES" if self._data.caches else ""
-        # Planning calls functions, too: how often a statement stops depends on which plans are kept.
+        # Planning also calls functions: how often a statement stops depends on which plans are cached.
         reset += "; DISCARD PLANS" if self.scope.inside else ""
         for session in self._sessions:
             session.holds = False
@@ -199,7 +199,7 @@ class Machine:
         )
 
     def stop(self) -> None:
-        """Let all sessions go on without stops, and roll back what they have prepared."""
+        """Release all sessions, without further stops, and roll back their prepared transactions."""
         if self._held:
             self._explorer.free([session.number for session in self._sessions])
             self._held = False
@@ -220,25 +220,25 @@ class Machine:
         ]
 
     def _sleeps(self, actor: _Actor) -> bool:
-        """Whether it sleeps, and no other session has done anything since it last looked. In a scope without stops it
-        sleeps until another one ends a transaction, as one that waits for a lock does.
+        """Whether the session sleeps, and no other session has taken a step since it last woke. In a scope without
+        stops it sleeps until another session ends a transaction, as a session that waits for a lock does.
         """
         return actor.session.stop == SLEEP and (actor.polls > 0 or not self.scope.inside)
 
     def cost(self, number: int) -> int:
-        """1 when a step of this session takes the turn away from another one that could have gone on, else 0."""
+        """1 when a step of this session takes the turn from another session that could have continued, else 0."""
         previous = self._previous
         if previous is None or previous == number or previous not in self.enabled():
             return 0
         return int(self._actors[previous].session.stop != SLEEP or self._actors[previous].session.state != "stopped")
 
     def statement(self, number: int) -> int:
-        """The number of a session's next statement, or of the one that is under way."""
+        """The number of a session's next statement, or of the one in progress."""
         return self._actors[number].next
 
     def advance(self, number: int) -> Part:
-        """Have a session take a step: from where it is to the end of its statement, to its next stop, or to where it
-        waits for another session.
+        """Have a session take a step: to the end of its statement, to its next stop, or until it waits for another
+        session.
         """
         enabled = self.enabled()
         costs = tuple(self.cost(each) for each in enabled)
@@ -268,7 +268,7 @@ class Machine:
         actor.session.send(actor.text)
 
     def _text(self, number: int, actor: _Actor) -> str:
-        """What a session sends for its next statement."""
+        """The SQL of a session's next statement."""
         statement = actor.statement
         begin = "" if actor.session.in_transaction else "BEGIN; "
         if actor.failed:
@@ -302,7 +302,7 @@ class Machine:
         return text
 
     def _settled(self, number: int, *, begins: bool, woken_by: int | None = None, was_asleep: bool = False) -> Part:
-        """Wait until a session is done, stops or waits, and note what came of it."""
+        """Wait until a session is done, stops or waits, and note the outcome."""
         actor = self._actors[number]
         session = actor.session
         session.settle(self._explorer)
@@ -326,7 +326,7 @@ class Machine:
         return part
 
     def _ended(self, number: int, actor: _Actor, *, begins: bool) -> Part:
-        """Note what came of a statement that is over, and go on to the next one."""
+        """Note the outcome of a statement that has ended, and move on to the next one."""
         statement, at = actor.statement, actor.next
         actor.next += 1
         error = actor.session.error
@@ -357,7 +357,7 @@ class Machine:
             self._carried.aborted += actor.pending
             actor.pending = []
         else:
-            # All that PostgreSQL accepts in this transaction is its end.
+            # PostgreSQL accepts only the end of this transaction.
             actor.failed = True
             statements = actor.program.statements
             while not actor.over and statements[actor.next].kind not in {"commit", "rollback"}:
@@ -378,7 +378,7 @@ class Machine:
         return not given.issuperset(self._carried.acknowledged[:acknowledged])
 
     def _wake_others(self, number: int) -> None:
-        """Follow the sessions that waited, and that the last step lets go on."""
+        """Follow the waiting sessions that the last step released."""
         while waiting := [nth for nth, actor in enumerate(self._actors) if actor.session.state == "waiting"]:
             pids = [self._actors[nth].session.pid for nth in waiting]
             holders = dict(zip(waiting, self._explorer.waits_for(pids), strict=True))
@@ -391,7 +391,7 @@ class Machine:
                 self._settled(nth, begins=False, woken_by=number)
 
     def _deadlocked(self, holders: Mapping[int, set[int]]) -> list[int]:
-        """The sessions that wait for none but each other."""
+        """The sessions that wait only for each other."""
         left = dict(holders)
         while True:
             pids = {self._actors[nth].session.pid for nth in left}
@@ -408,7 +408,7 @@ class Machine:
                 if self._actors[nth].session.speaks(sessions.LATER_LOOK_SECONDS):
                     return nth
         names = " and ".join(self._actors[nth].program.name for nth in deadlocked)
-        raise InfrastructureError(f"{names} wait for each other, and the server does not end that")
+        raise InfrastructureError(f"{names} wait for each other, and the server does not end the deadlock")
 
     def _wake_sleepers(self, number: int) -> None:
         for nth, actor in enumerate(self._actors):
@@ -417,12 +417,12 @@ class Machine:
                 self._settled(nth, begins=False, woken_by=number, was_asleep=True)
 
     def finish(self) -> Carried:
-        """Have all sessions come to the end of their programs, readers to the end of the log; returns what happened."""
+        """Run all programs to their ends and readers to the end of the log; returns the whole order."""
         self._end_programs()
         self.stop()
         for number, actor in enumerate(self._actors):
             actor.session.holds = False
-            if actor.session.state != "idle":  # it polls for what never comes
+            if actor.session.state != "idle":  # it polls for an event that never comes
                 actor.session.finish(self._explorer, 0)
                 self._carried.endless.append(number)
         readers = [(number, actor) for number, actor in enumerate(self._actors) if actor.program.is_reader]
@@ -435,7 +435,9 @@ class Machine:
         return self._carried
 
     def _end_programs(self) -> None:
-        """Go on until nobody can, then roll back what programs leave open, until nobody waits for that."""
+        """Take steps until no session can, then roll back the transactions that programs leave open; repeat until no
+        session waits for them.
+        """
         while True:
             while enabled := self.enabled():
                 self.advance(self._previous if self._previous in enabled else enabled[0])
@@ -459,7 +461,7 @@ class Machine:
         return session.finish(self._explorer, READ_ON_SECONDS)
 
     def _read_on(self, number: int, actor: _Actor) -> None:
-        """Read to the end of the log, with nobody else at work."""
+        """Read to the end of the log, while no other session is active."""
         empty = pages = 0
         most = 10 + 3 * len(self._carried.acknowledged)
         while empty < (MOST_EMPTY_PAGES if self._left_out(number, len(self._carried.acknowledged)) else 1):
@@ -488,14 +490,14 @@ class Machine:
 
 
 @contextmanager
-def opened(log: Log, scope: Scope, conninfo: str, connection: Connection, kept: data.Data) -> Iterator[Machine]:
+def opened(log: Log, scope: Scope, conninfo: str, connection: Connection, saved: data.Data) -> Iterator[Machine]:
     """Open the sessions of a scope on an installed log."""
     with ExitStack() as stack:
         opened_sessions = [
             stack.enter_context(sessions.opened(conninfo, connection, number, inside=scope.inside))
             for number in range(len(scope.programs))
         ]
-        machine = Machine(log, scope, Explorer(connection), opened_sessions, kept)
+        machine = Machine(log, scope, Explorer(connection), opened_sessions, saved)
         stack.callback(machine.stop)
         yield machine
 

@@ -1,4 +1,4 @@
-"""What an exploration found, as it is kept in exploration.json."""
+"""The record of an exploration, stored as exploration.json."""
 
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +21,9 @@ class Options(BaseModel):
     all: bool = False
     """Explore every log that ships."""
     export_sql: Annotated[Path | None, Flag("FILE")] = None
-    """Write the first counterexample as a script for psql."""
+    """Write the first counterexample as a script for psql; - is standard output."""
     export_markdown: Annotated[Path | None, Flag("FILE")] = None
-    """Write what is printed here too."""
+    """Write the report here too, in markdown; - is standard output."""
     output: ResultsFolder = RESULTS
 
 
@@ -33,62 +33,62 @@ class Settings(StoredModel):
     writers: Annotated[int, Field(ge=2, le=3)] = 2
     """Number of sessions that append."""
     bystander: Literal["none", "table", "prepared"] = "none"
-    """A session beside them that writes to another table, and commits or prepares that."""
+    """Add a session that writes to another table and then commits, or prepares, its transaction."""
     preemptions: Annotated[int, Field(ge=0, le=20)] = 3
-    """Inside of statements, leave out orders that interrupt sessions that could go on more often than this."""
+    """Inside statements: largest number of preemptions (a turn taken from a session that could continue)."""
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 100.0
-    """Explore each log for no longer than this; scopes share the time."""
+    """Longest time per log; its scopes share the time."""
     seed: int = 0
     """Random seed for the order in which orders with the same number of preemptions are tried."""
 
 
 class Step(StoredModel):
-    """What one session does until it is another one's turn."""
+    """The actions of one session until another session takes its turn."""
 
     session: str
     kind: str
     """The kind of its statement: append, page, commit and so on."""
     sql: str
     begins: bool
-    """False when it goes on with a statement that stopped or waited before."""
+    """False when the session continues a statement that stopped or waited before."""
     end: Literal["done", "stops", "waits", "fails"]
     stop: str = ""
-    """Where it stops, like `before nextval(events_log_etag_seq)`."""
+    """Where the session stops, like `before nextval(events_log_etag_seq)`."""
     waits_for: list[str] = Field(default_factory=list)
     woken_by: str | None = None
-    """The session whose step let this one go on; None when it was its own turn."""
+    """The session whose step released this one; None when it was this session's own turn."""
     failure: str = ""
     events: list[str] = Field(default_factory=list)
-    """The events that it appends, or that its page holds: producer and seq with a point between."""
+    """The events that the session appends, or that its page holds, as PRODUCER.SEQ."""
     etags: list[int] = Field(default_factory=list)
-    """The etags of those in a page."""
+    """The etags of the events in a page."""
 
 
 class Counterexample(StoredModel):
-    """An order in which something goes wrong, in as few steps as were found."""
+    """A failing order, minimised."""
 
     scope: str
     kinds: list[str]
-    """What goes wrong: kinds of a verdict, or `numbering`, `stranded`, `given up`."""
+    """Kinds of faults: those of a verdict, or `numbering`, `stranded`, `given up`."""
     promised: bool
     """Whether the log promises that this does not happen."""
     counts: dict[str, int]
-    """Events by what is wrong with them."""
+    """Number of events by kind of fault."""
     examples: list[str]
-    """The events that something is wrong with: producer and seq with a point between."""
+    """The faulty events, as PRODUCER.SEQ."""
     steps: int
-    """How many turns it takes; what goes on by itself when another session lets it is no turn."""
+    """Number of turns; a session that another one releases continues without a turn of its own."""
     sessions: list[str]
-    """Those that have something to do in it."""
+    """The sessions that take part in the order."""
     trace: list[Step]
     read_on: dict[str, list[str]]
-    """The events that each reader was given when all of this was over and it read to the end."""
+    """The events that each reader received when it read to the end of the log after the last step."""
     failures: list[str]
-    """Errors of the log's own that statements met, with the session."""
+    """Errors that the log raised, with the session."""
     etags: dict[str, int]
-    """The etags of the events that are stored in the end."""
+    """The etags of the stored events, after the last step."""
     sql: str
-    """A script for psql to see it again by hand."""
+    """A psql script that reproduces the order."""
 
 
 class ExploredScope(StoredModel):
@@ -98,27 +98,28 @@ class ExploredScope(StoredModel):
     programs: dict[str, list[str]]
     """The statements of each session."""
     inside: bool
-    """Sessions stopped inside of statements too."""
+    """Sessions also stopped inside statements."""
     orders: int
-    """Carried out."""
+    """Number of orders carried out."""
     orders_at_most: int | None
-    """How many there are when no session waits for another one; None where sessions stop inside of statements."""
+    """Number of orders if no session ever waits for another; None where sessions stop inside statements."""
     complete: bool
-    """No order was left to be carried out, but for those with more preemptions than `most_preemptions`."""
+    """All orders were carried out, except those with more preemptions than `most_preemptions`."""
     preemptions: int | None
-    """All orders with at most this many preemptions were carried out; None when not even those without any were."""
+    """All orders with up to this many preemptions were carried out; None when not even all orders without
+    preemptions were, or when `complete`."""
     most_preemptions: int | None
-    """Orders with more preemptions were left out; None when none was."""
+    """Orders with more preemptions were left out; None when no order was."""
     impossible: int
-    """Orders that could not be carried out a second time up to where they differ from another one."""
+    """Orders whose first turns, taken from an earlier order, could not be repeated."""
     failing: dict[str, int]
-    """Orders by the kinds of what went wrong."""
+    """Number of failing orders by their kinds of faults."""
     writers_waited: int
     """Orders in which a writer waited for another session."""
     readers_waited: int
     """Orders in which a reader waited for another session, or slept until something would change."""
     held_back: int
-    """Orders in which a page left out events that were committed before it was asked for, and was not full."""
+    """Orders in which a page was not full, although it left out events that were committed before it was requested."""
     seconds: float
 
 
@@ -128,16 +129,18 @@ class ExploredLog(StoredModel):
     log: str
     promises: Promises
     failure: str | None = None
-    """Why it could not be explored, in a sentence; None when it was."""
+    """Why the log could not be explored, in a sentence; None when it was explored."""
     out_of_reach: list[str] = Field(default_factory=list)
-    """What of it cannot be stopped inside, with the reason."""
+    """The log's functions inside which sessions cannot be stopped, with the reason."""
     scopes: list[ExploredScope] = Field(default_factory=list)
+    unexplored: list[str] = Field(default_factory=list)
+    """The scopes that were not finished: the exploration was interrupted, or an earlier scope broke a promise."""
     counterexamples: list[Counterexample] = Field(default_factory=list)
-    """The first of each kind; those that break a promise first."""
+    """The first of each kind of fault; those that break a promise come first."""
 
     @property
     def ok(self) -> bool:
-        """Whether it was explored and nothing broke a promise."""
+        """Whether the log was explored and no order broke a promise."""
         return self.failure is None and not any(each.promised for each in self.counterexamples)
 
 

@@ -1,4 +1,4 @@
-"""Scopes: small sets of sessions with the statements of each, of which all orders are carried out. Pure."""
+"""Scopes: small sets of sessions with the statements of each, of which every order is carried out. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from bench.eventlog import Log
 Kind = Literal["append", "commit", "rollback", "page", "write elsewhere", "prepare", "commit prepared"]
 Bystander = Literal["none", "table", "prepared"]
 PAGE_EVENTS = 2
-"""Events per page: fewer than a scope appends, so that pages end between the events of one transaction, too."""
+"""Events per page: fewer than a scope appends, so that pages also end between the events of one transaction."""
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What a session sends at one time."""
+    """The SQL that a session sends at one time."""
 
     kind: Kind
     events: int = 0
-    """How many events an append has."""
+    """Number of events of an append."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Program:
     name: str
     statements: tuple[Statement, ...]
     is_reader: bool = False
-    """It reads, and after the order reads on to the end of the log."""
+    """The session reads, and after the order reads on to the end of the log."""
 
     def without(self, number: int) -> "Program":
         """The program without one of its statements."""
@@ -45,14 +45,14 @@ class Scope:
     name: str
     programs: tuple[Program, ...]
     inside: bool = False
-    """Sessions stop inside of statements too."""
+    """Sessions also stop inside statements."""
     client: bool = False
     """The readers are sessions of one named client, or of one queue."""
 
     @property
     def orders(self) -> int | None:
-        """How many orders the statements have when no session ever waits for another; None when sessions stop inside of
-        statements, too, because then that depends on what they do.
+        """Number of orders of the statements if no session ever waits for another; None when sessions also stop inside
+        statements, because the number then depends on the log's SQL.
         """
         if self.inside:
             return None
@@ -61,7 +61,7 @@ class Scope:
 
 
 def scopes(log: Log, writers: int, bystander: Bystander) -> Iterator[Scope]:
-    """The scopes in which a log is explored, those without stops inside of statements first."""
+    """The scopes in which a log is explored, those without stops inside statements first."""
     append, commit, rollback = Statement("append", 1), Statement("commit"), Statement("rollback")
     batch = Statement("append", 2)
     yield _scope("a rollback", [(append, rollback), *[(append, commit)] * (writers - 1)], [3], bystander)
@@ -74,7 +74,7 @@ def scopes(log: Log, writers: int, bystander: Bystander) -> Iterator[Scope]:
     if log.group != "no":
         members = _scope("two sessions of one client", [(batch, commit, append, commit)], [2, 2], "none")
         yield replace(members, client=True)
-    yield replace(_scope("inside of statements", [(append, commit)] * writers, [2], bystander), inside=True)
+    yield replace(_scope("inside statements", [(append, commit)] * writers, [2], bystander), inside=True)
 
 
 def _scope(name: str, writers: list[tuple[Statement, ...]], pages: list[int], bystander: Bystander) -> Scope:

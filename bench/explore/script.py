@@ -12,7 +12,7 @@ _HELPERS = f"""
 CREATE EXTENSION dblink SCHEMA {STOPS};
 CREATE TABLE {STOPS}.sessions (name text, number int, pid int);
 
--- Open a session, which stops where {STOPS}.stop says so.
+-- Open a session that stops in {STOPS}.stop.
 CREATE FUNCTION {STOPS}.open(name text, number int, inside text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM {STOPS}.dblink_connect(name, format(
@@ -26,34 +26,34 @@ BEGIN
     PERFORM pg_advisory_lock({LOCKS}, 2 * number);
 END $$;
 
--- Wait until a session is done, stops or waits for another one.
-CREATE FUNCTION {STOPS}.look(who text) RETURNS text LANGUAGE plpgsql AS $$
+-- Wait until a session is done, stops or waits for another session.
+CREATE FUNCTION {STOPS}.look(session text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     others int[];
 BEGIN
     LOOP
-        IF {STOPS}.dblink_is_busy(who) = 0 THEN
-            RETURN who || ' is done';
+        IF {STOPS}.dblink_is_busy(session) = 0 THEN
+            RETURN session || ' is done';
         END IF;
-        others := (SELECT pg_blocking_pids(pid) FROM {STOPS}.sessions WHERE name = who);
+        others := (SELECT pg_blocking_pids(pid) FROM {STOPS}.sessions WHERE name = session);
         IF pg_backend_pid() = ANY (others) THEN
-            RETURN who || ' stops';
+            RETURN session || ' stops';
         ELSIF others <> '{{}}' THEN
-            RETURN who || ' waits for ' ||
+            RETURN session || ' waits for ' ||
                 coalesce((SELECT string_agg(name, ', ') FROM {STOPS}.sessions WHERE pid = ANY (others)),
                          'another session');
         END IF;
     END LOOP;
 END $$;
 
-CREATE FUNCTION {STOPS}.go_on(who text) RETURNS void LANGUAGE sql AS $$
-    SELECT {STOPS}.let_go(number, pid) FROM {STOPS}.sessions WHERE name = who
+CREATE FUNCTION {STOPS}.go_on(session text) RETURNS void LANGUAGE sql AS $$
+    SELECT {STOPS}.let_go(number, pid) FROM {STOPS}.sessions WHERE name = session
 $$;
 """
 
 
 def psql_script(log: Log, scope: Scope, carried: Carried, stops: str, title: str) -> str:
-    """The script. `stops` is the SQL that made the functions that stop."""
+    """The script. `stops` is the SQL that creates the functions that stop."""
     names = [program.name for program in scope.programs]
     used = sorted({part.session for part in carried.parts} | {number for number, _ in carried.last_pages})
     needs = [f"-- The server needs {name} = {value}." for name, value in log.settings.items()]
@@ -79,11 +79,16 @@ def psql_script(log: Log, scope: Scope, carried: Carried, stops: str, title: str
     lines += [rf"\set {_variable(number, nth)} NULL" for number in used for nth in range(len(log.cursor))]
     for nth, part in enumerate(carried.parts, 1):
         lines += ["", *_step(log, scope, nth, part, names[part.session])]
-    lines += ["", r"\echo", r"\echo All is over, and readers read on.", r"SELECT pg_advisory_unlock_all() \g /dev/null"]
+    lines += [
+        "",
+        r"\echo",
+        r"\echo All steps are done; readers read on.",
+        r"SELECT pg_advisory_unlock_all() \g /dev/null",
+    ]
     for number, text in carried.last_pages:
-        who = _literal(names[number])
+        session = _literal(names[number])
         lines.append(f"\\echo {names[number]}:")
-        lines += _shown(log, scope, number, text, f"{STOPS}.dblink({who}, {_sent(log, scope, number, text)})")
+        lines += _shown(log, scope, number, text, f"{STOPS}.dblink({session}, {_sent(log, scope, number, text)})")
     lines += [r"\echo In the table:", f"{stored_sql(log)} ORDER BY 1;", ""]
     lines += [f"SELECT {STOPS}.dblink_disconnect({_literal(names[nth])}) \\g /dev/null" for nth in used]
     if "uninstall_log()" in log.schema_sql:
@@ -97,25 +102,25 @@ def _on_off(scope: Scope) -> str:
 
 
 def _step(log: Log, scope: Scope, nth: int, part: Part, name: str) -> list[str]:
-    who = _literal(name)
+    session = _literal(name)
     text = part.text.removeprefix("BEGIN; ")
     lines = []
     if part.begins:
         lines.append(f"\\echo {nth}. {name}: {_one_line(part.text)}")
         if part.text != text:
-            lines.append(f"SELECT {STOPS}.dblink_exec({who}, 'BEGIN') \\g /dev/null")
+            lines.append(f"SELECT {STOPS}.dblink_exec({session}, 'BEGIN') \\g /dev/null")
         sent = _sent(log, scope, part.session, text)
-        lines.append(f"SELECT {STOPS}.dblink_send_query({who}, {sent}) \\g /dev/null")
+        lines.append(f"SELECT {STOPS}.dblink_send_query({session}, {sent}) \\g /dev/null")
     elif part.woken_by is None:
         lines.append(f"\\echo {nth}. {name} goes on")
-        lines.append(f"SELECT {STOPS}.go_on({who}) \\g /dev/null")
+        lines.append(f"SELECT {STOPS}.go_on({session}) \\g /dev/null")
     else:
         lines.append(f"\\echo {nth}. {name} goes on by itself")
         if part.was_asleep:
-            lines.append(f"SELECT {STOPS}.go_on({who}) \\g /dev/null")
-    lines.append(f"SELECT {STOPS}.look({who}) AS {_identifier(name)};")
+            lines.append(f"SELECT {STOPS}.go_on({session}) \\g /dev/null")
+    lines.append(f"SELECT {STOPS}.look({session}) AS {_identifier(name)};")
     if part.end in {"done", "fails"}:
-        result = f"{STOPS}.dblink_get_result({who}, false)"
+        result = f"{STOPS}.dblink_get_result({session}, false)"
         lines += _shown(log, scope, part.session, text, result)
         # The second result is empty; the connection takes no other statement before it is fetched.
         lines.append(f"SELECT * FROM {result} AS t ({_columns(text)}) \\g /dev/null")
@@ -127,13 +132,13 @@ def _has_cursor(log: Log, scope: Scope, text: str) -> bool:
 
 
 def _variable(session: int, nth: int) -> str:
-    """The variable of psql that holds a part of a reader's cursor, as a literal of SQL."""
+    """The psql variable that holds a part of a reader's cursor, as an SQL literal."""
     return f"cursor_{session}_{nth}"
 
 
 def _sent(log: Log, scope: Scope, session: int, text: str) -> str:
-    """A statement as an expression of SQL. Parts of a cursor may differ from one run to the next, as a transaction's id
-    does, so they are variables.
+    """A statement as an SQL expression. Parts of a cursor, such as a transaction's id, may differ from one run to the
+    next, so they are variables.
     """
     if not _has_cursor(log, scope, text):
         return _quoted(text)
@@ -145,7 +150,7 @@ def _sent(log: Log, scope: Scope, session: int, text: str) -> str:
 
 
 def _shown(log: Log, scope: Scope, session: int, text: str, result: str) -> list[str]:
-    """Show what a statement yields, and remember a reader's cursor."""
+    """Print the result of a statement, and remember a reader's cursor."""
     if not _has_cursor(log, scope, text):
         return [f"SELECT * FROM {result} AS t ({_columns(text)});"]
     lines = [
@@ -161,7 +166,7 @@ def _shown(log: Log, scope: Scope, session: int, text: str, result: str) -> list
 
 
 def _columns(text: str) -> str:
-    """What a statement yields, each column as text."""
+    """The columns of a statement's result, each as text."""
     if "get_event(" not in text:
         return '"result" text'
     selected = text.removeprefix("SELECT ").partition(" FROM ")[0]
@@ -181,5 +186,5 @@ def _identifier(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    r"""A text for \echo, which takes quotes for its own."""
+    r"""A text quoted for \echo."""
     return "'" + " ".join(text.split()).replace("'", "''") + "'"

@@ -1,9 +1,9 @@
-"""Searches all orders of a scope, beginning with those that interrupt sessions least.
+"""Searches all orders of a scope, beginning with those that have the fewest preemptions.
 
 Stateless model checking: an order is carried out from the start, each time on an empty log, by taking given turns and
-then letting each session go on as long as it can. Where another one could have gone on instead, there is an order that
-is still to be carried out; so every order is carried out once. Orders are taken by the number of their preemptions:
-points at which the turn was taken from a session that could have gone on.
+then letting each session continue until it cannot. Wherever another session could have continued instead, another order
+is still to be carried out; so every order is carried out once. Orders are tried by their number of preemptions: points
+at which the turn was taken from a session that could have continued.
 
 Sources: Godefroid, "Model checking for programming languages using VeriSoft" (POPL 1997); Musuvathi and Qadeer,
 "Iterative context bounding for systematic testing of multithreaded programs" (PLDI 2007), the search of CHESS.
@@ -18,23 +18,23 @@ from bench.explore.machine import Carried, Machine
 from bench.explore.scope import Program
 
 Turns = tuple[int, ...]
-"""The sessions that take a step, one after the other."""
+"""The sessions that take a step, in this order."""
 
 
 @dataclass
 class Search:
-    """The orders of some programs on a machine, and how far they are carried out."""
+    """The orders of some programs on a machine, and the progress of carrying them out."""
 
     machine: Machine
     programs: Sequence[Program]
     most_preemptions: int | None
-    """Orders with more of them are left out; None carries out all."""
+    """Orders with more preemptions are left out; None carries out all."""
     seed: int
     carried_out: int = 0
     impossible: int = 0
-    """Turns that a session could not take, though it could when the same turns before it were taken first."""
+    """Orders that could not be repeated: a session could not take a turn that it could take there before."""
     left_out: int = 0
-    """Orders left out because they have more preemptions than that, each with all that begin as it does."""
+    """Orders left out for having more than `most_preemptions`; each counts for all orders that begin with its turns."""
     _frontier: list[tuple[int, float, Turns]] = field(default_factory=list)
 
     @property
@@ -43,7 +43,7 @@ class Search:
         return self._frontier[0][0] if self._frontier else None
 
     def orders(self, is_over: Callable[[], bool]) -> Iterator[Carried]:
-        """Carry out one order after the other, until there are no more or it is over."""
+        """Carry out orders one at a time, until none is left or `is_over` returns True."""
         chance = random.Random(self.seed)  # noqa: S311 - the same orders for the same seed
         self._frontier = [(0, 0.0, ())]
         while self._frontier and not is_over():
@@ -57,7 +57,7 @@ class Search:
             yield carried
 
     def _carry_out(self, turns: Turns) -> Carried | None:
-        """Carry out an order that begins with these turns; None when it cannot."""
+        """Carry out an order that begins with these turns; None when a session cannot take its turn."""
         machine = self.machine
         machine.start(self.programs)
         for number in turns:
@@ -68,7 +68,7 @@ class Search:
         return machine.finish()
 
     def _note_others(self, chance: random.Random, preemptions: int, turns: Turns, carried: Carried) -> None:
-        """Note the orders that begin as this one and then give the turn to another session."""
+        """Note the orders that begin like this order and then give the turn to another session."""
         before: Turns = ()
         for depth, choice in enumerate(carried.choices):
             if depth >= len(turns):

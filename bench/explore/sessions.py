@@ -1,12 +1,13 @@
-"""Sessions that send a statement and are watched until it is done, stops inside, or waits for another session.
+"""Sessions that send a statement and are watched until the statement is done, stops inside, or waits for a session.
 
-Nothing is recognised by time alone: a session reports its stops itself, and the server reports who waits for whom.
+No state is inferred from time alone: a session reports its stops itself, and the server reports which session
+waits for which.
 """
 
 import select
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Literal
 
 import psycopg
@@ -24,11 +25,11 @@ FIRST_LOOK_SECONDS = 0.001
 """After this long without an answer the server is asked whether the session waits; most statements take less."""
 LATER_LOOK_SECONDS = 0.002
 PATIENCE_SECONDS = 20.0
-"""A session that does nothing for this long, and waits for nobody, is given up."""
+"""An exploration fails when a statement runs for this long without a stop and waits for no session."""
 
 
 class Explorer:
-    """The explorer's own session: it lets stopped sessions go on, and asks the server who waits for whom."""
+    """The explorer's own session: it releases stopped sessions, and asks the server which session waits for which."""
 
     def __init__(self, connection: Connection) -> None:
         self._pgconn = connection.pgconn
@@ -47,15 +48,15 @@ class Explorer:
         return _rows(result)
 
     def hold(self, numbers: Sequence[int]) -> None:
-        """Have the sessions with these numbers stop from now on. They must be idle."""
+        """Make the sessions with these numbers stop from now on. They must be idle."""
         self.run("SELECT " + ", ".join(f"pg_advisory_lock({LOCKS}, {2 * number})" for number in numbers))
 
     def free(self, numbers: Sequence[int]) -> None:
-        """Have the sessions with these numbers stop no more."""
+        """Release the sessions with these numbers; they no longer stop."""
         self.run("SELECT " + ", ".join(f"pg_advisory_unlock({LOCKS}, {2 * number})" for number in numbers))
 
     def waits_for(self, pids: Sequence[int]) -> list[set[int]]:
-        """The backends that each of these waits for, by their pids; 0 is a prepared transaction."""
+        """For each of these backends, the pids of the backends that it waits for; 0 is a prepared transaction."""
         array = ",".join(map(str, pids))
         rows = self.run(f"SELECT pg_blocking_pids(pid) FROM unnest('{{{array}}}'::int[]) AS pid")
         return [{int(pid) for pid in (text or "{}").strip("{}").split(",") if pid} - {self.pid} for (text,) in rows]
@@ -69,13 +70,13 @@ class Session:
         self.pid = connection.info.backend_pid
         self.state: State = "idle"
         self.stop = ""
-        """Where it stops, when it does."""
+        """Where the session has stopped; meaningful only in the state `stopped`."""
         self.rows: Rows = []
-        """The rows of its last statement."""
+        """The rows of the last statement."""
         self.error: psycopg.Error | None = None
-        """How its last statement failed."""
+        """The error of the last statement; None when it succeeded."""
         self.holds = True
-        """Whether it is made to stop."""
+        """Whether the session is made to stop."""
         self._encoding = connection.info.encoding
         self._pgconn = connection.pgconn
         self._poll = select.poll()
@@ -101,16 +102,16 @@ class Session:
             pass
 
     def let_go(self, explorer: Explorer) -> None:
-        """Let it go on from its stop."""
+        """Release the session from its stop."""
         self.state = "running"
         explorer.run(f"SELECT {STOPS}.let_go({self.number}, {self.pid})")
 
     def speaks(self, seconds: float) -> bool:
-        """Whether anything arrives from the server within this time."""
+        """Whether data arrives from the server within this time."""
         return bool(self._poll.poll(seconds * 1000))
 
     def receive(self, seconds: float) -> bool:
-        """Read what arrives within this time; returns whether the session is now done or stopped."""
+        """Read the data that arrives within this time; returns whether the session is now done or stopped."""
         if self.speaks(seconds):
             self._pgconn.consume_input()
         while not self._pgconn.is_busy():
@@ -130,10 +131,10 @@ class Session:
         return False
 
     def settle(self, explorer: Explorer) -> None:
-        """Wait until it is done, stops or waits for another session.
+        """Wait until the session is done, stops or waits for another session.
 
         Raises:
-            InfrastructureError: it is none of these, and does not end.
+            InfrastructureError: none of these happens within PATIENCE_SECONDS.
         """
         look = FIRST_LOOK_SECONDS
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -145,12 +146,12 @@ class Session:
             look = LATER_LOOK_SECONDS
             if time.monotonic() > deadline:
                 raise InfrastructureError(
-                    f"a statement of the log cannot be stepped: it takes longer than {PATIENCE_SECONDS:.0f} s and "
-                    "waits for no other session"
+                    f"cannot step through a statement of the log: it has run for {PATIENCE_SECONDS:.0f} s and waits "
+                    "for no other session"
                 )
 
     def finish(self, explorer: Explorer, seconds: float) -> bool:
-        """Wait until it is done; one that takes longer than this is cancelled, and False returned."""
+        """Wait until the statement is done. Cancel a statement that takes longer than this, and return False."""
         deadline = time.monotonic() + seconds
         while not self.receive(LATER_LOOK_SECONDS):
             if time.monotonic() > deadline:
@@ -163,9 +164,9 @@ class Session:
 
 @contextmanager
 def opened(conninfo: str, connection: Connection, number: int, *, inside: bool) -> Iterator[Session]:
-    """Open a session that stops inside of its statements, or only where it would sleep. Its settings are those that it
-    begins with, so that RESET ALL brings them back. Plans are those of a long log, and the same in each order, because
-    how often a statement stops depends on its plan.
+    """Open a session that stops inside its statements or, if not `inside`, only where it would sleep. Its settings are
+    given when it connects, so that RESET ALL restores them. Plans are those of a long log, and identical in each order,
+    because how often a statement stops depends on its plan.
     """
     timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
     if connection.info.server_version >= 170000:
@@ -181,8 +182,9 @@ def opened(conninfo: str, connection: Connection, number: int, *, inside: bool) 
     }
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     address = make_conninfo(conninfo, options=options, application_name=our_name(connection, f"session {number}"))
-    with psycopg.connect(address, autocommit=True) as one:
-        yield Session(one, number)
+    # A connection's own `with` rolls back, which fails and is logged when an interrupt comes during a statement.
+    with closing(psycopg.connect(address, autocommit=True)) as own:
+        yield Session(own, number)
 
 
 def _rows(result: pq.abc.PGresult) -> Rows:

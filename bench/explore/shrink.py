@@ -1,7 +1,7 @@
-"""Shrinks a counterexample to few steps: leaves out everything without which the fault still occurs.
+"""Minimises a counterexample: leaves out everything without which the fault still occurs.
 
-Source: Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input" (2002); what is left out here is a
-session, a statement, a stop or an event, one at a time.
+Source: Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input" (2002); the units left out here are
+sessions, statements, stops and events, one at a time.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from bench.explore.scope import Program
 
 @dataclass(frozen=True)
 class Step:
-    """A statement, or a part of one between two points at which other sessions have their turns."""
+    """A statement, or the part of a statement between two turns of other sessions."""
 
     session: int
     statement: int
     through: int | None = None
-    """How often the statement has stopped when the step is over; None when it goes on to its end."""
+    """How often the statement has stopped when the step ends; None when the statement runs to its end."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Order:
 
 
 def order_of(programs: tuple[Program, ...], carried: Carried) -> Order:
-    """The steps of an order that was carried out."""
+    """The steps of an order that was carried out, without those that other sessions released."""
     steps: list[Step] = []
     for part in carried.parts:
         if part.woken_by is not None:
@@ -44,7 +44,7 @@ def order_of(programs: tuple[Program, ...], carried: Carried) -> Order:
 
 
 def replayed(machine: Machine, order: Order) -> Carried:
-    """Carry out these steps. One that is not possible, because its session waits, is passed over."""
+    """Carry out these steps. A step whose session waits is skipped."""
     machine.start(order.programs)
     for step in order.steps:
         while step.session in machine.enabled() and machine.statement(step.session) == step.statement:
@@ -55,8 +55,8 @@ def replayed(machine: Machine, order: Order) -> Carried:
 
 
 def shrunk(machine: Machine, order: Order, is_alike: Callable[[Carried], bool]) -> Order:
-    """The smallest order that is found by leaving out one thing after the other; `is_alike` says whether what was
-    carried out has the fault.
+    """Leave out one unit at a time while the fault stays, and return the smallest order; `is_alike` returns whether an
+    order that was carried out has the fault.
     """
     smaller: Order | None = order
     while smaller:
@@ -66,7 +66,7 @@ def shrunk(machine: Machine, order: Order, is_alike: Callable[[Carried], bool]) 
 
 
 def _smaller(order: Order) -> Iterator[Order]:
-    """Orders with one thing less, the largest things first."""
+    """Orders with one unit left out, the largest units first."""
     for session, program in enumerate(order.programs):
         if program.statements:
             yield _without(order, session, range(len(program.statements)))
@@ -80,7 +80,7 @@ def _smaller(order: Order) -> Iterator[Order]:
             if (each.session, each.statement) == (step.session, step.statement) and nth != at
         ]
         if others:
-            # The whole statement at this point.
+            # Run the whole statement at this point.
             yield replace(
                 order,
                 steps=tuple(

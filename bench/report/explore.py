@@ -1,4 +1,4 @@
-"""An exploration in the words that people read: a line for each log, what orders cost, and each counterexample."""
+"""The report of an exploration: a row per log, the cost of orders, and each counterexample."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from bench.text import plural
 
 
 def whole(exploration: Exploration, form: Form = markdown) -> str:
-    """A line for each log, the scopes with what their orders cost, then the counterexamples."""
+    """A table with a row per log, then each log's scopes and counterexamples."""
     parts = [form([_line(each) for each in exploration.logs])]
     parts += [_detailed(each, form) for each in exploration.logs]
     machine = exploration.environment
@@ -20,7 +20,7 @@ def whole(exploration: Exploration, form: Form = markdown) -> str:
 
 
 def _line(log: ExploredLog) -> dict[str, str]:
-    """A log in one row."""
+    """The row of a log: verdict, number of orders, and shares of the orders that cost something."""
     orders = sum(scope.orders for scope in log.scopes)
     waits = {
         "writers": sum(scope.writers_waited for scope in log.scopes),
@@ -29,8 +29,8 @@ def _line(log: ExploredLog) -> dict[str, str]:
     }
     return {
         "log": f"`{log.log}`",
-        "found": verdict(log),
-        "orders": f"{orders:,}" + ("" if log.scopes and all(map(_is_whole, log.scopes)) else " (not all)"),
+        "verdict": verdict(log),
+        "orders": f"{orders:,}{_limits(log)}",
         "writers waited": _share(waits["writers"], orders),
         "readers waited": _share(waits["readers"], orders),
         "pages held back": _share(waits["held back"], orders),
@@ -39,14 +39,14 @@ def _line(log: ExploredLog) -> dict[str, str]:
 
 
 def verdict(log: ExploredLog) -> str:
-    """What was found of a log, in a few words."""
+    """The faults of a log, in a few words."""
     if log.failure:
         return "not explored"
     if not log.counterexamples:
-        return "nothing"
+        return "no fault"
     return "; ".join(
         f"**{', '.join(each.kinds)}** in {plural(each.steps, 'step')}"
-        + ("" if each.promised else " (no promise broken)")
+        + ("" if each.promised else " (allowed by its promises)")
         for each in log.counterexamples
     )
 
@@ -55,28 +55,40 @@ def _share(count: int, orders: int) -> str:
     return "-" if not count else f"{count / orders:.0%}" if count >= orders / 100 else "under 1%"
 
 
-def _is_whole(scope: ExploredScope) -> bool:
-    return scope.complete and scope.most_preemptions is None and not scope.impossible
+def _limits(log: ExploredLog) -> str:
+    """Why orders of a log were left out, in parentheses; empty when all were carried out."""
+    is_broken = any(each.promised for each in log.counterexamples)
+    reasons = {
+        "stopped at the fault": is_broken,
+        "time limit": not is_broken and not all(scope.complete for scope in log.scopes),
+        "interrupted": not is_broken and bool(log.unexplored),
+        "preemption limit": any(scope.most_preemptions is not None for scope in log.scopes),
+        "some not repeatable": any(scope.impossible for scope in log.scopes),
+    }
+    given = ", ".join(reason for reason, applies in reasons.items() if applies)
+    return f" ({given})" if given else ""
 
 
 def _detailed(log: ExploredLog, form: Form) -> str:
-    """What was done with a log, and what went wrong."""
+    """The promises, scopes and counterexamples of a log."""
     parts = [f"**{log.log}**, which promises: {log.promises.words()}."]
     if log.failure:
-        return f"{parts[0]} It could not be explored: {log.failure}"
-    parts.append("\n".join(f"- {scope_line(each)}" for each in log.scopes))
+        return f"{parts[0]} Not explored: {log.failure}"
+    parts.append("\n".join([*(f"- {scope_line(each)}" for each in log.scopes), *_unexplored(log)]))
     if log.out_of_reach:
-        parts.append(
-            "Sessions cannot be stopped inside of these:\n" + "\n".join(f"- {each}" for each in log.out_of_reach)
-        )
+        parts.append("Sessions cannot be stopped inside:\n\n" + "\n".join(f"- {each}" for each in log.out_of_reach))
     parts += [counterexample(each, form) for each in log.counterexamples]
     return "\n\n".join(parts)
 
 
+def _unexplored(log: ExploredLog) -> list[str]:
+    return [f"- Not explored: {', '.join(log.unexplored)}."] if log.unexplored else []
+
+
 def scope_line(scope: ExploredScope) -> str:
-    """How far a scope was explored, and what went wrong in how many orders."""
+    """The number of orders of a scope that were carried out, and of those that failed, by kinds of faults."""
     sessions = "; ".join(f"{name}: {', '.join(statements)}" for name, statements in scope.programs.items())
-    failing = "".join(f", {count:,} with {kinds}" for kinds, count in scope.failing.items()) or ", nothing wrong"
+    failing = "".join(f", {count:,} with {kinds}" for kinds, count in scope.failing.items()) or ", no fault"
     unrepeated = f"; {scope.impossible:,} could not be repeated" if scope.impossible else ""
     return f"{scope.name} ({sessions}): {_extent(scope)}{failing}{unrepeated}."
 
@@ -84,56 +96,54 @@ def scope_line(scope: ExploredScope) -> str:
 def _extent(scope: ExploredScope) -> str:
     orders = plural(scope.orders, "order")
     if scope.complete:
-        bound = (
-            "" if scope.most_preemptions is None else f" with at most {plural(scope.most_preemptions, 'preemption')}"
-        )
+        bound = "" if scope.most_preemptions is None else f" with up to {plural(scope.most_preemptions, 'preemption')}"
         return f"all {orders}{bound}"
     known = f" of at most {scope.orders_at_most:,}" if scope.orders_at_most else ""
     reached = {
         None: "",
-        0: ", among them all without a preemption",
-    }.get(scope.preemptions, f", among them all with at most {plural(scope.preemptions or 0, 'preemption')}")
+        0: ", including every order without preemptions",
+    }.get(scope.preemptions, f", including every order with up to {plural(scope.preemptions or 0, 'preemption')}")
     return f"{orders}{known}{reached}"
 
 
-def counterexample(found: Counterexample, form: Form = markdown) -> str:
-    """An order as a table of sessions over time, and what came of it."""
-    names = found.sessions
+def counterexample(example: Counterexample, form: Form = markdown) -> str:
+    """The faults of an order, and a table of its sessions over time."""
+    names = example.sessions
     rows = []
     number = 0
-    for step in found.trace:
+    for step in example.trace:
         own_turn = step.woken_by is None
         number += own_turn
         rows.append(
-            {"step": str(number) if own_turn else "", **dict.fromkeys(names, ""), step.session: _does(step, found)}
+            {"step": str(number) if own_turn else "", **dict.fromkeys(names, ""), step.session: _does(step, example)}
         )
     rows.append(
         {
             "step": "then",
             **dict.fromkeys(names, ""),
-            **{name: f"reads on: {_named(events, found) or 'nothing'}" for name, events in found.read_on.items()},
+            **{name: f"reads on: {_named(events, example) or 'nothing'}" for name, events in example.read_on.items()},
         }
     )
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items()) or ", ".join(found.kinds)
-    events = f": {', '.join(dict.fromkeys(found.examples))}" if found.examples else ""
-    promise = "" if found.promised else " The log does not promise to be complete when it is tailed."
-    failures = "".join(f" {failure}." for failure in dict.fromkeys(found.failures))
-    heading = f"In {plural(found.steps, 'step')} ({found.scope}), {counts}{events}.{promise}{failures}"
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in example.counts.items()) or ", ".join(example.kinds)
+    events = f": {', '.join(dict.fromkeys(example.examples))}" if example.examples else ""
+    promise = "" if example.promised else " The log does not promise to be complete when it is tailed."
+    failures = "".join(f" {failure}." for failure in dict.fromkeys(example.failures))
+    heading = f"In {plural(example.steps, 'step')} ({example.scope}), {counts}{events}.{promise}{failures}"
     return f"{heading}\n\n{form(rows)}"
 
 
-def _does(step: Step, found: Counterexample) -> str:
-    """What a session does in one step."""
-    what = {
-        "append": f"appends {_named(step.events, found)}".rstrip(),
+def _does(step: Step, example: Counterexample) -> str:
+    """A clause: the action of a session in one step."""
+    action = {
+        "append": f"appends {_named(step.events, example)}".rstrip(),
         "page": "reads",
         "commit": "commits",
         "rollback": "rolls back",
         "write elsewhere": "writes to another table",
-        "prepare": "prepares",
-        "commit prepared": "commits what is prepared",
+        "prepare": "prepares its transaction",
+        "commit prepared": "commits the prepared transaction",
     }[step.kind]
-    started = what if step.begins else f"goes on: {what}" if step.end != "done" else f"goes on, {what}"
+    started = action if step.begins else f"goes on: {action}" if step.end != "done" else f"goes on, {action}"
     match step.end:
         case "stops":
             return f"{started}, stops {step.stop}"
@@ -142,9 +152,9 @@ def _does(step: Step, found: Counterexample) -> str:
         case "fails":
             return f"{started}, fails: {step.failure}"
         case "done":
-            return f"{started}: {_named(step.events, found) or 'nothing'}" if step.kind == "page" else started
+            return f"{started}: {_named(step.events, example) or 'nothing'}" if step.kind == "page" else started
 
 
-def _named(events: Sequence[str], found: Counterexample) -> str:
-    """Events with their etags, as far as they are known."""
-    return ", ".join(f"{event} (etag {found.etags[event]})" if event in found.etags else event for event in events)
+def _named(events: Sequence[str], example: Counterexample) -> str:
+    """Events, each with its etag if it is known."""
+    return ", ".join(f"{event} (etag {example.etags[event]})" if event in example.etags else event for event in events)

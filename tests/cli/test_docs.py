@@ -107,6 +107,7 @@ def test_a_shell_completes_commands_flags_and_values(bench: Bench) -> None:
     assert "plain,--insert-batch" in completed("run", "--insert")
     assert "plain,lock-drain" in completed("run", "--log", "lock")
     assert "plain,tail" in completed("run", "--mode", "t")
+    assert "plain,lock-drain" in completed("explore", "lock")
     assert "plain,junit" in completed("export", "j")
     assert "plain,lock-drain" in completed("logs", "check", "lock")
     assert "plain,fish" in completed("completion", "f")

@@ -9,7 +9,7 @@ def test_two_writers_with_two_appends_and_three_pages_have_1680_orders() -> None
     assert by_name["two appends per transaction"].orders == 1680
     assert by_name["two transactions"].orders == 420
     assert by_name["a rollback"].orders == 210
-    assert by_name["inside of statements"].orders is None
+    assert by_name["inside statements"].orders is None
 
 
 def test_only_a_log_that_shares_its_events_is_read_by_several_sessions_of_a_client() -> None:

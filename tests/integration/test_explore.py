@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -69,14 +71,14 @@ HORIZON_AFTER_A_NOTICE = """
 
 
 def explored(log: Log, connection: Connection, **settings: float) -> ExploredLog:
-    return explore_log(log, Settings.model_validate(settings), connection, connection.info.dsn, "test")
+    return explore_log(log, Settings.model_validate(settings), connection, connection.info.dsn, "test", lambda _: None)
 
 
 @contextmanager
 def opened(log: Log, scope: Scope, connection: Connection) -> Iterator[Machine]:
     with install.installed(connection, log, "test"), breakpoints.installed(connection, log):
-        kept = data.noted(Explorer(connection))
-        with machine.opened(log, scope, connection.info.dsn, connection, kept) as ready:
+        saved = data.noted(Explorer(connection))
+        with machine.opened(log, scope, connection.info.dsn, connection, saved) as ready:
             yield ready
 
 
@@ -160,7 +162,7 @@ def test_a_bug_between_two_statements_of_a_function_needs_a_stop(connection: Con
     log = right.model_copy(update={"schema_sql": right.schema_sql + HORIZON_AFTER_A_NOTICE})
     result = explored(log, connection, seconds=300)
     (found,) = [each for each in result.counterexamples if each.promised]
-    assert found.scope == "inside of statements"
+    assert found.scope == "inside statements"
     assert set(found.kinds) <= {"skipped", "withheld"}
     assert found.steps <= 8
     assert any(step.stop.endswith("pg_notify()") for step in found.trace)
@@ -353,7 +355,7 @@ def test_rows_that_cannot_be_deleted_one_by_one_are_truncated(connection: Connec
 def test_a_bystander_costs_and_breaks_nothing(connection: Connection, bystander: str) -> None:
     log = eventlog.load("xid-horizon")
     settings = Settings.model_validate({"bystander": bystander, "seconds": 8})
-    result = explore_log(log, settings, connection, connection.info.dsn, "test")
+    result = explore_log(log, settings, connection, connection.info.dsn, "test", lambda _: None)
     assert result.ok, result.counterexamples
     assert sum(scope.held_back for scope in result.scopes)
     assert connection.execute("SELECT count(*) FROM pg_prepared_xacts").fetchone() == (0,)
@@ -388,6 +390,53 @@ def test_the_command_keeps_what_it_found(bench: Bench, address: str, tmp_path: P
     assert record.logs[0].counterexamples[0].sql == (bench.folder / "late.sql").read_text()
 
 
+def test_standard_output_takes_the_report(bench: Bench, address: str) -> None:
+    ran = bench("explore", "counter", "--dsn", address, "--seconds", "1", "--export-markdown", "-", "--export-sql", "x")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("| log ")
+    assert ran.stdout.count("| log ") == 1
+    assert not (bench.folder / "-").exists()
+    assert "no counterexample: --export-sql x not written" in ran.stderr
+    assert not (bench.folder / "x").exists()
+
+
+def test_an_interrupt_leaves_the_scopes_before_it(bench: Bench, address: str) -> None:
+    running = bench.start("explore", "counter", "bigserial", "--dsn", address, "--seconds", "300", "--writers", "3")
+    assert running.stderr
+    lines = iter(running.stderr.readline, "")
+    scope = next(line for line in lines if " orders in " in line)
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130, stderr
+    assert "psycopg" not in stderr
+    (file,) = (bench.folder / "results" / "runs").glob(f"*/{FILE}")
+    (log,) = Exploration.model_validate(json.loads(file.read_text())).logs
+    assert log.scopes
+    assert log.unexplored
+    assert scope.strip().startswith(log.scopes[0].name)
+    assert f"Not explored: {', '.join(log.unexplored)}" in stdout
+    with psycopg.connect(address) as looking:
+        assert looking.execute("SELECT to_regnamespace('bench_explore'), to_regnamespace('bench')").fetchone() == (
+            None,
+            None,
+        )
+
+
+def test_an_exploration_that_cannot_be_stored_is_printed(bench: Bench, address: str) -> None:
+    running = bench.start("explore", "counter", "--dsn", address, "--seconds", "300", "--output", "runs")
+    assert running.stderr
+    assert "log 1 of 1" in running.stderr.readline()
+    runs = bench.folder / "runs"
+    shutil.rmtree(runs)
+    runs.touch()
+    stdout, stderr = running.communicate(timeout=120)
+    assert running.returncode == 3, stderr
+    assert "cannot be written" in stderr
+    assert "internal error" not in stderr
+    assert "counter" in stdout
+    assert "exploration:" not in stdout
+
+
 def test_a_log_that_cannot_be_installed_leaves_the_others(bench: Bench, address: str, tmp_path: Path) -> None:
     broken = write_log(tmp_path / "broken", "CREATE TABLE events_log (")
     ran = bench("explore", str(broken), "counter", "--dsn", address, "--seconds", "2")
@@ -398,5 +447,8 @@ def test_a_log_that_cannot_be_installed_leaves_the_others(bench: Bench, address:
 
 
 @pytest.mark.parametrize("words", [(), ("bigserial", "--all"), ("bigserial", "--writers", "9"), ("nosuch",)])
-def test_a_bad_value_is_refused(bench: Bench, words: tuple[str, ...]) -> None:
-    assert bench("explore", *words).returncode == 2
+def test_a_bad_value_is_refused_before_anything_starts(bench: Bench, words: tuple[str, ...]) -> None:
+    ran = bench("explore", *words)
+    assert ran.returncode == 2
+    assert len(ran.stderr.splitlines()) == 1
+    assert not (bench.folder / "results").exists()

@@ -6,7 +6,7 @@ from bench.report import explore as report
 from tests.conftest import golden
 
 FOUND = Counterexample(
-    scope="inside of statements",
+    scope="inside statements",
     kinds=["skipped"],
     promised=True,
     counts={"skipped": 1},
@@ -63,10 +63,10 @@ def test_a_counterexample_is_a_table_of_sessions_over_time() -> None:
 
 
 def test_a_scope_says_how_far_it_was_explored() -> None:
-    assert "all 420 orders, nothing wrong" in report.scope_line(scope())
+    assert "all 420 orders, no fault" in report.scope_line(scope())
     cut_short = report.scope_line(scope(orders=99, complete=False, preemptions=2, failing={"skipped": 7}))
-    assert "99 orders of at most 420, among them all with at most 2 preemptions, 7 with skipped" in cut_short
-    assert "all 420 orders with at most 3 preemptions" in report.scope_line(scope(most_preemptions=3))
+    assert "99 orders of at most 420, including every order with up to 2 preemptions, 7 with skipped" in cut_short
+    assert "all 420 orders with up to 3 preemptions" in report.scope_line(scope(most_preemptions=3))
     assert "2 could not be repeated" in report.scope_line(scope(impossible=2))
 
 
@@ -76,5 +76,5 @@ def test_what_is_found_of_a_log_says_whether_it_was_promised() -> None:
     assert report.verdict(log) == "**skipped** in 5 steps"
     unpromised = log.model_copy(update={"counterexamples": [FOUND.model_copy(update={"promised": False})]})
     assert unpromised.ok
-    assert "no promise broken" in report.verdict(unpromised)
+    assert "allowed by its promises" in report.verdict(unpromised)
     assert report.verdict(log.model_copy(update={"failure": "it has no schema"})) == "not explored"
