@@ -221,7 +221,7 @@ def parsed(texts: Mapping[str, str]) -> tuple[dict[str, Any], Path | None]:
 
 
 def _run_flags_of(arguments: list[str]) -> tuple[dict[str, Any], Path | None]:
-    with _spec_alone.make_context("run", arguments) as context:
+    with _spec_alone.make_context("run", [*arguments]) as context:  # click empties the list that it parses
         return run_flags(context.params)
 
 
