@@ -9,6 +9,7 @@ import ctypes
 import gc
 import math
 import os
+import select
 import signal
 import sys
 import time
@@ -199,6 +200,11 @@ class Statement:
             psycopg.Error: the server's error, even one that comes after the rows, as a deferred constraint's does;
                 OperationalError when the call began or ended a transaction.
         """
+        # The signal that looks whether the orchestrator lives is handled here, and not while libpq itself waits.
+        with suppress(psycopg.Error):  # a lost connection is reported with the result
+            while self._pgconn.is_busy():
+                select.select([self._pgconn.socket], [], [])
+                self._pgconn.consume_input()
         result = _answered(self._pgconn, self._encoding)[0]
         _check_transaction(self._pgconn, self._before)
         return result
