@@ -136,7 +136,7 @@ def test_depth_and_clients_that_make_no_sense(bench: Bench, words: tuple[str, ..
 
 
 def test_a_phase_is_told_with_what_bounded_it(bench: Bench) -> None:
-    ran = bench("run", "--place", "local", "--scale", "2", "--insert-batch", "10", "--limit", "5000")
+    ran = bench("run", "--place", "local", "--scale", "2", "--insert-batch", "10", "--limit", "15000")
     assert ran.returncode == 0, ran.stderr
     phases = stored(bench).trials[0].telemetry.phases
     assert set(phases) == {"append", "read 1000"}
@@ -144,8 +144,8 @@ def test_a_phase_is_told_with_what_bounded_it(bench: Bench) -> None:
     pace = sentence(phases["append"])
     assert pace
     assert pace in " ".join(ran.stdout.split())  # it may be on several lines
-    assert phases["append"].counters["rows_inserted"] == 10_000
-    assert phases["append"].counters["commits"] >= 1_000
+    assert phases["append"].counters["rows_inserted"] == 30_000
+    assert phases["append"].counters["commits"] >= 3_000
     assert phases["append"].postgres_cpu_seconds
     assert "first batch appended after" in ran.stdout
 
