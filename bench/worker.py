@@ -122,7 +122,7 @@ def connect(job: Job) -> psycopg.Connection[Any]:
         autocommit=True, application_name=job.session or f"bench {job.name}", connect_timeout=CONNECT_SECONDS
     )
     # First of all: a busy machine may take longer for what follows than a role lets its sessions be idle.
-    connection.execute("; ".join(f"SET {name} TO 0" for name in _timeouts(connection)).encode())
+    connection.execute("; ".join(f"SET {name} TO 0" for name in timeouts_of(connection)).encode())
     if job.server and (reached := server(connection)) != job.server:
         fail(
             f"it reached another server than the orchestrator: through {connection.info.host} it reached {reached}, "
@@ -139,10 +139,11 @@ def connect(job: Job) -> psycopg.Connection[Any]:
 
 def give_back_timeouts(connection: psycopg.Connection[Any]) -> None:
     """Put the user's time-outs in force in a session of `connect`: the log runs under the user's own settings."""
-    connection.execute("; ".join(f"RESET {name}" for name in _timeouts(connection)).encode())
+    connection.execute("; ".join(f"RESET {name}" for name in timeouts_of(connection)).encode())
 
 
-def _timeouts(connection: psycopg.Connection[Any]) -> list[str]:
+def timeouts_of(connection: psycopg.Connection[Any]) -> list[str]:
+    """Names of the settings in `TIMEOUTS` that the connection's server has."""
     return [name for name in TIMEOUTS if name != "transaction_timeout" or connection.info.server_version >= 170000]
 
 

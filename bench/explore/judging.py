@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.eventlog import Log
-from bench.explore.machine import Carried, Delivery, Event, event_of, stored_ranges
+from bench.explore.machine import Carried, Delivery, Event, event_of
 from bench.explore.scope import PAGE_EVENTS, Scope
 from bench.judge.checker import KINDS, Delivered, Stored, Stranded, Verdict, Written, judge
 from bench.judge.ranges import normal
@@ -89,11 +89,9 @@ def _of_reader(name: str, given: Sequence[Delivery], carried: Carried, number: i
         seen.add((producer, seq))
         highest_seq[producer] = max(seq, highest_seq.get(producer, -1))
     highest = max((each.etag for each in given), default=None)
-    below = [
-        event[:2]
-        for etag, payload in carried.stored
-        if (event := event_of(payload)) and highest is not None and etag is not None and etag < highest
-    ]
+    below = _events(
+        payload for etag, payload in carried.stored if highest is not None and etag is not None and etag < highest
+    )
     return Delivered(
         name,
         len(given),
@@ -111,9 +109,13 @@ def _of_reader(name: str, given: Sequence[Delivery], carried: Carried, number: i
 def _stored(log: Log, carried: Carried) -> Stored:
     etags = sorted(etag for etag, _ in carried.stored if etag is not None)
     foreign = [etag for etag, payload in carried.stored if event_of(payload) is None]
-    removed = [] if log.promises.replay else [event for given in carried.delivered.values() for event in _events(given)]
+    removed = (
+        []
+        if log.promises.replay
+        else [event for given in carried.delivered.values() for event in _events(each.payload for each in given)]
+    )
     return Stored(
-        stored_ranges(carried),
+        _ranges(_events(payload for _, payload in carried.stored)),
         foreign=len(foreign),
         foreign_etags=[etag for etag in foreign if etag is not None],
         missing_etags=[(low + 1, high - 1) for low, high in pairwise(etags) if high > low + 1]
@@ -125,8 +127,8 @@ def _stored(log: Log, carried: Carried) -> Stored:
     )
 
 
-def _events(given: Iterable[Delivery]) -> list[Event]:
-    return [event[:2] for each in given if (event := event_of(each.payload))]
+def _events(payloads: Iterable[str | None]) -> list[Event]:
+    return [event[:2] for payload in payloads if (event := event_of(payload))]
 
 
 def _stranded(carried: Carried) -> list[Stranded]:

@@ -18,10 +18,8 @@ from bench.explore import data, sessions
 from bench.explore.breakpoints import SLEEP, STOPS
 from bench.explore.scope import PAGE_EVENTS, Program, Scope, Statement
 from bench.explore.sessions import Explorer, Session
-from bench.judge.ranges import normal
 from bench.log_error import is_of_the_log
 from bench.postgres.connection import Connection, in_words
-from bench.records import Range
 from bench.statements import cursor_columns, read_sql, stored_sql
 
 MOST_STOPS = 12
@@ -500,9 +498,3 @@ def opened(log: Log, scope: Scope, conninfo: str, connection: Connection, saved:
         machine = Machine(log, scope, Explorer(connection), opened_sessions, saved)
         stack.callback(machine.stop)
         yield machine
-
-
-def stored_ranges(carried: Carried) -> list[Range]:
-    """The events of producers in the log's table."""
-    events = [event for _, payload in carried.stored if (event := event_of(payload))]
-    return normal([(producer, seq, seq) for producer, seq, _ in events])

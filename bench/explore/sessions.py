@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from bench.errors import InfrastructureError
 from bench.explore.breakpoints import LOCKS, NOTICE, SEARCH_PATH, STOPS
 from bench.postgres.connection import Connection, our_name
+from bench.worker import timeouts_of
 
 State = Literal["idle", "running", "stopped", "waiting"]
 Rows = list[tuple[str | None, ...]]
@@ -168,9 +169,6 @@ def opened(conninfo: str, connection: Connection, number: int, *, inside: bool) 
     given when it connects, so that RESET ALL restores them. Plans are those of a long log, and identical in each order,
     because how often a statement stops depends on its plan.
     """
-    timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
-    if connection.info.server_version >= 170000:
-        timeouts.append("transaction_timeout")
     settings = {
         "search_path": SEARCH_PATH.replace(" ", ""),
         f"{STOPS}.session": str(number),
@@ -178,7 +176,7 @@ def opened(conninfo: str, connection: Connection, number: int, *, inside: bool) 
         "client_min_messages": "notice",
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
-        **dict.fromkeys(timeouts, "0"),
+        **dict.fromkeys(timeouts_of(connection), "0"),
     }
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     address = make_conninfo(conninfo, options=options, application_name=our_name(connection, f"session {number}"))

@@ -199,8 +199,10 @@ def _with_etags(stored: Stored, log: Log, delivered: list[Delivered], rows: int,
 def _with_returned(stored: Stored, log: Log, written: Written, connection: Connection) -> Stored:
     """Add the stored events that log_event returned with other etags than they have in the table."""
     in_table = normal(stored.ranges)
-    events = [(example.producer or 0, example.seq or 0) for example in written.returned]
-    present = {(producer, seq) for producer, seq in events if intersect([(producer, seq, seq)], in_table)}
+    events = normal([(example.producer or 0, example.seq or 0, example.seq or 0) for example in written.returned])
+    present = {
+        (producer, seq) for producer, first, last in intersect(events, in_table) for seq in range(first, last + 1)
+    }
     otherwise = [
         example
         for example in audit.other_events(connection, log, written.returned)
