@@ -57,6 +57,10 @@ _MESSAGES = {
 """Messages by pydantic's type of error, filled with its context."""
 
 
+_A_KEY = "[key]"
+"""The end of pydantic's path to a key that cannot be used; the key itself is the error's input."""
+
+
 def _share(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -149,5 +153,6 @@ def _sentence(name: str, problem: dict[str, Any]) -> str:
     message = own.format(**problem.get("ctx", {})) if own else f"{message[0].lower()}{message[1:]}"
     if problem["loc"][0] == "dsn":  # the value may hold a password
         return f"{name}: {message}"
-    names = [name, *(str(item) for item in problem["loc"][1:2] if isinstance(item, str))]
+    inside = problem["loc"][1:2] if problem["loc"][-1] != _A_KEY else ()
+    names = [name, *(str(item) for item in inside if isinstance(item, str))]
     return f"{' '.join(names)} {problem['input']!r}: {message}"

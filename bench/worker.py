@@ -177,11 +177,13 @@ class Statement:
         self._encoding = connection.info.encoding
         self._before = self._pgconn.transaction_status
         self.name = b"bench_%d" % next(_numbers)
-        self._checked(self._pgconn.prepare(self.name, query.encode()))
+        self._pgconn.send_prepare(self.name, query.encode())
+        _answered(self._pgconn, self._encoding)
 
     def types(self) -> list[int]:
         """The oids of the column types."""
-        described = self._checked(self._pgconn.describe_prepared(self.name))
+        self._pgconn.send_describe_prepared(self.name)
+        (described,) = _answered(self._pgconn, self._encoding)
         return [described.ftype(column) for column in range(described.nfields)]
 
     def run(self, *parameters: bytes | bytearray) -> pq.abc.PGresult:
@@ -201,17 +203,8 @@ class Statement:
             psycopg.Error: the server's error, even one that comes after the rows, as a deferred constraint's does;
                 OperationalError when the call began or ended a transaction.
         """
-        # The signal that looks whether the orchestrator lives is handled here, and not while libpq itself waits.
-        with suppress(psycopg.Error):  # a lost connection is reported with the result
-            while self._pgconn.is_busy():
-                select.select([self._pgconn.socket], [], [])
-                self._pgconn.consume_input()
         result = _answered(self._pgconn, self._encoding)[0]
         _check_transaction(self._pgconn, self._before)
-        return result
-
-    def _checked(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
-        _check(result, self._encoding)
         return result
 
 
@@ -223,6 +216,22 @@ def _check(result: pq.abc.PGresult, encoding: str) -> None:
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
+def _next_result(pgconn: pq.abc.PGconn) -> pq.abc.PGresult | None:
+    """Wait for the next result of the statement that was sent; None after the last one.
+
+    Python waits here, and not libpq, which handles no signal and may keep the other threads from running: the lifeline
+    of a worker is a signal, and a tunnel to Postgres is a thread.
+    """
+    with suppress(psycopg.Error):  # a lost connection is reported with the result
+        while pgconn.flush():
+            select.select([pgconn.socket], [pgconn.socket], [])
+            pgconn.consume_input()
+        while pgconn.is_busy():
+            select.select([pgconn.socket], [], [])
+            pgconn.consume_input()
+    return pgconn.get_result()
+
+
 def _answered(pgconn: pq.abc.PGconn, encoding: str, first: pq.abc.PGresult | None = None) -> list[pq.abc.PGresult]:
     """Wait for all results of the statement that was sent, after the first one if that has come already.
 
@@ -230,7 +239,7 @@ def _answered(pgconn: pq.abc.PGconn, encoding: str, first: pq.abc.PGresult | Non
     the session: the error after the server's own says only that the connection is gone.
     """
     results = [first] if first else []
-    while (result := pgconn.get_result()) is not None:
+    while (result := _next_result(pgconn)) is not None:
         results.append(result)
     if not results:
         raise psycopg.OperationalError(pgconn.get_error_message(encoding))
@@ -300,7 +309,7 @@ def copy_sender(connection: psycopg.Connection[Any], query: str) -> BatchSender:
 
     def through_libpq(rows: bytes | bytearray) -> int:
         pgconn.send_query(query.encode())
-        begun = pgconn.get_result()
+        begun = _next_result(pgconn)
         if begun and begun.status == pq.ExecStatus.COPY_IN:
             pgconn.put_copy_data(rows)
             pgconn.put_copy_end()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bench import stats
 from bench.flags import Flag, Share
@@ -24,6 +24,15 @@ Lack = Literal["before", "after", "ratio"]
 """Why a metric cannot be compared: it is missing on a side, or a value is 0, so that there is no ratio."""
 
 
+def _named(name: str) -> str:
+    if not is_name(name):
+        raise ValueError("unknown metric; names are like append, read_1000 or read_1000_p99_ms")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_named)]
+
+
 class Rules(BaseModel):
     """What counts as worse."""
 
@@ -33,18 +42,10 @@ class Rules(BaseModel):
 
     threshold: Annotated[Share, Flag("SHARE", default="5%")] = 0.05
     """A metric that is significantly slower, by more than this share, has regressed."""
-    per_metric: Annotated[dict[str, Share], Flag("NAME=SHARE", repeated=True, example="read_1000=3%")] = Field(
+    per_metric: Annotated[dict[MetricName, Share], Flag("NAME=SHARE", repeated=True, example="read_1000=3%")] = Field(
         default_factory=dict
     )
     """Threshold for one metric; the metric must then be clear for 'no worse', as rates must."""
-
-    @field_validator("per_metric")
-    @classmethod
-    def _metrics_have_known_names(cls, value: dict[str, float]) -> dict[str, float]:
-        unknown = next((name for name in value if not is_name(name)), None)
-        if unknown is not None:
-            raise ValueError(f"unknown metric {unknown}; names are like append, read_1000 or read_1000_p99_ms")
-        return value
 
     def threshold_of(self, metric: str) -> float:
         """The threshold of a metric."""

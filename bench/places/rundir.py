@@ -122,6 +122,7 @@ def sweep() -> list[str]:
     with _alone():
         for path in dead():
             kill_postgres(path / "data")
+            _kill_beginning(path / "data")
             if _remove(path):
                 swept.append(path.name)
     return swept
@@ -179,6 +180,14 @@ def kill_postgres(data: Path) -> None:
         _, left = psutil.wait_procs([postmaster], STOP_SECONDS)
         if left:  # it is stopped, for example
             kill_tree(pid)
+
+
+def _kill_beginning(data: Path) -> None:
+    """Kill what is making this data folder, or starting on it: without a postmaster.pid, `kill_postgres` misses it."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.name() in ("initdb", "postgres") and str(data) in process.cmdline():
+                kill_tree(process.pid)
 
 
 def kill_tree(server: int) -> None:

@@ -244,7 +244,8 @@ def test_what_a_killed_run_left_is_removed_by_the_next(engine: docker.DockerClie
     read_until(process, "append: 2 producers started")
     process.kill()
     process.communicate()
-    assert bench("clean").returncode == 0
+    cleaned = bench("clean")
+    assert cleaned.returncode == 0, cleaned.stderr
     nothing_is_left(engine, bench)
 
 

@@ -31,6 +31,8 @@ KEEPER_LABEL = "bench.keeper"
 GRACE = timedelta(minutes=2)
 """A thing that is younger than this, and whose run has no keeper, may belong to a run that is being started."""
 REMOVE_SECONDS = 10
+NOTICE_SECONDS = 5
+"""An engine may take this long to notice that an orchestrator died, and to end its keeper."""
 LEAVE_SECONDS = 15
 """A node may take this long to remove a container."""
 
@@ -126,6 +128,8 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
 
     When an engine does not remove something, that is a warning only: another run can start.
     """
+    for client in clients:
+        _await_noticed(client, known_dead)
     found = find(clients, known_dead)
     for leftover in found.dead:
         try:
@@ -138,6 +142,13 @@ def sweep(clients: Sequence[docker.DockerClient], known_dead: Sequence[str] = ()
                 error.explanation or error,
             )
     return found
+
+
+def _await_noticed(client: docker.DockerClient, known_dead: Sequence[str]) -> None:
+    """Wait until an engine has ended the keepers of runs that died just now."""
+    deadline = time.monotonic() + NOTICE_SECONDS
+    while not _keepers(client).running.isdisjoint(known_dead) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def remove_with_retry(remove: Callable[[], object]) -> None:
