@@ -1,9 +1,13 @@
 """What a log's table is found to hold, on a real Postgres: whatever its rows, its columns and its etags are."""
 
 import json
+import socket
+import subprocess
+import sys
+import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 
 import msgspec
@@ -11,6 +15,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from bench import eventlog
 from bench.errors import InfrastructureError
@@ -171,6 +176,49 @@ def test_a_session_is_used_as_before_once_a_look_is_over_or_was_broken_off(
         interrupted.throw(KeyboardInterrupt)
     with pytest.raises(psycopg.OperationalError):
         log.execute("SELECT 1")
+
+
+@contextmanager
+def relayed(log: Connection) -> Iterator[str]:
+    """A conninfo that leads to the log's database through threads of this process, as a tunnel's does."""
+
+    def pass_on(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as onward:
+        onward.connect(f"{log.info.host}/.s.PGSQL.{log.info.port}")
+
+        def accept() -> None:
+            local, _ = listener.accept()
+            back = threading.Thread(target=pass_on, args=(onward, local), daemon=True)
+            back.start()
+            pass_on(local, onward)
+            back.join()
+            local.close()
+
+        relay = threading.Thread(target=accept, daemon=True)
+        relay.start()
+        yield make_conninfo(
+            "", host="127.0.0.1", port=listener.getsockname()[1], user=log.info.user, dbname=log.info.dbname
+        )
+        relay.join()
+
+
+def test_rows_come_through_threads_of_this_process(log: Connection) -> None:
+    program = f"""
+from bench.postgres.connection import connected
+from bench.postgres.stored import stored_pages
+from tests.integration.test_audit import relayed
+with connected({log.info.dsn!r}) as log, relayed(log) as conninfo, connected(conninfo) as connection:
+    (page,) = stored_pages(connection, "SELECT 3::bigint, 1::bigint, '5'::text")
+    print(page.first)
+"""
+    # In another process: if one of libpq's calls kept the threads from running, nothing here could end it.
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout == "[3]\n"
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonb", "text", "varchar"])

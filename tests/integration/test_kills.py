@@ -10,7 +10,7 @@ import subprocess
 import docker
 import pytest
 
-from tests.conftest import Bench
+from tests.conftest import Bench, wait_until
 from tests.integration import ours
 
 KILLS = int(os.environ.get("BENCH_TEST_KILLS", "1"))
@@ -38,6 +38,18 @@ def test_a_local_run(bench: Bench, number: int) -> None:
     when = kill_and_start_again(bench, "local", 4)
     assert bench.runs() == [], when
     assert bench.processes() == [], when
+
+
+def test_a_run_whose_server_is_only_being_made(bench: Bench) -> None:
+    running = bench.start(*LONG, "--place", "local")
+    wait_until(lambda: list(bench.home.glob("bench-*/*/data/*")), running)
+    running.kill()
+    running.communicate()
+    cleaned = bench("clean")
+    assert cleaned.returncode == 0
+    assert not cleaned.stderr
+    assert bench.runs() == []
+    assert bench.processes() == []
 
 
 @pytest.mark.parametrize("number", range(KILLS))
