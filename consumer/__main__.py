@@ -12,20 +12,10 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.log_error import is_of_the_log, log_failed
+from bench.meter import Clock, Meter, say
 from bench.records import ConsumerJob, LogError, PageTimes, Record, jump_records, ledger_parts, page_times
-from bench.worker import (
-    Clock,
-    Lifeline,
-    Meter,
-    Statement,
-    connect,
-    fail,
-    give_back_timeouts,
-    main,
-    say,
-    time_out,
-    wait_at_barrier,
-)
+from bench.statement import Statement
+from bench.worker import Lifeline, connect, fail, give_back_timeouts, main, time_out, wait_at_barrier
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import CursorStuck, Source, TimedPage, pages, source

@@ -7,8 +7,8 @@ delay.
 
 import numpy as np
 
+from bench.meter import Clock, encoded, histogram, record
 from bench.records import ImpossibleCtimes
-from bench.worker import Clock, encoded, histogram, record
 from consumer.rows import Numbers
 
 DELAYS_PER_PAGE = 16

@@ -9,9 +9,10 @@ from psycopg import pq
 
 from bench.quota import usable_processors
 from bench.records import ConsumerJob
+from bench.statement import Statement
 from bench.wire import PLAIN_TYPES, Call, RawSocket, is_unencrypted, packed
 from bench.wire_grammar import ROWS, misunderstood
-from bench.worker import Lifeline, Statement
+from bench.worker import Lifeline
 from consumer.ledger import MANY_BYTES
 from consumer.rows import Page, last_row, last_row_exactly, parts, row
 

@@ -8,6 +8,7 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
+from bench.meter import Clock, Meter, say
 from bench.records import (
     Example,
     Fate,
@@ -20,7 +21,8 @@ from bench.records import (
     ledger_parts,
     rolled_back_etags,
 )
-from bench.worker import Clock, Lifeline, Meter, Statement, main, say, time_out, wait_at_barrier
+from bench.statement import Statement
+from bench.worker import Lifeline, main, time_out, wait_at_barrier
 from producers.append import WAYS, Append, returning
 from producers.transaction import RolledBack, transactions
 

@@ -11,8 +11,8 @@ import psycopg
 
 from bench.padding import padding
 from bench.records import Example, ProducerJob, Way
+from bench.statement import BatchSender, Statement, copy_sender, prepare_append, statement_sender
 from bench.wire import long_answers
-from bench.worker import BatchSender, Statement, copy_sender, prepare_append, statement_sender
 from producers.payloads import ARRAY, LINES, Batches, Delimiters, batch
 
 Append = Callable[[int, int], int]

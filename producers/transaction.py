@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 
 from bench.records import ProducerJob
+from bench.statement import Statement
 from bench.wire import long_answers
-from bench.worker import Statement
 from producers.append import Append
 
 _BEFORE_ALL = -(2**63)

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.judge.checker import Verdict
 from bench.judge.exposure import Exposure
+from bench.meter import histogram
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded
-from bench.worker import histogram
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -13,6 +13,7 @@ from msgspec.structs import asdict, replace
 from bench.errors import InfrastructureError
 from bench.interrupts import TimeIsUp, look
 from bench.judge.checker import Holder
+from bench.meter import PROGRESS_SECONDS
 from bench.places.api import Ended, Messages, StartWorkers
 from bench.postgres.barrier import (
     ALIVE,
@@ -32,7 +33,6 @@ from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.waiting import Silence, Stillness, Unanswered
 from bench.run.watch import Extent, Update, Watch
 from bench.text import plural
-from bench.worker import PROGRESS_SECONDS
 
 SAMPLE_SECONDS = 0.5
 """Progress is stored this often, however many workers report theirs."""

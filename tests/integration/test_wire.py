@@ -11,10 +11,10 @@ from psycopg import pq
 
 from bench import wire
 from bench.postgres.connection import Connection
+from bench.statement import Statement, copy_sender, prepare_append, statement_sender
 from bench.statements import SCHEMA
 from bench.wire import Call, RawSocket, is_unencrypted, packed
 from bench.wire_grammar import ROWS, messages
-from bench.worker import Statement, copy_sender, prepare_append, statement_sender
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_server_that_dies_is_an_operational_error(session: Connection) -> None
 
 def test_where_libpq_encrypts_only_libpq_speaks(session: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_unencrypted(session)
-    monkeypatch.setattr("bench.worker.is_unencrypted", lambda _: False)
+    monkeypatch.setattr("bench.statement.is_unencrypted", lambda _: False)
     wrap, count = statement_sender(session, "SELECT count(*)::text FROM log_event($1::json)")
     assert count(bytearray(wrap(b"[1, 2, 3]"))) == 3
     inserted = prepare_append(

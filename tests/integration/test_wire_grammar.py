@@ -15,10 +15,10 @@ from psycopg import pq, sql
 from bench import eventlog
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
+from bench.statement import Statement
 from bench.statements import SCHEMA
 from bench.wire import Call, RawSocket, copy_message
 from bench.wire_grammar import ROWS, messages
-from bench.worker import Statement
 from tests.integration.replay import Libpq, Outcome, line
 
 PAGE = "SELECT etag, ctime, payload FROM get_event($1::bigint, 3)"

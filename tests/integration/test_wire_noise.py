@@ -15,8 +15,9 @@ from bench.postgres.connection import Connection
 from bench.records import ConsumerJob
 from bench.run.jobs import consumers, producers
 from bench.spec import make
+from bench.statement import copy_sender, prepare_append
 from bench.statements import SCHEMA
-from bench.worker import Lifeline, copy_sender, prepare_append
+from bench.worker import Lifeline
 from consumer.reader import pages, source
 from consumer.rows import columns
 from producers.append import WAYS, Append
@@ -70,7 +71,7 @@ def session(log: Connection) -> Iterator[Connection]:
 def speaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who speaks to the server: what follows is tried with both."""
     if request.param == "libpq":
-        for module in ("bench.worker", "consumer.reader"):
+        for module in ("bench.statement", "consumer.reader"):
             monkeypatch.setattr(f"{module}.is_unencrypted", lambda _: False)
     return str(request.param)
 

@@ -10,6 +10,7 @@ import pytest
 
 from bench import eventlog
 from bench.judge.ranges import normal
+from bench.meter import histogram
 from bench.places.dsn import variables
 from bench.postgres.connection import Connection
 from bench.records import (
@@ -27,7 +28,6 @@ from bench.records import (
 )
 from bench.run.jobs import consumers, producers
 from bench.spec import make
-from bench.worker import histogram
 
 BIGSERIAL = eventlog.load("bigserial")
 

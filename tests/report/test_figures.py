@@ -20,6 +20,7 @@ from bench.gate import compare as gate
 from bench.gate import regression
 from bench.gate.regression import Rules
 from bench.judge.checker import Verdict
+from bench.meter import Clock, Meter, encoded, histogram, record
 from bench.records import Anomaly, ConsumerJob, Fate, Range, Ready, Report
 from bench.records import ImpossibleCtimes as Reported
 from bench.report import export, terminal
@@ -34,7 +35,6 @@ from bench.results.tracks import APPEND, Reading, Track
 from bench.run import summary
 from bench.run.outcome import Outcome, Reader, TrackOutcome
 from bench.spec import Spec, make
-from bench.worker import Clock, Meter, encoded, histogram, record
 from consumer.delays import INFINITY, MINUS_INFINITY, POSTGRES_EPOCH, Delays
 from tests.logs.test_compare import compared, tail
 from tests.report.test_export import several

@@ -45,10 +45,12 @@ def sources() -> dict[str, Path]:
     for name in (
         "__init__.py",
         "log_error.py",
+        "meter.py",
         "padding.py",
         "pairing.py",
         "quota.py",
         "records.py",
+        "statement.py",
         "wire.py",
         "wire_grammar.py",
         "worker.py",
