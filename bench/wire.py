@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from bench.log_error import TransactionChangedError
+from bench.attribution import TransactionChangedError
 from bench.wire_grammar import ROWS, Answer, Result, last_words, messages, misunderstood
 
 SHORT_BYTES = 256

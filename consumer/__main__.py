@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from msgspec.structs import replace
 
-from bench.log_error import is_of_the_log, log_failed
+from bench.attribution import is_of_the_log, log_failed
 from bench.meter import Clock, Meter, say
 from bench.records import ConsumerJob, LogError, PageTimes, Record, jump_records, ledger_parts, page_times
 from bench.statement import Statement

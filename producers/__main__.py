@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from msgspec.structs import replace
 
-from bench.log_error import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
+from bench.attribution import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
 from bench.meter import Clock, Meter, say
 from bench.records import (
     Example,

@@ -16,11 +16,11 @@ FOR_WORKERS = tuple(name[:-3].replace("/", ".") for name in sources() if re.full
 """The modules of `bench` in a worker's image."""
 LAYERS = (
     {
+        "attribution",
         "errors",
         "flags",
         "interrupts",
         "keepalive",
-        "log_error",
         "meter",
         "output",
         "padding",

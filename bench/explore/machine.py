@@ -12,13 +12,13 @@ from typing import Literal
 import msgspec
 import psycopg
 
+from bench.attribution import is_of_the_log
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.explore import data, sessions
 from bench.explore.breakpoints import SLEEP, STOPS
 from bench.explore.scope import PAGE_EVENTS, Program, Scope, Statement
 from bench.explore.sessions import Explorer, Session
-from bench.log_error import is_of_the_log
 from bench.postgres.connection import Connection, in_words
 from bench.statements import cursor_columns, read_sql, stored_sql
 

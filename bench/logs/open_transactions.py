@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from bench.attribution import is_of_the_log
 from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log
-from bench.log_error import is_of_the_log
 from bench.postgres.connection import Connection, in_words
 from bench.postgres.install import installed
 from bench.postgres.stepping import APPEND_SECONDS, PATIENCE_SECONDS, Reading, append, session

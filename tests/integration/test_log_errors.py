@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench.log_error import is_of_the_log
+from bench.attribution import is_of_the_log
 from bench.results import store
 from bench.results.models import Trial
 from tests.conftest import Bench, broken_log

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import producers.__main__ as program
 from bench import eventlog
-from bench.log_error import LogFailedError, TransactionChangedError
+from bench.attribution import LogFailedError, TransactionChangedError
 from bench.records import Fate, LedgerPart, Record, RolledBackEtags
 from bench.run.jobs import producers
 from bench.spec import make

@@ -44,7 +44,7 @@ def sources() -> dict[str, Path]:
     files = {f"compose/{name}": COMPOSE / name for name in ("worker.Dockerfile", "worker-requirements.txt")}
     for name in (
         "__init__.py",
-        "log_error.py",
+        "attribution.py",
         "meter.py",
         "padding.py",
         "pairing.py",
