@@ -104,11 +104,14 @@ def go(result: Result) -> str:
 
 
 def csv(result: Result) -> str:
-    """A row per read, the seed's columns and ours, with plain numbers; a cell is empty where there is no rate."""
+    """A row per read, the seed's columns and ours, with plain numbers; a cell is empty where there is no rate. The last
+    column is empty but for a run that ended before its last trial.
+    """
     no_rates = {trial.instead_of_read_rate for trial in result.trials}
     no_rates |= {trial.instead_of_append_rate for trial in result.trials}
     rows = runs_report.rows([result]).map(lambda value: "" if value in no_rates else value.rstrip("*"))
     rows["verdict"] = ["ok" if trial.verdict.ok else "FAILED" for trial in result.trials for _ in trial.reads]
+    rows["ended after"] = result.unfinished
     return str(rows.to_csv(index=False))
 
 

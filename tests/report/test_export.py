@@ -113,6 +113,9 @@ def test_csv_has_plain_numbers() -> None:
     rows = pd.read_csv(io.StringIO(export.csv(several(2))))
     assert rows["Throughput"].tolist() == [5000] * 4
     assert rows["verdict"].tolist() == ["ok"] * 4
+    assert rows["ended after"].isna().all()
+    cut_short = several(2).model_copy(update={"spec": {**several(2).spec, "trials": 12}})
+    assert set(pd.read_csv(io.StringIO(export.csv(cut_short)))["ended after"]) == {"2 of 12 trials"}
     failed = pd.read_csv(io.StringIO(export.csv(result(verdict=FAILED))))
     assert failed["Throughput"].isna().all()
     assert failed["verdict"].tolist() == ["FAILED"] * 2
