@@ -22,7 +22,7 @@ _Type = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_ ]*(\[\])?$")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 class Promises(_Part):

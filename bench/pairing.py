@@ -6,12 +6,13 @@ events that exchange their etags, except for a chance of about one in 2^31. Only
 that no term overflows a bigint.
 """
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # numpy takes a twentieth of a second to load, and most commands need none
+    import numpy as np
+    from numpy.typing import NDArray
 
-Number = TypeVar("Number", int, NDArray[np.int64])
+Number = TypeVar("Number", int, "NDArray[np.int64]")
 
 MODULUS = 1 << 64
 _LOW = (1 << 31) - 1

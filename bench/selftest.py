@@ -173,7 +173,7 @@ _PLANTS = {
 class Options(BaseModel):
     """The flags of `bench selftest`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
     events: Annotated[int, Field(ge=4000, le=100_000_000)] = 1_000_000
     """Log size, at least 4000; the hardest case is a single faulty event."""

@@ -99,7 +99,9 @@ class Spec(BaseModel):
     """One run. The fields are the flags of `bench run`."""
 
     # A value may be a DSN with a password, and --debug prints pydantic's errors.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True, hide_input_in_errors=True
+    )
     groups: ClassVar = {
         "Appending": "scale",
         "Reading": "read_batch",
@@ -318,7 +320,7 @@ LIMITS = ("postgres_memory", "postgres_cpus", "worker_memory", "worker_cpus")
 class OutputOptions(BaseModel):
     """The flags of `bench run` that change only what is printed and stored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
     groups: ClassVar = {"Output": "output"}
     """As in `Spec`."""
 

@@ -19,7 +19,7 @@ from bench.spec import DEFAULT_LOG, LogName
 class _Start(BaseModel):
     """The flags of `bench start`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
     port: Annotated[int | None, Field(ge=1, le=65535), Flag(default="a free port")] = None
     """Port on 127.0.0.1 to listen on."""

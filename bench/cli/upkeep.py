@@ -20,7 +20,7 @@ DOCTOR_CODES = "Exit codes: 0 at least one place works; 3 no place works."
 class _Clean(BaseModel):
     """The flags of `bench clean`. Its --dsn has no variable: BENCH_DSN names a database to run on, not to clean."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
     place: Literal["auto", "swarm"] = "auto"
     """swarm: clean the swarm too, and its nodes that have a Docker context."""

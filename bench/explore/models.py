@@ -16,7 +16,7 @@ FILE = "exploration.json"
 class Options(BaseModel):
     """The flags of `bench explore` that do not change what is tried."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
     all: bool = False
     """Explore every log that ships."""

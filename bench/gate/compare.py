@@ -53,7 +53,7 @@ MarkdownFile = Annotated[
 class Options(BaseModel):
     """The flags of `bench compare` but for its rules."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
     allow: Annotated[tuple[str, ...], Flag("KEY", repeated=True)] = ()
     """Compare even though KEY differs."""

@@ -36,7 +36,7 @@ MetricName = Annotated[str, AfterValidator(_named)]
 class Rules(BaseModel):
     """What counts as worse."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
     groups: ClassVar = {"What counts as a regression": "threshold"}
     """As in `Spec`."""
 

@@ -26,7 +26,7 @@ _NOT_FOR_SIDES = {"trials", "warm_up", *spec.OutputOptions.model_fields}
 class Options(BaseModel):
     """The flags of `bench ab` but for its rules."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
     groups: ClassVar = {"The two sides": "a", "How many trials": "max_trials", "Options": "output"}
     """As in `Spec`."""
 

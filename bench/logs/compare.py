@@ -54,7 +54,7 @@ def _checked_range(text: str) -> str:
 class Options(BaseModel):
     """The flags of `bench compare-logs` that are not the workload."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
     groups: ClassVar = {"Logs": "logs", "Options": "place"}
     """As in `Spec`."""
 

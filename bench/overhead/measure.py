@@ -42,7 +42,7 @@ SINGLES = 10
 class Options(BaseModel):
     """The flags of `bench limits`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
     events: Annotated[int, Field(ge=1000, le=100_000_000)] = 1_000_000
     """Events in the log that is read, and events appended for each measurement; at least 1000."""
