@@ -19,7 +19,7 @@ from docker.models.containers import Container
 
 from bench import eventlog
 from bench.errors import InfrastructureError
-from bench.overhead.testbed import READ, Testbed
+from bench.overhead import testbed
 from bench.places.docker import image
 from bench.places.docker import place as docker_place
 from bench.places.docker.leftovers import sweep
@@ -132,13 +132,13 @@ def test_limits_beside_programs_in_containers(
         open_place(choose(spec), spec, log, folder) as place,
         connected(place.database.conninfo) as connection,
     ):
-        court = Testbed(place, connection, log, Unwatched())
-        court.fill(READ, 4000)
-        court.install()
-        assert court.read(1000, 4000) > 0
-        assert court.pgbench_reads(1000, 4000) > 0
-        assert court.psql_reads(4000) > 0
-        assert court.psql_appends(4000) > 0
+        bed = testbed.Testbed(place, connection, log, Unwatched())
+        bed.fill(testbed.READ, 4000)
+        bed.install()
+        assert bed.read(1000, 4000) > 0
+        assert bed.pgbench_reads(1000, 4000) > 0
+        assert bed.psql_reads(4000) > 0
+        assert bed.psql_appends(4000) > 0
     nothing_is_left(engine, bench)
 
 
