@@ -32,6 +32,21 @@ EXAMPLES = 10
 """All anomalies are counted, and this many of each kind are shown."""
 
 
+Arrival = Literal["fixed", "poisson"]
+"""How batches arrive: at even distances, or at random with the same mean."""
+
+
+class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An offered load: batches have due times, whether earlier batches are answered or not."""
+
+    steps: list[tuple[float, float | None]]
+    """Rates, in events per second of all producers together, each with the seconds that it lasts. The last one is above
+    0 and goes on for as long as there are events; only its seconds may be None."""
+    arrival: Arrival
+    producers: int
+    """Number of producers that share the load."""
+
+
 class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="producer"):
     """Append `limit` events, seq and value 0..limit-1, in transactions of `insert_batch`."""
 
@@ -75,6 +90,8 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     free. None for a worker without an orchestrator."""
     timed_calls: int = 0
     """The times of this many transactions, the first ones, are reported."""
+    load: Load | None = None
+    """The load that is offered; without one each batch is sent when the batch before is answered."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
@@ -154,6 +171,25 @@ server.
 Every role may run it. The system identifier, which not every role may read, would not do alone: a standby has its
 primary's.
 """
+
+
+_STARTS = 0x3E5
+_MICROSECONDS_BITS = 52
+"""Enough until the year 2112."""
+
+STARTS_AT = f"""
+    SELECT ((classid::bigint << 32 | objid::bigint) & {(1 << _MICROSECONDS_BITS) - 1})::text
+    FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> {_MICROSECONDS_BITS - 32} = {_STARTS}
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+"""The query that yields when the schedule of offered loads starts, in microseconds of Unix time on the database's
+clock; no row when the orchestrator has not announced it."""
+
+
+def start_key(unix_seconds: float) -> int:
+    """The key of the advisory lock that announces the start of the schedule: one that every session can see, without a
+    table, on whatever server."""
+    return _STARTS << _MICROSECONDS_BITS | round(unix_seconds * 1e6)
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ready"):
@@ -276,6 +312,24 @@ class LogError(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """Producers: the first and the last seq of the batch that failed."""
 
 
+class Offered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a producer kept the schedule of an offered load."""
+
+    latency: str
+    """An encoded HdrHistogram of microseconds from the time at which a batch was due to its commit."""
+    lateness: str
+    """An encoded HdrHistogram of microseconds from the time at which a batch was due to its sending, of the batches
+    for which the producer had waited: how late the producer itself is."""
+    last_due_seconds: float
+    """When the last batch was due, in seconds after the start of the schedule."""
+    ended_seconds: float
+    """When the last answer came, in seconds after the start of the schedule."""
+    largest_backlog: int
+    """The most events that were due and not yet sent, together with those just sent."""
+    most_behind_seconds: float
+    """The largest time by which a batch was sent later than due."""
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="report"):
     """The last record of a worker that did its job, as far as the log let it. A stream that ends without one proves
     nothing."""
@@ -323,6 +377,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Why a reader gave up before the end of the log; None when it did not."""
     untimed_calls: int = 0
     """Pages or transactions beyond the job's `timed_calls`: no record has their times."""
+    offered: Offered | None = None
+    """Producers: how the schedule was kept; None of a producer that has none."""
 
 
 Record = (

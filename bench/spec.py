@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from bench.errors import UsageError
 from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
 from bench.output import STDOUT
-from bench.records import Way
+from bench.records import Arrival, Way
 
 PlaceName = Literal["auto", "local", "docker", "swarm"]
 
@@ -34,6 +34,8 @@ MAX_SCALE = 1000
 LONGEST_SECONDS = 10.0**7
 """About four months; longer time limits are refused."""
 LONGEST_TRANSACTION_MS = 60_000
+MOST_PER_SECOND = 10**9
+"""Larger offered loads are refused."""
 _PATHS = {"pg_bin", "output", "export_json", "export_markdown"}
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -61,6 +63,48 @@ def parse_range(value: object) -> tuple[float, float]:
     if not 0 <= low <= high <= LONGEST_TRANSACTION_MS:
         raise ValueError(f"the range must go up, from 0 to at most {LONGEST_TRANSACTION_MS}, like 0..20")
     return low, high
+
+
+def parse_time(value: object) -> object:
+    """Read a time like 90s, 10m or 2h as seconds; values that are no text are returned as they are.
+
+    Raises:
+        ValueError: the text is not a time.
+    """
+    if not isinstance(value, str):
+        return value
+    time = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", value)
+    if not time:
+        raise ValueError("give a time like 90s, 10m or 2h")
+    return float(time[1]) * _UNIT_SECONDS[time[2] or "s"]
+
+
+def steps_of(rate: str) -> list[tuple[float, float | None]]:
+    """The steps of an offered load: events per second, and the seconds for which that lasts, None without an end.
+
+    Raises:
+        ValueError: the text is not a rate or steps.
+    """
+    steps: list[tuple[float, float | None]] = []
+    for text in rate.split(","):
+        number, colon, time = text.partition(":")
+        events = float(number) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) else -1.0
+        seconds = parse_time(time) if colon else None
+        if not 0 <= events <= MOST_PER_SECOND or (colon and not 0 < float(str(seconds)) <= LONGEST_SECONDS):
+            raise ValueError("give events per second like 5000, or steps like 1000:60s,5000:30s")
+        steps.append((events, None if seconds is None else float(str(seconds))))
+    if any(seconds is None for _, seconds in steps[:-1]):
+        raise ValueError("every step but the last one needs a time, like 1000:60s,5000")
+    if steps[-1][0] == 0:
+        raise ValueError("the last rate must be above 0")
+    return steps
+
+
+def _checked_rate(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    steps_of(str(value))
+    return str(value)
 
 
 def _checked_memory(text: str) -> str:
@@ -119,6 +163,13 @@ class Spec(BaseModel):
     """Append transactions per producer."""
     limit: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
     """Events per producer, instead of --insert-loops; the last batch may be short."""
+    rate: Annotated[str | None, BeforeValidator(_checked_rate), Flag("RATE[:TIME,...]")] = None
+    """Offered load in events per second of all producers together, like 5000, or in steps like 1000:60s,5000:30s;
+    without it each batch follows the answer to the one before."""
+    arrival: Annotated[Arrival | None, Flag(default="fixed")] = None
+    """With --rate: batches arrive at even distances, or at random as a Poisson process."""
+    duration: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS), BeforeValidator(parse_time), Flag("TIME")] = None
+    """With --rate: offer events for this time, like 90s, 10m or 2h, instead of --limit or --insert-loops."""
     append: Way = "log_event"
     """How to append: events generated in the server, a JSON array passed to the log's log_event, or COPY."""
     payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
@@ -229,6 +280,7 @@ class Spec(BaseModel):
     def _values_fit_together(self) -> Self:
         if self.limit is not None and self.insert_loops is not None:
             raise ValueError("--limit and --insert-loops set the same number: give one of them")
+        self._load_fits()
         if self.events_per_producer > MAX_LIMIT:
             raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events per producer")
         if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
@@ -254,6 +306,25 @@ class Spec(BaseModel):
                 )
         self._flags_fit_the_place()
         return self
+
+    def _load_fits(self) -> None:
+        if self.rate is None:
+            for name in ("arrival", "duration"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{flag_name(name)} is for an offered load: give --rate too")
+            return
+        lasts = [
+            name
+            for name, given in (
+                ("--duration", self.duration is not None),
+                ("the time of the last step of --rate", self.steps[-1][1] is not None),
+                ("--limit", self.limit is not None),
+                ("--insert-loops", self.insert_loops is not None),
+            )
+            if given
+        ]
+        if len(lasts) > 1:
+            raise ValueError(f"{' and '.join(lasts)} say how much is offered: give one of them")
 
     def _flags_fit_the_place(self) -> None:
         given = self.model_dump(exclude_none=True)
@@ -283,9 +354,20 @@ class Spec(BaseModel):
                     raise ValueError(f"{flag_name(name)} is for the swarm place: give --place swarm too")
 
     @property
+    def steps(self) -> list[tuple[float, float | None]]:
+        """The steps of the offered load, as in `steps_of`; none without one."""
+        return steps_of(self.rate) if self.rate else []
+
+    @property
     def events_per_producer(self) -> int:
         """Events per producer; their seq and value go from 0 to this minus 1."""
-        return self.limit if self.limit is not None else self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
+        if self.limit is not None:
+            return self.limit
+        lasts = [self.duration if seconds is None else seconds for _, seconds in self.steps]
+        if self.insert_loops or not lasts or None in lasts:
+            return self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
+        offered = sum(rate * (seconds or 0) for (rate, _), seconds in zip(self.steps, lasts, strict=True))
+        return max(1, round(offered / self.scale))
 
     @property
     def warm_ups(self) -> int:
@@ -329,22 +411,17 @@ class OutputOptions(BaseModel):
     """Write result.json here too; - is standard output."""
     export_markdown: Annotated[Path | None, Flag("FILE")] = None
     """Write the table here too; - is standard output."""
-    time_limit: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False), Flag("TIME")] = None
+    time_limit: Annotated[
+        float | None,
+        Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False),
+        BeforeValidator(parse_time),
+        Flag("TIME"),
+    ] = None
     """End the run after this time, like 90s, 10m or 2h."""
     quiet: Switch = False
     """Print only the table."""
     debug: Switch = False
     """Show tracebacks of errors."""
-
-    @field_validator("time_limit", mode="before")
-    @classmethod
-    def _a_time_has_a_unit(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        time = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", value)
-        if not time:
-            raise ValueError("give a time like 90s, 10m or 2h")
-        return float(time[1]) * _UNIT_SECONDS[time[2] or "s"]
 
 
 def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,7 +430,9 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {name: stored[name] for name in Spec.model_fields if name in stored}
     batch, loops, limit = (given.get(name) for name in ("insert_batch", "insert_loops", "limit"))
-    if batch is not None and limit == batch * (loops or DEFAULT_LOOPS):
+    rate = given.get("rate")
+    is_timed = bool(rate) and (given.get("duration") is not None or steps_of(str(rate))[-1][1] is not None)
+    if is_timed or (batch is not None and limit == batch * (loops or DEFAULT_LOOPS)):
         given.pop("limit", None)
     elif loops:
         given.pop("insert_loops")
@@ -379,15 +458,18 @@ def _arguments(name: str, value: object) -> list[str]:
         case bool() | None:
             return [flag] if value else []
         case dict():
-            return [text for key, setting in value.items() for text in (flag, f"{key}={setting}")]
+            texts = [f"{key}={setting}" for key, setting in value.items()]
         case [low, high] if name == "transaction_ms":
-            return [flag, f"{low:.15g}..{high:.15g}"]
+            texts = [f"{low:.15g}..{high:.15g}"]
+        case float() if name == "duration":
+            texts = [f"{value:.15g}s"]
         case list() if name == "read_batch":
-            return [flag, ",".join(map(str, value))]
+            texts = [",".join(map(str, value))]
         case list():
-            return [text for each in value for text in (flag, str(each))]
+            texts = [str(each) for each in value]
         case _:
-            return [flag, str(value)]
+            texts = [str(value)]
+    return [argument for text in texts for argument in (flag, text)]
 
 
 def make(flags: dict[str, Any], file: Path | None) -> Spec:

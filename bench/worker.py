@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from bench.meter import Clock, say
-from bench.records import SERVER, SESSION, TIMEOUTS, Job, Ready, decode_job
+from bench.records import SERVER, SESSION, STARTS_AT, TIMEOUTS, Job, Ready, decode_job
 from bench.statement import Statement
 from bench.wire import is_unencrypted
 
@@ -172,6 +172,14 @@ def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
         fail(GONE)
     give_back_timeouts(connection)
     return clock
+
+
+def start_of_schedule(connection: psycopg.Connection[Any], clock: Clock) -> float:
+    """When the schedule of offered loads starts, as perf_counter has it. To be called after the barrier."""
+    starts_at = Statement(connection, STARTS_AT).run()
+    if not starts_at.ntuples:
+        fail(GONE)
+    return time.perf_counter() + int(starts_at.get_value(0, 0) or 0) / 1e6 - clock.now()
 
 
 class Lifeline:

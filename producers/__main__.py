@@ -21,9 +21,11 @@ from bench.records import (
     ledger_parts,
     rolled_back_etags,
 )
+from bench.schedule import due_seconds
 from bench.statement import Statement
-from bench.worker import Lifeline, main, time_out, wait_at_barrier
+from bench.worker import Lifeline, main, start_of_schedule, time_out, wait_at_barrier
 from producers.append import WAYS, Append, returning
+from producers.pace import Pace
 from producers.transaction import RolledBack, transactions
 
 CALLS: dict[Way, str] = {"generate": "INSERT", "log_event": "log_event", "copy": "COPY"}
@@ -36,6 +38,7 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     chance = random.Random(f"{job.seed} {producer}")  # noqa: S311 - for repeating a run, not for secrets
     append = transactions(connection, job, WAYS[job.append](connection, job, producer), chance)
     times = _Times(job.timed_calls)
+    pace = _pace(job, producer)
     tally = _Tally(producer)
     look_up = _returning(connection, job, producer, chance, tally) if job.returned else None
     if job.timed_calls:
@@ -43,6 +46,8 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
+    if pace:
+        pace.start(start_of_schedule(connection, clock))
     meter = Meter(clock)
     first = 0
     look_up_is_due, reports = True, 0
@@ -50,9 +55,9 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     try:
         while first < job.limit:
             if look_up and look_up_is_due:
-                first = _append_until_progress(look_up, job, first, tally, meter, until=0)
+                first = _append_until_progress(look_up, pace, job, first, tally, meter, until=0)
                 look_up_is_due = False
-            first = _append_until_progress(append, job, first, tally, meter, meter.next_progress)
+            first = _append_until_progress(append, pace, job, first, tally, meter, meter.next_progress)
             if time.perf_counter() >= meter.next_progress:
                 tally.report()
                 meter.progress(first)
@@ -73,7 +78,15 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     times.report(clock)
     if error:
         say(error)
-    say(replace(report, untimed_calls=times.untimed))
+    say(replace(report, untimed_calls=times.untimed, offered=pace.report() if pace else None))
+
+
+def _pace(job: ProducerJob, producer: int) -> Pace | None:
+    if job.load is None:
+        return None
+    chance = random.Random(f"{job.seed} {producer} arrivals")  # noqa: S311 - as above
+    batches = -(-job.limit // job.insert_batch)
+    return Pace(due_seconds(job.load, producer, job.insert_batch, chance), batches, job.insert_batch)
 
 
 def _returning(
@@ -92,10 +105,10 @@ def _returning(
 
 
 def _append_until_progress(
-    append: Append, job: ProducerJob, first: int, tally: "_Tally", meter: Meter, until: float
+    append: Append, pace: Pace | None, job: ProducerJob, first: int, tally: "_Tally", meter: Meter, until: float
 ) -> int:
-    """Append batch after batch from `first` on, until that time (perf_counter), at least one, or until a batch is
-    rolled back. Returns the first seq of the next batch.
+    """Append batch after batch from `first` on, until that time (perf_counter), or until a batch is rolled back; at
+    least one batch, unless a pace has the next one wait beyond that time. Returns the first seq of the next batch.
 
     Only the time of each batch is noted, and of a batch that is rolled back not even that, because it is not the time
     of a commit. With one event per transaction, on processors that are all busy, anything more would be measured with
@@ -110,11 +123,15 @@ def _append_until_progress(
     last = first
     try:
         while first < limit:
+            if pace and not pace.wait(until):
+                break
             last = min(first + batch, limit) - 1 if batch > 1 else first
             sent = now()
             appended = append(first, last)
             answered = now()
             note(answered - sent)
+            if pace:
+                pace.answered(answered)
             begun, first = first, last + 1
             if appended != first - begun:
                 # The batch is committed and no error was reported: all of it is acknowledged, whatever is stored.

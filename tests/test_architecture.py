@@ -28,6 +28,7 @@ LAYERS = (
         "paths",
         "quota",
         "records",
+        "schedule",
         "statement",
         "stats",
         "text",

@@ -21,6 +21,17 @@ from bench.spec import make, make_output_options
         ({"limit": 0}, "--limit 0"),
         ({"limit": 5, "insert_loops": 5}, "--limit and --insert-loops"),
         ({"insert_batch": 10_000_000, "insert_loops": 10**6}, "over 1,000,000,000,000 events"),
+        ({"rate": "0"}, "--rate '0': the last rate must be above 0"),
+        ({"rate": "fast"}, "--rate 'fast'"),
+        ({"rate": "5000,1000:5s"}, "--rate"),
+        ({"rate": "5000:0s"}, "--rate"),
+        ({"rate": "1e99"}, "--rate"),
+        ({"rate": "5000:nans"}, "--rate"),
+        ({"rate": "1000", "duration": "0"}, "--duration"),
+        ({"rate": "1000:5s", "duration": "5s"}, "--duration and the time of the last step of --rate"),
+        ({"rate": "1000", "duration": "5s", "limit": 5}, "--duration and --limit"),
+        ({"duration": "5s"}, "--duration is for an offered load"),
+        ({"arrival": "poisson"}, "--arrival is for an offered load"),
         ({"read_batch": [0]}, "--read-batch"),
         ({"read_batch": []}, "--read-batch"),
         ({"read_batch": "10,,20"}, "--read-batch '10,,20'"),
@@ -120,6 +131,21 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: 
 
     with pytest.raises(UsageError, match=says):
         use()
+
+
+@pytest.mark.parametrize(
+    ("flags", "events"),
+    [
+        ({"rate": "1000", "duration": "2m"}, 30_000),
+        ({"rate": "1000:1m,0:10s,500:30s"}, 18_750),
+        ({"rate": 0.1, "duration": "1s"}, 1),
+        ({"rate": "1000", "insert_loops": 3, "insert_batch": 7}, 21),
+        ({"rate": "1000", "insert_batch": 7}, 700),
+        ({"rate": "1000:1m,5000", "limit": 33}, 33),
+    ],
+)
+def test_an_offered_load_says_how_many_events_there_are(flags: dict[str, Any], events: int) -> None:
+    assert make({"scale": 4, **flags}, None).events_per_producer == events
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import LiteralString
 import psycopg
 
 from bench.errors import InfrastructureError
-from bench.postgres.connection import LOCK_SECONDS, Connection, limited, our_name
+from bench.postgres.connection import LOCK_SECONDS, Connection, limited, our_name, scalar
+from bench.records import start_key
 
 START = 0x62656E6368
 """Key of the start barrier: all workers start when it is released. "bench" in ASCII."""
@@ -80,6 +81,14 @@ def hold_lock(connection: Connection, key: int) -> Iterator[Callable[[], None]]:
     finally:
         with suppress(psycopg.Error), limited(connection, LOCK_SECONDS):
             release()
+
+
+@contextmanager
+def announced_start(connection: Connection, lead_seconds: float) -> Iterator[None]:
+    """Announce to all sessions of this database that the schedule of offered loads starts in so many seconds."""
+    now = float(scalar(connection, "SELECT extract(epoch FROM clock_timestamp())::float8"))
+    with hold_lock(connection, start_key(now + lead_seconds)):
+        yield
 
 
 def cancel(connection: Connection, workers: Sequence[str]) -> None:

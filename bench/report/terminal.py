@@ -9,8 +9,8 @@ from bench import stats
 from bench.judge.words import faults
 from bench.report import bottleneck, screen, tabular
 from bench.report import runs as runs_report
-from bench.report.verdict import trial_verdict, wrong_ctimes
-from bench.results.models import Append, Latency, Observed, Read, Result, Trial, Unjudged
+from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
+from bench.results.models import Append, Latency, Observed, Offered, Read, Result, Trial, Unjudged
 from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
 
@@ -18,6 +18,7 @@ NAME_WIDTH = 10
 SECONDS_WIDTH = 8
 FULL_VERDICTS = 3
 """Of several trials that failed, this many are shown in full; each other one in a line."""
+SHORTEST_BEHIND_SECONDS = 0.05
 MANY_PAGES = 3
 """When a reader was given events for this many pages and no page was full, that is not chance."""
 
@@ -171,7 +172,24 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
 def _append_lines(append: Append, otherwise: str, spec: Mapping[str, Any]) -> Iterator[_Line]:
     rate = _rate(append.events_per_second, otherwise)
     yield _Line(APPEND.key, append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
+    if append.offered:
+        yield from _offered_lines(append.offered)
     yield _Line(text=_said_of_batches(append, spec))
+
+
+def _offered_lines(offered: Offered) -> Iterator[_Line]:
+    """How far an offered load was kept, and the latency that hides how long batches waited."""
+    clauses = [load_clause(offered)]
+    if offered.largest_backlog:
+        clauses.append(f"largest backlog {plural(offered.largest_backlog, 'event')}")
+    if offered.most_behind_seconds >= SHORTEST_BEHIND_SECONDS:
+        clauses.append(f"up to {offered.most_behind_seconds:.1f} s behind the schedule")
+    yield _Line(text="; ".join(clauses))
+    counted = "latencies count from the time at which a batch was due; uncorrected, from its sending"
+    yield _Line(text=f"{counted}: {_latency(offered.service_ms)}")
+    if offered.generator_bound and offered.lateness_ms:
+        late = _latency(offered.lateness_ms)
+        yield _Line(text=f"generator-bound: producers that waited for a due time were late themselves by {late}")
 
 
 def _read_lines(reads: Sequence[Read], otherwise: str, observed: Mapping[str, Observed]) -> Iterator[_Line]:

@@ -7,7 +7,7 @@ from itertools import groupby
 from bench.judge.checker import Fault, Holder, Verdict
 from bench.judge.words import counts, faults, has_faults, stranded
 from bench.report import exposure, screen
-from bench.results.models import ImpossibleCtimes, Trial
+from bench.results.models import ImpossibleCtimes, Offered, Trial
 from bench.text import plural
 
 
@@ -50,13 +50,27 @@ def trial_verdict(trial: Trial) -> str:
     return "\n".join(
         [
             f"verdict: {word}. {acknowledged} and {reads} delivered {them} {once}{order}. "
-            f"Checksum {verdict.expected_checksum}, max etag gap {gap}.",
+            f"Checksum {verdict.expected_checksum}, max etag gap {gap}.{_load(trial)}",
             *_untested(verdict),
             *_exposed(trial),
             *_gaps(verdict),
             *_losses(trial),
         ]
     )
+
+
+def _load(trial: Trial) -> str:
+    """A sentence about the load that was offered, after a blank; empty without one."""
+    offered = trial.append.offered
+    return f" {load_clause(offered)}." if offered else ""
+
+
+def load_clause(offered: Offered) -> str:
+    """The load that was offered and how much of it was achieved."""
+    clause = f"Offered {offered.events_per_second:,.0f}/s"
+    if offered.achieved_per_second is not None:
+        clause += f", achieved {offered.achieved_per_second:,.0f}/s{': saturated' * offered.saturated}"
+    return clause
 
 
 def _exposed(trial: Trial) -> Iterator[str]:

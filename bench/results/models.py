@@ -27,6 +27,9 @@ FEWEST_LOOKS_WITH_OTHERS = 2
 """A session that only looks at a server now and then is seldom seen twice."""
 SMALLEST_SHARE_OF_OTHERS = 0.01
 
+SATURATED_SHARE = 0.95
+MOST_LATENESS_MS = 1.0
+
 SCHEMA_NAME: Literal["bench.result/2"] = "bench.result/2"
 
 
@@ -83,6 +86,29 @@ class Producer(StoredModel):
     """The quickest round trip to the database."""
 
 
+class Offered(StoredModel):
+    """An offered load, and how far it was kept."""
+
+    events_per_second: float
+    """Offered: the events that were due, per second of the schedule."""
+    achieved_per_second: float | None
+    """Acknowledged events per second, from the start of the schedule to the last answer. None as in `Append`."""
+    saturated: bool
+    """Whether less than `SATURATED_SHARE` of the offered load was achieved."""
+    service_ms: Latency | None
+    """From sending a batch to its commit. It leaves out the time that a batch waited for its turn, and so hides a
+    stall."""
+    lateness_ms: Latency | None
+    """From the time at which a batch was due to its sending, of the batches for which a producer had waited: the
+    generator's own error. None when no producer ever waited."""
+    generator_bound: bool
+    """Whether the generator itself was late: the 99th percentile of `lateness_ms` is above `MOST_LATENESS_MS`."""
+    largest_backlog: int
+    """The most events that were due and not yet sent: of each producer, added up."""
+    most_behind_seconds: float
+    """The largest time by which a batch was sent later than due."""
+
+
 class Append(StoredModel):
     """The append phase: from the first producer's start to the last one's end, on the database's clock."""
 
@@ -95,8 +121,10 @@ class Append(StoredModel):
     """None when the verdict is not ok or a node was lost, because such a trial publishes no throughput, and when no
     event was acknowledged."""
     latency_ms: Latency | None
-    """Of committed batches: from sending a batch to its commit, the time for which it was held open included. None when
-    no batch was committed."""
+    """Of committed batches: from sending a batch, or with an offered load from the time at which it was due, to its
+    commit, the time for which it was held open included. None when no batch was committed."""
+    offered: Offered | None = None
+    """None where each batch followed the answer to the one before."""
     transport: str | None = None
     """`wire` when producers spoke the protocol themselves; `libpq` when libpq did, more slowly, because connections
     were encrypted. None in a result of a version that did not record it."""

@@ -2,7 +2,7 @@
 
 from bench.eventlog import Log
 from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
-from bench.records import ConsumerJob, ProducerJob
+from bench.records import ConsumerJob, Load, ProducerJob
 from bench.results.tracks import Reading
 from bench.spec import Spec
 from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql, returned_sql
@@ -26,6 +26,7 @@ GROUP = "bench"
 
 def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[ProducerJob]:
     """One job per producer, numbered from 0."""
+    load = Load(spec.steps, spec.arrival or "fixed", spec.scale) if spec.rate else None
     return [
         ProducerJob(
             name=f"producer-{number}",
@@ -43,6 +44,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             seed=spec.seed,
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
             timed_calls=min(MOST_TIMED_TRANSACTIONS, TIMED_TRANSACTIONS // spec.scale) if spec.mode == "tail" else 0,
+            load=load,
         )
         for number in range(spec.scale)
     ]

@@ -20,6 +20,7 @@ from bench.postgres.barrier import (
     CONSUMERS_MAY_STOP,
     PRODUCERS_MUST_STOP,
     START,
+    announced_start,
     cancel,
     hold_lock,
     terminate,
@@ -39,6 +40,8 @@ SAMPLE_SECONDS = 0.5
 LAST_WORDS_SECONDS = 3
 """When our own session is gone, so are most of the workers': they have this long to report why, and which of them it
 was."""
+LEAD_SECONDS, LEAD_SECONDS_PER_WORKER = 0.1, 0.002
+"""The schedule of an offered load starts this long after the barrier is lifted, when all workers have passed it."""
 CANCEL_SECONDS = 2
 """A reader that may stop and does not is cancelled after this: its read does not come back."""
 
@@ -127,6 +130,9 @@ def carry_out(
         unanswered = stack.enter_context(observe())
         still, silence = Stillness(connection, unanswered), Silence(connection, unanswered)
         stack.enter_context(_time_limit_says_how_far(tracks, still))
+        if any(isinstance(worker.job, ProducerJob) and worker.job.load for worker in workers.values()):
+            lead_seconds = LEAD_SECONDS + LEAD_SECONDS_PER_WORKER * len(workers)
+            stack.enter_context(announced_start(connection, lead_seconds))
         opened_at = time.time()
         lift()
         nodes.opened_pc = time.perf_counter()

@@ -7,14 +7,17 @@ from typing import Literal
 from bench.judge.checker import Delivered
 from bench.judge.ranges import events_in, normal
 from bench.postgres.telemetry import WORKER, Observation
-from bench.records import Report
+from bench.records import ProducerJob, Report
 from bench.results.models import (
+    MOST_LATENESS_MS,
+    SATURATED_SHARE,
     Append,
     ImpossibleCtimes,
     Latency,
     Node,
     NodeLoss,
     Observed,
+    Offered,
     Producer,
     Read,
     Unjudged,
@@ -24,6 +27,7 @@ from bench.results.tracks import APPEND, Track
 from bench.run import jobs
 from bench.run.bottleneck import BusyWorker, bottleneck
 from bench.run.outcome import Outcome, Reader, TrackOutcome
+from bench.schedule import span_seconds
 from bench.spec import Spec
 
 CLIENT_BOUND_SHARE = 0.9
@@ -41,12 +45,16 @@ def append(appended: TrackOutcome, wal_bytes: int | None, began_at: float, *, ok
     seconds = seconds_of(producers)
     answered = [report.first_call_seconds for report in reports if report.first_call_seconds is not None]
     aborted = [part for producer in appended.workers for part in producer.ranges["aborted"]]
+    offered = _offered(producers, ok=ok and not appended.lost)
     return Append(
         events=events,
         rolled_back=events_in(normal(aborted)),
         seconds=seconds,
         events_per_second=_rate(events, seconds, ok=ok and not appended.lost),
-        latency_ms=Latency.from_histograms(report.latency for report in reports),
+        latency_ms=Latency.from_histograms(
+            report.offered.latency if report.offered else report.latency for report in reports
+        ),
+        offered=offered,
         transport=_transport(producers),
         client_bound=any(_client_bound(report) for report in reports),
         first_event_seconds=appended.opened_at - began_at + min(answered) if answered else None,
@@ -64,6 +72,33 @@ def append(appended: TrackOutcome, wal_bytes: int | None, began_at: float, *, ok
             )
             for producer in producers
         ],
+    )
+
+
+def _offered(producers: Sequence[Outcome], *, ok: bool) -> Offered | None:
+    """How the schedule of an offered load was kept; None without one.
+
+    Fixed arrivals end when the rate has offered all events; random ones when the last batch was due.
+    """
+    kept = [producer.report.offered for producer in producers if producer.report.offered]
+    if not kept:
+        return None
+    jobs = [producer.job for producer in producers if isinstance(producer.job, ProducerJob)]
+    load, events = jobs[0].load, sum(job.limit for job in jobs)
+    span = max(each.last_due_seconds for each in kept)
+    if load and load.arrival == "fixed":
+        span = span_seconds(load.steps, events)
+    seconds = max(span, *(each.ended_seconds for each in kept))
+    lateness = Latency.from_histograms(each.lateness for each in kept)
+    return Offered(
+        events_per_second=events / span,
+        achieved_per_second=_rate(sum(producer.report.events for producer in producers), seconds, ok=ok),
+        saturated=span < SATURATED_SHARE * seconds,
+        service_ms=Latency.from_histograms(producer.report.latency for producer in producers),
+        lateness_ms=lateness,
+        generator_bound=lateness is not None and lateness.p99 > MOST_LATENESS_MS,
+        largest_backlog=sum(each.largest_backlog for each in kept),
+        most_behind_seconds=max(each.most_behind_seconds for each in kept),
     )
 
 

@@ -52,6 +52,42 @@ def test_each_way_to_append_three_reads_and_a_short_last_batch(
     nothing_is_left(bench)
 
 
+@pytest.mark.parametrize("arrival", ["fixed", "poisson"])
+def test_an_offered_load(bench: Bench, address: str, arrival: str) -> None:
+    load = ("--rate", "400:0.5s,0:0.25s,800:0.5s", "--arrival", arrival)
+    ran = bench(
+        *("run", "--dsn", address, "--scale", "3", "--insert-batch", "5", "--mode", "tail"),
+        *("--abort-rate", "0.1", "--log", "advisory-lock"),
+        *load,
+    )
+    assert ran.returncode == 0, ran.stderr
+    trial = stored(bench).trials[0]
+    offered = trial.append.offered
+    assert offered
+    assert offered.service_ms
+    assert trial.append.latency_ms
+    assert trial.append.latency_ms.max >= offered.service_ms.max * 0.98
+    assert trial.append.events + trial.append.rolled_back == 600
+    if arrival == "fixed":
+        assert offered.events_per_second == pytest.approx(600 / 1.25)
+        assert trial.append.seconds > 1.2
+    assert "ffered" in ran.stdout
+    assert "uncorrected" in ran.stdout
+    nothing_is_left(bench)
+
+
+def test_more_than_the_log_can_take_is_saturated(bench: Bench, address: str) -> None:
+    held = ("--transaction-ms", "20", "--scale", "2", "--insert-batch", "1", "--limit", "20")
+    ran = bench("run", "--dsn", address, *held, "--rate", "100000")
+    assert ran.returncode == 0, ran.stderr
+    assert ": saturated" in ran.stdout
+    offered = stored(bench).trials[0].append.offered
+    assert offered
+    assert offered.saturated
+    assert offered.largest_backlog >= 38
+    assert offered.most_behind_seconds > 0.3
+
+
 @pytest.mark.parametrize("scale", ["1", "10"])
 def test_scale(bench: Bench, address: str, scale: str) -> None:
     ran = bench(*SMALL, "--dsn", address, "--scale", scale)

@@ -84,7 +84,7 @@ def test_what_is_reported_is_what_became_of_each_event(
         while first < LIMIT and error is None:
             before = calls
             try:
-                first = program._append_until_progress(append, job, first, tally, cast(Any, meter), next_progress)
+                first = program._append_until_progress(append, None, job, first, tally, cast(Any, meter), next_progress)
             except (LogFailedError, psycopg.Error) as met_by_worker:
                 error = met_by_worker
             if isinstance(error, LogFailedError):

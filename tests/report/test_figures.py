@@ -388,6 +388,9 @@ GIVEN: dict[str, object] = {
     "limit": 33,
     "read_batch": (1000, 7),
     "append": "copy",
+    "rate": "1000:60s,5000",
+    "arrival": "poisson",
+    "duration": 90.5,
     "payload_bytes": 100,
     "mode": "tail",
     "consumers": 2,
@@ -421,6 +424,8 @@ GIVEN: dict[str, object] = {
 NEEDS: dict[str, dict[str, object]] = {
     "rejoin": {"group": 2},
     "depth": {"cursor": "client"},
+    "arrival": {"rate": "5000"},
+    "duration": {"rate": "5000"},
     **{name: {"place": "swarm"} for name in ("constraint", "max_per_node", "postgres_node", "on_node_loss")},
 }
 

@@ -50,6 +50,7 @@ def sources() -> dict[str, Path]:
         "pairing.py",
         "quota.py",
         "records.py",
+        "schedule.py",
         "statement.py",
         "wire.py",
         "wire_grammar.py",
