@@ -186,8 +186,8 @@ class Read(StoredModel):
     """Of pages: from asking for a page to having it. A page is asked for before the events of the one before are
     checked. None when no page came."""
     end_to_end_ms: Latency | None = None
-    """Tailing: from an event's ctime to its delivery, on the database's clock; of at most 16 to 31 events per page.
-    None when no event came, and when `impossible_ctimes` says why there are no delays."""
+    """Tailing: from an event's ctime to its delivery, on the database's clock; of every event. None when no event came,
+    and when `impossible_ctimes` says why there are no delays."""
     impossible_ctimes: ImpossibleCtimes | None = None
     """Tailing: ctimes that cannot be the time at which an event was logged; None when every ctime can."""
     longest_wait_seconds: float = 0

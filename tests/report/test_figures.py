@@ -87,7 +87,6 @@ def test_a_long_delay_that_can_be_is_right(seconds: float) -> None:
         ([5 * 10**6], "ctimes are up to 4.0 s ahead of the database's clock (1 event)"),
         ([-(2**62)], "ctimes lie up to 53,3"),
         ([2**62], "days ahead of the database's clock (1 event)"),
-        # Of a page of a hundred events only some are timed, and all are looked at.
         ([*[0] * 99, HOUR], "ctimes are up to 1.0 h ahead of the database's clock (1 event)"),
     ],
 )
@@ -132,10 +131,10 @@ def test_every_ctime_is_either_possible_or_counted(ctimes: list[int], delivered:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=70))
 def test_ctimes_of_the_run_give_the_longest_delay_within_a_percent(ctimes: list[int]) -> None:
-    latency, impossible = delays_of(ctimes[:31], 2)
+    latency, impossible = delays_of(ctimes, 2)
     assert impossible is None
     assert latency
-    assert latency.max == pytest.approx((2 * 10**6 - min(ctimes[:31])) / 1e3, rel=0.01)
+    assert latency.max == pytest.approx((2 * 10**6 - min(ctimes)) / 1e3, rel=0.01)
 
 
 def test_what_the_clocks_uncertainty_explains_is_a_delay_too_short_to_be_measured() -> None:
