@@ -179,7 +179,7 @@ class Spec(BaseModel):
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
     """Share of append transactions that are rolled back."""
     seed: int = 0
-    """Random seed for --transaction-ms and --abort-rate."""
+    """Random seed for --transaction-ms, --abort-rate and --arrival."""
     read_batch: Annotated[
         tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...],
         Field(min_length=1, max_length=20),

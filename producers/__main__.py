@@ -145,7 +145,6 @@ def _append_until_progress(
         return last + 1
     except LogFailedError:
         tally.note("acknowledged", start, first - 1)
-        tally.note("indeterminate", first, last)
         raise
     except psycopg.Error as error:
         tally.note("acknowledged", start, first - 1)

@@ -32,9 +32,11 @@ ENDS: dict[str, tuple[Exception | int, Fate, type[Exception]]] = {
 
 
 def reported(records: list[Record], fate: str) -> list[tuple[int, int, int]]:
-    return [
+    ranges = [
         part for record in records if isinstance(record, LedgerPart) and record.fate == fate for part in record.ranges
     ]
+    assert all(first <= last for _, first, last in ranges)
+    return ranges
 
 
 @given(
