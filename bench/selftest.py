@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.eventlog import Log, load
 from bench.flags import OneMachine
-from bench.judge.checker import KINDS, Verdict
+from bench.judge.verdict import KINDS, Verdict
 from bench.places.api import Place
 from bench.places.rundir import RunFolder
 from bench.postgres import install

@@ -7,8 +7,11 @@ from itertools import pairwise
 from bench.eventlog import Log
 from bench.explore.machine import Carried, Delivery, Event, event_of
 from bench.explore.scope import PAGE_EVENTS, Scope
-from bench.judge.checker import KINDS, Delivered, Stored, Stranded, Verdict, Written, judge
+from bench.judge.checker import judge
+from bench.judge.evidence import Delivered, Stored, Written
 from bench.judge.ranges import normal
+from bench.judge.stranded import Stranded
+from bench.judge.verdict import KINDS, Verdict
 from bench.postgres.connection import in_words
 from bench.records import Anomaly, Example, Fault, Range
 from bench.run.verdict import promise_of

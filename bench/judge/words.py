@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from bench.judge.checker import KINDS, Stranded, Verdict, line_in_function
+from bench.judge.stranded import Stranded, line_in_function
+from bench.judge.verdict import KINDS, Verdict
 from bench.text import plural, some
 
 

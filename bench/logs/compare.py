@@ -18,8 +18,8 @@ from bench.attribution import is_of_the_log
 from bench.errors import UsageError
 from bench.eventlog import Log, Promises, load_side_by_side, shipped
 from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder, sizes
-from bench.judge.checker import KINDS
 from bench.judge.exposure import Exposure
+from bench.judge.verdict import KINDS
 from bench.judge.words import failure
 from bench.logs import open_transactions
 from bench.logs.open_transactions import Blocked

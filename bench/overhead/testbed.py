@@ -9,7 +9,7 @@ from bench import statements
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge import checker
-from bench.judge.checker import Stored, Written
+from bench.judge.evidence import Stored, Written
 from bench.overhead import programs
 from bench.places.api import Place, Program
 from bench.postgres import audit, install

@@ -8,7 +8,7 @@ from typing import LiteralString
 import psycopg
 
 from bench.errors import UsageError
-from bench.judge.checker import Holder
+from bench.judge.evidence import Holder
 from bench.postgres.connection import Connection, our_name, scalar
 from bench.postgres.locks import lock_timeout
 from bench.records import EXAMPLES, SESSION

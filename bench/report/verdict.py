@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
-from bench.judge.checker import Fault, Holder, Verdict
+from bench.judge.evidence import Holder
+from bench.judge.verdict import Fault, Verdict
 from bench.judge.words import counts, faults, has_faults, stranded
 from bench.report import exposure, screen
 from bench.results.models import ImpossibleCtimes, Offered, Trial

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bench.judge.checker import Verdict
 from bench.judge.exposure import Exposure
+from bench.judge.verdict import Verdict
 from bench.meter import histogram
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded

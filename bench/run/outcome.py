@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.errors import InfrastructureError
-from bench.judge.checker import Delivered, Holder, Jump
+from bench.judge.evidence import Delivered, Holder
+from bench.judge.gaps import Jump
 from bench.judge.ranges import events_in, normal, subtract
 from bench.records import (
     Anomaly,

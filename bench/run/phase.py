@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 
 from bench.errors import InfrastructureError
 from bench.interrupts import TimeIsUp, look
-from bench.judge.checker import Holder
+from bench.judge.evidence import Holder
 from bench.meter import PROGRESS_SECONDS
 from bench.places.api import Ended, Messages, StartWorkers
 from bench.postgres.barrier import (

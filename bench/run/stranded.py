@@ -6,7 +6,7 @@ import psycopg
 from msgspec.structs import asdict
 
 from bench.eventlog import Log
-from bench.judge.checker import Stranded, line_in_function
+from bench.judge.stranded import Stranded, line_in_function
 from bench.postgres.connection import Connection
 from bench.records import LogError
 from bench.run.outcome import Outcome

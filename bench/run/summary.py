@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from bench.judge.checker import Delivered
+from bench.judge.evidence import Delivered
 from bench.judge.ranges import events_in, normal
 from bench.postgres.telemetry import WORKER, Observation
 from bench.records import ProducerJob, Report

@@ -9,9 +9,12 @@ import psycopg
 
 from bench.errors import BenchError, InfrastructureError
 from bench.eventlog import Log
-from bench.judge import checker
-from bench.judge.checker import Delivered, Fault, Jump, Promise, Stored, Stranded, Verdict, Written
+from bench.judge import checker, gaps
+from bench.judge.evidence import Delivered, Promise, Stored, Written
+from bench.judge.gaps import Jump
 from bench.judge.ranges import events_in, first_events, intersect, normal, subtract
+from bench.judge.stranded import Stranded
+from bench.judge.verdict import Fault, Verdict
 from bench.postgres import audit
 from bench.postgres.audit import Story
 from bench.postgres.connection import Connection
@@ -138,7 +141,7 @@ def _with_commits(
         late += intersect(after, ranges)
         early += intersect(before, ranges)
     late = normal(late)
-    return checker.with_commits(verdict, events_in(late), events_in(subtract(normal(early), late)))
+    return gaps.with_commits(verdict, events_in(late), events_in(subtract(normal(early), late)))
 
 
 def stored_clause(acknowledged: list[Range], log: Log, connection: Connection) -> str:
@@ -231,7 +234,7 @@ def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader
 
 
 def _with_story(fault: Fault, story: Story, jumps: Sequence[Jump]) -> Fault:
-    jump = checker.jump_over(story.etag, jumps)
+    jump = gaps.jump_over(story.etag, jumps)
     return replace(
         fault,
         etag=story.etag,

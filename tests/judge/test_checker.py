@@ -12,26 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.judge.checker import (
-    Delivered,
-    Holder,
-    Jump,
-    Promise,
-    Stored,
-    Stranded,
-    Verdict,
-    Written,
-    accounted_for,
-    explain,
-    judge,
-    jump_over,
-    line_in_function,
-    needs_audit,
-    skipped,
-    undelivered,
-    with_commits,
-)
+from bench.judge.checker import accounted_for, judge, needs_audit, skipped, undelivered
+from bench.judge.evidence import Delivered, Holder, Promise, Stored, Written
 from bench.judge.ranges import Ranges, events_in
+from bench.judge.stranded import Stranded
+from bench.judge.verdict import Verdict
 from bench.records import EXAMPLES, Anomaly, Example, Range
 from consumer.ledger import Ledger
 from consumer.stream import Stream
@@ -249,13 +234,6 @@ def test_each_open_transaction_that_readers_met_is_shown_once_and_at_most_ten() 
     assert judge(Written([(0, 0, 9)]), [quick], TEN).holders is None
 
 
-def test_of_missing_etags_ten_ranges_are_shown_in_order() -> None:
-    missing = [(etag, etag + 1) for etag in range(90, 0, -5)]
-    gaps = explain(missing, [(5, 5)], 0, drained=False)
-    assert (gaps.unexplained, gaps.rolled_back) == (35, 1)
-    assert gaps.examples == [(6, 6), *((etag, etag + 1) for etag in range(10, 55, 5))]
-
-
 @given(EVENTS, DELIVERY)
 def test_what_a_log_does_not_promise_is_counted_and_excused(
     acknowledged: set[tuple[int, int]], delivery: list[tuple[int, int]]
@@ -292,25 +270,6 @@ def test_a_reading_that_was_given_up_is_not_ok() -> None:
     verdict = judge(written, [Delivered("r", 10, 45, [(0, 0, 9)], stopped=["it goes on"])], Stored([(0, 0, 9)]))
     assert not verdict.ok
     assert verdict.stopped == ["r: it goes on"]
-
-
-ETAGS = st.sets(st.integers(1, 40), max_size=30)
-
-
-@given(ETAGS, ETAGS)
-def test_every_missing_etag_is_explained_once(missing: set[int], rolled_back_etags: set[int]) -> None:
-    gaps = explain([(etag, etag) for etag in missing], [(etag, etag) for etag in rolled_back_etags], 0, drained=False)
-    assert gaps.rolled_back == len(missing & rolled_back_etags)
-    assert (gaps.unexplained, gaps.unknown) == (len(missing - rolled_back_etags), 0)
-    listed = {etag for first, last in gaps.examples for etag in range(first, last + 1)}
-    assert listed <= missing - rolled_back_etags
-
-
-def test_the_jump_that_passed_an_etag_is_found() -> None:
-    jumps = [Jump(0, 5, 1.0), Jump(9, 12, 2.0)]
-    assert jump_over(3, jumps) == jumps[0]
-    assert jump_over(11, jumps) == jumps[1]
-    assert jump_over(9, jumps) is None
 
 
 @given(
@@ -401,30 +360,11 @@ def test_lost_events_that_were_delivered_had_been_stored() -> None:
     assert (verdict.lost, verdict.lost_after_delivery, verdict.lost_and_passed) == (6, 4, 1)
 
 
-@pytest.mark.parametrize(
-    ("seen_commits", "explained"),
-    [((0, 0), (0, 0, 5)), ((3, 1), (3, 1, 1)), ((5, 0), (5, 0, 0))],
-)
-def test_of_skipped_events_only_what_was_seen_is_said(
-    seen_commits: tuple[int, int], explained: tuple[int, int, int]
-) -> None:
-    written = Written([(0, 0, 9)])
-    verdict = judge(written, [Delivered("r", 5, 35, [(0, 5, 9)])], Stored([(0, 0, 9)]))
-    gaps = with_commits(verdict, *seen_commits).gaps
-    assert (gaps.late_commit, gaps.early_commit, gaps.skipped) == explained
-
-
 def test_what_was_skipped_after_all_was_written_was_visible() -> None:
     written = Written([(0, 0, 9)])
     promise = Promise(drained=True)
     gaps = judge(written, [Delivered("r", 5, 35, [(0, 5, 9)])], Stored([(0, 0, 9)]), promise).gaps
     assert (gaps.visible, gaps.skipped) == (5, 0)
-
-
-@given(ETAGS)
-def test_what_nobody_knows_of_missing_etags_is_not_called_unexplained(missing: set[int]) -> None:
-    gaps = explain([(etag, etag) for etag in missing], None, 0, drained=True)
-    assert (gaps.unknown, gaps.rolled_back, gaps.unexplained) == (len(missing), 0, 0)
 
 
 def test_etags_that_are_doubled_fail_a_log_that_promises_no_gaps() -> None:
@@ -670,24 +610,3 @@ def test_events_that_are_reported_twice_count_once() -> None:
     verdict = judge(written, [], Stored([(1, 0, 9)]))
     assert (verdict.expected_events, verdict.indeterminate, verdict.aborted, verdict.unattempted) == (10, 10, 2, 10)
     assert accounted_for(written) == 22
-
-
-@pytest.mark.parametrize(
-    ("context", "found"),
-    [
-        ("PL/pgSQL function log_event(json) line 7 at SQL statement", ("log_event(json)", 7)),
-        (
-            'función PL/pgSQL bench.log_event(json,"x y"[]) en la línea 12 en RAISE',
-            ('bench.log_event(json,"x y"[])', 12),
-        ),
-        ('SQL statement "INSERT INTO events_log"', None),
-    ],
-)
-def test_a_line_of_a_function_is_found_in_any_language(context: str, found: tuple[str, int] | None) -> None:
-    assert line_in_function(context) == found
-
-
-def test_skipped_events_were_visible_only_when_reading_began_after_them() -> None:
-    drained, tailed = (explain([], [], 3, drained=drained) for drained in (True, False))
-    assert (drained.visible, drained.skipped) == (3, 0)
-    assert (tailed.visible, tailed.skipped) == (0, 3)

@@ -5,8 +5,8 @@ import pytest
 
 from bench.gate.compare import compare
 from bench.gate.regression import Rules
-from bench.judge.checker import ShortReader, Verdict
 from bench.judge.exposure import Exposure, Unknown
+from bench.judge.verdict import ShortReader, Verdict
 from bench.report import export, gate, terminal
 from bench.report.verdict import trial_verdict
 from bench.results.models import Result

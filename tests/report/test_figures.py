@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.gate import compare as gate
 from bench.gate import regression
 from bench.gate.regression import Rules
-from bench.judge.checker import Verdict
+from bench.judge.verdict import Verdict
 from bench.meter import Clock, Meter, encoded, histogram, record
 from bench.records import Anomaly, ConsumerJob, Fate, Range, Ready, Report
 from bench.records import ImpossibleCtimes as Reported

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InfrastructureError, UsageError
-from bench.judge.checker import Fault, Gaps, Verdict
+from bench.judge.verdict import Fault, Gaps, Verdict
 from bench.report import plot, terminal
 from bench.report import runs as runs_report
 from bench.report.verdict import verdict_text
