@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.eventlog import Promises
 from bench.flags import RESULTS, Flag, ResultsFolder
-from bench.results.models import Environment, StoredModel
+from bench.results.base import StoredModel
+from bench.results.models import Environment
 
 FILE = "exploration.json"
 

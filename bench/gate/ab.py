@@ -17,7 +17,8 @@ from bench.gate.regression import Rules
 from bench.gate.sides import Arm, Options
 from bench.places import rundir
 from bench.results import metrics, store
-from bench.results.models import Result, StoredModel
+from bench.results.base import StoredModel
+from bench.results.models import Result
 from bench.run import trials
 from bench.run.place import ChosenPlace
 from bench.run.trials import Done, Trials

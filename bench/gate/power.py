@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.gate import regression
 from bench.gate.regression import Rules
+from bench.results.base import StoredModel
 from bench.results.metrics import Metric
-from bench.results.models import StoredModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,6 +1,6 @@
 """Puts the bottleneck of a phase into words."""
 
-from bench.results.models import Bottleneck, CauseShare, Observed
+from bench.results.costs import Bottleneck, CauseShare, Observed
 
 OTHERS = 3
 """At most this many causes are named after the first."""

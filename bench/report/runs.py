@@ -13,7 +13,8 @@ from bench.eventlog import short_names
 from bench.places.dsn import without_password
 from bench.report import bottleneck, screen
 from bench.report.tabular import Form, Rows, markdown, narrow
-from bench.results.models import Append, Environment, Others, Read, Result, Trial
+from bench.results.costs import Others
+from bench.results.models import Append, Environment, Read, Result, Trial
 from bench.results.tracks import APPEND
 from bench.spec import LIMITS, Spec, as_given, run_command
 from bench.text import plural

@@ -10,7 +10,8 @@ from bench.judge.words import faults
 from bench.report import bottleneck, screen, tabular
 from bench.report import runs as runs_report
 from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
-from bench.results.models import Append, Latency, Observed, Offered, Read, Result, Trial, Unjudged
+from bench.results.costs import Observed
+from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged
 from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
 

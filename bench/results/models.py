@@ -5,45 +5,26 @@ schema bench.result/1 are read too, by way of `upgrade`.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from bench.judge.exposure import Exposure
 from bench.judge.verdict import Verdict
 from bench.meter import histogram
+from bench.results.base import StoredModel
+from bench.results.costs import Observed, Telemetry
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded
 
 M = TypeVar("M", bound=BaseModel)
 
-FEWEST_COMMITS_OF_OTHERS = 10
-"""A server's own vacuuming commits a few a minute in each database."""
-FEWEST_ROWS_OF_OTHERS = 1000
-FEWEST_LOOKS_WITH_OTHERS = 2
-"""A session that only looks at a server now and then is seldom seen twice."""
-SMALLEST_SHARE_OF_OTHERS = 0.01
-
 SATURATED_SHARE = 0.95
 MOST_LATENESS_MS = 1.0
 
 SCHEMA_NAME: Literal["bench.result/2"] = "bench.result/2"
-
-
-class StoredModel(BaseModel):
-    """A part of a stored record: immutable, without unknown keys, and no number in it is NaN or infinite."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        defer_build=True,
-        allow_inf_nan=False,
-        ser_json_inf_nan="strings",
-    )
 
 
 class Latency(StoredModel):
@@ -240,111 +221,6 @@ class NodeLoss(StoredModel):
     """Events that its producers had reported as acknowledged. Events that they had not reported are indeterminate."""
 
 
-class Wait(StoredModel):
-    """A share of the time of the backends of one kind."""
-
-    backend: str
-    """`worker` for those that serve our workers, else PostgreSQL's own kinds."""
-    event: str
-    """Type and name of the wait event, or CPU."""
-    share: float
-    """Of all samples of backends of this kind that were not idle."""
-
-
-class CauseShare(StoredModel):
-    """A cause, and its share of the time of the backends that serve workers."""
-
-    cause: str
-    """`cpu`, or what backends waited for, by the names in `bench/run/bottleneck.py`: `wal_flush`, `row_lock`."""
-    event: str | None = None
-    """Type and name of the wait event, where the cause stands for all of a type that have no cause of their own."""
-    share: float
-
-
-class Bottleneck(StoredModel):
-    """The cause that set the pace of a phase, and the causes after it."""
-
-    cause: str
-    """`client` when a worker's own CPU did; else what backends spent most of their time with, as in `CauseShare`."""
-    event: str | None = None
-    """As in `CauseShare`."""
-    share: float
-    """Of the time of the backends that serve workers; with the cause `client`, of one core."""
-    worker: str | None = None
-    """The worker whose CPU set the pace; None unless the cause is `client`."""
-    busy_cores: float | None = None
-    """Cores that Postgres used; None where its processes cannot be seen."""
-    others: list[CauseShare] = []
-    """The other causes with which backends spent their time, the largest share first."""
-
-
-class Others(NamedTuple):
-    """The work of others on the server of a run meanwhile."""
-
-    commits: int
-    """In other databases."""
-    rows: int
-    """Written in other databases, by transactions that were over."""
-    seen: int
-    """Samples in which a session of theirs was at work, in any database."""
-    looks: int
-    """All samples."""
-
-
-class Observed(StoredModel):
-    """The costs of a phase, and what it waited for."""
-
-    seconds: float
-    samples: int
-    """Times that Postgres was asked what its backends do."""
-    bottleneck: Bottleneck | None
-    """None when the phase was too short to see what set its pace."""
-    bottleneck_sentence: str | None = None
-    """The bottleneck in words, as a result of the schema bench.result/1 has it; None in results made since."""
-    waits: list[Wait]
-    counters: dict[str, int]
-    """Counts of Postgres's statistics views for the phase; those that its version does not have are left out."""
-    postgres_cpu_seconds: float | None
-    """None where Postgres's processes cannot be seen."""
-    postgres_memory_bytes: int | None
-    """The largest amount that was seen, shared memory counted once."""
-    workers_cpu_seconds: float
-    worker_memory_bytes: int
-    """The largest resident memory of one worker."""
-
-    @property
-    def others(self) -> Others | None:
-        """The work of others on the server; None when each part of it was too little, compared with ours, to report."""
-        count = Counter(self.counters)
-        others = Others(
-            *(count[name] for name in ("commits_elsewhere", "rows_elsewhere", "looks_with_others", "looks_for_others"))
-        )
-        is_notable = any(
-            theirs >= fewest and theirs > SMALLEST_SHARE_OF_OTHERS * ours
-            for theirs, fewest, ours in (
-                (others.commits, FEWEST_COMMITS_OF_OTHERS, count["commits"]),
-                (others.rows, FEWEST_ROWS_OF_OTHERS, count["rows_inserted"]),
-                (others.seen, FEWEST_LOOKS_WITH_OTHERS, others.looks),
-            )
-        )
-        return others if is_notable else None
-
-
-class Telemetry(StoredModel):
-    """The costs of the log."""
-
-    @property
-    def stored_bytes(self) -> int | None:
-        """The size of the log on disk, with its indexes; None when it could not be found out."""
-        return None if self.table_bytes is None or self.index_bytes is None else self.table_bytes + self.index_bytes
-
-    table_bytes: int | None
-    """Without its indexes; None when it could not be found out, as in `index_bytes`."""
-    index_bytes: int | None
-    phases: dict[str, Observed] = {}
-    """By the keys of `phase_seconds`."""
-
-
 class Sample(StoredModel):
     """Progress of a phase at one moment."""
 
@@ -363,15 +239,15 @@ class Trial(StoredModel):
     tailing trial has one phase for both, like `append + read 1000`."""
     append: Append
     reads: list[Read]
-    nodes: list[Node] = []
+    nodes: list[Node] = Field(default=[])
     """By name, in a place of several nodes."""
-    losses: list[NodeLoss] = []
+    losses: list[NodeLoss] = Field(default=[])
     verdict: Verdict
     exposure: Exposure | None = None
     """The chances to fail that a tailed log met; None of a trial that drained, which is no test of tailing, where they
     could not be counted, and in a result of a version that did not count them."""
     telemetry: Telemetry
-    notes: list[str] = []
+    notes: list[str] = Field(default=[])
     """Facts that could not be found out, each with the reason. None of them is needed for the verdict."""
     series: dict[str, list[Sample]]
     """Progress of the tracks `append` and `read N`."""
@@ -422,7 +298,7 @@ class Environment(StoredModel):
     """Median of the time in which this Postgres commits one small record to disk."""
     governor: str | None = None
     """The kernel's policy for the processors' clock; None where it cannot be seen."""
-    limits: dict[str, str] = {}
+    limits: dict[str, str] = Field(default={})
     """The limits of the control groups of the orchestrator, and so of local workers and of a local Postgres: `cpus`,
     like 0.5, is processors' time per time, `memory` is bytes. Some older results have the names of a control group's
     files."""

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from bench.errors import UsageError
 from bench.output import write
-from bench.results.models import SCHEMA_NAME, M, Result, StoredModel
+from bench.results.base import StoredModel
+from bench.results.models import SCHEMA_NAME, M, Result
 
 READABLE = ("bench.result/1", SCHEMA_NAME)
 """The schemas of results that this version reads."""

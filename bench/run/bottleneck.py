@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bench.postgres.telemetry import ON_CPU, WORKER
-from bench.results.models import Bottleneck, CauseShare
+from bench.results.costs import Bottleneck, CauseShare
 
 CPU = "cpu"
 """The cause of backends that wait for nothing."""

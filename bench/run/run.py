@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from bench.errors import BenchError
 from bench.eventlog import Log
 from bench.places.rundir import RunFolder
-from bench.results.models import Environment, Observed, Result, Trial, Unjudged
+from bench.results.costs import Observed
+from bench.results.models import Environment, Result, Trial, Unjudged
 from bench.results.tracks import Track
 from bench.run import summary, trials
 from bench.run.outcome import TrackOutcome

@@ -8,6 +8,7 @@ from bench.judge.evidence import Delivered
 from bench.judge.ranges import events_in, normal
 from bench.postgres.telemetry import WORKER, Observation
 from bench.records import ProducerJob, Report
+from bench.results.costs import Observed, Wait
 from bench.results.models import (
     MOST_LATENESS_MS,
     SATURATED_SHARE,
@@ -16,12 +17,10 @@ from bench.results.models import (
     Latency,
     Node,
     NodeLoss,
-    Observed,
     Offered,
     Producer,
     Read,
     Unjudged,
-    Wait,
 )
 from bench.results.tracks import APPEND, Track
 from bench.run import jobs

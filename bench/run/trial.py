@@ -15,7 +15,8 @@ from bench.postgres.contract import table_of
 from bench.postgres.server import settle, wal_position
 from bench.postgres.telemetry import observer
 from bench.records import Job
-from bench.results.models import Observed, Telemetry, Trial
+from bench.results.costs import Observed, Telemetry
+from bench.results.models import Trial
 from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
 from bench.run.exposure import exposure

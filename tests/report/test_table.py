@@ -9,7 +9,8 @@ from bench.judge.verdict import Fault, Gaps, Verdict
 from bench.report import plot, terminal
 from bench.report import runs as runs_report
 from bench.report.verdict import verdict_text
-from bench.results.models import Observed, Producer, Result, json_schema_text
+from bench.results.costs import Observed
+from bench.results.models import Producer, Result, json_schema_text
 from bench.results.store import json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
 

@@ -8,7 +8,7 @@ import pytest
 from bench.postgres.connection import Connection
 from bench.postgres.telemetry import ON_CPU, WORKER
 from bench.report.bottleneck import WORDS, main_cause, sentence
-from bench.results.models import Observed
+from bench.results.costs import Observed
 from bench.run.bottleneck import CAUSES, BusyWorker, Cause, bottleneck, cause_of, shares
 
 WAITS = Counter({
