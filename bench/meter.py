@@ -43,10 +43,13 @@ class Clock:
             database = float(result.get_value(0, 0) or b"nan")
             samples.append((received - sent, database - (sent + received) / 2))
         self.round_trip_seconds, self.offset_seconds = min(samples)
+        before_pc = time.perf_counter()
         self.measured_at = self.now()
         """Unix time on the database's clock."""
         self.measured_pc = time.perf_counter()
-        """The same moment as perf_counter has it."""
+        """The same moment as perf_counter has it, or later by up to `_apart_seconds`."""
+        self._apart_seconds = self.measured_pc - before_pc
+        """Time in which both clocks were looked at: long when the process had to wait for a processor in between."""
 
     def now(self) -> float:
         """Unix time on the database's clock."""
@@ -55,10 +58,12 @@ class Clock:
     def uncertainty_seconds(self, at: float) -> float:
         """The largest error, in seconds, of a time `at` that `now` returned.
 
-        Half the round trip in which the offset was measured (Cristian, 1989), the resolution of both clocks, and the
-        drift between them since the measurement: NTP's root distance (RFC 5905, section 11.2).
+        Half the round trip in which the offset was measured (Cristian, 1989), the resolution of both clocks, the time
+        between the looks at them, and the drift between them since the measurement: NTP's root distance (RFC 5905,
+        section 11.2).
         """
-        return self.round_trip_seconds / 2 + _RESOLUTION_SECONDS + _DRIFT * max(0.0, at - self.measured_at)
+        drift = _DRIFT * max(0.0, at - self.measured_at)
+        return self.round_trip_seconds / 2 + self._apart_seconds + _RESOLUTION_SECONDS + drift
 
 
 def histogram() -> HdrHistogram:

@@ -50,7 +50,7 @@ class FakeClock(Clock):
     """A clock that shows what it is set to."""
 
     def __init__(self) -> None:
-        self.round_trip_seconds, self.offset_seconds = ROUND_TRIP_SECONDS, 0.0
+        self.round_trip_seconds, self.offset_seconds, self._apart_seconds = ROUND_TRIP_SECONDS, 0.0, 0.0
         self.at = self.measured_at = float(BEGAN)
 
     def now(self) -> float:
