@@ -50,6 +50,9 @@ class Promises(_Part):
     it."""
     whole_batches: bool = False
     """The events of a transaction are delivered in one piece, with no other event between them."""
+    real_time: bool = False
+    """An append that begins after another one was acknowledged gets higher etags. Where the order is by etag, readers
+    are given its events later, too."""
 
     def words(self) -> str:
         """The promises in a few words, for people."""
@@ -62,6 +65,7 @@ class Promises(_Part):
                 *(["no gaps"] if self.gap_free else []),
                 *(["one order for all"] if self.one_order and self.order != "etag" else []),
                 *(["whole batches"] if self.whole_batches else []),
+                *(["etags in real-time order"] if self.real_time else []),
                 *([] if self.one_etag else ["several etags per event"]),
                 *([] if self.forward else ["positions may go back"]),
                 *([] if self.replay else ["read once only"]),

@@ -11,6 +11,7 @@ from dataclasses import replace
 from bench.judge.evidence import Delivered, Holder, Promise, Stored, Written
 from bench.judge.gaps import explain
 from bench.judge.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
+from bench.judge.realtime import RealTimeOrder
 from bench.judge.stranded import Stranded
 from bench.judge.verdict import KINDS, Fault, ShortReader, Verdict
 from bench.records import EXAMPLES, Range
@@ -57,9 +58,10 @@ def judge(
     stored: Stored,
     promise: Promise | None = None,
     stranded: Sequence[Stranded] = (),
+    order: RealTimeOrder | None = None,
 ) -> Verdict:
     """Compare the events that were written, delivered and stored. Each reader is held to the same promise; a log that
-    strands a worker fails.
+    strands a worker fails. `order` is None where the times of appends, or their etags, are unknown.
     """
     promise = promise or Promise()
     acknowledged = normal(written.acknowledged)
@@ -109,6 +111,9 @@ def judge(
         counts["disagreeing"] += 1
         by_reader[read.reader]["disagreeing"] = 1
         examples.append(Fault("disagreeing", read.reader))
+    if order:
+        counts["inverted"] = order.inverted
+        examples.extend(order.examples)
     wrong_checksums = sum(
         normal(read.ranges) == acknowledged and not read.anomalies and read.checksum != expected_checksum
         for read in reads
@@ -119,6 +124,7 @@ def judge(
             ("duplicated", promise.once),
             ("reordered", promise.producer_order),
             ("rewound", promise.forward),
+            ("inverted", promise.real_time),
             ("inconsistent", promise.one_etag),
         )
         if counts[kind] and not promised
@@ -127,7 +133,7 @@ def judge(
     stopped = list(dict.fromkeys(f"{read.reader}: {reason}" for read in reads for reason in read.stopped))
     delivered = normal([part for read in reads for part in read.ranges])
     passed_over = normal([part for read in reads for part in _skipped(read, acknowledged, in_table, promise)])
-    untested = promise.redelivers and not counts["duplicated"]
+    once_is_untested = promise.redelivers and not counts["duplicated"]
     gaps = replace(
         explain(stored.missing_etags, written.rolled_back_etags, events_in(passed_over), drained=promise.drained),
         doubled=stored.doubled,
@@ -148,7 +154,9 @@ def judge(
         aborted=events_in(normal(written.aborted)),
         lost_after_delivery=events_in(intersect(lost, delivered)),
         lost_and_passed=events_in(intersect(subtract(lost, delivered), _up_to_the_last(delivered))),
-        kept_after_delivery=events_in(intersect(normal(stored.ranges), delivered)) if untested else 0,
+        kept_after_delivery=events_in(intersect(normal(stored.ranges), delivered)) if once_is_untested else 0,
+        real_time_pairs=order.pairs if order else None,
+        untested=["real_time"] if promise.real_time and not (order and (order.pairs or order.inverted)) else [],
         holders=_holders([read for read in reads if by_reader[read.reader].get("withheld")]),
         wrong_checksums=wrong_checksums,
         gaps=gaps,

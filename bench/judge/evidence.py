@@ -33,6 +33,8 @@ class Promise:
     """Where `by_etag` holds, no page begins with a lower etag than the one before it ended with."""
     one_order: bool = False
     """Readers that are given the same events are given them in one order."""
+    real_time: bool = False
+    """The etags of an append are higher than those of each append that was acknowledged before it began."""
     replay: bool = True
     """Reading leaves events in the table; else it takes them away, and events that are left may be due later."""
 

@@ -7,8 +7,21 @@ from bench.judge.stranded import Stranded
 
 
 @dataclass(frozen=True)
+class EarlierAppend:
+    """An append that was acknowledged before another one began."""
+
+    producer: int
+    seq: int
+    """Of its first event."""
+    etag: int
+    """The highest of its etags."""
+    seconds: float
+    """The other append began at least this long after the acknowledgement, whatever the clocks of the workers were."""
+
+
+@dataclass(frozen=True)
 class Fault:
-    """One faulty event. Of a skipped event, the etags and times show how it came to be skipped."""
+    """One faulty event, or append. Of a skipped event, the etags and times show how it came to be skipped."""
 
     kind: str
     reader: str | None = None
@@ -24,6 +37,8 @@ class Fault:
     """When the reader asked for the page that held a later event instead."""
     jumped_to: int | None = None
     """The etag of that later event."""
+    earlier_append: EarlierAppend | None = None
+    """Of an inverted append, whose first seq and lowest etag are those of the fault: an append with a higher etag."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,9 @@ class Verdict:
     torn: int = 0
     """Pieces of batches that were delivered after an event of another producer had come between, where whole batches
     are promised. Not events."""
+    inverted: int = 0
+    """Appends with an etag below one of an append that was acknowledged before they began, where real-time order is
+    promised: of those whose times are known. Not events."""
     phantom: int = 0
     """Stored or delivered, though it was rolled back or no producer says that it might be."""
     corrupt: int = 0
@@ -112,6 +130,12 @@ class Verdict:
     kept_after_delivery: int = 0
     """Events that reading should have taken away and that are still in the table: whether they would be delivered a
     second time was not tried."""
+    real_time_pairs: int | None = None
+    """Pairs of appends by different producers of which one is known to have been acknowledged before the other began:
+    the log's chances to break the real-time order. None where times of appends or their etags are unknown, as when
+    reading began after the producers had ended, and in a result of a version that did not count them."""
+    untested: list[str] = field(default_factory=list)
+    """The promises, by their names in log.toml, that the log had no chance to break in this trial."""
     holders: list[Holder] | None = None
     """The transactions that were open when readers stopped waiting for withheld events; None when unknown."""
     wrong_checksums: int = 0
@@ -146,6 +170,7 @@ KINDS = (
     "inconsistent",
     "disagreeing",
     "torn",
+    "inverted",
     "phantom",
     "corrupt",
 )

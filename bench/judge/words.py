@@ -86,7 +86,7 @@ def _numbering(verdict: Verdict) -> str:
     return f"etags {' and '.join(fault for fault, count in faults.items() if count)}"
 
 
-_UNITS = {"rewound": "page", "disagreeing": "reader", "torn": "piece"}
+_UNITS = {"rewound": "page", "disagreeing": "reader", "torn": "piece", "inverted": "append"}
 """The units of the kinds that are not counted in events."""
 
 

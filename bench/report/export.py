@@ -73,8 +73,10 @@ def junit(result: Result) -> str:
         if not trial.verdict.ok:
             text = verdict_text(trial)
             SubElement(case, "failure", type="verdict", message=text.split("\n", 1)[0]).text = text
-        if trial.exposure:
-            SubElement(case, "system-out").text = exposure.sentence(trial.exposure, ok=trial.verdict.ok)
+        chances = [exposure.sentence(trial.exposure, ok=trial.verdict.ok)] if trial.exposure else []
+        chances += exposure.real_time(trial)
+        if chances:
+            SubElement(case, "system-out").text = "\n".join(chances)
     if result.unfinished:
         case = SubElement(suite, "testcase", classname=f"bench.{result.spec['log']}", name="all trials", time="0.000")
         SubElement(case, "error", type="unfinished", message=f"the run ended after {result.unfinished}")

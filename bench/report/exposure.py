@@ -1,9 +1,9 @@
 """Puts into words what an "ok" of a tailed log was worth: the chances to fail that the log met."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.judge.exposure import Exposure, Unknown, together
-from bench.results.models import Result
+from bench.results.models import Result, Trial
 from bench.text import plural
 
 _UNKNOWN: dict[Unknown, str] = {
@@ -56,6 +56,30 @@ def sentence(exposure: Exposure, *, ok: bool) -> str:
     else:
         met = f"none of {pages} was asked for past an open lower etag"
     return f"{word(exposure).capitalize()}: {met}; {_counts(exposure)}."
+
+
+def real_time(trial: Trial) -> Iterator[str]:
+    """Whether etags kept the real-time order of appends, as a sentence; none where that was neither promised nor tried,
+    or where the verdict has the faults."""
+    verdict = trial.verdict
+    if "real_time" in verdict.untested:
+        yield f"Untested: whether etags keep the real-time order of appends, {_why_no_pair(trial)}."
+    elif verdict.real_time_pairs and not verdict.inverted:
+        yield (
+            f"Real-time order: etags kept it in {plural(verdict.real_time_pairs, 'pair')} of appends of which one was "
+            "acknowledged before the other began."
+        )
+
+
+def _why_no_pair(trial: Trial) -> str:
+    if trial.verdict.real_time_pairs is not None:
+        return (
+            "because none is known to have begun after another producer's was acknowledged; try several producers "
+            "(--scale) and more batches (--insert-loops)"
+        )
+    if any(read.mode == "tail" for read in trial.reads):
+        return "because their times or their etags are not known"
+    return "because appends are timed with --mode tail only"
 
 
 def _counts(exposure: Exposure) -> str:

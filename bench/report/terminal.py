@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from statistics import stdev
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bench import stats
@@ -11,7 +12,7 @@ from bench.report import bottleneck, screen, tabular
 from bench.report import runs as runs_report
 from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
 from bench.results.costs import Observed
-from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged
+from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged, Unseen
 from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
 
@@ -160,7 +161,7 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
     yield _Line(Step.START, trial.phase_seconds[Step.START], first)
     yield from _append_lines(append, trial.instead_of_append_rate, spec)
     if tails:
-        yield from _readings(trial.reads, trial.instead_of_read_rate)
+        yield from _readings(trial.reads, trial.instead_of_read_rate, trial.unseen)
         yield from _costs("  together", observed.get(phase_key(APPEND, trial.reads[0].reading.track)), append.events)
     else:
         yield from _costs("", observed.get(APPEND.key), append.events)
@@ -252,7 +253,9 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
         yield _Line(text=runs_report.others_at_work([observed.others]))
 
 
-def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:
+def _readings(
+    reads: Sequence[Read], otherwise: str, unseen: Mapping[str, Sequence[Unseen]] = MappingProxyType({})
+) -> Iterator[_Line]:
     for read in reads:
         rate = _rate(read.events_per_second, otherwise)
         yield _Line(_reading(read.reading), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
@@ -260,6 +263,9 @@ def _readings(reads: Sequence[Read], otherwise: str) -> Iterator[_Line]:
             yield _Line(text=f"{read.redelivered:,} more deliveries, of events delivered before: not in the rate")
         if read.mode == "tail":
             yield _Line(text=f"{_delay(read)}; longest wait {read.longest_wait_seconds:.2f} s")
+        if samples := unseen.get(read.reader):
+            most, lag = max(each.events for each in samples), max(each.lag_seconds for each in samples)
+            yield _Line(text=f"unseen: at most {plural(most, 'acknowledged event')}; lag at most {lag:.2f} s")
         if _is_read_in_small_pages(read):
             yield _Line(text=f"no page held more than {plural(read.largest_page or 0, 'event')}")
 

@@ -34,6 +34,7 @@ def trial_verdict(trial: Trial) -> str:
                 *_lost(verdict),
                 *_untested(verdict),
                 *_exposed(trial),
+                *exposure.real_time(trial),
                 *_gaps(verdict),
                 *_losses(trial),
             ]
@@ -54,6 +55,7 @@ def trial_verdict(trial: Trial) -> str:
             f"Checksum {verdict.expected_checksum}, max etag gap {gap}.{_load(trial)}",
             *_untested(verdict),
             *_exposed(trial),
+            *exposure.real_time(trial),
             *_gaps(verdict),
             *_losses(trial),
         ]
@@ -202,7 +204,12 @@ def _span(seconds: float) -> str:
 
 def _examples(faults: Sequence[Fault]) -> Iterator[str]:
     """A line for each fault, or for several of one producer that came about together."""
-    for _, group in groupby(faults, lambda f: (f.kind, f.reader, f.producer, f.seq is None, f.visible_at, f.jumped_at)):
+
+    def origin(fault: Fault) -> tuple[object, ...]:
+        how = fault.visible_at, fault.jumped_at, fault.earlier_append
+        return fault.kind, fault.reader, fault.producer, fault.seq is None, *how
+
+    for _, group in groupby(faults, origin):
         alike = list(group)
         first = alike[0]
         parts = [
@@ -228,8 +235,15 @@ def _numbers(name: str, numbers: Sequence[int | None]) -> list[str]:
 
 
 def _story(fault: Fault) -> str:
-    """How an event was skipped: when it was logged, jumped over and visible."""
+    """How an event was skipped: when it was logged, jumped over and visible; or which append an inverted one came
+    after."""
     story = []
+    earlier = fault.earlier_append
+    if earlier is not None:
+        story.append(
+            f"it began at least {earlier.seconds * 1e3:.3g} ms after the append of producer {earlier.producer}, seq "
+            f"{earlier.seq} was acknowledged, which has etag {earlier.etag}"
+        )
     if fault.logged_at is not None:
         story.append(f"logged at {_clock(fault.logged_at)}")
     if fault.jumped_at is not None:

@@ -229,6 +229,18 @@ class Sample(StoredModel):
     events: int
 
 
+class Unseen(StoredModel):
+    """How far a tailing reader was behind: the most in the interval that ends at one moment and begins at the moment
+    before."""
+
+    seconds: float
+    """Since the first producer started."""
+    events: int
+    """Events that were acknowledged and that the reader had not been given, or was never given."""
+    lag_seconds: float
+    """Age of the oldest of them since its acknowledgement; 0 when there were none."""
+
+
 class Trial(StoredModel):
     """One execution."""
 
@@ -251,6 +263,9 @@ class Trial(StoredModel):
     """Facts that could not be found out, each with the reason. None of them is needed for the verdict."""
     series: dict[str, list[Sample]]
     """Progress of the tracks `append` and `read N`."""
+    unseen: dict[str, list[Unseen]] = Field(default={})
+    """How far each tailing reader was behind, by its name, at up to 300 moments; empty of a trial that drained, and in
+    a result of a version that did not count it."""
 
     @property
     def instead_of_append_rate(self) -> str:

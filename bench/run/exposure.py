@@ -30,6 +30,8 @@ def exposure(
         return None
     import numpy as np  # noqa: PLC0415 - see bench.stats
 
+    from bench.run.appends import timed_appends  # noqa: PLC0415 - numpy
+
     table = table_of(connection, log)
     commits: Commits | Unknown = audit.transactions(connection, log, table)
     if not isinstance(commits, str) and not log.promises.replay:
@@ -37,18 +39,13 @@ def exposure(
         if commits.events.sum() < acknowledged:
             commits = "taken away"
     calls = []
-    for producer in appended.workers:
-        own = [
-            # Only what is certain: no longer than from the latest beginning to the earliest end.
-            [
-                record.since + sent / 1e6 + record.uncertainty_seconds,
-                record.since + end / 1e6 - record.uncertainty_seconds,
-            ]
-            for record in producer.call_times
-            for sent, end in record.calls
-        ]
-        times = np.array(own, float).reshape(-1, 2)
-        calls.append(times[times[:, 0] < times[:, 1]])
+    for producer in map(timed_appends, appended.workers):
+        # Only what is certain: no longer than from the latest beginning to the earliest end.
+        begins, ends = (
+            producer.sent_at + producer.uncertainty_seconds,
+            producer.answered_at - producer.uncertainty_seconds,
+        )
+        calls.append(np.stack([begins, ends], axis=1)[begins < ends])
     etags = [part for producer in appended.workers for part in producer.rolled_back_etags]
     return measure(
         commits,

@@ -1,6 +1,7 @@
 """The outcomes of workers: of each by itself, of those of a track, and of those that read as one."""
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ from bench.records import (
 from bench.results.models import Sample
 from bench.results.tracks import Reading
 
+MOST_REMEMBERED = 2000
+"""Reports of progress of one worker that are remembered; of more, every second one is forgotten."""
+
 
 @dataclass
 class Outcome:
@@ -47,6 +51,11 @@ class Outcome:
     ranges: dict[Fate, list[Range]] = field(default_factory=lambda: defaultdict(list))
     """The events of each fate; a fate that no event has is an empty list."""
     rolled_back_etags: list[tuple[int, int]] = field(default_factory=list)
+    acknowledged: int = 0
+    """Events of a producer that it has reported as acknowledged."""
+    history: list[tuple[float, int]] = field(default_factory=list)
+    """Its progress: Unix time of this machine, and the events that a producer had acknowledged, or that a consumer had
+    been given, each counted once."""
     returned: list[Example] = field(default_factory=list)
     """Some of its acknowledged events, with the etags that log_event returned."""
     jumps: list[Jump] = field(default_factory=list)
@@ -120,8 +129,10 @@ class Outcome:
                 self.ready_record = record
             case Progress(events=events, checksum=checksum):
                 self.events, self.checksum = events, checksum
+                self._remember()
             case LedgerPart(fate=fate, ranges=ranges):
                 _extend(self.ranges[fate], ranges)
+                self.acknowledged += events_in(ranges) if fate == "acknowledged" else 0
             case RolledBackEtags(etags=etags):
                 self.rolled_back_etags.extend(etags)
             case Jumps(jumps=jumps):
@@ -142,6 +153,13 @@ class Outcome:
                 # An event that was delivered twice is one event.
                 is_consumer = isinstance(self.job, ConsumerJob)
                 self.events = events_in(self.ranges["delivered"]) if is_consumer else record.events
+                self._remember()
+
+    def _remember(self) -> None:
+        """Note the present progress with the time."""
+        if len(self.history) >= MOST_REMEMBERED:
+            del self.history[1::2]
+        self.history.append((time.time(), self.events if isinstance(self.job, ConsumerJob) else self.acknowledged))
 
 
 def _extend(ranges: list[Range], more: Sequence[Range]) -> None:

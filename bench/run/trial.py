@@ -8,6 +8,7 @@ from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge.exposure import Exposure
 from bench.judge.ranges import checksum, events_in, normal
+from bench.judge.realtime import RealTimeOrder
 from bench.places.api import Place
 from bench.postgres import audit
 from bench.postgres.connection import Connection, pinned
@@ -23,7 +24,9 @@ from bench.run.exposure import exposure
 from bench.run.jobs import consumers, producers
 from bench.run.outcome import TrackOutcome
 from bench.run.phase import NodeLostError, Plan, Total, carry_out
+from bench.run.realtime import order_of_appends
 from bench.run.stranded import stranded
+from bench.run.unseen import unseen
 from bench.run.verdict import explained, judged, noted, stored_clause, written_by
 from bench.run.watch import Watch
 from bench.spec import Spec
@@ -88,7 +91,10 @@ def carry_out_trial(
     failures = stranded([worker for outcome in outcomes.values() for worker in outcome.reported], log, connection)
     with _timed(seconds, Step.CHECK), watch.step("checking what was stored and delivered"):
         written = written_by(appended, cut_short=bool(failures))
-        unexplained = judged(spec, log, written, readers, connection, notes, failures)
+        order: RealTimeOrder | None = None
+        with noted(notes, "whether appends kept the real-time order is not known"):
+            order = order_of_appends(spec, log, appended, connection)
+        unexplained = judged(spec, log, written, readers, connection, notes, failures, order)
         verdict = explained(unexplained, spec, log, readers, connection, notes)
         met: Exposure | None = None
         with noted(notes, "how far readers were exposed to open transactions is not known"):
@@ -111,6 +117,7 @@ def carry_out_trial(
             phases=observed,
         ),
         series={track.key: outcome.series for track, outcome in outcomes.items()},
+        unseen=unseen(appended, readers) if spec.mode == "tail" else {},
         notes=notes,
     )
 

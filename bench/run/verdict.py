@@ -13,6 +13,7 @@ from bench.judge import checker, gaps
 from bench.judge.evidence import Delivered, Promise, Stored, Written
 from bench.judge.gaps import Jump
 from bench.judge.ranges import events_in, first_events, intersect, normal, subtract
+from bench.judge.realtime import RealTimeOrder
 from bench.judge.stranded import Stranded
 from bench.judge.verdict import Fault, Verdict
 from bench.postgres import audit
@@ -63,6 +64,7 @@ def promise_of(log: Log, *, grouped: bool, drained: bool) -> Promise:
         one_etag=promised.one_etag,
         forward=promised.forward,
         one_order=promised.one_order,
+        real_time=promised.real_time,
         replay=promised.replay,
     )
 
@@ -83,9 +85,11 @@ def judged(
     connection: Connection,
     notes: list[str],
     failures: Sequence[Stranded] = (),
+    order: RealTimeOrder | None = None,
 ) -> Judged:
     """Judge what was written and what readers were given, by what the log's table holds now. `failures` are the errors
-    that ended workers early; whatever cannot be found out and is not needed for the verdict is added to `notes`.
+    that ended workers early, `order` is the order of appends where it is known; whatever cannot be found out and is not
+    needed for the verdict is added to `notes`.
 
     Raises:
         InfrastructureError: producers do not account for all of their events, or the log's table cannot be read.
@@ -103,7 +107,7 @@ def judged(
         with noted(notes, "which of the events that were not delivered were skipped is not known"):
             delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
     promise = promise_of(log, grouped=bool(spec.group), drained=spec.mode == "drain")
-    verdict = checker.judge(written, delivered, stored, promise, failures)
+    verdict = checker.judge(written, delivered, stored, promise, failures, order)
     return Judged(verdict, [checker.skipped(written, read, stored, promise) for read in delivered])
 
 

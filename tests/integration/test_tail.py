@@ -103,6 +103,42 @@ def test_a_log_that_promises_it_delivers_everything(bench: Bench, address: str, 
     assert trial.reads[0].events == trial.verdict.expected_events
     assert trial.verdict.aborted > 0
     assert trial.verdict.gaps.unexplained == 0
+    assert trial.verdict.inverted == 0
+    if eventlog.load(log).promises.real_time:
+        assert trial.verdict.real_time_pairs
+        assert trial.verdict.untested == []
+    samples = trial.unseen[trial.reads[0].reader]
+    assert 0 < len(samples) <= 300
+    assert [each.seconds for each in samples] == sorted(each.seconds for each in samples)
+
+
+def test_a_sequence_with_a_cache_breaks_the_real_time_order(bench: Bench, address: str) -> None:
+    folder = broken_log(bench.folder / "cached", "ALTER SEQUENCE events_log_etag_seq CACHE 1000;")
+    load = ("--mode", "tail", "--scale", "4", "--insert-batch", "5", "--insert-loops", "20", "--idle-timeout", "1")
+    words = (*load, "--transaction-ms", "2..4", "--log", str(folder))
+    ran = bench("run", "--place", "local", "--dsn", address, "--export-json", "result.json", *words)
+    assert ran.returncode == 1, ran.stderr
+    assert "inverted append" in ran.stdout
+    verdict = store.load(bench.folder / "result.json").trials[0].verdict
+    assert verdict.inverted
+    assert verdict.real_time_pairs
+    (first, *_) = [fault for fault in verdict.examples if fault.kind == "inverted"]
+    assert first.earlier_append
+    assert first.earlier_append.seconds > 0
+    assert first.etag is not None
+    assert first.earlier_append.etag > first.etag
+    toml = folder / "log.toml"
+    toml.write_text(toml.read_text().replace("real_time = true", "real_time = false"))
+    verdict = run(bench, address, *words, code=1).trials[0].verdict
+    assert verdict.inverted
+    assert "inverted" in verdict.excused
+
+
+def test_a_drained_run_does_not_pass_the_real_time_order_by_silence(bench: Bench, address: str) -> None:
+    ran = bench("run", "--place", "local", "--dsn", address, "--scale", "2", "--limit", "10")
+    assert ran.returncode == 0, ran.stderr
+    assert "Untested: whether etags keep the real-time order" in ran.stdout
+    assert "--mode tail" in ran.stdout
 
 
 @pytest.mark.parametrize("log", [name for name in eventlog.shipped() if name != "commit-timestamp"])

@@ -1,15 +1,18 @@
 """What a verdict, a gate and JUnit report of the chances to fail that a tailed log met."""
 
+from dataclasses import replace
+from typing import Any
+
 import junitparser
 import pytest
 
 from bench.gate.compare import compare
 from bench.gate.regression import Rules
 from bench.judge.exposure import Exposure, Unknown
-from bench.judge.verdict import ShortReader, Verdict
+from bench.judge.verdict import EarlierAppend, Fault, ShortReader, Verdict
 from bench.report import export, gate, terminal
 from bench.report.verdict import trial_verdict
-from bench.results.models import Result
+from bench.results.models import Result, Unseen
 from tests.report.test_table import FAILED, OK, result
 
 AT_RISK = Exposure(
@@ -89,6 +92,56 @@ def test_a_drained_run_has_no_word_of_it() -> None:
 
 def test_times_that_were_not_reported_are_in_no_count_and_reported() -> None:
     assert "1,500 later pages and transactions" in shown(Exposure(pages=9, pages_at_risk=1, untimed=1500))
+
+
+def tried(verdict: Verdict, mode: str = "drain", exposure: Exposure | None = None) -> Result:
+    """A result with this verdict."""
+    made = met(exposure, verdict)
+    reads = [read.model_copy(update={"mode": mode}) for read in made.trials[0].reads]
+    return made.model_copy(update={"trials": [made.trials[0].model_copy(update={"reads": reads})]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "mode", "fact"),
+    [
+        ({"untested": ["real_time"]}, "drain", "--mode tail"),
+        ({"untested": ["real_time"]}, "tail", "not known"),
+        ({"untested": ["real_time"], "real_time_pairs": 0}, "tail", "--scale"),
+        ({"real_time_pairs": 1234}, "tail", "1,234 pairs"),
+    ],
+)
+def test_an_ok_comes_with_the_real_time_order_that_was_tried(changes: dict[str, Any], mode: str, fact: str) -> None:
+    of = tried(replace(OK, **changes), mode)
+    (line,) = [line for line in trial_verdict(of.trials[0]).splitlines() if "eal-time order" in line]
+    assert fact in line
+    assert line.startswith("Untested: ") == bool(changes.get("untested"))
+    assert line in export.junit(of).replace("&apos;", "'")
+
+
+def test_an_order_that_is_neither_promised_nor_tried_is_not_mentioned() -> None:
+    assert not any("eal-time" in trial_verdict(tried(of).trials[0]) for of in (OK, replace(OK, real_time_pairs=0)))
+
+
+def test_an_inverted_append_is_shown_with_the_one_that_came_before_it() -> None:
+    fault = Fault("inverted", None, 1, 10, 11, earlier_append=EarlierAppend(0, 0, 1001, 0.0612))
+    failed = Verdict(
+        ok=False, expected_events=20, expected_checksum=0, inverted=1, real_time_pairs=9, examples=[fault]
+    )  # fmt: skip
+    text = shown(None, failed)
+    assert "1 inverted append." in text
+    assert "inverted: producer 1, seq 10, etag 11" in text
+    for fact in ("61.2 ms", "producer 0", "seq 0", "etag 1001"):
+        assert fact in text
+    assert "Real-time order: etags kept it" not in text
+
+
+def test_a_tailing_run_ends_with_the_peaks_of_how_far_readers_were_behind() -> None:
+    of = tried(OK, "tail")
+    unseen = [Unseen(seconds=1, events=1480, lag_seconds=0.1), Unseen(seconds=2, events=7, lag_seconds=0.314)]
+    trial = of.trials[0].model_copy(update={"unseen": {of.trials[0].reads[0].reader: unseen}})
+    text = terminal.summary(of.model_copy(update={"trials": [trial]}))
+    assert "unseen: at most 1,480 acknowledged events; lag at most 0.31 s" in text
+    assert "unseen" not in terminal.summary(of)
 
 
 def test_junit_has_it_for_each_case_of_a_tailed_trial() -> None:
