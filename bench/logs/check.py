@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 import psycopg
 
@@ -46,31 +47,53 @@ _OUTSIDE = """
 """The objects that a log could have created outside its schema."""
 
 
-def check(log: Log, spec: Spec, chosen: ChosenPlace, folder: RunFolder) -> list[str]:
-    """Install a log, ask each question of a fresh copy of it, and return the complaints as sentences.
+class Untested(NamedTuple):
+    """A promise that a question had no chance to find broken."""
+
+    reason: str
+    """A clause that begins with the promise."""
+
+
+class Findings(NamedTuple):
+    """The outcome of a check."""
+
+    complaints: list[str]
+    """What is wrong with the log, as sentences."""
+    untested: list[str]
+    """The promises that the check had no chance to find broken, each as a clause with the reason."""
+
+
+def check(log: Log, spec: Spec, chosen: ChosenPlace, folder: RunFolder) -> Findings:
+    """Install a log, and ask each question of a fresh copy of it.
 
     Raises:
         UsageError: the log cannot be installed.
         InfrastructureError: there is no Postgres to install the log in.
     """
     complaints: list[str] = []
+    untested: list[str] = []
     with open_place(chosen, spec, log, folder) as place, connected(place.database.conninfo) as connection:
         left = _left_behind(connection, log, folder.run_id)
         if left:  # a second installation would fail
-            return [
+            complaints.append(
                 f"schema.sql makes objects that stay when its schema is dropped: {', '.join(left[:MOST_NAMED])}: "
                 "make them without a schema name, or drop them in uninstall_log()"
-            ]
+            )
+            return Findings(complaints, untested)
         conninfo = pinned(connection, place.database.conninfo)
         for question in _QUESTIONS:
             with installed(connection, log, folder.run_id):
                 try:
-                    complaints += question(log, conninfo)
+                    for answer in question(log, conninfo):
+                        if isinstance(answer, Untested):
+                            untested.append(answer.reason)
+                        else:
+                            complaints.append(answer)
                 except psycopg.Error as error:
                     complaints.append(f"{question.__doc__} It fails: {error.diag.message_primary or error}")
                 except InfrastructureError as error:
                     complaints.append(str(error))
-    return complaints
+    return Findings(complaints, untested)
 
 
 def _left_behind(connection: Connection, log: Log, run_id: str) -> list[str]:
@@ -265,26 +288,34 @@ def _untyped(log: Log, conninfo: str) -> Iterator[str]:
                 )
 
 
-def _tails(log: Log, conninfo: str) -> Iterator[str]:
+def _tails(log: Log, conninfo: str) -> Iterator[str | Untested]:
     """A reader that tails is given an event that commits after a later one."""
     if log.promises.tail:
         with ExitStack() as stack:
             first, second, reader = (stack.enter_context(session(conninfo)) for _ in range(3))
             reading = Reading(log, reader, PAGE)
             appended = 1
+            writers_wait = False
             with first.transaction():
                 append(first, 0, producer=0)
                 try:
                     appended += append(second, 0, producer=1)
                     reading.until(appended, PATIENCE_SECONDS)
                 except psycopg.errors.LockNotAvailable:
-                    pass  # writers wait for one another, which is one way to be safe
+                    writers_wait = True  # which is one way to be safe
             reading.until(appended, PATIENCE_SECONDS)
             if len(set(reading.events)) < appended:
                 yield (
                     "it promises tail = true, but never delivers an event that commits after a later one: "
                     "see `promises.tail` in log.toml"
                 )
+            elif not writers_wait and log.promises.order != "none":
+                etags = dict(zip(reading.events, reading.etags, strict=True))
+                if etags[0, 0] > etags[1, 0]:
+                    yield Untested(
+                        "tail = true, because the event that committed first got the lower etag, so that no reader was "
+                        "ahead of an open transaction"
+                    )
 
 
 def _gap_free(log: Log, conninfo: str) -> Iterator[str]:
@@ -301,7 +332,28 @@ def _gap_free(log: Log, conninfo: str) -> Iterator[str]:
                 yield f"it promises etags without gaps, and after a rollback they are {reading.etags}"
 
 
-Question = Callable[[Log, str], Iterator[str]]
+def _real_time(log: Log, conninfo: str) -> Iterator[str | Untested]:
+    """An append that begins after another one was acknowledged gets higher etags, whichever session makes it."""
+    if log.promises.real_time:
+        with session(conninfo) as first, session(conninfo) as second, session(conninfo) as reader:
+            appended = [(seq % 2, seq // 2) for seq in range(EVENTS)]
+            for producer, seq in appended:
+                append((first, second)[producer], seq, producer=producer)
+            reading = Reading(log, reader, PAGE)
+            reading.until(EVENTS, PATIENCE_SECONDS)
+            by_event = dict(zip(reading.events, reading.etags, strict=True))
+            etags = [by_event[event] for event in appended if event in by_event]
+            if etags != sorted(etags):
+                yield (
+                    f"it promises real_time = true, and {EVENTS} appends, made one after the other by two sessions in "
+                    f"turn, have the etags {etags}: see `promises.real_time` in log.toml; the usual cause is a "
+                    "sequence with a CACHE"
+                )
+            elif len(etags) < EVENTS:
+                yield Untested(f"real_time = true, because {len(etags)} of {EVENTS} events were delivered")
+
+
+Question = Callable[[Log, str], Iterator[str | Untested]]
 _QUESTIONS: tuple[Question, ...] = (
     _appends,
     _reads,
@@ -311,5 +363,6 @@ _QUESTIONS: tuple[Question, ...] = (
     _clients,
     _untyped,
     _tails,
+    _real_time,
     _gap_free,
 )

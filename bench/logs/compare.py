@@ -161,6 +161,8 @@ class Tail(StoredModel):
     exposure: Exposure | None = None
     """The chances to fail that the log met; None where they could not be counted, and in a record of a version that did
     not count them."""
+    real_time_pairs: int | None = None
+    """As in the verdict: the log's chances to break the real-time order of appends."""
     end_to_end_p50_ms: float | None = None
     """None if no event was delivered, or if `impossible_ctimes` says why there are no delays."""
     end_to_end_p99_ms: float | None = None
@@ -386,6 +388,7 @@ def _tail(trial: Trial | str) -> Tail:
         acknowledged=verdict.expected_events,
         faults=faults,
         exposure=trial.exposure,
+        real_time_pairs=verdict.real_time_pairs,
         end_to_end_p50_ms=delay.p50 if delay else None,
         end_to_end_p99_ms=delay.p99 if delay else None,
         impossible_ctimes=read.impossible_ctimes,

@@ -14,8 +14,10 @@ from bench.text import plural, some
 
 FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
 """Cells without a value; the notes below the table have the reasons."""
+_UNCOUNTED = "but whether a reader was ever ahead of an open transaction was not counted"
 _UNTESTED = "but no reader was ever ahead of an open transaction"
 _UNKNOWN = "but whether a reader was ever ahead of an open transaction is unknown"
+_LUCK = "by luck: the log does not promise it"
 RULE_OF_THREE = 3
 """If none of m events was faulty, the rate is below 3/m with 95 % confidence (Hanley and Lippman-Hand, 1983)."""
 
@@ -55,7 +57,8 @@ def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
 
 
 def glance(comparisons: Sequence[Comparison]) -> str:
-    """Five columns of markdown, without notes: is a log safe, what does that cost, who waits."""
+    """Five columns of markdown, without notes: is a log safe, as promised and as shown; what does that cost; who
+    waits."""
     return markdown(_by_log(comparisons, _glance))
 
 
@@ -71,19 +74,27 @@ def _by_log(
 
 def _glance(name: str, comparison: Comparison) -> dict[str, str]:
     line = _line(name, comparison)
-    safety = line["tailed while commits overlap"]
     batches = [heading for heading in line if heading.startswith("append ")]
     return {
         "log": line["log"],
-        "safe when tailed": {"safe": "yes", "untested": "untested"}.get(
-            safety.partition(":")[0], safety.partition(" of ")[0]
-        ),
+        "safe when tailed: promised, shown": _shown(line["tailed while commits overlap"], comparison.promises[name]),
         f"append {', '.join(heading.removeprefix('append ') for heading in batches)}": ", ".join(
             line[heading] for heading in batches
         ),
         "read": line["read"],
         "who waits for an open transaction": line["who waits for an open transaction"],
     }
+
+
+def _shown(safety: str, promises: Promises) -> str:
+    """Whether a log promises to be complete when tailed, and what was shown of that, in a few words."""
+    if safety.startswith("**"):
+        shown = safety.partition(" of ")[0]
+    elif safety.startswith("safe:"):
+        shown = "safe"
+    else:
+        shown = "nothing lost" if _LUCK in safety else "untested"
+    return f"{'yes' if promises.tail else 'no'}, {shown}"
 
 
 def _control_first(name: str) -> tuple[bool, str]:
@@ -114,6 +125,7 @@ def _row(own: Measured, rows: Sequence[Measured], comparison: Comparison) -> dic
         "log": _link(own.log),
         "promise": comparison.promises[own.log].words(),
         "tailed while commits overlap": _safety(own.tails, control.tails, comparison.promises[own.log]),
+        "real-time order": _real_time(own.tails, comparison.promises[own.log]),
         "append events/s": _number(own, control, lambda speed: speed.appended_per_second),
         "read events/s": _number(own, control, lambda speed: speed.read_per_second),
         "delay p50, p99 ms": _delay(own, control),
@@ -148,10 +160,21 @@ def _safety(tails: Sequence[Tail], control: Sequence[Tail], promises: Promises) 
         f"0 of {acknowledged:,} in {plural(len(tails), 'run')} (< {100 * RULE_OF_THREE / acknowledged:.2g} %){excused}"
     )
     met = [tail.exposure for tail in tails if tail.exposure]
-    exposed = together(met).exposed if met else True  # a record of a version that did not count
+    exposed = together(met).exposed if met else None
     if not exposed:
-        return f"untested: {outcome}, {_UNTESTED if exposed is False else _UNKNOWN}"
-    return f"safe: {outcome}" if promises.tail else f"{outcome}, by luck: the log does not promise it"
+        return f"untested: {outcome}, {_UNCOUNTED if not met else _UNTESTED if exposed is False else _UNKNOWN}"
+    return f"safe: {outcome}" if promises.tail else f"{outcome}, {_LUCK}"
+
+
+def _real_time(tails: Sequence[Tail], promises: Promises) -> str:
+    """Whether etags kept the real-time order of appends, as promised."""
+    counted = [tail.real_time_pairs for tail in tails if tail.real_time_pairs is not None]
+    if not counted:  # also a record of a version that did not count, and whose logs promised nothing of it
+        return "untested"
+    inverted = sum(tail.faults.get("inverted", 0) for tail in tails)
+    shown = f"kept in {plural(sum(counted), 'pair')}" if sum(counted) else "untested"
+    shown = f"**{inverted:,} inverted**" if inverted else shown
+    return shown if promises.real_time else f"not promised; {shown}"
 
 
 def _number(own: Measured, control: Measured, value: Callable[[Speed], float | None]) -> str:

@@ -100,11 +100,42 @@ def test_safe_is_said_only_when_readers_were_exposed() -> None:
         found = compared(400, tails)
         assert f"{word}: 0 of 2,000 in 2 runs" in logs_report.whole(found)
         cell = logs_report.glance([found]).splitlines()[-1].split("|")[2].strip()
-        assert cell == {"safe": "yes"}.get(word, word)
+        assert cell == f"yes, {word}"
 
 
-def test_a_record_of_a_version_that_counted_no_exposure_is_read_as_before() -> None:
-    assert "safe: 0 of 2,000" in logs_report.whole(compared(400, [tail({}, ok=True, exposure=None)] * 2))
+def test_a_record_of_a_version_that_counted_no_exposure_is_untested() -> None:
+    found = compared(400, [tail({}, ok=True, exposure=None)] * 2)
+    assert "untested: 0 of 2,000" in logs_report.whole(found)
+    assert "safe:" not in logs_report.whole(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "tails", "cell"),
+    [
+        ("lock-drain", [tail({}, ok=True)], "yes, safe"),
+        ("lock-drain", [tail({}, ok=True, exposure=SHELTERED)], "yes, untested"),
+        ("lock-drain", [tail({"skipped": 3}, ok=False)], "yes, **3 skipped**"),
+        ("commit-timestamp", [tail({"skipped": 3}, ok=False)], "no, **3 skipped**"),
+        ("commit-timestamp", [tail({}, ok=True)], "no, nothing lost"),
+        ("commit-timestamp", [tail({}, ok=True, exposure=SHELTERED)], "no, untested"),
+    ],
+)
+def test_at_a_glance_a_log_is_what_it_promises_and_what_was_shown(name: str, tails: list[Tail], cell: str) -> None:
+    header, _, *rows = logs_report.glance([compared(400, tails, name)]).splitlines()
+    assert header.split("|")[2].strip() == "safe when tailed: promised, shown"
+    assert rows[-1].split("|")[2].strip() == cell
+
+
+def test_the_real_time_order_is_shown_only_by_pairs_that_could_have_broken_it() -> None:
+    for name, changes, cell in (
+        ("lock-drain", {"real_time_pairs": 1500}, "kept in 3,000 pairs"),
+        ("lock-drain", {"real_time_pairs": 0}, "untested"),
+        ("lock-drain", {}, "untested"),
+        ("lock-drain", {"real_time_pairs": 9, "faults": {"inverted": 2}, "ok": False}, "**4 inverted**"),
+        ("skip-locked", {"real_time_pairs": 9, "faults": {"inverted": 2}}, "not promised; **4 inverted**"),
+    ):
+        found = logs_report.whole(compared(400, [tail({}, ok=True).model_copy(update=changes)] * 2, name))
+        assert f"| {cell} " in found, found
 
 
 def test_a_log_that_promises_nothing_is_not_called_safe() -> None:
