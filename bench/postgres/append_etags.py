@@ -29,7 +29,7 @@ class AppendEtags(NamedTuple):
 
 def append_etags(connection: Connection, log: Log, batch: int, appends: Sequence[int]) -> list[AppendEtags]:
     """Look up the etags of each producer's first appends: of the producer with the number p, `appends[p]` appends of
-    `batch` events each. Takes some tenths of a second per million rows.
+    `batch` events each. Takes about a second per million rows.
 
     Raises:
         psycopg.Error: the log's table cannot be read.

@@ -39,7 +39,7 @@ APPENDS = st.lists(
         st.integers(0, 9),
         MOMENTS,
         st.none() | st.integers(1, 6),
-        st.integers(1, 40),
+        st.integers(1, 12),
         st.integers(0, 3),
     ),
     max_size=25,
