@@ -46,9 +46,9 @@ def test_each_append_has_the_etags_of_its_own_rows(
     texts = [event_of(*each) for each in events]
     rows = [(3 * n + 1, text.replace(" ", "") if compact else text) for n, text in enumerate(texts)]
     insert(log, *rows, (1000, '{"note": "no event"}'))
-    found = append_etags(log, BIGSERIAL, batch, appends)
-    assert len(found) == len(appends)
-    for producer, (count, own) in enumerate(zip(appends, found, strict=True)):
+    of_producers = append_etags(log, BIGSERIAL, batch, appends)
+    assert len(of_producers) == len(appends)
+    for producer, (count, own) in enumerate(zip(appends, of_producers, strict=True)):
         assert len(own.rows) == count
         for number in range(count):
             seqs = range(number * batch, (number + 1) * batch)

@@ -45,9 +45,9 @@ def test_samples_have_the_most_that_a_count_by_brute_force_finds(
     moments = sorted({*(at for at, _ in [*acknowledged, *deliveries]), *(each.seconds for each in made)})
     before = -1.0
     for sample in made:
-        found = [behind(moment) for moment in moments if before < moment <= sample.seconds]
-        assert sample.events == max(events for events, _ in found)
-        assert sample.lag_seconds == pytest.approx(max(lag for _, lag in found))
+        at_moments = [behind(moment) for moment in moments if before < moment <= sample.seconds]
+        assert sample.events == max(events for events, _ in at_moments)
+        assert sample.lag_seconds == pytest.approx(max(lag for _, lag in at_moments))
         before = sample.seconds
     assert len(made) <= MOST_SAMPLES
 
