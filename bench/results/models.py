@@ -34,6 +34,8 @@ class Latency(StoredModel):
     p90: float
     p99: float
     p99_9: float
+    p99_99: float | None = None
+    """None in a result of a version that did not store it."""
     max: float
 
     @classmethod
@@ -46,8 +48,9 @@ class Latency(StoredModel):
             merged.decode_and_add(each)
         if not merged.get_total_count():
             return None
-        p50, p90, p99, p99_9 = (merged.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9))
-        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=merged.get_max_value() / 1000)
+        shares = (50, 90, 99, 99.9, 99.99)
+        p50, p90, p99, p99_9, p99_99 = (merged.get_value_at_percentile(share) / 1000 for share in shares)
+        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, p99_99=p99_99, max=merged.get_max_value() / 1000)
 
 
 class Producer(StoredModel):

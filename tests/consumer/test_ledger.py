@@ -63,6 +63,28 @@ def test_how_rows_are_cut_into_pages_makes_no_difference(events: list[tuple[int,
     assert whole.max_etag_gap == cut.max_etag_gap
 
 
+def test_faults_of_many_pages_are_all_counted_and_the_first_are_examples() -> None:
+    ledger = Ledger(1000)
+    late = [(producer, seq) for seq in range(100) for producer in (0, 1)]
+    see(ledger, [row(etag, producer, seq) for etag, (producer, seq) in enumerate(late[2:], 1)])
+    for start in range(3):  # the first seqs of both producers come last, some of them again, page by page
+        see(ledger, [row(300 + start * 20 + n, *event) for n, event in enumerate([*late[:2], *late[:8]])])
+    counts = {each.kind: (each.count, len(each.examples)) for each in ledger.anomalies()}
+    assert counts == {"duplicated": (28, EXAMPLES), "reordered": (2, 2)}
+    assert ledger.delivered() == [(0, 0, 99), (1, 0, 99)]
+
+
+def test_a_page_of_nothing_but_events_of_nobody() -> None:
+    ledger = Ledger(10)
+    see(ledger, [row(etag, etag % 2, 10 + etag) for etag in range(1, 200)])
+    assert ledger.anomalies() == [
+        Anomaly("phantom", 199, [Example(producer=etag % 2, seq=10 + etag, etag=etag) for etag in range(1, 11)])
+    ]
+    assert ledger.delivered() == []
+    see(ledger, [row(200, 0, 1), row(201, 0, 0)])
+    assert ledger.delivered() == [(0, 0, 1)]
+
+
 @pytest.mark.parametrize("others", [0, 70])
 def test_a_payload_that_is_nested_too_deep_is_a_phantom(others: int) -> None:
     ledger = Ledger(100)
