@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from bench.errors import UsageError
 from bench.eventlog import Log
 from bench.explore import breakpoints, data, machine
+from bench.explore.carried import Carried, Delivery, Part, event_of
 from bench.explore.judging import Finding, finding
-from bench.explore.machine import Carried, Delivery, Machine, Part, event_of
+from bench.explore.machine import Machine
 from bench.explore.models import Counterexample, Exploration, ExploredLog, ExploredScope, Settings, Step
 from bench.explore.scope import Scope, Statement, scopes
 from bench.explore.script import psql_script

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.eventlog import Log
-from bench.explore.machine import Carried, Delivery, Event, event_of
+from bench.explore.carried import Carried, Delivery, Event, event_of
 from bench.explore.scope import PAGE_EVENTS, Scope
 from bench.judge.checker import judge
 from bench.judge.evidence import Delivered, Stored, Written

@@ -2,25 +2,24 @@
 read on to the end of the log.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
-import msgspec
 import psycopg
 
 from bench.attribution import is_of_the_log
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.explore import data, sessions
+from bench.explore.actor import Actor
 from bench.explore.breakpoints import SLEEP, STOPS
-from bench.explore.scope import PAGE_EVENTS, Program, Scope, Statement
+from bench.explore.carried import Carried, Choice, Delivery, Event, Part, event_of
+from bench.explore.scope import PAGE_EVENTS, Program, Scope
 from bench.explore.sessions import Explorer, Session
 from bench.postgres.connection import Connection, in_words
-from bench.statements import cursor_columns, read_sql, stored_sql
+from bench.statements import cursor_columns, stored_sql
 
 MOST_STOPS = 12
 """A statement stops no more often than this; then it goes on to its end."""
@@ -30,134 +29,8 @@ MOST_EMPTY_PAGES = 2
 """A reader that gets this many empty pages in a row is at the end of the log; a reader that has every event is at the
 end after one empty page."""
 READ_ON_SECONDS = 10.0
-CLIENT = "explore"
 
 _WRITING = "SELECT pid::text FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
-
-End = Literal["done", "stops", "waits", "fails"]
-Event = tuple[int, int]
-"""Producer and seq."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A step of one session: a statement, or a part of a statement that begins or ends at a stop or a wait."""
-
-    session: int
-    statement: int
-    begins: bool
-    """Whether the statement begins with this part."""
-    end: End
-    stop: str = ""
-    """Where the session stops."""
-    stops: int = 0
-    """How often the statement has stopped so far."""
-    waits_for: tuple[int, ...] = ()
-    """The sessions that the session waits for."""
-    kind: str = ""
-    """The kind of the statement."""
-    text: str = ""
-    """The SQL that was sent."""
-    failure: str = ""
-    """The error of the statement."""
-    events: tuple[Event, ...] = ()
-    """The events that an append has, or that a page holds."""
-    etags: tuple[int, ...] = ()
-    """The etags of the events in a page."""
-    held_back: bool = False
-    """The page was not full, although it left out events that were committed before it was requested."""
-    woken_by: int | None = None
-    """The session whose step released this one; None when it was this session's own turn."""
-    was_asleep: bool = False
-    """The released session had called pg_sleep; False when it waited for a lock."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A turn: the sessions that could have taken it, and the session that did."""
-
-    enabled: tuple[int, ...]
-    costs: tuple[int, ...]
-    """For each of `enabled`: 1 when its step takes the turn from a session that could have continued, else 0."""
-    chosen: int
-
-
-@dataclass
-class Delivery:
-    """An event that a reader received."""
-
-    etag: int
-    payload: str
-
-
-@dataclass
-class Carried:
-    """The events, pages and errors of one order."""
-
-    parts: list[Part] = field(default_factory=list)
-    choices: list[Choice] = field(default_factory=list)
-    acknowledged: list[Event] = field(default_factory=list)
-    aborted: list[Event] = field(default_factory=list)
-    delivered: dict[int, list[Delivery]] = field(default_factory=dict)
-    """By the number of the reader's session."""
-    read_on: dict[int, list[Delivery]] = field(default_factory=dict)
-    """The part of `delivered` that was read after all programs were over."""
-    last_pages: list[tuple[int, str]] = field(default_factory=list)
-    """The statements that read it, each with the number of the reader's session."""
-    stored: list[tuple[int | None, str | None]] = field(default_factory=list)
-    """Etag and payload of each row of the log's table after the order."""
-    failures: list[tuple[int, psycopg.Error, str]] = field(default_factory=list)
-    """Errors that the log raised: session, error, and the SQL that was sent."""
-    endless: list[int] = field(default_factory=list)
-    """Sessions that did not end, and readers that did not reach the end of the log."""
-
-
-class _Payload(msgspec.Struct):
-    producer: int
-    seq: int
-    value: int
-
-
-_parse = msgspec.json.Decoder(_Payload).decode
-
-
-def event_of(payload: str | None) -> tuple[int, int, int] | None:
-    """The (producer, seq, value) of a payload; None when no producer wrote it."""
-    try:
-        event = _parse(payload or "")
-    except (msgspec.MsgspecError, RecursionError):
-        return None
-    return event.producer, event.seq, event.value
-
-
-@dataclass
-class _Actor:
-    """A session, its program and its progress."""
-
-    program: Program
-    session: Session
-    next: int = 0
-    """The number of the next statement, or of the one in progress."""
-    stops: int = 0
-    polls: int = 0
-    """How often the sleeping session was released since another session took a step."""
-    seq: int = 0
-    pending: list[Event] = field(default_factory=list)
-    """Events of the open transaction."""
-    failed: bool = False
-    """The transaction failed and can only be rolled back."""
-    cursor: tuple[str | None, ...] = ()
-    committed_before: int = 0
-    """Number of events that were acknowledged when the page was requested."""
-    text: str = ""
-
-    @property
-    def over(self) -> bool:
-        return self.next >= len(self.program.statements)
-
-    @property
-    def statement(self) -> Statement:
-        return self.program.statements[self.next]
 
 
 class Machine:
@@ -170,7 +43,7 @@ class Machine:
         self._sessions = opened
         self._data = saved
         self._held = False
-        self._actors: list[_Actor] = []
+        self._actors: list[Actor] = []
         self._previous: int | None = None
         self._carried = Carried()
 
@@ -190,7 +63,7 @@ class Machine:
         self._data.reset(self._explorer)
         self._explorer.hold([session.number for session in self._sessions])
         self._held = True
-        self._actors = [_Actor(program, session) for program, session in zip(programs, self._sessions, strict=True)]
+        self._actors = [Actor(program, session) for program, session in zip(programs, self._sessions, strict=True)]
         self._previous = None
         self._carried = Carried(
             delivered={number: [] for number, program in enumerate(programs) if program.is_reader},
@@ -217,7 +90,7 @@ class Machine:
             if actor.session.state == "stopped" and actor.polls < MOST_POLLS
         ]
 
-    def _sleeps(self, actor: _Actor) -> bool:
+    def _sleeps(self, actor: Actor) -> bool:
         """Whether the session sleeps, and no other session has taken a step since it last woke. In a scope without
         stops it sleeps until another session ends a transaction, as a session that waits for a lock does.
         """
@@ -245,7 +118,7 @@ class Machine:
         actor = self._actors[number]
         begins = actor.session.state == "idle"
         if begins:
-            self._begin(number, actor)
+            self._begin(actor)
         else:
             actor.polls += actor.session.stop == SLEEP
             actor.session.let_go(self._explorer)
@@ -259,45 +132,11 @@ class Machine:
             self._wake_others(number)
         return part
 
-    def _begin(self, number: int, actor: _Actor) -> None:
+    def _begin(self, actor: Actor) -> None:
         actor.stops = actor.polls = 0
-        actor.text = self._text(number, actor)
+        actor.text = actor.next_sql(self.log, self.scope)
         actor.committed_before = len(self._carried.acknowledged)
         actor.session.send(actor.text)
-
-    def _text(self, number: int, actor: _Actor) -> str:
-        """The SQL of a session's next statement."""
-        statement = actor.statement
-        begin = "" if actor.session.in_transaction else "BEGIN; "
-        if actor.failed:
-            return "ROLLBACK"
-        if statement.kind == "append":
-            return f"{begin}{self._append(number, actor, statement.events)}"
-        if statement.kind == "page":
-            return self._page(actor)
-        return {
-            "commit": "COMMIT",
-            "rollback": "ROLLBACK",
-            "write elsewhere": f"{begin}INSERT INTO {STOPS}.elsewhere VALUES (1)",
-            "prepare": f"PREPARE TRANSACTION '{STOPS}_{actor.session.pid}'",
-            "commit prepared": f"COMMIT PREPARED '{STOPS}_{actor.session.pid}'",
-        }[statement.kind]
-
-    def _append(self, number: int, actor: _Actor, count: int) -> str:
-        events = [(number, actor.seq + nth) for nth in range(count)]
-        actor.seq += count
-        actor.pending += events
-        array = json.dumps([{"producer": producer, "seq": seq, "value": seq} for producer, seq in events])
-        return f"SELECT count(*) FROM log_event('{array}')"
-
-    def _page(self, actor: _Actor) -> str:
-        if self.scope.client:
-            return read_sql(self.log, PAGE_EVENTS, client=CLIENT)
-        text = read_sql(self.log, PAGE_EVENTS)
-        values = actor.cursor or (None,) * len(self.log.cursor)
-        for nth, value in reversed(list(enumerate(values, 1))):
-            text = text.replace(f"${nth}::", ("NULL" if value is None else "'" + value.replace("'", "''") + "'") + "::")
-        return text
 
     def _settled(self, number: int, *, begins: bool, woken_by: int | None = None, was_asleep: bool = False) -> Part:
         """Wait until a session is done, stops or waits, and note the outcome."""
@@ -323,7 +162,7 @@ class Machine:
         self._carried.parts.append(part)
         return part
 
-    def _ended(self, number: int, actor: _Actor, *, begins: bool) -> Part:
+    def _ended(self, number: int, actor: Actor, *, begins: bool) -> Part:
         """Note the outcome of a statement that has ended, and move on to the next one."""
         statement, at = actor.statement, actor.next
         actor.next += 1
@@ -347,7 +186,7 @@ class Machine:
             actor.pending, actor.failed = [], False
         return Part(number, at, begins, "done", stops=actor.stops, events=events, etags=etags, held_back=held_back)
 
-    def _fail(self, number: int, actor: _Actor, error: psycopg.Error) -> None:
+    def _fail(self, number: int, actor: Actor, error: psycopg.Error) -> None:
         if not is_of_the_log(error):
             raise error
         self._carried.failures.append((number, error, actor.text))
@@ -361,7 +200,7 @@ class Machine:
             while not actor.over and statements[actor.next].kind not in {"commit", "rollback"}:
                 actor.next += 1
 
-    def _deliver(self, number: int, actor: _Actor) -> list[Delivery]:
+    def _deliver(self, number: int, actor: Actor) -> list[Delivery]:
         rows = actor.session.rows
         given = [Delivery(int(row[0] or 0), row[2] or "") for row in rows]
         self._carried.delivered[number] += given
@@ -458,12 +297,12 @@ class Machine:
         session.send(text)
         return session.finish(self._explorer, READ_ON_SECONDS)
 
-    def _read_on(self, number: int, actor: _Actor) -> None:
+    def _read_on(self, number: int, actor: Actor) -> None:
         """Read to the end of the log, while no other session is active."""
         empty = pages = 0
         most = 10 + 3 * len(self._carried.acknowledged)
         while empty < (MOST_EMPTY_PAGES if self._left_out(number, len(self._carried.acknowledged)) else 1):
-            text = self._page(actor)
+            text = actor.page_sql(self.log, self.scope)
             self._carried.last_pages.append((number, text))
             if not self._run(actor.session, text) or pages > most:
                 self._carried.endless.append(number)

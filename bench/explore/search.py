@@ -14,7 +14,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bench.explore.machine import Carried, Machine
+from bench.explore.carried import Carried
+from bench.explore.machine import Machine
 from bench.explore.scope import Program
 
 Turns = tuple[int, ...]

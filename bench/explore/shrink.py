@@ -7,7 +7,8 @@ sessions, statements, stops and events, one at a time.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from bench.explore.machine import Carried, Machine
+from bench.explore.carried import Carried
+from bench.explore.machine import Machine
 from bench.explore.scope import Program
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from bench import eventlog
 from bench.eventlog import Log
+from bench.explore.carried import Carried, Delivery
 from bench.explore.judging import Finding, finding
-from bench.explore.machine import Carried, Delivery
 from bench.explore.scope import Program, Scope, Statement
 
 SCOPE = Scope(

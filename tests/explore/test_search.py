@@ -7,7 +7,8 @@ from math import factorial, prod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.explore.machine import Carried, Choice, Machine, Part
+from bench.explore.carried import Carried, Choice, Part
+from bench.explore.machine import Machine
 from bench.explore.scope import Program, Statement
 from bench.explore.search import Search
 from bench.explore.shrink import Order, Step, order_of, replayed, shrunk

@@ -16,8 +16,9 @@ from bench import eventlog
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.explore import breakpoints, data, machine
+from bench.explore.carried import Carried
 from bench.explore.explore import explore_log
-from bench.explore.machine import Carried, Machine
+from bench.explore.machine import Machine
 from bench.explore.models import FILE, Exploration, ExploredLog, Settings
 from bench.explore.scope import Program, Scope, Statement, scopes
 from bench.explore.search import Search
