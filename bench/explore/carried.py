@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-import msgspec
 import psycopg
 
 End = Literal["done", "stops", "waits", "fails"]
@@ -70,6 +69,8 @@ class Carried:
     choices: list[Choice] = field(default_factory=list)
     acknowledged: list[Event] = field(default_factory=list)
     aborted: list[Event] = field(default_factory=list)
+    batches: set[int] = field(default_factory=set)
+    """The numbers of events of the transactions that have ended."""
     delivered: dict[int, list[Delivery]] = field(default_factory=dict)
     """By the number of the reader's session."""
     read_on: dict[int, list[Delivery]] = field(default_factory=dict)
@@ -84,19 +85,9 @@ class Carried:
     """Sessions that did not end, and readers that did not reach the end of the log."""
 
 
-class _Payload(msgspec.Struct):
-    producer: int
-    seq: int
-    value: int
+def event_of(payload: str | None) -> Event | None:
+    """The event of a payload; None when no producer wrote it."""
+    from bench.postgres.stored import parse_event  # noqa: PLC0415 - numpy
 
-
-_parse = msgspec.json.Decoder(_Payload).decode
-
-
-def event_of(payload: str | None) -> tuple[int, int, int] | None:
-    """The (producer, seq, value) of a payload; None when no producer wrote it."""
-    try:
-        event = _parse(payload or "")
-    except (msgspec.MsgspecError, RecursionError):
-        return None
-    return event.producer, event.seq, event.value
+    event = parse_event(payload or "")
+    return (event.producer, event.seq) if event else None

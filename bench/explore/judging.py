@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from struct import pack
 
 from bench.eventlog import Log
 from bench.explore.carried import Carried, Delivery, Event, event_of
@@ -13,9 +14,12 @@ from bench.judge.ranges import normal
 from bench.judge.stranded import Stranded
 from bench.judge.verdict import KINDS, Verdict
 from bench.postgres.connection import in_words
-from bench.records import Anomaly, Example, Fault, Range
+from bench.records import Range
 from bench.run.verdict import promise_of
 
+MOST_EVENTS = 1000
+"""No producer of a scope appends more events than this: a higher seq is nobody's."""
+_NO_CTIME = bytes(8)
 TAILING = ("skipped", "withheld")
 """Faults that are allowed to a log that does not promise to be complete when it is tailed."""
 
@@ -35,7 +39,7 @@ def finding(log: Log, scope: Scope, carried: Carried) -> Finding | None:
     """Judge an order by what the log promises; None when it has no fault."""
     verdict = judge(
         _written(carried),
-        _delivered(scope, carried),
+        _delivered(log, scope, carried),
         _stored(log, carried),
         promise_of(log, grouped=scope.client, drained=False),
         _stranded(carried),
@@ -59,49 +63,37 @@ def _written(carried: Carried) -> Written:
     return Written(_ranges(carried.acknowledged), aborted=_ranges(carried.aborted), rolled_back_etags=None)
 
 
-def _delivered(scope: Scope, carried: Carried) -> list[Delivered]:
+def _delivered(log: Log, scope: Scope, carried: Carried) -> list[Delivered]:
     """The events that each reader received. The sessions of one client share theirs, in the order of arrival."""
     names = {number: program.name for number, program in enumerate(scope.programs)}
-    each = [_of_reader(names[number], given, carried, number) for number, given in carried.delivered.items()]
+    # Pieces of a transaction are recognised by its number of events, so all transactions must have the same number.
+    checks_batches = log.promises.whole_batches and not scope.client and len(carried.batches) == 1
+    batch = min(carried.batches) if checks_batches else 0
+    each = [_of_reader(names[number], given, batch, carried, number) for number, given in carried.delivered.items()]
     return [Delivered.together("client", each)] if scope.client else each
 
 
-def _of_reader(name: str, given: Sequence[Delivery], carried: Carried, number: int) -> Delivered:
-    seen: set[Event] = set()
-    highest_seq: dict[int, int] = {}
-    faults: dict[Fault, list[Example]] = {}
-    checksum = falling = foreign = 0
-    before: int | None = None
-    for each in given:
-        falling += before is not None and each.etag < before
-        before = each.etag
-        event = event_of(each.payload)
-        if event is None:
-            foreign += 1
-            faults.setdefault("phantom", []).append(Example(etag=each.etag))
-            continue
-        producer, seq, value = event
-        checksum += value
-        example = Example(producer=producer, seq=seq, etag=each.etag)
-        if (producer, seq) in seen:
-            faults.setdefault("duplicated", []).append(example)
-        elif seq < highest_seq.get(producer, -1):
-            faults.setdefault("reordered", []).append(example)
-        if value != seq:
-            faults.setdefault("corrupt", []).append(example)
-        seen.add((producer, seq))
-        highest_seq[producer] = max(seq, highest_seq.get(producer, -1))
-    highest = max((each.etag for each in given), default=None)
+def _of_reader(name: str, given: Sequence[Delivery], batch: int, carried: Carried, number: int) -> Delivered:
+    """The account of a reader, as a consumer keeps it. `batch` is the number of events of each transaction."""
+    from consumer.ledger import Ledger  # noqa: PLC0415 - numpy
+    from consumer.rows import Page, row  # noqa: PLC0415 - numpy
+
+    ledger = Ledger(MOST_EVENTS, batch=batch)
+    rows = [row([pack("!q", each.etag), _NO_CTIME, each.payload.encode()]) for each in given]
+    ledger.take(Page(b"".join(rows), len(rows)))
+    for _ in ledger.look():
+        pass
+    highest = ledger.highest_etag
     below = _events(
         payload for etag, payload in carried.stored if highest is not None and etag is not None and etag < highest
     )
     return Delivered(
         name,
-        len(given),
-        checksum,
-        _ranges(seen),
-        [Anomaly(kind, len(examples), examples) for kind, examples in faults.items()],
-        falling,
+        ledger.events,
+        ledger.checksum,
+        ledger.delivered(),
+        ledger.anomalies(),
+        ledger.falling_etags,
         ["it reached no end of the log"] if number in carried.endless else [],
         highest_etag=highest,
         below=_ranges(below),
@@ -131,7 +123,7 @@ def _stored(log: Log, carried: Carried) -> Stored:
 
 
 def _events(payloads: Iterable[str | None]) -> list[Event]:
-    return [event[:2] for payload in payloads if (event := event_of(payload))]
+    return [event for payload in payloads if (event := event_of(payload))]
 
 
 def _stranded(carried: Carried) -> list[Stranded]:

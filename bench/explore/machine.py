@@ -177,11 +177,13 @@ class Machine:
             events = tuple(actor.pending[-statement.events :]) if not actor.failed else ()
         elif statement.kind == "page":
             given = self._deliver(number, actor)
-            events = tuple(event[:2] for each in given if (event := event_of(each.payload)))
+            events = tuple(event for each in given if (event := event_of(each.payload)))
             etags = tuple(each.etag for each in given)
             held_back = len(given) < PAGE_EVENTS and self._left_out(number, actor.committed_before)
         elif statement.kind in {"commit", "rollback"}:
             committed = statement.kind == "commit" and not actor.failed
+            if actor.pending:
+                self._carried.batches.add(len(actor.pending))
             (self._carried.acknowledged if committed else self._carried.aborted).extend(actor.pending)
             actor.pending, actor.failed = [], False
         return Part(number, at, begins, "done", stops=actor.stops, events=events, etags=etags, held_back=held_back)
@@ -211,7 +213,7 @@ class Machine:
     def _left_out(self, number: int, acknowledged: int) -> bool:
         """Whether some of the first acknowledged events have not been delivered to a reader."""
         readers = self._carried.delivered.values() if self.scope.client else [self._carried.delivered[number]]
-        given = {event[:2] for each in readers for one in each if (event := event_of(one.payload))}
+        given = {event for each in readers for one in each if (event := event_of(one.payload))}
         return not given.issuperset(self._carried.acknowledged[:acknowledged])
 
     def _wake_others(self, number: int) -> None:

@@ -89,3 +89,17 @@ def test_a_gap_matters_where_none_is_promised() -> None:
     wrong = finding(eventlog.load("counter"), SCOPE, carried)
     assert wrong is not None
     assert wrong.kinds == ("numbering",)
+
+
+@pytest.mark.parametrize(("batches", "kinds"), [({2}, ("torn",)), ({1, 2}, None)])
+def test_a_batch_is_in_pieces_where_all_batches_have_one_size(batches: set[int], kinds: tuple[str, ...] | None) -> None:
+    events = [(0, 0), (1, 0), (1, 1), (0, 1)]
+    rows = [(etag, payload(*event)) for etag, event in enumerate(events, 1)]
+    carried = Carried(
+        acknowledged=sorted(events),
+        batches=batches,
+        delivered={2: [Delivery(*row) for row in rows]},
+        stored=[*rows],
+    )
+    wrong = finding(eventlog.load("xid-horizon"), SCOPE, carried)
+    assert (wrong.kinds if wrong else None) == kinds
