@@ -6,7 +6,7 @@ from bench.errors import BenchError
 from bench.places import rundir
 from bench.places.docker import address, engine, image, leftovers
 from bench.places.swarm import cluster, images
-from bench.postgres import install
+from bench.postgres import install, stops
 from bench.postgres.connection import connected
 from bench.statements import SCHEMA
 
@@ -37,6 +37,8 @@ def clean(*, swarm: bool, dsn: str | None) -> list[str]:
         with connected(dsn) as connection:
             if install.clear_left(connection):
                 done.append(f"removed the schema {SCHEMA} that a run left in that database")
+            if stops.clear_left(connection):
+                done.append(f"removed the schema {stops.STOPS} that an exploration left in that database")
     copies = sorted(rundir.root().glob("binaries-*"))
     if copies and rundir.anything_runs():
         done.append("left alone copies of Postgres's programs: a run or the server of `bench start` may use them")

@@ -22,8 +22,8 @@ from bench.run.place import choose
 _news = logging.getLogger("bench")
 
 EXPLORE_CODES = (
-    "Exit codes: 0 no promise was broken; 1 a log broke a promise, or could not be explored; 2 bad usage or input; "
-    "3 something outside is missing or broke; 130 interrupted."
+    "Exit codes: 0 no promise was broken; 1 a log broke a promise, or some of the logs could not be explored; "
+    "2 bad usage or input, or no log could be explored; 3 something outside is missing or broke; 130 interrupted."
 )
 
 

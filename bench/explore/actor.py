@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass, field
 
 from bench.eventlog import Log
-from bench.explore.breakpoints import STOPS
 from bench.explore.carried import Event
 from bench.explore.scope import PAGE_EVENTS, Program, Scope, Statement
 from bench.explore.sessions import Session
+from bench.postgres.stops import STOPS
 from bench.statements import read_sql
 
 CLIENT = "explore"

@@ -16,20 +16,18 @@ from psycopg import sql
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.postgres import stops
 from bench.postgres.connection import Connection
-from bench.postgres.locks import lock_timeout
+from bench.postgres.stops import COMMENT, STOPS
 from bench.statements import SCHEMA
 
 _news = logging.getLogger("bench")
 
-STOPS = "bench_explore"
-"""The schema of the functions that stop."""
 SEARCH_PATH = f"{STOPS}, pg_catalog, {SCHEMA}"
 NOTICE = "bench_explore: "
 """A notice that begins like this says where its session stops."""
 SLEEP = "in pg_sleep()"
 """A session that calls pg_sleep waits for others, or lets time pass: in every scope it stops instead of sleeping."""
-COMMENT = "eventlog-bench: dropped after the exploration"
 LOCKS = 1_652_912_496
 """The explorer's own advisory locks have this as their first number; the second is twice the session's number, or one
 more."""
@@ -186,31 +184,23 @@ def installed(connection: Connection, log: Log) -> Iterator[str]:
     Raises:
         InfrastructureError: the schema exists and no exploration made it.
     """
-    row = connection.execute("SELECT obj_description(to_regnamespace(%s), 'pg_namespace')", [STOPS]).fetchone()
-    if row and row[0] == COMMENT:
-        _drop(connection)
+    if stops.is_there(connection):
+        stops.drop(connection)
     script = _STOPS.replace(":names", ", ".join(f"'{name}'" for name in names(log)))
-    try:
-        connection.execute(script.encode())
-    except psycopg.errors.DuplicateSchema as error:
-        raise InfrastructureError(
-            f"cannot explore in this database: it has a schema {STOPS} that no exploration made; "
-            "name another database, or rename that schema"
-        ) from error
+    connection.execute(script.encode())
     try:
         yield f"{script}\n{_rebind(connection, log)}"
     finally:
         if not connection.broken:
             try:
-                _drop(connection)
+                stops.drop(connection)
             except (InfrastructureError, psycopg.Error) as error:
-                _news.warning("the schema %s is left in the database (%s); the next exploration there removes it",
-                              STOPS, error)  # fmt: skip
-
-
-def _drop(connection: Connection) -> None:
-    with lock_timeout(connection):
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(STOPS)))
+                _news.warning(
+                    "the schema %s is left in the database (%s); `bench clean --dsn URL` or the next exploration there "
+                    "removes it",
+                    STOPS,
+                    error,
+                )
 
 
 def _rebind(connection: Connection, log: Log) -> str:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from bench.explore.breakpoints import STOPS
 from bench.explore.sessions import Explorer
+from bench.postgres.stops import STOPS
 from bench.statements import SCHEMA
 
 VACUUM_EVERY = 200

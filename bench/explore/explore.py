@@ -54,7 +54,7 @@ def explore(
     """Explore logs one at a time, at the place of `base`; `keep` gets the exploration so far after each scope.
 
     Raises:
-        UsageError: the only log cannot be installed.
+        UsageError: none of the logs can be installed.
         InfrastructureError: something broke that is not part of a log.
     """
     run_id, started_at = new_run_id(), datetime.now(UTC)
@@ -89,6 +89,8 @@ def explore(
                 failed = ExploredLog(log=log.name, promises=log.promises, failure=str(error))
                 keep_with(failed)
                 explored.append(failed)
+    if all(log.failure for log in explored):
+        raise UsageError("no log could be explored: " + "; ".join(f"{log.log}: {log.failure}" for log in explored))
 
 
 def explore_log(

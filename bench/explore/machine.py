@@ -14,11 +14,12 @@ from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.explore import data, sessions
 from bench.explore.actor import Actor
-from bench.explore.breakpoints import SLEEP, STOPS
+from bench.explore.breakpoints import SLEEP
 from bench.explore.carried import Carried, Choice, Delivery, Event, Part, event_of
 from bench.explore.scope import PAGE_EVENTS, Program, Scope
 from bench.explore.sessions import Explorer, Session
 from bench.postgres.connection import Connection, in_words
+from bench.postgres.stops import STOPS
 from bench.statements import cursor_columns, stored_sql
 
 MOST_STOPS = 12

@@ -3,9 +3,10 @@ carries out all of it, step by step. Pure.
 """
 
 from bench.eventlog import Log
-from bench.explore.breakpoints import LOCKS, SEARCH_PATH, STOPS
+from bench.explore.breakpoints import LOCKS, SEARCH_PATH
 from bench.explore.carried import Carried, Part
 from bench.explore.scope import PAGE_EVENTS, Scope
+from bench.postgres.stops import STOPS
 from bench.statements import SCHEMA, read_sql, stored_sql
 
 _HELPERS = f"""

@@ -15,8 +15,9 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from bench.errors import InfrastructureError
-from bench.explore.breakpoints import LOCKS, NOTICE, SEARCH_PATH, STOPS
+from bench.explore.breakpoints import LOCKS, NOTICE, SEARCH_PATH
 from bench.postgres.connection import Connection, our_name
+from bench.postgres.stops import STOPS
 from bench.worker import timeouts_of
 
 State = Literal["idle", "running", "stopped", "waiting"]
