@@ -1,21 +1,25 @@
-"""Stops sessions inside statements, without a change to the log's text.
+"""Stops sessions inside statements, without a change to what the log's SQL does.
 
 A schema before pg_catalog in the search path has functions with the names and types of those of PostgreSQL that logs
 use to draw numbers, take locks and look at transactions. Each stops its session before and after it calls the real one:
 it sends a notice, then waits for an advisory lock that the explorer holds. Each is STABLE or VOLATILE, and STRICT, as
 the real one is: a STABLE function sees the snapshot of the statement that calls it, and so must the function that it
 calls. Only parallel plans are not made with these functions, because a parallel worker is another session.
+
+Triggers stop sessions around statements that write, and functions are replaced by ones that also stop between their
+statements (`between.py`).
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import sql
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.explore.between import with_stops
 from bench.postgres import stops
 from bench.postgres.connection import Connection
 from bench.postgres.stops import COMMENT, STOPS
@@ -50,13 +54,24 @@ NAMES = (
     "pg_current_xact_id",
     "pg_current_xact_id_if_assigned",
     "pg_current_snapshot",
+    "pg_snapshot_xmin",
     "pg_backend_pid",
     "txid_current",
     "txid_current_snapshot",
     "pg_notify",
 )
-"""The functions that stop before and after. `pg_sleep` stops instead of sleeping. Functions that only take a snapshot
-apart, like pg_snapshot_xmin, depend only on their argument."""
+"""The functions that stop before and, but for those in ONCE, after. `pg_sleep` stops instead of sleeping."""
+ONCE = (
+    "pg_current_snapshot",
+    "pg_current_xact_id_if_assigned",
+    "pg_snapshot_xmin",
+    "pg_backend_pid",
+    "txid_current_snapshot",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "now",
+)
+"""These functions stop only before the call: their result is fixed before they are called, and they change nothing."""
 CLOCKS = ("clock_timestamp", "statement_timestamp", "transaction_timestamp", "now")
 """These functions also stop when times are part of a log's cursor; otherwise no reader's position depends on a time."""
 
@@ -96,6 +111,18 @@ _STOPS = f"""
         PERFORM {STOPS}.stop('{SLEEP}');
     END $$;
 
+    CREATE FUNCTION {STOPS}.next_statement(place text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+    BEGIN
+        PERFORM {STOPS}.stop('before ' || place);
+        RETURN true;
+    END $$;
+
+    CREATE FUNCTION {STOPS}.statement() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM {STOPS}.stop(lower(TG_WHEN) || ' the ' || lower(TG_OP) || ' on ' || TG_TABLE_NAME);
+        RETURN NULL;
+    END $$;
+
     -- An identity column calls no function for its number: a row trigger comes next.
     CREATE FUNCTION {STOPS}.number_drawn() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -124,14 +151,16 @@ _STOPS = f"""
                 BEGIN
                     PERFORM {STOPS}.stop('before %1$s(' || %7$s || ')');
                     %9$s pg_catalog.%1$I(%6$s);
-                    PERFORM {STOPS}.stop('after %1$s(' || %7$s || ')');
+                    %11$s
                     RETURN %10$s;
                 END $body$ $template$,
                 original.name, original.arguments, original.result, original.volatility, original.strictness,
                 original.numbers, original.subject,
                 CASE original.result WHEN 'void' THEN 'text' ELSE original.result END,
                 CASE original.result WHEN 'void' THEN 'PERFORM' ELSE 'value :=' END,
-                CASE original.result WHEN 'void' THEN '' ELSE 'value' END);
+                CASE original.result WHEN 'void' THEN '' ELSE 'value' END,
+                CASE WHEN original.name = ANY (ARRAY[:once]) THEN '' ELSE format(
+                    $$PERFORM {STOPS}.stop('after %1$s(' || %2$s || ')');$$, original.name, original.subject) END);
         END LOOP;
     END $do$;
 """
@@ -158,10 +187,26 @@ _IDENTITIES = f"""
       AND attidentity <> '' AND NOT attisdropped"""
 """Triggers fire in the order of their names: this one before those of the log."""
 
+_STATEMENTS = f"""
+    SELECT format('CREATE TRIGGER "%%s{STOPS}_%%s" %%s INSERT OR UPDATE OR DELETE ON %%s FOR EACH STATEMENT '
+                  'EXECUTE FUNCTION {STOPS}.statement()', mark, lower(at), at, oid::regclass), ''
+    FROM pg_class, (VALUES ('!', 'BEFORE'), ('~', 'AFTER')) AS sides (mark, at)
+    WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"""
+"""The first trigger of a statement and the last one."""
+
+_FUNCTIONS = """
+    SELECT proname, lanname, prosrc, pg_get_functiondef(p.oid)
+    FROM pg_proc p JOIN pg_language l ON l.oid = prolang
+    WHERE pronamespace = %(schema)s::regnamespace AND prokind IN ('f', 'p') AND lanname IN ('sql', 'plpgsql')
+      AND prosqlbody IS NULL AND provolatile = 'v'"""
+"""The functions whose statements each have a snapshot of their own; all statements of another function have that of the
+statement that calls it."""
+
 _OUT_OF_REACH = """
     SELECT p.oid::regprocedure::text,
            CASE WHEN lanname NOT IN ('sql', 'plpgsql') THEN format('it is written in %%s', lanname)
-                WHEN proconfig::text ~ 'search_path' THEN 'it has a search_path of its own'
+                WHEN proconfig::text ~ 'search_path' THEN
+                    'it has a search_path of its own, so that sessions stop only between its statements'
                 ELSE 'it names functions of pg_catalog with their schema' END
     FROM pg_proc p JOIN pg_language l ON l.oid = prolang
     WHERE pronamespace = %(schema)s::regnamespace
@@ -178,21 +223,25 @@ def names(log: Log) -> list[str]:
 
 @contextmanager
 def installed(connection: Connection, log: Log) -> Iterator[str]:
-    """Create the functions that stop, and rebind the installed log's column defaults, views and parsed function
-    bodies to them. Only sessions with SEARCH_PATH use them. Yields the SQL that was run.
+    """Create the functions that stop, rebind the installed log's column defaults, views and parsed function bodies to
+    them, and put stops around and between the statements of the log. Only sessions with SEARCH_PATH use them. Yields
+    the SQL that was run.
 
     Raises:
         InfrastructureError: the schema exists and no exploration made it.
     """
     if stops.is_there(connection):
         stops.drop(connection)
-    script = _STOPS.replace(":names", ", ".join(f"'{name}'" for name in names(log)))
+    script = _STOPS.replace(":names", _literals(names(log))).replace(":once", _literals(ONCE))
     connection.execute(script.encode())
+    functions = connection.execute(_FUNCTIONS.encode(), {"schema": SCHEMA}).fetchall()
     try:
         yield f"{script}\n{_rebind(connection, log)}"
     finally:
         if not connection.broken:
             try:
+                for *_, definition in functions:  # the log may call them when it is removed
+                    connection.execute(definition.encode())
                 stops.drop(connection)
             except (InfrastructureError, psycopg.Error) as error:
                 _news.warning(
@@ -203,9 +252,14 @@ def installed(connection: Connection, log: Log) -> Iterator[str]:
                 )
 
 
+def _literals(texts: Iterable[str]) -> str:
+    return ", ".join(f"'{text}'" for text in texts)
+
+
 def _rebind(connection: Connection, log: Log) -> str:
-    """Rebind defaults, views and functions with a parsed body to the functions that stop, and make inserts into tables
-    with an identity column stop; returns the SQL.
+    """Rebind defaults, views and functions with a parsed body to the functions that stop, and make sessions stop before
+    and after each statement that writes to a table, after an identity column has drawn its number, and between the
+    statements of functions; returns the SQL.
 
     With the functions that stop ahead in the search path, PostgreSQL prints pg_catalog's functions in definitions with
     their schema, so that calls bound to them can be recognised.
@@ -219,9 +273,11 @@ def _rebind(connection: Connection, log: Log) -> str:
                 unbound = unbound.replace(f"pg_catalog.{name}(", f"{name}(")
             if unbound != definition:
                 statements.append(f"{command}{unbound}".rstrip().removesuffix(";"))
-    statements += [trigger for trigger, _ in connection.execute(_IDENTITIES.encode(), {"schema": SCHEMA})]
+    for query in (_IDENTITIES, _STATEMENTS):
+        statements += [trigger for trigger, _ in connection.execute(query.encode(), {"schema": SCHEMA})]
     for statement in statements:
         connection.execute(statement.encode())
+    statements += _separate(connection)
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
     return "".join(
         f"{statement};\n"
@@ -229,7 +285,27 @@ def _rebind(connection: Connection, log: Log) -> str:
     )
 
 
+def _separate(connection: Connection) -> Iterator[str]:
+    """Replace functions by ones that also stop between their statements; yields the SQL. A function that PostgreSQL
+    does not accept with these stops stays as it is.
+    """
+    for name, language, source, definition in connection.execute(_FUNCTIONS.encode(), {"schema": SCHEMA}).fetchall():
+        stopping = with_stops(name, language, source)
+        if stopping != source:
+            before, _, after = definition.rpartition(source)
+            statement = f"{before}{stopping}{after}".rstrip()
+            with suppress(psycopg.Error):
+                connection.execute(statement.encode())
+                yield statement
+
+
 def out_of_reach(connection: Connection, log: Log) -> list[str]:
     """The functions of the installed log inside which sessions cannot be stopped, with the reason."""
-    rows = connection.execute(_OUT_OF_REACH.encode(), {"schema": SCHEMA, "names": names(log)})
-    return [f"{name}: {reason}" for name, reason in rows]
+    rows = connection.execute(_OUT_OF_REACH.encode(), {"schema": SCHEMA, "names": names(log)}).fetchall()
+    functions = connection.execute(_FUNCTIONS.encode(), {"schema": SCHEMA}).fetchall()
+    whole = [
+        (f"{name}()", "PostgreSQL does not accept it with stops between its statements")
+        for name, language, source, _ in functions
+        if f"{STOPS}." not in source and with_stops(name, language, source) != source
+    ]
+    return [f"{name}: {reason}" for name, reason in [*rows, *whole]]

@@ -22,7 +22,7 @@ from bench.postgres.connection import Connection, in_words
 from bench.postgres.stops import STOPS
 from bench.statements import cursor_columns, stored_sql
 
-MOST_STOPS = 12
+MOST_STOPS = 16
 """A statement stops no more often than this; then it goes on to its end."""
 MOST_POLLS = 30
 """A session that sleeps when all others are done is released at most this often."""

@@ -31,7 +31,7 @@ def starts(script: str) -> list[int]:
     words: list[str] = []
     parentheses = blocks = 0
     inside = False
-    for place, text, is_word in _tokens(script):
+    for place, text, is_word in tokens(script):
         if text == ";" and parentheses <= 0 and blocks == 0:
             inside, parentheses, words = False, 0, []
             continue
@@ -54,7 +54,7 @@ def _opened(words: list[str], blocks: int) -> int:
     return -1 if words[-1] == "end" and blocks else 0
 
 
-def _tokens(script: str) -> Iterator[tuple[int, str, bool]]:
+def tokens(script: str) -> Iterator[tuple[int, str, bool]]:
     """The tokens of a script that are neither space nor comment: offset, text, and whether it is a bare word."""
     at = 0
     while token := _TOKEN.match(script, at):
