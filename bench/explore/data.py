@@ -22,6 +22,26 @@ _ADVANCE = """
     FROM pg_replication_slots WHERE database = current_database()"""
 
 
+LONGER_IDS = """DO $$
+DECLARE
+    following bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+BEGIN
+    FOR n IN following + 1 .. 10 ^ length(following::text) - 1 LOOP
+        PERFORM pg_current_xact_id();
+        COMMIT;
+    END LOOP;
+END $$"""
+"""Uses up transaction ids, until the next one is the last with its number of digits."""
+MOST_IDS = 20_000
+"""No more transaction ids than this are used up: that takes a second."""
+
+
+def can_lengthen_ids(explorer: Explorer) -> bool:
+    """Whether few enough transaction ids are left with the present number of digits."""
+    ((following,),) = explorer.run("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    return int("1" + "0" * len(following or "")) - int(following or 0) <= MOST_IDS
+
+
 @dataclass
 class Data:
     """The statements that restore a log's data."""

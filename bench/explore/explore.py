@@ -4,13 +4,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from bench.errors import UsageError
 from bench.eventlog import Log
-from bench.explore import breakpoints, data, machine
+from bench.explore import breakpoints, data, effects, machine
 from bench.explore.carried import Carried, Delivery, Part, event_of
+from bench.explore.independence import Independence
 from bench.explore.judging import Finding, finding
 from bench.explore.machine import Machine
 from bench.explore.models import Counterexample, Exploration, ExploredLog, ExploredScope, Settings, Step
@@ -102,17 +104,24 @@ def explore_log(
     keep: Callable[[ExploredLog], None],
 ) -> ExploredLog:
     """Explore a log on a server; `keep` gets the exploration of the log so far after each scope."""
-    with installed(connection, log, run_id), breakpoints.installed(connection, log) as stops:
+    with ExitStack() as stack:
+        stack.enter_context(installed(connection, log, run_id))
+        independence = effects.independence_of(connection, log)
+        stops = stack.enter_context(breakpoints.installed(connection, log))
         out_of_reach = breakpoints.out_of_reach(connection, log)
         saved = data.noted(Explorer(connection))
         planned = list(scopes(log, settings.writers, settings.bystander))
+        if not data.can_lengthen_ids(Explorer(connection)):
+            planned = [scope for scope in planned if not scope.longer_ids]
+            _news.info("  longer transaction ids are not tried: the next digit is more than 20,000 transactions away")
         explored: list[ExploredScope] = []
         counterexamples: list[Counterexample] = []
         began = time.monotonic()
         for number, scope in enumerate(planned):
             left = settings.seconds - (time.monotonic() - began)
             with machine.opened(log, scope, conninfo, connection, saved) as opened:
-                done, examples = _explored_scope(opened, settings, left / (len(planned) - number), stops)
+                seconds = left / (len(planned) - number)
+                done, examples = _explored_scope(opened, settings, independence, seconds, stops)
             explored.append(done)
             known = {(tuple(each.kinds), each.promised) for each in counterexamples}
             counterexamples += [each for each in examples if (tuple(each.kinds), each.promised) not in known]
@@ -132,17 +141,22 @@ def explore_log(
 
 
 def _explored_scope(
-    opened: Machine, settings: Settings, seconds: float, stops: str
+    opened: Machine, settings: Settings, independence: Independence, seconds: float, stops: str
 ) -> tuple[ExploredScope, list[Counterexample]]:
     """Carry out the orders of a scope, at least one, until `seconds` are over or an order breaks a promise."""
     log, scope = opened.log, opened.scope
     most = settings.preemptions if scope.inside else None
-    search = Search(opened, scope.programs, most, settings.seed)
+    footprint = independence.of_client() if scope.client else independence
+    search = Search(opened, scope.programs, most, settings.seed, footprint)
     began = time.monotonic()
     failing: Counter[str] = Counter()
     costs: Counter[str] = Counter()
     first: dict[tuple[tuple[str, ...], bool], Carried] = {}
-    for carried in search.orders(lambda: search.carried_out > 0 and time.monotonic() - began > seconds):
+
+    def is_over() -> bool:
+        return search.carried_out > 0 and (scope.longer_ids or time.monotonic() - began > seconds)
+
+    for carried in search.orders(is_over):
         wrong = finding(log, scope, carried)
         if wrong is None:
             costs.update(_costs(scope, carried))
@@ -152,12 +166,13 @@ def _explored_scope(
             if wrong.promised:
                 break
     took = time.monotonic() - began
-    complete_below = search.preemptions
+    complete_below = None if scope.longer_ids else search.preemptions
     done = ExploredScope(
         name=scope.name,
         programs={program.name: list(map(_statement_text, program.statements)) for program in scope.programs},
         inside=scope.inside,
         orders=search.carried_out,
+        equivalent=search.equivalent,
         orders_at_most=scope.orders,
         complete=complete_below is None,
         preemptions=None if complete_below in {None, 0} else (complete_below or 0) - 1,
@@ -206,9 +221,11 @@ def _counterexample(opened: Machine, carried: Carried, stops: str) -> Counterexa
         wrong = finding(log, scope, other)
         return wrong if wrong and wrong.promised is seen.promised and set(wrong.kinds) & set(seen.kinds) else None
 
-    order = shrunk(opened, order_of(scope.programs, carried), lambda other: alike(other) is not None)
-    again = replayed(opened, order)
-    wrong = alike(again)
+    order, again, wrong = order_of(scope.programs, carried), carried, alike(carried)
+    if not scope.longer_ids:  # each repetition would have to wait for another digit
+        order = shrunk(opened, order, lambda other: alike(other) is not None)
+        again = replayed(opened, order)
+        wrong = alike(again)
     if wrong is None:  # the fault depends on more than the order, so the order is recorded as it was first seen
         order, again, wrong = order_of(scope.programs, carried), carried, seen
     etags = {

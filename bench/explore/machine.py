@@ -62,6 +62,8 @@ class Machine:
                 raise InfrastructureError(f"a session cannot be reset between two orders: {session.error}")
             session.holds = True
         self._data.reset(self._explorer)
+        if self.scope.longer_ids:
+            self._explorer.run(data.LONGER_IDS)
         self._explorer.hold([session.number for session in self._sessions])
         self._held = True
         self._actors = [Actor(program, session) for program, session in zip(programs, self._sessions, strict=True)]

@@ -102,13 +102,17 @@ class ExploredScope(StoredModel):
     """Sessions also stopped inside statements."""
     orders: int
     """Number of orders carried out."""
+    equivalent: int = 0
+    """Orders that were not carried out, because they differ from one of `orders` only in the sequence of steps that are
+    independent of each other."""
     orders_at_most: int | None
     """Number of orders if no session ever waits for another; None where sessions stop inside statements."""
     complete: bool
-    """All orders were carried out, except those with more preemptions than `most_preemptions`."""
+    """All orders were carried out or are equivalent to one that was, except those with more preemptions than
+    `most_preemptions`."""
     preemptions: int | None
-    """All orders with up to this many preemptions were carried out; None when not even all orders without
-    preemptions were, or when `complete`."""
+    """All orders with up to this many preemptions were carried out, or are equivalent to one that was; None when not
+    even all orders without preemptions were, or when `complete`."""
     most_preemptions: int | None
     """Orders with more preemptions were left out; None when no order was."""
     impossible: int

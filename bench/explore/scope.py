@@ -48,12 +48,17 @@ class Scope:
     """Sessions also stop inside statements."""
     client: bool = False
     """The readers are sessions of one named client, or of one queue."""
+    longer_ids: bool = False
+    """Transaction ids get another digit between the first two transactions. One order only, each session after the
+    other: another order would have to wait for one more digit."""
 
     @property
     def orders(self) -> int | None:
         """Number of orders of the statements if no session ever waits for another; None when sessions also stop inside
         statements, because the number then depends on the log's SQL.
         """
+        if self.longer_ids:
+            return 1
         if self.inside:
             return None
         lengths = [len(program.statements) for program in self.programs]
@@ -64,6 +69,7 @@ def scopes(log: Log, writers: int, bystander: Bystander) -> Iterator[Scope]:
     """The scopes in which a log is explored, those without stops inside statements first."""
     append, commit, rollback = Statement("append", 1), Statement("commit"), Statement("rollback")
     batch = Statement("append", 2)
+    yield replace(_scope("longer transaction ids", [(append, commit, append, commit)], [1], "none"), longer_ids=True)
     yield _scope("a rollback", [(append, rollback), *[(append, commit)] * (writers - 1)], [3], bystander)
     if writers == 2:
         yield _scope("two transactions", [(append, commit, append, commit), (append, commit)], [2], bystander)

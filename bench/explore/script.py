@@ -5,6 +5,7 @@ carries out all of it, step by step. Pure.
 from bench.eventlog import Log
 from bench.explore.breakpoints import LOCKS, SEARCH_PATH
 from bench.explore.carried import Carried, Part
+from bench.explore.data import LONGER_IDS
 from bench.explore.scope import PAGE_EVENTS, Scope
 from bench.postgres.stops import STOPS
 from bench.statements import SCHEMA, read_sql, stored_sql
@@ -78,6 +79,8 @@ def psql_script(log: Log, scope: Scope, carried: Carried, stops: str, title: str
         ),
     ]
     lines += [rf"\set {_variable(number, nth)} NULL" for number in used for nth in range(len(log.cursor))]
+    if scope.longer_ids:
+        lines.append(f"{LONGER_IDS};")
     for nth, part in enumerate(carried.parts, 1):
         lines += ["", *_step(log, scope, nth, part, names[part.session])]
     lines += [

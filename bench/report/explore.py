@@ -31,6 +31,7 @@ def _line(log: ExploredLog) -> dict[str, str]:
         "log": f"`{log.log}`",
         "verdict": verdict(log),
         "orders": f"{orders:,}{_limits(log)}",
+        "equivalent": f"{sum(scope.equivalent for scope in log.scopes):,}",
         "writers waited": _share(waits["writers"], orders),
         "readers waited": _share(waits["readers"], orders),
         "pages held back": _share(waits["held back"], orders),
@@ -95,9 +96,15 @@ def scope_line(scope: ExploredScope) -> str:
 
 def _extent(scope: ExploredScope) -> str:
     orders = plural(scope.orders, "order")
+    if scope.complete and scope.orders_at_most == 1:
+        return "the only order"
     if scope.complete:
         bound = "" if scope.most_preemptions is None else f" with up to {plural(scope.most_preemptions, 'preemption')}"
-        return f"all {orders}{bound}"
+        if not scope.equivalent:
+            return f"all {orders}{bound}"
+        total = plural(scope.orders + scope.equivalent, "order")
+        return f"all {total}{bound}, {scope.orders:,} of them carried out and the others equivalent to one of these"
+    orders += f" ({plural(scope.equivalent, 'equivalent order')} left out)" if scope.equivalent else ""
     known = f" of at most {scope.orders_at_most:,}" if scope.orders_at_most else ""
     reached = {
         None: "",

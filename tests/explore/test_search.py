@@ -12,6 +12,7 @@ from bench.explore.machine import Machine
 from bench.explore.scope import Program, Statement
 from bench.explore.search import Search
 from bench.explore.shrink import Order, Step, order_of, replayed, shrunk
+from bench.explore.traces import Footprint, Traces, turns_of
 
 
 class Clockwork(Machine):
@@ -87,6 +88,34 @@ def test_a_bound_leaves_out_what_is_interrupted_more_often(lengths: list[int], m
     bounded = {turns(carried) for carried in search.orders(lambda: False)}
     assert bounded == {taken for taken in everything if preemptions(taken, lengths) <= most}
     assert bool(search.left_out) is (len(bounded) < len(everything))
+
+
+@given(
+    LENGTHS,
+    st.lists(st.tuples(st.sets(st.sampled_from("ab")), st.sets(st.sampled_from("ab"))), min_size=9, max_size=9),
+    st.none() | st.integers(0, 3),
+)
+def test_of_each_class_of_equivalent_orders_the_least_interrupted_is_carried_out(
+    lengths: list[int], touched: list[tuple[set[str], set[str]]], most: int | None
+) -> None:
+    def footprint(part: Part, _: str) -> Footprint:
+        reads, writes = touched[3 * part.session + part.statement]
+        return Footprint(reads=frozenset(reads), writes=frozenset(writes))
+
+    classes = Traces()
+
+    def class_of(carried: Carried) -> frozenset[int]:
+        return classes.class_of(turns_of(carried, footprint))
+
+    everything = [*Search(Clockwork(), programs(lengths), most, 0).orders(lambda: False)]
+    least: dict[frozenset[int], int] = {}
+    for carried in everything:
+        least.setdefault(class_of(carried), preemptions(turns(carried), lengths))
+    search = Search(Clockwork(), programs(lengths), most, 0, footprint)
+    reduced = [*search.orders(lambda: False)]
+    assert {class_of(carried): preemptions(turns(carried), lengths) for carried in reduced} == least
+    assert len(reduced) == len(least) == search.carried_out
+    assert search.carried_out + search.equivalent == len(everything)
 
 
 def test_it_stops_when_time_is_over_and_says_how_far_it_came() -> None:

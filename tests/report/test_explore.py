@@ -67,6 +67,10 @@ def test_a_scope_says_how_far_it_was_explored() -> None:
     cut_short = report.scope_line(scope(orders=99, complete=False, preemptions=2, failing={"skipped": 7}))
     assert "99 orders of at most 420, including every order with up to 2 preemptions, 7 with skipped" in cut_short
     assert "all 420 orders with up to 3 preemptions" in report.scope_line(scope(most_preemptions=3))
+    reduced = report.scope_line(scope(orders=20, equivalent=400))
+    assert "all 420 orders, 20 of them carried out and the others equivalent to one of these, no fault" in reduced
+    cut_short = report.scope_line(scope(orders=99, equivalent=9, complete=False, preemptions=2))
+    assert "99 orders (9 equivalent orders left out) of at most 420" in cut_short
     assert "2 could not be repeated" in report.scope_line(scope(impossible=2))
 
 
