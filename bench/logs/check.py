@@ -15,7 +15,7 @@ from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.padding import padding
 from bench.places.rundir import RunFolder
-from bench.postgres import audit
+from bench.postgres import audit, etags, history
 from bench.postgres.connection import Connection, connected, pinned
 from bench.postgres.contract import table_of
 from bench.postgres.install import installed
@@ -219,19 +219,19 @@ def _stored(log: Log, conninfo: str) -> Iterator[str]:
             Reading(log, reader, PAGE).until(EVENTS, PATIENCE_SECONDS)
         holdings = audit.look_through(asker, log)
         if holdings.foreign:
-            etags = ", ".join(map(str, holdings.foreign_etags))
+            foreign = ", ".join(map(str, holdings.foreign_etags))
             rows = plural(holdings.foreign, "row")
-            yield f"{log.table} has {rows} of which no producer appended the event (etags {etags})"
+            yield f"{log.table} has {rows} of which no producer appended the event (etags {foreign})"
         if log.promises.replay and holdings.ranges != [(0, 0, EVENTS - 1)]:
             yield _not_there(log)
         table = table_of(asker, log)
         _, numbered = audit.row_counts(asker, log)
-        numbering = audit.numbering(asker, log, table, numbered)
+        numbering = etags.numbering(asker, log, table, numbered)
         if numbering.missing and log.promises.gap_free:
             yield f"it promises etags without gaps, and after {EVENTS} events these are missing: {numbering.missing}"
         if numbering.doubled and (log.promises.gap_free or log.promises.order == "etag"):
             yield f"several events have the same etag: {numbering.doubled_etags}"
-        if log.promises.replay and numbered and not audit.stories(asker, log, table, [(0, 0)]):
+        if log.promises.replay and numbered and not history.stories(asker, log, table, [(0, 0)]):
             yield f"an event cannot be found in {log.table} by its etag, the column {log.etag}"
         if table.xmin:
             with asker.transaction(force_rollback=True), psycopg.RawCursor(asker) as cursor:

@@ -14,8 +14,9 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from bench.eventlog import Log
 from bench.postgres.connection import Connection
-from bench.records import Range
+from bench.statements import stored_sql
 from consumer.positions import at_once
 from consumer.reader import source_of
 from consumer.rows import Numbers, Page, columns
@@ -23,10 +24,6 @@ from consumer.templates import Templates
 
 ROWS = 2000
 """Rows fetched at a time."""
-
-
-_MANY_RUNS = 16
-"""With more runs than this in a page, its rows are sorted, which makes fewer runs of them."""
 
 
 class Event(msgspec.Struct, gc=False):
@@ -135,20 +132,12 @@ def _may_be_template(payload: bytes) -> bool:
     return False
 
 
-def runs_of(producers: Numbers, seqs: Numbers) -> list[Range]:
-    """Events, which may repeat, as runs of consecutive seqs. Runs may overlap."""
-    if not len(seqs):
-        return []
-    breaks = _breaks(producers, seqs)
-    if len(breaks) > _MANY_RUNS:
-        order = np.lexsort((seqs, producers))
-        producers, seqs = producers[order], seqs[order]
-        breaks = _breaks(producers, seqs)
-    firsts, lasts = np.append(0, breaks + 1), np.append(breaks, len(seqs) - 1)
-    return list(zip(producers[firsts].tolist(), seqs[firsts].tolist(), seqs[lasts].tolist(), strict=True))
-
-
-def _breaks(producers: Numbers, seqs: Numbers) -> Numbers:
-    """The rows after which a run ends, except for the last row."""
-    steps = seqs[1:] - seqs[:-1]
-    return np.flatnonzero((producers[1:] != producers[:-1]) | (steps < 0) | (steps > 1))
+def stored_rows(connection: Connection, log: Log, below: int | None = None) -> Generator[StoredPage, None, None]:
+    """Yield the rows of the log's table, with their etags as first column and 1 as second; with 0 and 0 when a row has
+    none.
+    """
+    return stored_pages(
+        connection,
+        f"""SELECT coalesce(etag, 0), (etag IS NOT NULL)::int::bigint, coalesce(payload, '')
+            FROM ({stored_sql(log, below)}) AS stored (etag, payload)""",
+    )

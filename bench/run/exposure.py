@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.eventlog import Log
 from bench.judge.exposure import Commits, Exposure, Pages, Unknown, measure
-from bench.postgres import audit
+from bench.postgres import history
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
 from bench.records import ConsumerJob
@@ -33,7 +33,7 @@ def exposure(
     from bench.run.appends import timed_appends  # noqa: PLC0415 - numpy
 
     table = table_of(connection, log)
-    commits: Commits | Unknown = audit.transactions(connection, log, table)
+    commits: Commits | Unknown = history.transactions(connection, log, table)
     if not isinstance(commits, str) and not log.promises.replay:
         acknowledged = sum(producer.report.events for producer in appended.reported)
         if commits.events.sum() < acknowledged:

@@ -16,10 +16,10 @@ from bench.judge.ranges import events_in, first_events, intersect, normal, subtr
 from bench.judge.realtime import RealTimeOrder
 from bench.judge.stranded import Stranded
 from bench.judge.verdict import Fault, Verdict
-from bench.postgres import audit
-from bench.postgres.audit import Story
+from bench.postgres import audit, etags, history
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
+from bench.postgres.history import Story
 from bench.records import EXAMPLES, Fate, Range
 from bench.run.outcome import Reader, TrackOutcome
 from bench.spec import Spec
@@ -141,7 +141,7 @@ def _with_commits(
     late: list[Range] = []
     early: list[Range] = []
     for reader, ranges in zip(readers, passed_over, strict=True):
-        after, before = audit.commits(connection, log, reader.jumps)
+        after, before = history.commits(connection, log, reader.jumps)
         late += intersect(after, ranges)
         early += intersect(before, ranges)
     late = normal(late)
@@ -182,7 +182,7 @@ def _stored(
     if not log.promises.replay:  # its events were taken away with their etags
         return replace(stored, removed=[part for read in delivered for part in read.ranges])
     with nullcontext() if log.promises.gap_free else noted(notes, "whether etags are missing or doubled is not known"):
-        missing, doubled, doubled_etags = audit.numbering(connection, log, table, numbered)
+        missing, doubled, doubled_etags = etags.numbering(connection, log, table, numbered)
         return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
     return stored
 
@@ -195,10 +195,10 @@ def _with_etags(stored: Stored, log: Log, delivered: list[Delivered], rows: int,
     # A table with more rows than events holds rows of the log's own, or an event twice.
     if not comparable or not rows or rows != events_in(normal(stored.ranges)):
         return stored
-    etag_checksum = audit.etag_checksum(connection, log)
+    etag_checksum = etags.etag_checksum(connection, log)
     stored = replace(stored, etag_checksum=etag_checksum)
     if log.cursor and log.promises.replay and any(read.etag_checksum != etag_checksum for read in comparable):
-        events, examples = audit.other_etags(connection, log, rows)
+        events, examples = etags.other_etags(connection, log, rows)
         return replace(stored, other_etags=events, other_etag_examples=examples)
     return stored
 
@@ -212,7 +212,7 @@ def _with_returned(stored: Stored, log: Log, written: Written, connection: Conne
     }
     otherwise = [
         example
-        for example in audit.other_events(connection, log, written.returned)
+        for example in etags.other_events(connection, log, written.returned)
         if (example.producer, example.seq) in present
     ]
     return replace(stored, returned_otherwise=otherwise)
@@ -224,7 +224,7 @@ def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader
     if not wanted:
         return verdict
     events = [(producer, seq) for producer, seq in wanted if producer is not None and seq is not None]
-    stories = audit.stories(connection, log, table, events)
+    stories = history.stories(connection, log, table, events)
     jumps = {reader.name: reader.jumps for reader in readers}
     return replace(
         verdict,

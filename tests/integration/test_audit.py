@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
@@ -20,13 +19,12 @@ from psycopg.conninfo import make_conninfo
 from bench import eventlog
 from bench.errors import InfrastructureError
 from bench.judge.ranges import normal
-from bench.pairing import MODULUS, hashes, weights
-from bench.postgres import audit, stored
-from bench.postgres.audit import Holdings, Numbering
+from bench.postgres import audit, history, runs, stored
+from bench.postgres.audit import Holdings
 from bench.postgres.connection import Connection, scalar
 from bench.postgres.contract import table_of
 from bench.postgres.stored import stored_pages
-from bench.records import EXAMPLES, Example
+from bench.records import EXAMPLES
 from bench.statements import Table, drawn_sql
 from consumer import reader
 from consumer.ledger import Event
@@ -238,49 +236,12 @@ def test_the_rows_below_an_etag_are_found_alone(log: Connection) -> None:
 
 
 def test_events_in_any_order_are_each_counted_once(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "_RUNS", 5)
+    monkeypatch.setattr(runs, "_RUNS", 5)
     log.execute(
         """INSERT INTO events_log (payload) SELECT json_build_object('producer', p, 'seq', s)
            FROM generate_series(0, 1) p, generate_series(0, 99) s, generate_series(0, s % 2) ORDER BY s * 37 % 101, p"""
     )
     assert audit.look_through(log, BIGSERIAL) == ([(0, 0, 99), (1, 0, 99)], 0, [])
-
-
-KINDS = ["json", "jsonb", "text"]
-STARTS = st.sampled_from([1, -3, 3_000_000_000, LOWEST, HIGHEST - 12])
-
-
-@given(start=STARTS, offsets=st.lists(st.integers(0, 12), max_size=14), nulls=st.integers(0, 2))
-@ONE_DATABASE
-def test_etags_that_are_missing_or_doubled_are_found_wherever_they_begin(
-    log: Connection, start: int, offsets: list[int], nulls: int
-) -> None:
-    etags = [start + offset for offset in offsets]
-    log.execute("DROP TABLE IF EXISTS numbers; CREATE TABLE numbers (etag bigint, payload json)")
-    log.execute("INSERT INTO numbers (etag) SELECT unnest(%s::bigint[])", [[*etags, *[None] * nulls]])
-    numbers = BIGSERIAL.model_copy(update={"table": "numbers"})
-    rows, numbered = audit.row_counts(log, numbers)
-    assert (rows, numbered) == (len(etags) + nulls, len(etags))
-    found = audit.numbering(log, numbers, table_of(log, numbers), numbered)
-    missing = {etag for first, last in found.missing for etag in range(first, last + 1)}
-    assert missing == (set(range(min(etags), max(etags) + 1)) - set(etags) if etags else set())
-    assert found.doubled == len(etags) - len(set(etags))
-    assert found.doubled_etags == sorted(etag for etag, count in Counter(etags).items() if count > 1)
-    if not found.doubled:
-        assert audit.numbering(log, numbers, Table(), numbered) == found
-
-
-@pytest.mark.parametrize("kind", ["int", "bigint", "numeric", "numeric(30, 5)"])
-def test_etags_may_be_any_whole_numbers(log: Connection, kind: str) -> None:
-    log.execute(f"CREATE TABLE numbers (etag {kind}, payload json DEFAULT '1')".encode())
-    log.execute("INSERT INTO numbers (etag) VALUES (7), (8), (8), (11), (NULL)")
-    odd = 0
-    if kind == "numeric":
-        odd = log.execute("INSERT INTO numbers (etag) VALUES ('NaN'), (1e30), (-1e30)").rowcount
-    numbers = BIGSERIAL.model_copy(update={"table": "numbers"})
-    assert audit.row_counts(log, numbers) == (5 + odd, 4)
-    assert audit.numbering(log, numbers, table_of(log, numbers), 4) == Numbering([(9, 10)], 1, [8])
-    assert audit.look_through(log, numbers) == ([], 5 + odd, [7, 8, 8, 11])
 
 
 def test_what_a_table_has_is_found_out(log: Connection) -> None:
@@ -334,37 +295,12 @@ def test_a_transaction_knows_its_etags_wherever_they_begin(log: Connection) -> N
         assert drawn(log) == [(LOWEST + 1, LOWEST + 2)]
 
 
-EVENT = '{"producer": 1, "seq": 2, "value": 2}'
-
-
-@pytest.mark.parametrize(
-    ("sql", "logged", "visible"),
-    [
-        ("", True, True),
-        ("ALTER TABLE events_log RENAME ctime TO created_at", False, True),
-        ("ALTER TABLE events_log ALTER ctime SET DEFAULT 'infinity'", False, True),
-        ("ALTER TABLE events_log ALTER ctime SET DEFAULT '200000-01-01'", False, True),
-        ("ALTER TABLE events_log RENAME TO t; CREATE VIEW events_log AS SELECT * FROM t", True, False),
-        ("ALTER TABLE events_log ALTER payload TYPE text", True, True),
-    ],
-)
-def test_a_story_has_what_the_table_has(log: Connection, sql: str, *, logged: bool, visible: bool) -> None:
-    log.execute(sql.encode())
-    for payload in (NUL, EVENT, "5"):
-        log.execute("INSERT INTO events_log (payload) VALUES (%s)", [payload])
-    table = table_of(log, BIGSERIAL)
-    found = audit.stories(log, BIGSERIAL, table, [(1, 2), (7, 7)])
-    assert {event: story.etag for event, story in found.items()} == {(1, 2): 2}
-    assert (found[1, 2].logged_at is not None) == logged
-    assert (found[1, 2].visible_at is not None) == visible
-
-
 def test_a_view_that_fails_is_named_where_it_costs_the_verdict(log: Connection) -> None:
     log.execute("CREATE VIEW strict AS SELECT etag, ctime, payload::jsonb AS payload, xmin FROM events_log")
     log.execute("INSERT INTO events_log (payload) VALUES (%s)", [NUL])
     strict = BIGSERIAL.model_copy(update={"table": "strict"})
     with pytest.raises(psycopg.Error, match="unsupported Unicode escape sequence"):
-        audit.stories(log, strict, table_of(log, strict), [(1, 2)])
+        history.stories(log, strict, table_of(log, strict), [(1, 2)])
     with pytest.raises(InfrastructureError, match=r"cannot audit strict: .*unsupported Unicode escape sequence"):
         audit.look_through(log, strict)
 
@@ -382,74 +318,3 @@ def test_the_size_of_a_log_is_that_of_the_tables_that_its_view_reads(log: Connec
     log.execute("DROP SCHEMA elsewhere CASCADE")
     assert after[0] - before[0] > 5000 * 24
     assert after[1] - before[1] > 5000 * 8
-
-
-def test_of_events_in_a_readers_jumps_it_is_known_which_were_committed_too_late(log: Connection) -> None:
-    for seq in range(6):
-        log.execute("INSERT INTO events_log (payload) VALUES (%s)", [f'{{"producer":0,"seq":{seq},"value":{seq}}}'])
-    log.execute("""INSERT INTO events_log (payload) VALUES ('"no event"')""")
-    query = "SELECT etag, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 FROM events_log"
-    committed: dict[int, float] = dict(log.execute(query).fetchall())
-    # Etags 2 and 3 were passed just when 2 was committed, 5 and 7 long before they were.
-    jumps = [(1, 4, committed[2]), (4, 6, 0.0), (6, 8, 0.0)]
-    assert audit.commits(log, BIGSERIAL, jumps) == ([(0, 2, 2), (0, 4, 4)], [(0, 1, 1)])
-    log.execute("ALTER TABLE events_log RENAME TO renamed")
-    with pytest.raises(psycopg.Error, match="events_log"):
-        audit.commits(log, BIGSERIAL, jumps)
-
-
-def test_transactions_have_the_etags_of_their_subtransactions_and_the_time_of_their_commit(log: Connection) -> None:
-    log.execute("INSERT INTO events_log (payload) SELECT '1' FROM generate_series(1, 3)")
-    with log.transaction():
-        log.execute("INSERT INTO events_log (payload) VALUES ('2')")
-        with log.transaction():
-            log.execute("INSERT INTO events_log (payload) VALUES ('3'), ('4')")
-    with log.transaction(force_rollback=True):
-        log.execute("INSERT INTO events_log (payload) VALUES ('5')")
-    log.execute("INSERT INTO events_log (payload) VALUES ('6')")
-    commits = audit.transactions(log, BIGSERIAL, Table())
-    assert not isinstance(commits, str)
-    rows = sorted(zip(*(column.tolist() for column in commits), strict=True))
-    assert [row[:3] for row in rows] == [(1, 3, 3), (4, 6, 3), (8, 8, 1)]
-    query = "SELECT DISTINCT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 FROM events_log ORDER BY 1"
-    assert [row[3] for row in rows] == [at for (at,) in log.execute(query)]
-    assert audit.transactions(log, BIGSERIAL, Table(xmin=False)) == "no xmin"
-
-
-def test_an_empty_table_has_no_transactions(log: Connection) -> None:
-    commits = audit.transactions(log, BIGSERIAL, Table())
-    assert not isinstance(commits, str)
-    assert [len(column) for column in commits] == [0, 0, 0, 0]
-
-
-@given(seqs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**33)), max_size=6), kind=st.sampled_from(KINDS))
-@ONE_DATABASE
-def test_the_checksum_of_stored_etags_is_that_of_their_readers(
-    log: Connection, seqs: list[tuple[int, int]], kind: str
-) -> None:
-    log.execute("DROP TABLE IF EXISTS kept")
-    log.execute(f"CREATE TABLE kept (etag bigint, payload {kind})".encode())
-    kept = BIGSERIAL.model_copy(update={"table": "kept"})
-    for etag, (producer, seq) in enumerate(seqs, LOWEST if len(seqs) == 1 else 2**40):
-        log.execute("INSERT INTO kept VALUES (%s, %s)", [etag, f'{{"producer": {producer}, "seq": {seq}}}'])
-    etags = [LOWEST] if len(seqs) == 1 else range(2**40, 2**40 + len(seqs))
-    expected = sum(hashes(etag) * weights(*event) for etag, event in zip(etags, seqs, strict=True)) % MODULUS
-    assert audit.etag_checksum(log, kept) == expected
-    log.execute("INSERT INTO kept VALUES (1, '5'), (NULL, %s)", [EVENT])  # no event, no etag
-    assert audit.etag_checksum(log, kept) == expected
-
-
-def test_an_event_is_looked_up_by_its_etag(log: Connection) -> None:
-    for seq in range(3):
-        log.execute("INSERT INTO events_log (payload) VALUES (%s)", [f'{{"producer":0,"seq":{seq},"value":{seq}}}'])
-    right, other, absent = Example(0, 0, 1), Example(0, 1, 3), Example(0, 2, 9)
-    assert audit.other_events(log, BIGSERIAL, [right, other, absent]) == [other, absent]
-    assert audit.other_etags(log, BIGSERIAL, 3) == (0, [])
-    log.execute(
-        """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
-           RETURNS SETOF events_log LANGUAGE sql AS $$
-               SELECT 10 * etag, ctime, payload FROM events_log WHERE 10 * etag > coalesce(last_etag, 0)
-               ORDER BY etag LIMIT max_events $$"""
-    )
-    others = [Example(0, 0, 10), Example(0, 1, 20), Example(0, 2, 30)]
-    assert audit.other_etags(log, BIGSERIAL, 3) == (3, others)
