@@ -105,15 +105,13 @@ def _has_etag(log: Log) -> str:
     return f"{log.etag} BETWEEN '{-(2**63)}'::bigint AND '{2**63 - 1}'::bigint"
 
 
-def stored_sql(log: Log, below: int | None = None) -> str:
-    """The query that yields each row of the log's table, or each row with an etag below `below`: its etag, NULL when it
-    has no proper one, and its payload.
+def stored_sql(log: Log) -> str:
+    """The query that yields each row of the log's table: its etag, NULL when it has no proper one, and its payload.
 
     The payload comes as unparsed text, because parsing in the server could fail: `->>` raises an error for
     {"note": "\\u0000"}, whatever key is asked for.
     """
-    rows = f"SELECT CASE WHEN {_has_etag(log)} THEN {log.etag}::bigint END, payload::text FROM {log.table}"
-    return rows if below is None else f"{rows} WHERE {log.etag} < '{below}'::bigint"
+    return f"SELECT CASE WHEN {_has_etag(log)} THEN {log.etag}::bigint END, payload::text FROM {log.table}"
 
 
 def numbered_sql(log: Log) -> str:

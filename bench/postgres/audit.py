@@ -3,7 +3,7 @@
 Payloads come as texts and are parsed here, as the consumer parses them: a row that the log made may hold anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import psycopg
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.pairing import MODULUS
 from bench.postgres.connection import Connection
 from bench.records import EXAMPLES, Range
 from bench.statements import SCHEMA, count_sql
@@ -33,6 +34,14 @@ class Holdings(NamedTuple):
     """Number of rows that hold no producer's event."""
     foreign_etags: list[int]
     """The etags of the first foreign rows that have one."""
+    etag_checksum: int
+    """The checksum of `bench.pairing` over producers' events that have an etag."""
+    missing: list[tuple[int, int]]
+    """Etags between the lowest and the highest that no row has, as (first, last)."""
+    doubled: int
+    """Rows beyond the first with the same etag."""
+    below: list[list[Range]]
+    """For each bound that was asked for, producers' events with a lower etag."""
 
 
 def row_counts(connection: Connection, log: Log) -> RowCounts:
@@ -45,26 +54,43 @@ def row_counts(connection: Connection, log: Log) -> RowCounts:
         return RowCounts(*connection.execute(count_sql(log)).fetchone() or (0, 0))
 
 
-def look_through(connection: Connection, log: Log, below: int | None = None) -> Holdings:
-    """Look through the log's table, row by row; only at rows with an etag below `below`, if that is given.
+def look_through(connection: Connection, log: Log, bounds: Sequence[int | None] = ()) -> Holdings:
+    """Look through the log's table once, row by row. `bounds` are etags; nothing is below None.
 
     Raises:
         InfrastructureError: the log's table or view fails when it is read.
     """
-    from bench.postgres.runs import Runs  # noqa: PLC0415 - numpy
-    from bench.postgres.stored import stored_rows  # noqa: PLC0415 - numpy
+    from bench.postgres.runs import Islands, Runs  # noqa: PLC0415 - numpy
+    from bench.postgres.stored import page_checksum, stored_rows  # noqa: PLC0415 - numpy
 
     runs = Runs()
+    below = {bound: Runs() for bound in bounds if bound is not None}
+    etags = Islands()
+    numbered = checksum = foreign_rows = 0
     foreign: list[int] = []
-    foreign_rows = 0
-    with reading(log), closing(stored_rows(connection, log, below)) as pages:
+    with reading(log), closing(stored_rows(connection, log)) as pages:
         for page in pages:
+            has_etag = page.second == 1
             runs.add_page(page)
+            etags.add(page.first[has_etag])
+            numbered += int(has_etag.sum())
+            for bound, lower in below.items():
+                lower.add_page(page, has_etag & (page.first < bound))
+            checksum += page_checksum(page, has_etag)
             rows = [row for row, event in page.others if event is None]
             foreign_rows += len(rows)
             if len(foreign) < EXAMPLES:
                 foreign += [int(page.first[row]) for row in rows if page.second[row]]
-    return Holdings(runs.ranges(), foreign_rows, foreign[:EXAMPLES])
+    ranges = {bound: lower.ranges() for bound, lower in below.items()}
+    return Holdings(
+        runs.ranges(),
+        foreign_rows,
+        foreign[:EXAMPLES],
+        checksum % MODULUS,
+        etags.gaps(),
+        numbered - etags.distinct(),
+        [[] if bound is None else ranges[bound] for bound in bounds],
+    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from bench.statements import (
     doubled_sql,
     drawn_sql,
     gaps_sql,
+    numbered_sql,
     read_sql,
     stored_sql,
     stories_sql,
@@ -100,11 +101,11 @@ def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
         yield f"comparing the etags of {log.table} (the column {log.etag})", statement, []
     yield f"counting the rows of {log.table}", count_sql(log), []
     yield f"reading the rows of {log.table}", stored_sql(log), []
-    yield f"reading the first rows of {log.table}", stored_sql(log, below=0), []
     if log.promises.returns_etags:
         returned = "taking the etags that log_event returns (promises.returns_etags)"
         yield returned, "SELECT etag::bigint, payload::text FROM log_event(NULL) WHERE false", []
     by_etag = f"looking up rows of {log.table} by their etags (the column {log.etag})"
+    yield by_etag, _numbered(numbered_sql(log)), [[0]]
     yield by_etag, _numbered(stories_sql(log, table, commits=False)), [[0]]
     if table.xmin:
         yield by_etag, _numbered(commits_sql(log)), [[0], [0], [0.0]]

@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
 from bench.eventlog import Log
-from bench.pairing import MODULUS, hashes, weights
-from bench.postgres.audit import reading
+from bench.pairing import MODULUS
+from bench.postgres.audit import Holdings, look_through, reading
 from bench.postgres.connection import Connection, scalar
-from bench.postgres.stepping import Cursor, event_of, read_page
 from bench.records import EXAMPLES, Example
 from bench.statements import Table, bounds_sql, doubled_sql, etag_checksum_sql, gaps_sql, numbered_sql
 
-_ROWS = 1000
-"""Rows fetched at a time."""
+if TYPE_CHECKING:
+    from bench.postgres.stored import StoredPage
+
+_ROWS = 10_000
+"""Events looked up at a time."""
 
 
 class Numbering(NamedTuple):
@@ -46,8 +48,23 @@ def numbering(connection: Connection, log: Log, table: Table, numbered: int) -> 
         distinct = highest - lowest + 1 - sum(last - first + 1 for first, last in missing)
         if distinct == numbered:
             return Numbering(missing, 0, [])
-        doubled_etags = [etag for (etag,) in connection.execute(doubled_sql(log, EXAMPLES))]
-        return Numbering(missing, numbered - distinct, doubled_etags)
+        return Numbering(missing, numbered - distinct, _doubled_etags(connection, log))
+
+
+def numbering_of(connection: Connection, log: Log, holdings: Holdings) -> Numbering:
+    """The numbering of a table that was looked through.
+
+    Raises:
+        InfrastructureError: the log's table or view fails when it is read.
+    """
+    with reading(log):
+        return Numbering(
+            holdings.missing, holdings.doubled, _doubled_etags(connection, log) if holdings.doubled else []
+        )
+
+
+def _doubled_etags(connection: Connection, log: Log) -> list[int]:
+    return [etag for (etag,) in connection.execute(doubled_sql(log, EXAMPLES))]
 
 
 def etag_checksum(connection: Connection, log: Log) -> int:
@@ -59,17 +76,7 @@ def etag_checksum(connection: Connection, log: Log) -> int:
     """
     with suppress(psycopg.DataError, psycopg.ProgrammingError), connection.transaction():
         return int(scalar(connection, etag_checksum_sql(log))) % MODULUS
-    from bench.postgres.stored import stored_rows  # noqa: PLC0415 - numpy
-
-    checksum = 0
-    with reading(log), closing(stored_rows(connection, log)) as pages:
-        for page in pages:
-            chosen = page.fits & (page.second == 1)
-            checksum += int(hashes(page.first[chosen]) @ weights(page.producers[chosen], page.seqs[chosen]))
-            for row, event in page.others:
-                if event and page.second[row]:
-                    checksum += hashes(int(page.first[row])) * weights(event.producer, event.seq)
-    return checksum % MODULUS
+    return look_through(connection, log).etag_checksum
 
 
 class OtherEtags(NamedTuple):
@@ -87,18 +94,44 @@ def other_etags(connection: Connection, log: Log, rows: int) -> OtherEtags:
     Raises:
         psycopg.Error: the log or its table cannot be read.
     """
+    from bench.postgres.stored import delivered_pages  # noqa: PLC0415 - numpy
+
     read = count = 0
     examples: list[Example] = []
-    cursor: Cursor = ()
-    while read < rows:
-        page, cursor = read_page(connection, log, _ROWS, cursor)
-        if not page:
-            break
-        read += len(page)
-        others = other_events(connection, log, [Example(*event_of(payload), etag) for etag, _, payload, *_ in page])
-        count += len(others)
-        examples += others[: EXAMPLES - len(examples)]
+    with closing(delivered_pages(connection, log, _ROWS)) as pages:
+        for page in pages:
+            others = _unlike_stored(connection, log, page)
+            count += len(others)
+            examples += [page.example(row) for row in others[: EXAMPLES - len(examples)]]
+            read += len(page.first)
+            if read >= rows:
+                break
     return OtherEtags(count, examples)
+
+
+def _unlike_stored(connection: Connection, log: Log, page: "StoredPage") -> list[int]:
+    """The rows of a page of deliveries whose etag is that of no row in the log's table, or of another event's row."""
+    import numpy as np  # noqa: PLC0415 - see bench.stats
+
+    from bench.postgres.stored import stored_rows  # noqa: PLC0415 - numpy
+
+    columns = [page.numbers()]
+    large: set[Example] = set()
+    with closing(stored_rows(connection, log, page.first)) as table:
+        for part in table:
+            columns.append(part.numbers())
+            large.update(part.example(row) for row, event in part.others if event)
+    numbers = np.concatenate(columns[::-1], axis=1)
+    delivered = columns[0].shape[1]
+    stored = numbers.shape[1] - delivered
+    # Of equal columns, those of the table come first: lexsort is stable.
+    order = np.lexsort(numbers)
+    ordered = numbers[:, order]
+    begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(order)]
+    is_stored = np.empty(len(order), np.bool_)
+    is_stored[order] = (order[begins] < stored)[np.cumsum(begins) - 1]
+    unlike = np.flatnonzero(page.fits)[~is_stored[stored:]].tolist()
+    return sorted([*unlike, *(row for row, _ in page.others if page.example(row) not in large)])
 
 
 def other_events(connection: Connection, log: Log, events: Sequence[Example]) -> list[Example]:

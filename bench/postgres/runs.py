@@ -1,4 +1,4 @@
-"""Events collected as runs of consecutive seqs.
+"""Events and etags collected as runs of consecutive numbers.
 
 Import this where it is used: numpy takes a tenth of a second to load, and most commands need none.
 """
@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.judge.ranges import normal
-from bench.postgres.stored import Numbers, StoredPage
+from bench.postgres.stored import StoredPage
 from bench.records import Range
 
+Numbers = NDArray[np.int64]
+
 _RUNS = 100_000
-"""Once there are more runs of seqs than this, adjacent ones are joined."""
+"""Once there are more runs than this, adjacent ones are joined."""
 _MANY_RUNS = 16
 """With more runs than this in a page, its rows are sorted, which makes fewer runs of them."""
 
@@ -72,3 +74,49 @@ def _breaks(producers: Numbers, seqs: Numbers) -> Numbers:
     """The rows after which a run ends, except for the last row."""
     steps = seqs[1:] - seqs[:-1]
     return np.flatnonzero((producers[1:] != producers[:-1]) | (steps < 0) | (steps > 1))
+
+
+class Islands:
+    """Numbers collected as runs of consecutive ones, whatever order they come in."""
+
+    def __init__(self) -> None:
+        self._firsts = self._lasts = np.empty(0, np.int64)
+        """Of runs that neither touch nor overlap, in ascending order."""
+        self._new: list[tuple[Numbers, Numbers]] = []
+        """Firsts and lasts of runs that came after these."""
+        self._new_runs = 0
+        self._most = _RUNS
+
+    def add(self, numbers: Numbers) -> None:
+        """Add numbers, which may repeat."""
+        if not len(numbers):
+            return
+        ordered = np.sort(numbers)
+        steps = ordered[1:] - ordered[:-1]
+        ends = np.flatnonzero((steps != 0) & (steps != 1))
+        self._new.append((ordered[np.append(0, ends + 1)], ordered[np.append(ends, len(ordered) - 1)]))
+        self._new_runs += len(ends) + 1
+        if self._new_runs > self._most:
+            self._join()
+            self._most = len(self._firsts) + _RUNS
+
+    def _join(self) -> None:
+        firsts, lasts = (np.concatenate(part) for part in zip((self._firsts, self._lasts), *self._new, strict=True))
+        order = firsts.argsort(kind="stable")
+        firsts, lasts = firsts[order], np.maximum.accumulate(lasts[order])
+        # A difference of two int64 is exact modulo 2^64.
+        begins = np.flatnonzero((firsts[1:] > lasts[:-1]) & (firsts[1:] - lasts[:-1] != 1)) + 1
+        self._firsts, self._lasts = firsts[np.append(0, begins)], lasts[np.append(begins, len(lasts)) - 1]
+        self._new, self._new_runs = [], 0
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """The runs of numbers between the lowest and the highest that were not added, as (first, last)."""
+        if self._new:
+            self._join()
+        return list(zip((self._lasts[:-1] + 1).tolist(), (self._firsts[1:] - 1).tolist(), strict=True))
+
+    def distinct(self) -> int:
+        """How many different numbers were added."""
+        if self._new:
+            self._join()
+        return sum(self._lasts.tolist()) - sum(self._firsts.tolist()) + len(self._firsts)

@@ -14,16 +14,21 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.pairing import hashes, weights
 from bench.postgres.connection import Connection
-from bench.statements import stored_sql
+from bench.records import Example
+from bench.statements import cursor_columns, numbered_sql, read_sql, stored_sql
 from consumer.positions import at_once
 from consumer.reader import source_of
-from consumer.rows import Numbers, Page, columns
+from consumer.rows import MisshapenError, Numbers, Page, columns
 from consumer.templates import Templates
 
-ROWS = 2000
+ROWS = 10_000
 """Rows fetched at a time."""
+_LARGE = 1 << 62
+"""Differences of smaller numbers have at most 64 bits."""
 
 
 class Event(msgspec.Struct, gc=False):
@@ -52,12 +57,24 @@ class StoredPage(NamedTuple):
     second: Numbers
     """The first two columns of each row."""
     fits: NDArray[np.bool_]
-    """Whether a row's payload is written as most are; `producers` and `seqs` are those of its event."""
+    """Whether a row holds a producer's event with numbers below 2^62; `producers` and `seqs` are those of its event."""
     producers: Numbers
     seqs: Numbers
     others: list[tuple[int, Event | None]]
-    """The row numbers of the other rows, in ascending order, with their events, which may have numbers of any size;
-    None for a row that holds no producer's event."""
+    """The row numbers of the other rows, in ascending order, with their events, which have a larger number; None for a
+    row that holds no producer's event."""
+
+    def numbers(self) -> Numbers:
+        """The first column, the producer and the seq of each row that fits, as three rows of an array."""
+        return np.stack((self.first, self.producers, self.seqs))[:, self.fits]
+
+    def example(self, row: int) -> Example:
+        """The event in a row, with the first column as its etag."""
+        etag = int(self.first[row])
+        event = (
+            dict(self.others).get(row) if not self.fits[row] else Event(int(self.producers[row]), int(self.seqs[row]))
+        )
+        return Example(event.producer, event.seq, etag) if event else Example(etag=etag)
 
 
 def stored_pages(
@@ -70,7 +87,7 @@ def stored_pages(
         psycopg.Error: the query fails.
     """
     templates = Templates(_may_be_template)
-    with connection.transaction():
+    with connection.transaction(force_rollback=True):  # which also ends the cursor where this is in a transaction
         connection.execute(f"DECLARE bench_rows NO SCROLL CURSOR FOR {query}".encode(), parameters)
         with _borrowed(connection):
             reads = source_of(connection, f"FETCH FORWARD {ROWS} FROM bench_rows")
@@ -113,8 +130,14 @@ def _taken_apart(page: Page, templates: Templates) -> StoredPage:
     rows = columns([page])
     (producers, seqs), misfits = templates.read_any(rows)
     fits = np.ones(len(seqs), np.bool_)
-    fits[[place for place, _ in misfits]] = False
-    others = [(place, parse_event(payload)) for place, payload in misfits]
+    others: list[tuple[int, Event | None]] = []
+    for row, payload in misfits:
+        event = parse_event(payload)
+        if event and max(abs(event.producer), abs(event.seq)) < _LARGE:
+            producers[row], seqs[row] = event.producer, event.seq
+        else:
+            fits[row] = False
+            others.append((row, event))
     return StoredPage(rows.etags, rows.ctimes, fits, producers, seqs, others)
 
 
@@ -125,6 +148,17 @@ def parse_event(payload: str | bytes) -> Event | None:
     return None
 
 
+def page_checksum(page: StoredPage, has_etag: NDArray[np.bool_]) -> int:
+    """The checksum of `bench.pairing`, not yet reduced modulo 2^64, over a page's events that have an etag, which is
+    in the first column."""
+    chosen = page.fits & has_etag
+    checksum = int(hashes(page.first[chosen]) @ weights(page.producers[chosen], page.seqs[chosen]))
+    for row, event in page.others:
+        if event and has_etag[row]:
+            checksum += hashes(int(page.first[row])) * weights(event.producer, event.seq)
+    return checksum
+
+
 def _may_be_template(payload: bytes) -> bool:
     with suppress(*_UNREADABLE):
         event = _parse_whole(payload)
@@ -132,12 +166,40 @@ def _may_be_template(payload: bytes) -> bool:
     return False
 
 
-def stored_rows(connection: Connection, log: Log, below: int | None = None) -> Generator[StoredPage, None, None]:
-    """Yield the rows of the log's table, with their etags as first column and 1 as second; with 0 and 0 when a row has
-    none.
+def stored_rows(connection: Connection, log: Log, etags: Numbers | None = None) -> Generator[StoredPage, None, None]:
+    """Yield the rows of the log's table, or its rows with some etags. The first column is a row's etag and the second
+    one is 1; both are 0 when a row has no etag.
     """
     return stored_pages(
         connection,
         f"""SELECT coalesce(etag, 0), (etag IS NOT NULL)::int::bigint, coalesce(payload, '')
-            FROM ({stored_sql(log, below)}) AS stored (etag, payload)""",
+            FROM ({stored_sql(log) if etags is None else numbered_sql(log)}) AS stored (etag, payload)""",
+        None if etags is None else [f"{{{','.join(map(str, etags.tolist()))}}}"],  # psycopg takes long to write lists
     )
+
+
+def delivered_pages(connection: Connection, log: Log, rows: int) -> Generator[StoredPage, None, None]:
+    """Read the log from its start as a consumer does, up to an empty page; yields pages of `rows` rows, with their
+    etags as first column. The log has a cursor. Between pages the connection may be used for anything else.
+
+    Raises:
+        InfrastructureError: a row lacks an etag, a ctime or a payload.
+        psycopg.Error: the log cannot be read.
+    """
+    templates = Templates(_may_be_template)
+    with _borrowed(connection):
+        reads = source_of(connection, read_sql(log, rows), cursor_columns(log))
+        blocking = os.get_blocking(connection.fileno())  # as this source needs it
+    advances = True
+    while advances:
+        with _borrowed(connection):
+            os.set_blocking(connection.fileno(), blocking)
+            reads.ask()
+            if not reads.wait():
+                return
+        try:
+            advances = reads.advance()
+            page = _taken_apart(reads.page(), templates)
+        except MisshapenError as error:
+            raise InfrastructureError(f"cannot read the log once more: get_event gave {error}") from error
+        yield page

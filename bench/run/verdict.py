@@ -17,6 +17,7 @@ from bench.judge.realtime import RealTimeOrder
 from bench.judge.stranded import Stranded
 from bench.judge.verdict import Fault, Verdict
 from bench.postgres import audit, etags, history
+from bench.postgres.audit import Holdings, RowCounts
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
 from bench.postgres.history import Story
@@ -102,10 +103,13 @@ def judged(
     table = table_of(connection, log)
     if spec.abort_rate and not table.xmin:
         written = replace(written, rolled_back_etags=None)
-    stored = _stored(log, table, written, delivered, connection, notes)
-    if checker.undelivered(written, delivered):
-        with noted(notes, "which of the events that were not delivered were skipped is not known"):
-            delivered = [replace(read, below=_below(read, log, connection)) for read in delivered]
+    rows = audit.row_counts(connection, log)
+    # The rows are looked through only when their number does not prove already what they are.
+    holdings = None
+    if checker.needs_audit(written, delivered, rows.rows):
+        holdings = audit.look_through(connection, log, [read.highest_etag for read in delivered])
+        delivered = [replace(read, below=below) for read, below in zip(delivered, holdings.below, strict=True)]
+    stored = _stored(log, table, written, delivered, rows, holdings, connection, notes)
     promise = promise_of(log, grouped=bool(spec.group), drained=spec.mode == "drain")
     verdict = checker.judge(written, delivered, stored, promise, failures, order)
     return Judged(verdict, [checker.skipped(written, read, stored, promise) for read in delivered])
@@ -123,13 +127,6 @@ def explained(
         if verdict.skipped:
             verdict = _with_stories(verdict, log, table, readers, connection)
     return verdict
-
-
-def _below(read: Delivered, log: Log, connection: Connection) -> list[Range]:
-    """The stored events below the highest etag that a reader was given."""
-    if read.highest_etag is None:
-        return []
-    return audit.look_through(connection, log, below=read.highest_etag).ranges
 
 
 def _with_commits(
@@ -168,26 +165,43 @@ def stored_clause(acknowledged: list[Range], log: Log, connection: Connection) -
 
 
 def _stored(
-    log: Log, table: Table, written: Written, delivered: list[Delivered], connection: Connection, notes: list[str]
+    log: Log,
+    table: Table,
+    written: Written,
+    delivered: list[Delivered],
+    rows: RowCounts,
+    holdings: Holdings | None,
+    connection: Connection,
+    notes: list[str],
 ) -> Stored:
-    """The content of the table: its rows are looked through only when their number does not prove it already."""
-    events, numbered = audit.row_counts(connection, log)
+    """The content of the table. Without `holdings` the table holds the acknowledged events and no others."""
     stored = Stored(written.acknowledged)
-    if checker.needs_audit(written, delivered, events):
-        stored = Stored(*audit.look_through(connection, log))
+    if holdings:
+        stored = Stored(holdings.ranges, holdings.foreign, holdings.foreign_etags)
     with noted(notes, "whether events were delivered with the etags that are stored is not known"):
-        stored = _with_etags(stored, log, delivered, events, connection)
+        stored = _with_etags(stored, log, delivered, rows.rows, holdings, connection)
     with noted(notes, "whether log_event returned the etags that are stored is not known"):
         stored = _with_returned(stored, log, written, connection)
     if not log.promises.replay:  # its events were taken away with their etags
         return replace(stored, removed=[part for read in delivered for part in read.ranges])
     with nullcontext() if log.promises.gap_free else noted(notes, "whether etags are missing or doubled is not known"):
-        missing, doubled, doubled_etags = etags.numbering(connection, log, table, numbered)
+        missing, doubled, doubled_etags = (
+            etags.numbering_of(connection, log, holdings)
+            if holdings
+            else etags.numbering(connection, log, table, rows.numbered)
+        )
         return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
     return stored
 
 
-def _with_etags(stored: Stored, log: Log, delivered: list[Delivered], rows: int, connection: Connection) -> Stored:
+def _with_etags(
+    stored: Stored,
+    log: Log,
+    delivered: list[Delivered],
+    rows: int,
+    holdings: Holdings | None,
+    connection: Connection,
+) -> Stored:
     """Add the checksum of the stored etags, if a reader was given exactly the table's events, and, if the checksum is
     not that of each such reader, the events that another reading delivers with other etags.
     """
@@ -195,7 +209,7 @@ def _with_etags(stored: Stored, log: Log, delivered: list[Delivered], rows: int,
     # A table with more rows than events holds rows of the log's own, or an event twice.
     if not comparable or not rows or rows != events_in(normal(stored.ranges)):
         return stored
-    etag_checksum = etags.etag_checksum(connection, log)
+    etag_checksum = holdings.etag_checksum if holdings else etags.etag_checksum(connection, log)
     stored = replace(stored, etag_checksum=etag_checksum)
     if log.cursor and log.promises.replay and any(read.etag_checksum != etag_checksum for read in comparable):
         events, examples = etags.other_etags(connection, log, rows)

@@ -5,9 +5,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from itertools import islice
+from itertools import islice, pairwise
 
 import msgspec
 import psycopg
@@ -19,12 +19,13 @@ from psycopg.conninfo import make_conninfo
 from bench import eventlog
 from bench.errors import InfrastructureError
 from bench.judge.ranges import normal
+from bench.pairing import MODULUS, hashes, weights
 from bench.postgres import audit, history, runs, stored
 from bench.postgres.audit import Holdings
 from bench.postgres.connection import Connection, scalar
 from bench.postgres.contract import table_of
 from bench.postgres.stored import stored_pages
-from bench.records import EXAMPLES
+from bench.records import EXAMPLES, Range
 from bench.statements import Table, drawn_sql
 from consumer import reader
 from consumer.ledger import Event
@@ -83,15 +84,29 @@ StoredRow = tuple[int | None, str | None]
 """etag and payload."""
 
 
-def row_by_row(rows: list[StoredRow]) -> Holdings:
+def row_by_row(rows: list[StoredRow], bounds: list[int | None]) -> Holdings:
     """The holdings of a table with these rows, without arrays and pages."""
-    events = [as_read_back(payload) for _, payload in rows]
-    foreign = [etag for (etag, _), event in zip(rows, events, strict=True) if event is None]
+    events = [(etag, as_read_back(payload)) for etag, payload in rows]
+    numbered = [(etag, event) for etag, event in events if etag is not None and event]
+    foreign = [etag for etag, event in events if event is None]
+    etags = [etag for etag, _ in rows if etag is not None]
     return Holdings(
-        normal({(event[0], event[1], event[1]) for event in events if event}),
+        as_ranges(event for _, event in events if event),
         len(foreign),
         [etag for etag in foreign if etag is not None][:EXAMPLES],
+        sum(hashes(etag) * weights(*event) for etag, event in numbered) % MODULUS,
+        gaps(etags),
+        len(etags) - len(set(etags)),
+        [as_ranges(event for etag, event in numbered if bound is not None and etag < bound) for bound in bounds],
     )
+
+
+def gaps(etags: Iterable[int]) -> list[tuple[int, int]]:
+    return [(before + 1, after - 1) for before, after in pairwise(sorted(set(etags))) if after - before > 1]
+
+
+def as_ranges(events: Iterable[tuple[int, int]]) -> list[Range]:
+    return normal({(producer, seq, seq) for producer, seq in events})
 
 
 def as_read_back(payload: str | None) -> tuple[int, int] | None:
@@ -145,9 +160,8 @@ def test_pages_of_odd_rows_are_read_as_row_by_row(
             patch.setattr(reader, "is_unencrypted", lambda _: False)
         for table in ("odd", "odd_view"):
             named = BIGSERIAL.model_copy(update={"table": table})
-            assert audit.look_through(log, named) == row_by_row(rows)
-            below = [row for row in rows if row[0] is not None and row[0] < 50]
-            assert audit.look_through(log, named, below=50) == row_by_row(below)
+            bounds = [50, None, 50, LOWEST, HIGHEST]
+            assert audit.look_through(log, named, bounds) == row_by_row(rows, bounds)
 
 
 @pytest.mark.parametrize("wire", [True, False])
@@ -225,14 +239,16 @@ def test_payloads_may_be_of_any_kind_whose_text_is_json(log: Connection, kind: s
     for seq in range(3, 10):
         log.execute(f"""INSERT INTO events_log (payload) VALUES ('{{"producer": 1, "seq": {seq}, "value": 0}}')""")
     log.execute("INSERT INTO events_log (payload) VALUES ('5')")
-    assert audit.look_through(log, BIGSERIAL) == ([(1, 3, 9)], 1, [8])
+    assert audit.look_through(log, BIGSERIAL)[:3] == ([(1, 3, 9)], 1, [8])
 
 
-def test_the_rows_below_an_etag_are_found_alone(log: Connection) -> None:
+def test_the_events_below_an_etag_are_found(log: Connection) -> None:
     for seq in range(5):
         log.execute(f"""INSERT INTO events_log (payload) VALUES ('{{"producer": 1, "seq": {seq}}}'), ('{NUL}')""")
-    assert audit.look_through(log, BIGSERIAL, below=6)[:2] == ([(1, 0, 2)], 2)
-    assert audit.look_through(log, BIGSERIAL, below=LOWEST)[:2] == ([], 0)
+    holdings = audit.look_through(log, BIGSERIAL, [6, LOWEST])
+    assert holdings.ranges == [(1, 0, 4)]
+    assert holdings.foreign == 5
+    assert holdings.below == [[(1, 0, 2)], []]
 
 
 def test_events_in_any_order_are_each_counted_once(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +257,7 @@ def test_events_in_any_order_are_each_counted_once(log: Connection, monkeypatch:
         """INSERT INTO events_log (payload) SELECT json_build_object('producer', p, 'seq', s)
            FROM generate_series(0, 1) p, generate_series(0, 99) s, generate_series(0, s % 2) ORDER BY s * 37 % 101, p"""
     )
-    assert audit.look_through(log, BIGSERIAL) == ([(0, 0, 99), (1, 0, 99)], 0, [])
+    assert audit.look_through(log, BIGSERIAL)[:3] == ([(0, 0, 99), (1, 0, 99)], 0, [])
 
 
 def test_what_a_table_has_is_found_out(log: Connection) -> None:

@@ -95,7 +95,7 @@ def test_what_producers_append_a_consumer_reads(tls: Connection, append: str) ->
     report = records[-1]
     assert isinstance(report, Report)
     assert (report.events, report.checksum, report.max_etag_gap) == (100, 4950, 1)
-    assert look_through(tls, BIGSERIAL) == ([(0, 0, 99)], 0, [])
+    assert look_through(tls, BIGSERIAL)[:3] == ([(0, 0, 99)], 0, [])
 
 
 def test_a_run_on_an_encrypted_server(bench: Bench, encrypted: str) -> None:
