@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
-from bench import selftest, spec
+from bench import spec
 from bench.cli import options
 from bench.cli.options import Command, of_model
 from bench.places import rundir
 from bench.report import selftest as selftest_report
 from bench.results.store import new_run_id
 from bench.run.place import choose
+from bench.selftest import checks as selftest
 
 SELFTEST_CODES = (
     "Exit codes: 0 every check passed; 1 a check failed; 2 bad usage; "

@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from bench import selftest
 from bench.cli.app import app
 from bench.flags import flag_name
 from bench.gate import compare, sides
@@ -22,6 +21,7 @@ from bench.gate.regression import Rules
 from bench.logs import compare as log_comparison
 from bench.output import write
 from bench.overhead import measure as overhead
+from bench.selftest import checks as selftest
 from bench.spec import OutputOptions, Spec
 from tests.conftest import REPOSITORY, Bench, golden
 

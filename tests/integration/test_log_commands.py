@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench import eventlog, selftest
+from bench import eventlog
 from bench.cli.app import app
 from bench.errors import UsageError
 from bench.logs import check as log_check
 from bench.paths import SQL
 from bench.places.rundir import opened
 from bench.run.place import choose
+from bench.selftest import checks as selftest
 from bench.spec import make
 from tests.conftest import Bench, broken_log, write_log
 

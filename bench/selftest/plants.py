@@ -1,52 +1,20 @@
-"""Proves the checker to its user: every kind of fault, planted between log and consumer, must be caught under its name.
+"""The faults of the selftest: the SQL that makes them, in a log's table or in its functions."""
 
-The faults are real: rows that are gone, doubled, swapped, changed or made up in the table, and a reader's function that
-hides some. The producers and the consumer are the ones that every run uses.
-"""
-
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Annotated, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field
-
-from bench.eventlog import Log, load
-from bench.flags import OneMachine
-from bench.judge.verdict import KINDS, Verdict
-from bench.places.api import Place
-from bench.places.rundir import RunFolder
-from bench.postgres import install
-from bench.postgres.connection import Connection, connected
-from bench.postgres.server import settle
-from bench.records import Job
-from bench.results.tracks import APPEND, Track
-from bench.run.jobs import consumers, producers, readings
-from bench.run.outcome import Reader, TrackOutcome
-from bench.run.phase import Plan, Total, carry_out
-from bench.run.place import ChosenPlace, open_place
-from bench.run.realtime import order_of_appends
-from bench.run.trial import carry_out_trial
-from bench.run.verdict import judged, written_by
-from bench.run.watch import Unwatched
-from bench.spec import Spec
+from typing import NamedTuple
 
 PRODUCERS = 4
 EVERY = 1000
-READ_BATCH = 1000
-IDLE_SECONDS = 1.0
-"""This log holds nothing back: an event that does not come at once never comes."""
 
 ROOM = 125
 """An etag is left free for an added row: after the first event, and after every ROOM events from there. Few are left
 free, because missing etags take time to judge. ROOM divides EVERY, and has no factor in common with PRODUCERS: so each
 producer has events before free etags, however producers take turns."""
 
-_LEAVE_ROOM = f"""
+LEAVE_ROOM = f"""
     ALTER TABLE events_log ALTER etag SET DEFAULT (nextval('events_log_etag_seq') * {ROOM + 1} + {ROOM - 2}) / {ROOM}
 """
 
-_PREPARE = f"""
+PREPARE = f"""
     CREATE TABLE placed AS
     SELECT etag, (payload ->> 'producer')::int AS producer, (payload ->> 'seq')::bigint AS seq,
            row_number() OVER (ORDER BY etag) AS nth, count(*) OVER () AS events
@@ -77,7 +45,7 @@ _PREPARE = f"""
 """
 
 # The etag after each planted event is free. The seqs 2k and 2k + 1 of a producer are a pair.
-_PLANT = """
+PLANT = """
     CREATE TEMP TABLE planted AS
     SELECT c.etag, pair.etag AS pair FROM chosen c
     JOIN placed pair ON pair.producer = c.producer AND pair.seq = c.seq # 1
@@ -86,7 +54,7 @@ _PLANT = """
     ANALYZE planted, saved;
 """
 
-_UNDO = """
+UNDO = """
     TRUNCATE hidden, shifted;
     DELETE FROM events_log WHERE etag IN (SELECT etag + 1 FROM planted);
     INSERT INTO events_log SELECT * FROM saved ON CONFLICT (etag) DO UPDATE SET payload = excluded.payload;
@@ -94,14 +62,14 @@ _UNDO = """
     DROP TABLE planted;
 """
 
-_WITHHOLD = """
+WITHHOLD = """
     CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
     RETURNS SETOF events_log LANGUAGE sql STABLE AS $$
         SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) AND etag <= 190 ORDER BY etag LIMIT max_events
     $$;
 """
 
-_TAKE_IN_PART = """
+TAKE_IN_PART = """
     CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN RETURN CASE WHEN NEW.payload ->> 'seq' = '57' THEN NULL ELSE NEW END; END $$;
     CREATE TRIGGER leave_out BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION leave_out();
@@ -176,7 +144,7 @@ _CACHE = """
 """Each session draws a thousand etags in advance. Producer 1 appends its first batch, then producer 0 all of its 20
 events, then producer 1 the rest, with lower etags than those of producer 0."""
 
-_PLANTS = {
+PLANTS = {
     "skipped": "INSERT INTO hidden SELECT etag FROM planted",
     "lost": "DELETE FROM events_log WHERE etag IN (SELECT etag FROM planted)",
     "duplicated": "INSERT INTO events_log SELECT etag + 1, ctime, payload FROM events_log "
@@ -193,17 +161,7 @@ _PLANTS = {
 """The SQL that turns the events with the etags in `planted` into each kind of fault."""
 
 
-class Options(BaseModel):
-    """The flags of `bench selftest`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
-
-    events: Annotated[int, Field(ge=4000, le=100_000_000)] = 1_000_000
-    """Log size, at least 4000; the hardest case is a single faulty event."""
-    place: OneMachine = "local"
-
-
-class _Scenario(NamedTuple):
+class Scenario(NamedTuple):
     """A fault that takes a small log of its own."""
 
     planted: str
@@ -219,8 +177,8 @@ class _Scenario(NamedTuple):
     """What a verdict must count; None is any number above 0."""
 
 
-_SCENARIOS = (
-    _Scenario(
+SCENARIOS = (
+    Scenario(
         "inconsistent",
         "what log_event returned",
         "bigserial",
@@ -229,7 +187,7 @@ _SCENARIOS = (
         "",
         {"inconsistent": 10},
     ),
-    _Scenario(
+    Scenario(
         "rewound",
         "from a cursor that goes back by ten",
         "bigserial",
@@ -238,7 +196,7 @@ _SCENARIOS = (
         _REWIND,
         {"duplicated": 10, "rewound": 1},
     ),
-    _Scenario(
+    Scenario(
         "disagreeing",
         "one of two readers",
         "xid-horizon",
@@ -247,7 +205,7 @@ _SCENARIOS = (
         _DISAGREE,
         {"disagreeing": 1},
     ),
-    _Scenario(
+    Scenario(
         "torn",
         "where two batches meet",
         "advisory-lock",
@@ -256,7 +214,7 @@ _SCENARIOS = (
         _TEAR,
         {"torn": 2},
     ),
-    _Scenario(
+    Scenario(
         "inverted",
         "by a sequence with a cache",
         "bigserial",
@@ -266,132 +224,3 @@ _SCENARIOS = (
         {"inverted": None},
     ),
 )
-
-
-class Check(NamedTuple):
-    """One plant and its verdict."""
-
-    planted: str
-    """The kind of fault, or nothing."""
-    place: str
-    """Where in the log the faults are, or which log was tailed."""
-    events: int | None
-    """The number of faulty events; None if it is not known."""
-    verdict: Verdict
-    ok: bool
-    """Whether the verdict has exactly what was planted."""
-
-
-def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
-    """Plant every kind of fault in a log of `events` events; yields each check as soon as it is made.
-
-    Raises:
-        BenchError: something that the checks need broke.
-    """
-    log = load("bigserial")
-    spec = Spec(
-        scale=PRODUCERS,
-        append="generate",  # a fault is planted after the append, and log_event would have returned other etags
-        limit=max(2, events // PRODUCERS // 2 * 2),
-        read_batch=(READ_BATCH,),
-        idle_timeout=IDLE_SECONDS,
-        set={},
-    )
-    tailing = spec.model_copy(
-        update={
-            "scale": 8,
-            "limit": 200,
-            "insert_batch": 5,
-            "mode": "tail",
-            "transaction_ms": (0.0, 10.0),
-            "idle_timeout": 2.0,
-        }
-    )
-    alone = tailing.model_copy(update={"scale": 1, "transaction_ms": (0.0, 0.0)})
-    with open_place(chosen, tailing, log, folder) as place, connected(place.database.conninfo) as connection:
-        with install.installed(connection, log, folder.run_id):
-            connection.execute(_LEAVE_ROOM)
-            tested = _Tested(spec, log, place, connection)
-            yield from tested.checks()
-        for scenario in _SCENARIOS:
-            changed = spec.model_copy(update=scenario.spec)
-            with install.installed(connection, load(scenario.log), folder.run_id):
-                connection.execute(scenario.before)
-                tested = _Tested(changed, load(scenario.log), place, connection)
-                connection.execute(scenario.after)
-                verdict = tested.judged()
-            counts = _counts(verdict)
-            expected = {kind: count or counts.get(kind) for kind, count in scenario.found.items()}
-            ok = counts == expected and not verdict.ok
-            yield Check(scenario.planted, scenario.place, scenario.found[scenario.planted], verdict, ok)
-        with install.installed(connection, log, folder.run_id):
-            connection.execute(_WITHHOLD)
-            trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
-            yield _check("withheld", "from a reader that tails", 10, trial.verdict)
-        with install.installed(connection, log, folder.run_id):
-            connection.execute(_TAKE_IN_PART)
-            trial = carry_out_trial(alone, log, place, connection, Unwatched(), time.time())
-            yield _check("lost", "of a batch that was taken in part", 1, trial.verdict)
-        for name, fault in (("bigserial", "skipped"), ("advisory-lock", None), ("lock-drain", None)):
-            tailed = load(name)
-            with install.installed(connection, tailed, folder.run_id):
-                trial = carry_out_trial(tailing, tailed, place, connection, Unwatched(), time.time())
-            ok = trial.verdict.skipped > 0 if fault else trial.verdict.ok
-            yield Check(fault or "nothing", f"{name}, tailed while commits overlap", None, trial.verdict, ok)
-
-
-class _Tested:
-    """A log with events, into which faults are planted one after the other."""
-
-    def __init__(self, spec: Spec, log: Log, place: Place, connection: Connection) -> None:
-        self._spec = spec
-        self._log = log
-        self._place = place
-        self._connection = connection
-        self._appended = self._carried_out(APPEND, producers(spec, log))
-        self._written = written_by(self._appended)
-
-    def checks(self) -> Iterator[Check]:
-        """Plant each kind of fault at each place, undo it, and judge a reading each time."""
-        self._connection.execute(_PREPARE)
-        settle(self._connection)
-        yield _check("nothing", "", 0, self.judged())
-        places = self._connection.execute("SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2")
-        for place, count in places.fetchall():
-            for kind in _PLANTS:
-                with self._planted(kind, place):
-                    # A reader has passed an event only when it was given a later one.
-                    expected = "withheld" if (kind, place) == ("skipped", "the last event") else kind
-                    yield _check(expected, place, count, self.judged())
-        yield _check("nothing", "after all of that", 0, self.judged())
-
-    @contextmanager
-    def _planted(self, kind: str, place: str) -> Iterator[None]:
-        self._connection.execute(_PLANT.format(place=place) + _PLANTS[kind])
-        yield
-        self._connection.execute(_UNDO)
-
-    def judged(self) -> Verdict:
-        """Read the log and judge what was read."""
-        (read_batch,) = self._spec.read_batch
-        outcome = self._carried_out(Track(read_batch), consumers(self._spec, self._log, read_batch))
-        readers = [
-            Reader(reading, [worker], outcome.holders)
-            for reading, worker in zip(readings(self._spec, read_batch), outcome.reported, strict=True)
-        ]
-        order = order_of_appends(self._spec, self._log, self._appended, self._connection)
-        return judged(self._spec, self._log, self._written, readers, self._connection, [], order=order).verdict
-
-    def _carried_out(self, track: Track, jobs: Sequence[Job]) -> TrackOutcome:
-        to_read = Total(self._spec.events, self._spec.checksum)
-        plan = Plan({track: jobs}, self._spec.events, self._spec.idle_timeout, to_read)
-        return carry_out(plan, self._place.workers.start, self._connection, Unwatched())[track]
-
-
-def _check(planted: str, place: str, events: int, verdict: Verdict) -> Check:
-    expected = {} if planted == "nothing" else {planted: events}
-    return Check(planted, place, events, verdict, ok=_counts(verdict) == expected and verdict.ok == (not expected))
-
-
-def _counts(verdict: Verdict) -> dict[str, int]:
-    return {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
