@@ -29,7 +29,6 @@ _UNREADABLE = (msgspec.MsgspecError, RecursionError)
 """Errors for a payload that is no event; RecursionError for arrays nested a thousand deep."""
 
 _HALF_BITS = 32
-_NONE = Deviations(*(np.empty(0, np.int64) for _ in Deviations._fields))
 
 
 class Event(msgspec.Struct, gc=False):
@@ -158,16 +157,14 @@ class Ledger:
         if len(read[1]):
             yield from self.stream.note(*read)
             yield
-        in_line = yield from self._positions.follow(*read[:2])
-        if in_line:
-            self.checksum += int(read[1].sum())
-            if not corrupt and not unreadable:
-                return
-            deviations = _NONE
-        else:
-            self.checksum += _sum(read[1])
+        deviations = yield from self._positions.follow(*read[:2])
+        if deviations is None:
             deviations = yield from self._positions.sort_out(*read[:2])
             yield
+        # Seqs below the limit have a sum of at most 62 bits: there are no more than `most_at_once`.
+        self.checksum += _sum(read[1]) if len(deviations.phantom) else int(read[1].sum())
+        if not corrupt and not unreadable and not any(map(len, deviations)):
+            return
         if places is not None:
             deviations = Deviations(*(places[each] for each in deviations))
         faults: dict[Fault, Numbers] = {

@@ -10,7 +10,8 @@ from bench.records import Fault, Range
 from consumer.rows import Numbers
 
 MOST_RUNS = 64
-"""When events of one producer come in more runs than this, events are sorted by producer first."""
+"""When producers take turns more often than this, events are sorted by producer first; when seqs of one producer break
+off more often, events are sorted out as arrays."""
 _SHORT = 1 << 15
 """numpy sorts numbers of 16 bits in linear time."""
 _LARGEST_KEY = 1 << 62
@@ -37,6 +38,25 @@ class Deviations(NamedTuple):
     phantom: Numbers
     reordered: Numbers
     duplicated: Numbers
+
+
+class _Places:
+    """The places of wrong events, by the name of their fault."""
+
+    def __init__(self) -> None:
+        self.phantom: list[int] = []
+        self.reordered: list[int] = []
+        self.duplicated: list[int] = []
+
+    def deviations(self, order: Numbers | None) -> Deviations:
+        """The places in the delivery; `order` has the place in the delivery of each event, if events were sorted."""
+        if not (self.phantom or self.reordered or self.duplicated):
+            return _NONE
+        arrays = (np.array(places, np.int64) for places in (self.phantom, self.reordered, self.duplicated))
+        return Deviations(*(np.sort(places if order is None else order[places]) for places in arrays))
+
+
+_NONE = Deviations(*(np.empty(0, np.int64) for _ in Deviations._fields))
 
 
 class Positions:
@@ -76,34 +96,53 @@ class Positions:
         self._expected[producer] = seq + 1
         return None
 
-    def follow(self, producers: Numbers, seqs: Numbers) -> Steps[bool]:
-        """Take events that are each the next of their producer; False, with nothing taken, when one is not."""
+    def follow(self, producers: Numbers, seqs: Numbers) -> Steps[Deviations | None]:
+        """Take events, given in the order of their delivery, as `take` would one by one, if the seqs of each producer
+        come in a few runs; None, with nothing taken, when they come in more.
+        """
         if not len(seqs):
-            return True
+            return _NONE
         changes = np.flatnonzero(producers[1:] != producers[:-1])
         yield
+        order = None
         if len(changes) > MOST_RUNS:
             order = _by_producer(producers)
             yield
             producers, seqs = producers[order], seqs[order]
             changes = np.flatnonzero(producers[1:] != producers[:-1])
             yield
-        follows = seqs[1:] - seqs[:-1] == 1
-        follows[changes] = True
-        if not follows.all():
-            return False
+        breaks = seqs[1:] - seqs[:-1] != 1
+        breaks[changes] = True
+        begins = np.flatnonzero(breaks) + 1
+        if len(begins) - len(changes) > MOST_RUNS:
+            return None
         yield
-        starts = [0, *(changes + 1).tolist()]
-        ends = [*starts[1:], len(seqs)]
-        expected: dict[int, int] = {}
-        for start, end in zip(starts, ends, strict=True):
-            producer, seq = int(producers[start]), int(seqs[start])
-            after = seq + end - start
-            if seq != expected.get(producer, self._expected.get(producer, 0)) or after > self._limit:
-                return False
-            expected[producer] = after
-        self._expected.update(expected)
-        return True
+        wrong = _Places()
+        starts = [0, *begins.tolist()]
+        for start, end in zip(starts, [*starts[1:], len(seqs)], strict=True):
+            producer, first = int(producers[start]), int(seqs[start])
+            after = first + end - start
+            if first == self._expected.get(producer, 0) and after <= self._limit:
+                self._expected[producer] = after
+            else:
+                self._take_run(producer, first, after, start, wrong)
+        return wrong.deviations(order)
+
+    def _take_run(self, producer: int, first: int, after: int, start: int, wrong: "_Places") -> None:
+        """Take the seqs from `first` to before `after`; the first one is at the place `start`."""
+        inside, end = max(first, 0), min(after, self._limit)
+        if inside >= end:
+            wrong.phantom += range(start, start + after - first)
+            return
+        place = start - first
+        wrong.phantom += [*range(start, place + inside), *range(place + end, place + after)]
+        expected = self._expected.get(producer, 0)
+        for seq in range(inside, min(end, expected)):
+            (wrong.reordered if self._fill(producer, seq) else wrong.duplicated).append(place + seq)
+        if end > expected:
+            if inside > expected:
+                self._missing.setdefault(producer, []).append((expected, inside - 1))
+            self._expected[producer] = end
 
     def sort_out(self, producers: Numbers, seqs: Numbers) -> Steps[Deviations]:
         """Take any events, given in the order of their delivery, as `take` would one by one.
@@ -128,8 +167,9 @@ class Positions:
         yield
         keys = ranks * self._span + seqs + 1
         places = order
-        if late.any():
-            keys, places = keys[~late], order[~late]
+        is_late = late.any()
+        if is_late:
+            keys, places, ranks = keys[~late], order[~late], ranks[~late]
         ahead = np.ones(len(keys), np.bool_)
         ahead[1:] = keys[1:] > np.maximum.accumulate(keys)[:-1]
         yield
@@ -137,15 +177,20 @@ class Positions:
             reordered = duplicated = places[:0]
             distinct = keys
         else:
-            distinct, firsts = np.unique(keys, return_index=True)
+            distinct = np.sort(keys)  # which has the ranks of `keys`
             yield
-            again = ~ahead
-            again[firsts] = False
-            ahead[again] = True
-            reordered, duplicated = places[~ahead], places[again]
+            reordered, duplicated = places[~ahead], places[:0]
+            if (distinct[1:] == distinct[:-1]).any():
+                distinct, firsts = np.unique(keys, return_index=True)
+                ranks = ranks[firsts]
+                again = ~ahead
+                again[firsts] = False
+                ahead[again] = True
+                reordered, duplicated = places[~ahead], places[again]
+                yield
         if len(distinct):
-            self._advance(names, expected, distinct)
-        if late.any():
+            self._advance(names, expected, distinct, ranks)
+        if is_late:
             yield
             late_places = order[late]
             filled = [
@@ -156,9 +201,8 @@ class Positions:
             duplicated = np.concatenate((duplicated, late_places[~np.array(filled)]))
         return Deviations(phantom, np.sort(reordered), np.sort(duplicated))
 
-    def _advance(self, names: list[int], expected: Numbers, keys: Numbers) -> None:
-        """Take new events, given by ascending keys, and note what is missing below them."""
-        ranks = keys // self._span
+    def _advance(self, names: list[int], expected: Numbers, keys: Numbers, ranks: Numbers) -> None:
+        """Take new events, given by ascending keys and the ranks in them, and note what is missing below them."""
         starts = _starts(ranks)
         bases = ranks * self._span
         befores = np.empty_like(keys)
