@@ -5,8 +5,10 @@ hides some. The producers and the consumer are the ones that every run uses.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,19 +34,24 @@ from bench.run.watch import Unwatched
 from bench.selftest.plants import (
     LEAVE_ROOM,
     PLANT,
-    PLANTS,
     PREPARE,
     PRODUCERS,
+    READ_WITH_FAULTS,
+    READING_FAULTS,
     SCENARIOS,
+    STORED_FAULTS,
     TAKE_IN_PART,
     UNDO,
+    UNHIDE,
     WITHHOLD,
 )
 from bench.spec import Spec
+from bench.statements import SCHEMA
 
 READ_BATCH = 1000
-IDLE_SECONDS = 1.0
-"""This log holds nothing back: an event that does not come at once never comes."""
+IDLE_SECONDS = 0.75
+"""These logs hold nothing back: an event that does not come at once never comes. A reader that is permitted to stop too
+early still reads to an empty page; it is cancelled if it reports nothing, and it reports each half second."""
 
 
 class Options(BaseModel):
@@ -84,7 +91,7 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
         limit=max(2, events // PRODUCERS // 2 * 2),
         read_batch=(READ_BATCH,),
         idle_timeout=IDLE_SECONDS,
-        set={},
+        set={"fsync": "off"},  # the server ends with the selftest
     )
     tailing = spec.model_copy(
         update={
@@ -93,7 +100,7 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
             "insert_batch": 5,
             "mode": "tail",
             "transaction_ms": (0.0, 10.0),
-            "idle_timeout": 2.0,
+            "idle_timeout": 1.0,
         }
     )
     alone = tailing.model_copy(update={"scale": 1, "transaction_ms": (0.0, 0.0)})
@@ -129,6 +136,44 @@ def run(events: int, chosen: ChosenPlace, folder: RunFolder) -> Iterator[Check]:
             yield Check(fault or "nothing", f"{name}, tailed while commits overlap", None, trial.verdict, ok)
 
 
+@contextmanager
+def _snapshots(conninfo: str) -> Iterator[Callable[[Callable[[Connection], Verdict]], Future[Verdict]]]:
+    """Yield a function that starts a judge in a thread of its own, on a session to which the database stays as it is at
+    that moment. A judge may only be started once the verdict of the one before has come."""
+    with connected(conninfo) as connection, ThreadPoolExecutor(1, "judge") as thread:
+        connection.execute(f"SET search_path TO {SCHEMA}")
+
+        def begin(judge: Callable[[Connection], Verdict]) -> Future[Verdict]:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            connection.execute("SELECT 1")  # takes the snapshot
+
+            def judge_and_end() -> Verdict:
+                try:
+                    return judge(connection)
+                finally:
+                    connection.rollback()
+
+            return thread.submit(judge_and_end)
+
+        yield begin
+
+
+class _Plant(NamedTuple):
+    """Faults of one kind at one place."""
+
+    kind: str
+    place: str
+    events: int
+    sql: str
+    """Makes the faults; empty where none are made."""
+
+    def check(self, verdict: Verdict) -> Check:
+        """Compare a verdict with what was planted."""
+        # A reader has passed an event only when it was given a later one.
+        withheld = (self.kind, self.place) == ("skipped", "the last event")
+        return _check("withheld" if withheld else self.kind, self.place, self.events, verdict)
+
+
 class _Tested:
     """A log with events, into which faults are planted one after the other."""
 
@@ -141,35 +186,58 @@ class _Tested:
         self._written = written_by(self._appended)
 
     def checks(self) -> Iterator[Check]:
-        """Plant each kind of fault at each place, undo it, and judge a reading each time."""
+        """Plant each kind of fault at each place, undo it, and judge a reading each time. A reading is judged while the
+        next fault is planted and read."""
         self._connection.execute(PREPARE)
         settle(self._connection)
-        yield _check("nothing", "", 0, self.judged())
-        places = self._connection.execute("SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2")
-        for place, count in places.fetchall():
-            for kind in PLANTS:
-                with self._planted(kind, place):
-                    # A reader has passed an event only when it was given a later one.
-                    expected = "withheld" if (kind, place) == ("skipped", "the last event") else kind
-                    yield _check(expected, place, count, self.judged())
-        yield _check("nothing", "after all of that", 0, self.judged())
+        judging: tuple[_Plant, Future[Verdict]] | None = None
+        with _snapshots(self._place.database.conninfo) as in_snapshot:
+            for plant in self._plants():
+                with self._planted(plant):
+                    readers = self._read()
+                    if judging:
+                        before, verdict = judging
+                        yield before.check(verdict.result())
+                    judging = plant, in_snapshot(partial(self._judged, readers))
+            if judging:
+                before, verdict = judging
+                yield before.check(verdict.result())
+
+    def _plants(self) -> Iterator[_Plant]:
+        query = "SELECT place, count(*) FROM chosen GROUP BY place ORDER BY min(etag), 2"
+        places = self._connection.execute(query).fetchall()
+        yield _Plant("nothing", "", 0, "")
+        for place, count in places:
+            yield from (_Plant(kind, place, count, sql) for kind, sql in STORED_FAULTS.items())
+        self._connection.execute(READ_WITH_FAULTS)
+        for place, count in places:
+            yield from (_Plant(kind, place, count, sql) for kind, sql in READING_FAULTS.items())
+        yield _Plant("nothing", "after all of that", 0, "")
 
     @contextmanager
-    def _planted(self, kind: str, place: str) -> Iterator[None]:
-        self._connection.execute(PLANT.format(place=place) + PLANTS[kind])
+    def _planted(self, plant: _Plant) -> Iterator[None]:
+        if not plant.sql:
+            yield
+            return
+        self._connection.execute(PLANT.format(place=plant.place) + plant.sql)
         yield
-        self._connection.execute(UNDO)
+        self._connection.execute(UNDO + (UNHIDE if plant.kind in READING_FAULTS else ""))
 
     def judged(self) -> Verdict:
         """Read the log and judge what was read."""
+        return self._judged(self._read(), self._connection)
+
+    def _read(self) -> list[Reader]:
         (read_batch,) = self._spec.read_batch
         outcome = self._carried_out(Track(read_batch), consumers(self._spec, self._log, read_batch))
-        readers = [
+        return [
             Reader(reading, [worker], outcome.holders)
             for reading, worker in zip(readings(self._spec, read_batch), outcome.reported, strict=True)
         ]
-        order = order_of_appends(self._spec, self._log, self._appended, self._connection)
-        return judged(self._spec, self._log, self._written, readers, self._connection, [], order=order).verdict
+
+    def _judged(self, readers: list[Reader], connection: Connection) -> Verdict:
+        order = order_of_appends(self._spec, self._log, self._appended, connection)
+        return judged(self._spec, self._log, self._written, readers, connection, [], order=order).verdict
 
     def _carried_out(self, track: Track, jobs: Sequence[Job]) -> TrackOutcome:
         to_read = Total(self._spec.events, self._spec.checksum)
