@@ -17,7 +17,7 @@ from bench.judge.realtime import RealTimeOrder
 from bench.judge.stranded import Stranded
 from bench.judge.verdict import Fault, Verdict
 from bench.postgres import audit, etags, history
-from bench.postgres.audit import Holdings, RowCounts
+from bench.postgres.audit import Holdings
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
 from bench.postgres.history import Story
@@ -103,13 +103,24 @@ def judged(
     table = table_of(connection, log)
     if spec.abort_rate and not table.xmin:
         written = replace(written, rolled_back_etags=None)
-    rows = audit.row_counts(connection, log)
+    rows, numbered = audit.row_counts(connection, log)
+    stored = Stored(written.acknowledged)
+    holdings: Holdings | None = None
     # The rows are looked through only when their number does not prove already what they are.
-    holdings = None
-    if checker.needs_audit(written, delivered, rows.rows):
+    if checker.needs_audit(written, delivered, rows):
         holdings = audit.look_through(connection, log, [read.highest_etag for read in delivered])
+        stored = Stored(holdings.ranges, holdings.foreign, holdings.foreign_etags)
         delivered = [replace(read, below=below) for read, below in zip(delivered, holdings.below, strict=True)]
-    stored = _stored(log, table, written, delivered, rows, holdings, connection, notes)
+    with noted(notes, "whether events were delivered with the etags that are stored is not known"):
+        stored = _with_etags(stored, log, delivered, rows, holdings, connection)
+    with noted(notes, "whether log_event returned the etags that are stored is not known"):
+        stored = _with_returned(stored, log, written, connection)
+    if log.promises.replay:
+        unknown = "whether etags are missing or doubled is not known"
+        with nullcontext() if log.promises.gap_free else noted(notes, unknown):
+            stored = _with_numbering(stored, log, table, numbered, holdings, connection)
+    else:  # its events were taken away with their etags
+        stored = replace(stored, removed=[part for read in delivered for part in read.ranges])
     promise = promise_of(log, grouped=bool(spec.group), drained=spec.mode == "drain")
     verdict = checker.judge(written, delivered, stored, promise, failures, order)
     return Judged(verdict, [checker.skipped(written, read, stored, promise) for read in delivered])
@@ -164,36 +175,6 @@ def stored_clause(acknowledged: list[Range], log: Log, connection: Connection) -
     return f"; of the {acknowledged_events}, {events_in(lost):,} are not stored: {examples}"
 
 
-def _stored(
-    log: Log,
-    table: Table,
-    written: Written,
-    delivered: list[Delivered],
-    rows: RowCounts,
-    holdings: Holdings | None,
-    connection: Connection,
-    notes: list[str],
-) -> Stored:
-    """The content of the table. Without `holdings` the table holds the acknowledged events and no others."""
-    stored = Stored(written.acknowledged)
-    if holdings:
-        stored = Stored(holdings.ranges, holdings.foreign, holdings.foreign_etags)
-    with noted(notes, "whether events were delivered with the etags that are stored is not known"):
-        stored = _with_etags(stored, log, delivered, rows.rows, holdings, connection)
-    with noted(notes, "whether log_event returned the etags that are stored is not known"):
-        stored = _with_returned(stored, log, written, connection)
-    if not log.promises.replay:  # its events were taken away with their etags
-        return replace(stored, removed=[part for read in delivered for part in read.ranges])
-    with nullcontext() if log.promises.gap_free else noted(notes, "whether etags are missing or doubled is not known"):
-        missing, doubled, doubled_etags = (
-            etags.numbering_of(connection, log, holdings)
-            if holdings
-            else etags.numbering(connection, log, table, rows.numbered)
-        )
-        return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
-    return stored
-
-
 def _with_etags(
     stored: Stored,
     log: Log,
@@ -230,6 +211,18 @@ def _with_returned(stored: Stored, log: Log, written: Written, connection: Conne
         if (example.producer, example.seq) in present
     ]
     return replace(stored, returned_otherwise=otherwise)
+
+
+def _with_numbering(
+    stored: Stored, log: Log, table: Table, numbered: int, holdings: Holdings | None, connection: Connection
+) -> Stored:
+    """Add the etags that are missing or doubled; `numbered` is the number of rows with an etag."""
+    if holdings:
+        numbering = etags.numbering_of(connection, log, holdings)
+    else:
+        numbering = etags.numbering(connection, log, table, numbered)
+    missing, doubled, doubled_etags = numbering
+    return replace(stored, missing_etags=missing, doubled=doubled, doubled_etags=doubled_etags)
 
 
 def _with_stories(verdict: Verdict, log: Log, table: Table, readers: list[Reader], connection: Connection) -> Verdict:

@@ -190,6 +190,14 @@ def test_a_session_is_used_as_before_once_a_look_is_over_or_was_broken_off(
         log.execute("SELECT 1")
 
 
+def test_rows_are_read_in_a_transaction_that_goes_on(log: Connection) -> None:
+    with log.transaction():
+        for _ in range(2):
+            (page,) = stored_pages(log, "SELECT 3::bigint, 1::bigint, '5'::text")
+            assert page.first.tolist() == [3]
+    assert scalar(log, "SELECT 1") == 1
+
+
 @contextmanager
 def relayed(log: Connection) -> Iterator[str]:
     """A conninfo that leads to the log's database through threads of this process, as a tunnel's does."""
