@@ -102,7 +102,7 @@ def other_etags(connection: Connection, log: Log, rows: int) -> OtherEtags:
         for page in pages:
             others = _unlike_stored(connection, log, page)
             count += len(others)
-            examples += [page.example(row) for row in others[: EXAMPLES - len(examples)]]
+            examples += page.examples(others[: EXAMPLES - len(examples)])
             read += len(page.first)
             if read >= rows:
                 break
@@ -120,7 +120,7 @@ def _unlike_stored(connection: Connection, log: Log, page: "StoredPage") -> list
     with closing(stored_rows(connection, log, page.first)) as table:
         for part in table:
             columns.append(part.numbers())
-            large.update(part.example(row) for row, event in part.others if event)
+            large.update(part.examples([row for row, event in part.others if event]))
     numbers = np.concatenate(columns[::-1], axis=1)
     delivered = columns[0].shape[1]
     stored = numbers.shape[1] - delivered
@@ -131,7 +131,9 @@ def _unlike_stored(connection: Connection, log: Log, page: "StoredPage") -> list
     is_stored = np.empty(len(order), np.bool_)
     is_stored[order] = (order[begins] < stored)[np.cumsum(begins) - 1]
     unlike = np.flatnonzero(page.fits)[~is_stored[stored:]].tolist()
-    return sorted([*unlike, *(row for row, _ in page.others if page.example(row) not in large)])
+    others = [row for row, _ in page.others]
+    unlike += [row for row, event in zip(others, page.examples(others), strict=True) if event not in large]
+    return sorted(unlike)
 
 
 def other_events(connection: Connection, log: Log, events: Sequence[Example]) -> list[Example]:

@@ -68,13 +68,16 @@ class StoredPage(NamedTuple):
         """The first column, the producer and the seq of each row that fits, as three rows of an array."""
         return np.stack((self.first, self.producers, self.seqs))[:, self.fits]
 
-    def example(self, row: int) -> Example:
-        """The event in a row, with the first column as its etag."""
-        etag = int(self.first[row])
-        event = (
-            dict(self.others).get(row) if not self.fits[row] else Event(int(self.producers[row]), int(self.seqs[row]))
-        )
-        return Example(event.producer, event.seq, etag) if event else Example(etag=etag)
+    def examples(self, rows: Sequence[int]) -> list[Example]:
+        """The events in some rows, with the first column as their etags."""
+        others = dict(self.others)
+        events = [
+            others[row] if row in others else Event(int(self.producers[row]), int(self.seqs[row])) for row in rows
+        ]
+        return [
+            Example(event.producer, event.seq, etag) if event else Example(etag=etag)
+            for event, etag in zip(events, self.first[list(rows)].tolist(), strict=True)
+        ]
 
 
 def stored_pages(
@@ -87,7 +90,7 @@ def stored_pages(
         psycopg.Error: the query fails.
     """
     templates = Templates(_may_be_template)
-    with connection.transaction(force_rollback=True):  # which also ends the cursor where this is in a transaction
+    with connection.transaction():
         connection.execute(f"DECLARE bench_rows NO SCROLL CURSOR FOR {query}".encode(), parameters)
         with _borrowed(connection):
             reads = source_of(connection, f"FETCH FORWARD {ROWS} FROM bench_rows")
@@ -101,6 +104,8 @@ def stored_pages(
                 except GeneratorExit:
                     reads.wait()
                     raise
+        # A rollback would close the cursor too, but psycopg drops all prepared statements after one.
+        connection.execute("CLOSE bench_rows")
 
 
 @contextmanager
