@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.eventlog import Log
-from bench.explore.breakpoints import CLOCKS
 from bench.explore.independence import Append, Independence
 from bench.postgres.connection import Connection
 from bench.postgres.script import tokens
+from bench.postgres.shadows import CLOCKS
 from bench.statements import SCHEMA
 
 _PURE = {
