@@ -6,18 +6,26 @@ Checks values and their combinations; whether Docker, disk or the log fit is che
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from bench.errors import UsageError
 from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
 from bench.output import STDOUT
 from bench.records import Arrival, Way
+from bench.values import (
+    LONGEST_SECONDS,
+    Constraint,
+    Dsn,
+    Memory,
+    checked_rate,
+    parse_range,
+    parse_time,
+    steps_of,
+)
 
 PlaceName = Literal["auto", "local", "docker", "swarm"]
 
@@ -31,108 +39,15 @@ DEFAULT_LOOPS = 100
 """Append transactions per producer, if neither `insert_loops` nor `limit` is given."""
 MAX_LIMIT = 10**12
 MAX_SCALE = 1000
-LONGEST_SECONDS = 10.0**7
-"""About four months; longer time limits are refused."""
-LONGEST_TRANSACTION_MS = 60_000
-MOST_PER_SECOND = 10**9
-"""Larger offered loads are refused."""
 _PATHS = {"pg_bin", "output", "export_json", "export_markdown"}
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
-_UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
-SMALLEST_MEMORY_BYTES = 6 * 2**20
-"""Docker refuses smaller limits."""
 SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
 """Docker refuses smaller limits, or ignores those that round to 0; Linux supports no more processors."""
 _SETTING = Flag("NAME=VALUE", repeated=True, example="shared_buffers=2GB")
 _Cpus = Annotated[float | None, Field(ge=SMALLEST_CPUS, le=LARGEST_CPUS, allow_inf_nan=False)]
 
 
-def parse_range(value: object) -> tuple[float, float]:
-    """Read a range of milliseconds from a text like 0..20, a number, or a pair of numbers.
-
-    Raises:
-        ValueError: the value is not a range, or one that goes down, below 0 or beyond `LONGEST_TRANSACTION_MS`.
-    """
-    pair: Sequence[object] = value if isinstance(value, list | tuple) else str(value).split("..")
-    try:
-        low, high = (float(str(end)) for end in (pair if len(pair) > 1 else [*pair, *pair]))
-    except ValueError as error:
-        raise ValueError("give a range of milliseconds, like 0..20") from error
-    if not 0 <= low <= high <= LONGEST_TRANSACTION_MS:
-        raise ValueError(f"the range must go up, from 0 to at most {LONGEST_TRANSACTION_MS}, like 0..20")
-    return low, high
-
-
-def parse_time(value: object) -> object:
-    """Read a time like 90s, 10m or 2h as seconds; values that are no text are returned as they are.
-
-    Raises:
-        ValueError: the text is not a time.
-    """
-    if not isinstance(value, str):
-        return value
-    time = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", value)
-    if not time:
-        raise ValueError("give a time like 90s, 10m or 2h")
-    return float(time[1]) * _UNIT_SECONDS[time[2] or "s"]
-
-
-def steps_of(rate: str) -> list[tuple[float, float | None]]:
-    """The steps of an offered load: events per second, and the seconds for which that lasts, None without an end.
-
-    Raises:
-        ValueError: the text is not a rate or steps.
-    """
-    steps: list[tuple[float, float | None]] = []
-    for text in rate.split(","):
-        number, colon, time = text.partition(":")
-        events = float(number) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) else -1.0
-        seconds = parse_time(time) if colon else None
-        if not 0 <= events <= MOST_PER_SECOND or (colon and not 0 < float(str(seconds)) <= LONGEST_SECONDS):
-            raise ValueError("give events per second like 5000, or steps like 1000:60s,5000:30s")
-        steps.append((events, None if seconds is None else float(str(seconds))))
-    if any(seconds is None for _, seconds in steps[:-1]):
-        raise ValueError("every step but the last one needs a time, like 1000:60s,5000")
-    if steps[-1][0] == 0:
-        raise ValueError("the last rate must be above 0")
-    return steps
-
-
-def _checked_rate(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return value
-    steps_of(str(value))
-    return str(value)
-
-
-def _checked_memory(text: str) -> str:
-    size = re.fullmatch(r"([0-9]+)([kmg]?)", text, re.ASCII)
-    if not size:
-        raise ValueError("give a size like 512m or 4g")
-    if int(size[1]) * _UNIT_BYTES[size[2]] < SMALLEST_MEMORY_BYTES:
-        raise ValueError("must be at least 6m, Docker's minimum")
-    return text
-
-
-def _checked_constraint(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+\s*(==|!=)\s*\S+", text):
-        raise ValueError("give an expression like node.labels.disk==ssd")
-    return text
-
-
-def _checked_dsn(text: str) -> str:
-    try:
-        conninfo_to_dict(text)
-    except ProgrammingError as error:
-        raise ValueError("not a connection string or URL that libpq understands") from error
-    return text
-
-
-_Memory = Annotated[str, AfterValidator(_checked_memory)]
-Dsn = Annotated[str, Field(min_length=1), AfterValidator(_checked_dsn)]
-"""A connection string or URL of libpq, which may hold a password."""
 LogName = Annotated[
     str, Field(min_length=1, description="A log that ships, or the folder of your own."), Flag("NAME|DIR")
 ]
@@ -163,7 +78,7 @@ class Spec(BaseModel):
     """Append transactions per producer."""
     limit: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
     """Events per producer, instead of --insert-loops; the last batch may be short."""
-    rate: Annotated[str | None, BeforeValidator(_checked_rate), Flag("RATE[:TIME,...]")] = None
+    rate: Annotated[str | None, BeforeValidator(checked_rate), Flag("RATE[:TIME,...]")] = None
     """Offered load in events per second of all producers together, like 5000, or in steps like 1000:60s,5000:30s;
     without it each batch follows the answer to the one before."""
     arrival: Annotated[Arrival | None, Flag(default="fixed")] = None
@@ -219,18 +134,15 @@ class Spec(BaseModel):
     """docker, swarm: Postgres image."""
     worker_image: Annotated[str | None, Field(min_length=1), Flag(default="built here")] = None
     """docker, swarm: worker image, by tag or digest."""
-    postgres_memory: Annotated[_Memory | None, Flag("SIZE")] = None
+    postgres_memory: Annotated[Memory | None, Flag("SIZE")] = None
     """docker, swarm: memory limit of the Postgres container, like 4g."""
     postgres_cpus: Annotated[_Cpus, Flag()] = None
     """docker, swarm: CPU limit of the Postgres container, like 1.5."""
-    worker_memory: Annotated[_Memory | None, Flag("SIZE")] = None
+    worker_memory: Annotated[Memory | None, Flag("SIZE")] = None
     """docker, swarm: memory limit of each worker container, like 512m."""
     worker_cpus: Annotated[_Cpus, Flag()] = None
     """docker, swarm: CPU limit of each worker container."""
-    constraint: Annotated[
-        tuple[Annotated[str, AfterValidator(_checked_constraint)], ...],
-        Flag("EXPRESSION", repeated=True),
-    ] = ()
+    constraint: Annotated[tuple[Constraint, ...], Flag("EXPRESSION", repeated=True)] = ()
     """Docker placement constraint for workers, like node.labels.disk==ssd."""
     max_per_node: Annotated[int | None, Field(ge=1, le=MAX_SCALE)] = None
     """Maximum number of producers, and of consumers, per node."""

@@ -32,6 +32,7 @@ LAYERS = (
         "statement",
         "stats",
         "text",
+        "values",
         "wire",
     }
     | {"wire_grammar"},

@@ -12,7 +12,7 @@ from bench.cli.options import Command, of_model
 from bench.errors import InfrastructureError
 from bench.flags import Flag
 from bench.report import screen
-from bench.spec import Dsn
+from bench.values import Dsn
 
 DOCTOR_CODES = "Exit codes: 0 at least one place works; 3 no place works."
 

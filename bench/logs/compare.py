@@ -34,7 +34,8 @@ from bench.run import environment, preflight
 from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import carry_out_trial
 from bench.run.watch import Watch
-from bench.spec import Spec, parse_range
+from bench.spec import Spec
+from bench.values import parse_range
 
 CONTROL = "bigserial"
 """The log that all others are compared with. A log without faults proves something only if this one lost events."""

@@ -1,0 +1,113 @@
+"""Values that flags and files give as texts: times, ranges, loads, sizes, conditions on nodes, connection strings."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, Field
+
+LONGEST_SECONDS = 10.0**7
+"""About four months; longer time limits are refused."""
+LONGEST_TRANSACTION_MS = 60_000
+MOST_PER_SECOND = 10**9
+"""Larger offered loads are refused."""
+SMALLEST_MEMORY_BYTES = 6 * 2**20
+"""Docker refuses smaller limits."""
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def parse_range(value: object) -> tuple[float, float]:
+    """Read a range of milliseconds from a text like 0..20, a number, or a pair of numbers.
+
+    Raises:
+        ValueError: the value is not a range, or one that goes down, below 0 or beyond `LONGEST_TRANSACTION_MS`.
+    """
+    pair: Sequence[object] = value if isinstance(value, list | tuple) else str(value).split("..")
+    try:
+        low, high = (float(str(end)) for end in (pair if len(pair) > 1 else [*pair, *pair]))
+    except ValueError as error:
+        raise ValueError("give a range of milliseconds, like 0..20") from error
+    if not 0 <= low <= high <= LONGEST_TRANSACTION_MS:
+        raise ValueError(f"the range must go up, from 0 to at most {LONGEST_TRANSACTION_MS}, like 0..20")
+    return low, high
+
+
+def parse_time(value: object) -> object:
+    """Read a time like 90s, 10m or 2h as seconds; values that are no text are returned as they are.
+
+    Raises:
+        ValueError: the text is not a time.
+    """
+    if not isinstance(value, str):
+        return value
+    time = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", value)
+    if not time:
+        raise ValueError("give a time like 90s, 10m or 2h")
+    return float(time[1]) * _UNIT_SECONDS[time[2] or "s"]
+
+
+def steps_of(rate: str) -> list[tuple[float, float | None]]:
+    """The steps of an offered load: events per second, and the seconds for which that lasts, None without an end.
+
+    Raises:
+        ValueError: the text is not a rate or steps.
+    """
+    steps: list[tuple[float, float | None]] = []
+    for text in rate.split(","):
+        number, colon, time = text.partition(":")
+        events = float(number) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) else -1.0
+        seconds = parse_time(time) if colon else None
+        if not 0 <= events <= MOST_PER_SECOND or (colon and not 0 < float(str(seconds)) <= LONGEST_SECONDS):
+            raise ValueError("give events per second like 5000, or steps like 1000:60s,5000:30s")
+        steps.append((events, None if seconds is None else float(str(seconds))))
+    if any(seconds is None for _, seconds in steps[:-1]):
+        raise ValueError("every step but the last one needs a time, like 1000:60s,5000")
+    if steps[-1][0] == 0:
+        raise ValueError("the last rate must be above 0")
+    return steps
+
+
+def checked_rate(value: object) -> object:
+    """Check a rate and return it as a text; values of other types are returned as they are.
+
+    Raises:
+        ValueError: as `steps_of` does.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    steps_of(str(value))
+    return str(value)
+
+
+def _checked_memory(text: str) -> str:
+    size = re.fullmatch(r"([0-9]+)([kmg]?)", text, re.ASCII)
+    if not size:
+        raise ValueError("give a size like 512m or 4g")
+    if int(size[1]) * _UNIT_BYTES[size[2]] < SMALLEST_MEMORY_BYTES:
+        raise ValueError("must be at least 6m, Docker's minimum")
+    return text
+
+
+def _checked_constraint(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+\s*(==|!=)\s*\S+", text):
+        raise ValueError("give an expression like node.labels.disk==ssd")
+    return text
+
+
+def _checked_dsn(text: str) -> str:
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError as error:
+        raise ValueError("not a connection string or URL that libpq understands") from error
+    return text
+
+
+Memory = Annotated[str, AfterValidator(_checked_memory)]
+"""A number of bytes as Docker takes it, like 512m."""
+Constraint = Annotated[str, AfterValidator(_checked_constraint)]
+"""A condition on a swarm's nodes, like node.labels.disk==ssd."""
+Dsn = Annotated[str, Field(min_length=1), AfterValidator(_checked_dsn)]
+"""A connection string or URL of libpq, which may hold a password."""
