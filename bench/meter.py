@@ -34,7 +34,7 @@ class Clock:
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        ask = Statement(connection, "SELECT extract(epoch FROM clock_timestamp())::float8::text")
+        ask = Statement(connection, "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8::text")
         samples = []
         for _ in range(7):
             sent = time.time()

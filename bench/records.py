@@ -85,6 +85,8 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """The result of `SERVER` in the orchestrator's session: the worker works on no other server. "" allows any."""
     session: str = ""
     """The application_name of the worker's session; "" is `bench` and its name."""
+    session_sql: str = ""
+    """Statements that the worker's session runs first of all that it does in the schema; "" for none."""
     alive: int | None = None
     """The key of an advisory lock that the orchestrator holds for as long as it lives; the worker ends when the lock is
     free. None for a worker without an orchestrator."""
@@ -139,6 +141,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     server: str = ""
     """As in a producer's job; a member of a group rejoins on this server."""
     session: str = ""
+    """As in a producer's job."""
+    session_sql: str = ""
     """As in a producer's job."""
     alive: int | None = None
     """As in a producer's job."""

@@ -22,8 +22,10 @@ from bench.values import (
     Dsn,
     Memory,
     checked_rate,
+    parse_pause,
     parse_range,
     parse_time,
+    range_text,
     steps_of,
 )
 
@@ -93,8 +95,10 @@ class Spec(BaseModel):
     """Keep each append transaction open for a random time from A to B milliseconds."""
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
     """Share of append transactions that are rolled back."""
+    pause: Annotated[tuple[float, float] | None, BeforeValidator(parse_pause), Flag("A..Bms")] = None
+    """Pause all sessions at random inside statements, for A to B milliseconds; no rate is published."""
     seed: int = 0
-    """Random seed for --transaction-ms, --abort-rate and --arrival."""
+    """Random seed for --transaction-ms, --abort-rate, --arrival and --pause."""
     read_batch: Annotated[
         tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...],
         Field(min_length=1, max_length=20),
@@ -225,6 +229,8 @@ class Spec(BaseModel):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{flag_name(name)} is for an offered load: give --rate too")
             return
+        if self.pause:
+            raise ValueError("--rate measures how a load is borne, and a run with --pause has no speed: drop one")
         lasts = [
             name
             for name, given in (
@@ -371,8 +377,8 @@ def _arguments(name: str, value: object) -> list[str]:
             return [flag] if value else []
         case dict():
             texts = [f"{key}={setting}" for key, setting in value.items()]
-        case [low, high] if name == "transaction_ms":
-            texts = [f"{low:.15g}..{high:.15g}"]
+        case list() if name in {"transaction_ms", "pause"}:
+            texts = [range_text(value) + ("ms" if name == "pause" else "")]
         case float() if name == "duration":
             texts = [f"{value:.15g}s"]
         case list() if name == "read_batch":

@@ -9,6 +9,8 @@ from bench.spec import Spec
 
 SCHEMA = "bench"
 """The log is installed into this schema."""
+PAUSES = "bench_pause"
+"""The functions that pause are in this schema, in a run that pauses inside statements."""
 
 
 class Table(NamedTuple):
@@ -63,7 +65,7 @@ def drawn_sql(log: Log) -> str:
         SELECT min(etag)::text, max(etag)::text
         FROM (SELECT etag, etag::numeric - row_number() OVER (ORDER BY etag) AS island
               FROM (SELECT {log.etag}::bigint AS etag, own_xid, (xmin::text::bigint - own_xid) & 4294967295 AS later
-                    FROM {log.table}, (SELECT pg_current_xact_id()::text::bigint AS own_xid) AS own
+                    FROM {log.table}, (SELECT pg_catalog.pg_current_xact_id()::text::bigint AS own_xid) AS own
                     WHERE {log.etag} > $1::bigint AND {_has_etag(log)} AND age(xmin) <= 0) AS rows
               WHERE CASE WHEN later = 0 THEN true
                          WHEN later < 2147483648 THEN pg_xact_status((own_xid + later)::text::xid8) = 'in progress'

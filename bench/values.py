@@ -13,25 +13,28 @@ LONGEST_SECONDS = 10.0**7
 LONGEST_TRANSACTION_MS = 60_000
 MOST_PER_SECOND = 10**9
 """Larger offered loads are refused."""
+LONGEST_PAUSE_MS = 100
+"""A call pauses several times, and readers whose calls take seconds are given up in the end."""
 SMALLEST_MEMORY_BYTES = 6 * 2**20
 """Docker refuses smaller limits."""
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
-def parse_range(value: object) -> tuple[float, float]:
-    """Read a range of milliseconds from a text like 0..20, a number, or a pair of numbers.
+def parse_range(value: object, longest_ms: float = LONGEST_TRANSACTION_MS) -> tuple[float, float]:
+    """Read a range of milliseconds from a text like 0..20 or 0..20ms, a number, or a pair of numbers.
 
     Raises:
-        ValueError: the value is not a range, or one that goes down, below 0 or beyond `LONGEST_TRANSACTION_MS`.
+        ValueError: the value is not a range, or one that goes down, below 0 or beyond `longest_ms`.
     """
-    pair: Sequence[object] = value if isinstance(value, list | tuple) else str(value).split("..")
+    text = str(value).strip().removesuffix("ms")
+    pair: Sequence[object] = value if isinstance(value, list | tuple) else text.split("..")
     try:
         low, high = (float(str(end)) for end in (pair if len(pair) > 1 else [*pair, *pair]))
     except ValueError as error:
         raise ValueError("give a range of milliseconds, like 0..20") from error
-    if not 0 <= low <= high <= LONGEST_TRANSACTION_MS:
-        raise ValueError(f"the range must go up, from 0 to at most {LONGEST_TRANSACTION_MS}, like 0..20")
+    if not 0 <= low <= high <= longest_ms:
+        raise ValueError(f"the range must go up, from 0 to at most {longest_ms}, like 0..20")
     return low, high
 
 
@@ -80,6 +83,26 @@ def checked_rate(value: object) -> object:
         return value
     steps_of(str(value))
     return str(value)
+
+
+def parse_pause(value: object) -> tuple[float, float] | None:
+    """Read a range of milliseconds as `parse_range` does; None stands for no pauses.
+
+    Raises:
+        ValueError: as `parse_range` does, beyond `LONGEST_PAUSE_MS`, or the range does not reach above 0.
+    """
+    if value is None:
+        return None
+    low, high = parse_range(value, LONGEST_PAUSE_MS)
+    if not high:
+        raise ValueError("the range must reach above 0, like 0..5ms; leave the flag out to run without pauses")
+    return low, high
+
+
+def range_text(range_ms: Sequence[float]) -> str:
+    """A range of milliseconds as `parse_range` reads it, without the unit."""
+    low, high = range_ms
+    return f"{low:.15g}..{high:.15g}"
 
 
 def _checked_memory(text: str) -> str:

@@ -117,6 +117,8 @@ def connect(job: Job) -> psycopg.Connection[Any]:
             "and not localhost; after a fail-over, run again"
         )
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(job.schema)))
+    if job.session_sql:
+        connection.execute(job.session_sql.encode())
     # So that a ctime without a time zone means the same to all workers.
     connection.execute("SET TimeZone TO 'UTC'")
     # psycopg makes libpq non-blocking for its own event loop, which is not used from here on.
@@ -150,15 +152,22 @@ def fail(why: str) -> NoReturn:
     sys.exit(why)
 
 
+def is_free_sql(key: int) -> str:
+    """The query that yields, as text, whether the orchestrator has released an advisory lock. Queries of a worker's own
+    name the schema of such functions: those of a log may be replaced in the worker's session."""
+    return f"SELECT pg_catalog.pg_try_advisory_lock_shared({key})::text"
+
+
 def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
     """Report that this worker is ready, and return when the barrier is released. The user's time-outs are in force from
     then on."""
     clock = Clock(connection)
     barrier = Statement(
         connection,
-        "SELECT pg_advisory_lock_shared($1::bigint)::text, pg_advisory_unlock_shared($1::bigint)::text, "
+        "SELECT pg_catalog.pg_advisory_lock_shared($1::bigint)::text, "
+        "pg_catalog.pg_advisory_unlock_shared($1::bigint)::text, "
         # An orchestrator that dies releases the barrier, too.
-        + ("'false'" if job.alive is None else f"pg_try_advisory_lock_shared({job.alive})::text"),
+        + ("'false'" if job.alive is None else f"pg_catalog.pg_try_advisory_lock_shared({job.alive})::text"),
     )
     say(
         Ready(
@@ -203,7 +212,7 @@ class Lifeline:
         """Look over this connection from now on; its running statement is cancelled when the orchestrator is gone."""
         self._connection = connection
         if self._key is not None:
-            self._lock = Statement(connection, f"SELECT pg_try_advisory_lock_shared({self._key})::text")
+            self._lock = Statement(connection, is_free_sql(self._key))
             self.due = time.perf_counter() + LOOK_SECONDS
 
     def look(self) -> None:

@@ -15,7 +15,7 @@ from bench.attribution import is_of_the_log, log_failed
 from bench.meter import Clock, Meter, say
 from bench.records import ConsumerJob, LogError, PageTimes, Record, jump_records, ledger_parts, page_times
 from bench.statement import Statement
-from bench.worker import Lifeline, connect, fail, give_back_timeouts, main, time_out, wait_at_barrier
+from bench.worker import Lifeline, connect, fail, give_back_timeouts, is_free_sql, main, time_out, wait_at_barrier
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import CursorStuck, Source, TimedPage, pages, source
@@ -71,7 +71,7 @@ class _Reading:
             _ReadingStopped: the log does not come to an end.
         """
         job = self._job
-        stop = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
+        stop = Statement(connection, is_free_sql(job.stop)) if job.stop else None
         reads = source(connection, job)
         self._answered_at = time.perf_counter()
         try:

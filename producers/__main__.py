@@ -23,7 +23,7 @@ from bench.records import (
 )
 from bench.schedule import due_seconds
 from bench.statement import Statement
-from bench.worker import Lifeline, main, start_of_schedule, time_out, wait_at_barrier
+from bench.worker import Lifeline, is_free_sql, main, start_of_schedule, time_out, wait_at_barrier
 from producers.append import WAYS, Append, returning
 from producers.pace import Pace
 from producers.transaction import RolledBack, transactions
@@ -43,7 +43,7 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     look_up = _returning(connection, job, producer, chance, tally) if job.returned else None
     if job.timed_calls:
         append, look_up = times.of(append), look_up and times.of(look_up)
-    ended = Statement(connection, f"SELECT pg_try_advisory_lock_shared({job.stop})::text") if job.stop else None
+    ended = Statement(connection, is_free_sql(job.stop)) if job.stop else None
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
     if pace:

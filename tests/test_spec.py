@@ -41,6 +41,13 @@ from bench.spec import make, make_output_options
         ({"payload_bytes": 79}, "--payload-bytes must be 0 or at least 80"),
         ({"payload_bytes": 1_000_000, "insert_batch": 1000}, "--insert-batch 1000 of 1000000 bytes"),
         ({"payload_bytes": 1_000_000, "insert_batch": 1, "read_batch": [1000]}, "--read-batch 1000 of 1000000 bytes"),
+        ({"pause": "0"}, "--pause '0'"),
+        ({"pause": "5..1ms"}, "--pause '5..1ms'"),
+        ({"pause": "0..101ms"}, "--pause '0..101ms'"),
+        ({"pause": "0..5s"}, "--pause '0..5s': give a range of milliseconds"),
+        ({"pause": "0ms..5"}, "--pause '0ms..5'"),
+        ({"pause": ""}, "--pause ''"),
+        ({"pause": "0..5ms", "rate": "100", "limit": 100}, "--rate measures"),
         ({"log": ""}, "--log"),
         ({"place": "moon"}, "--place 'moon'"),
         ({"dsn": "postgresql://user:secret@[host/"}, "--dsn: "),
@@ -159,6 +166,18 @@ def test_a_time_limit_may_have_a_unit(text: object, seconds: float | None) -> No
 def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--time-limit"):
         make_output_options({"time_limit": text}, None)
+
+
+@pytest.mark.parametrize("given", ["0..5ms", "0..5", [0, 5], (0.0, 5.0)])
+def test_ranges_are_of_milliseconds(given: object) -> None:
+    spec = make({"pause": given, "transaction_ms": given}, None)
+    assert spec.pause == spec.transaction_ms == (0, 5)
+
+
+@pytest.mark.parametrize("given", ["5ms", "5", 5])
+def test_a_pause_may_have_one_length(given: object) -> None:
+    assert make({"pause": given}, None).pause == (5, 5)
+    assert make({"pause": None}, None).pause is None
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def _arm(flags: dict[str, Any], file: Path | None, revision: str | None, folder:
     if taken:
         raise UsageError(f"{flag_name(taken[0])}: not a flag for one side; leave it out of --a, --b and --both")
     asked = spec.make({**flags, "trials": 1}, file)
+    if asked.pause:
+        raise UsageError("--pause: not a flag for one side, because a run with pauses has no speed; leave it out")
     if revision:
         asked = asked.model_copy(update={"log": at_revision(asked.log, revision, folder)})
     return Arm(asked, eventlog.load(asked.log))

@@ -28,9 +28,10 @@ from bench.postgres.contract import check_contract
 from bench.postgres.locks import lock_timeout
 from bench.postgres.read_back import settings_without_effect
 from bench.postgres.script import starts
-from bench.statements import SCHEMA
+from bench.statements import PAUSES, SCHEMA
 
-_OURS = "eventlog-bench: dropped after the run "
+OURS = "eventlog-bench: dropped after the run "
+"""The comments on the schemas that a run makes begin like this."""
 CLEAR_SECONDS = 60
 """Clearing away a database takes no longer than this, whatever the server does."""
 RETURN_SECONDS = 3
@@ -56,10 +57,10 @@ def installed(connection: Connection, log: Log, run_id: str, *, stays: bool = Tr
     _check_server(connection, log)
     take_database(connection)
     end_left_sessions(connection)
-    if comment_on_schema(connection, _OURS):
+    if comment_on_schema(connection, OURS):
         drop(connection)
     try:
-        make_schema(connection, _OURS + run_id)
+        make_schema(connection, OURS + run_id)
     except psycopg.errors.InsufficientPrivilege as error:
         raise InfrastructureError(
             f"cannot make the schema {SCHEMA}: {error.diag.message_primary}; let this role create schemas in this "
@@ -84,7 +85,7 @@ def clear_left(connection: Connection) -> bool:
     Raises:
         InfrastructureError: the schema is not ours, a run is using the database, or a lock blocks the drop.
     """
-    if comment_on_schema(connection, _OURS) is None:
+    if comment_on_schema(connection, OURS) is None:
         return False
     take_database(connection)
     end_left_sessions(connection)
@@ -175,27 +176,28 @@ def _end_sessions(connection: Connection, ours: str) -> None:
     terminate_where(connection, "starts_with(application_name, %s)", f"{ours} ")
 
 
-def make_schema(connection: Connection, comment: str) -> None:
-    """Make the schema that a log is installed into; the comment on it identifies its owner."""
-    schema = sql.Identifier(SCHEMA)
+def make_schema(connection: Connection, comment: str, name: str = SCHEMA) -> None:
+    """Make a schema, without a name the one that a log is installed into; the comment on it identifies its owner."""
+    schema = sql.Identifier(name)
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(comment)))
 
 
-def comment_on_schema(connection: Connection, start: str = "") -> str | None:
-    """The comment on the schema; None when there is no such schema.
+def comment_on_schema(connection: Connection, start: str = "", name: str = SCHEMA) -> str | None:
+    """The comment on a schema; None when there is no such schema.
 
     Raises:
         InfrastructureError: the comment does not begin with `start`, so the schema is not ours.
     """
     row = connection.execute(
-        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
+        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [name]
     ).fetchone()
     if row is None:
         return None
     if not row[0].startswith(start):
+        perhaps = " (perhaps `bench start` did)" if name == SCHEMA else ""
         raise InfrastructureError(
-            f"cannot use the schema {SCHEMA} of this database: no run made it (perhaps `bench start` did); "
+            f"cannot use the schema {name} of this database: no run made it{perhaps}; "
             "use another database, or rename that schema"
         )
     return str(row[0])
@@ -255,7 +257,8 @@ def _check_server(connection: Connection, log: Log) -> None:
 
 
 def drop(connection: Connection) -> None:
-    """Drop the schema, after its log has removed what it has outside of the schema. Waits LOCK_SECONDS for locks.
+    """Drop the schema, after its log has removed what it has outside of the schema, and the schema of a run's pauses
+    with it. Waits LOCK_SECONDS for locks.
 
     Raises:
         InfrastructureError: another session's lock blocks the drop; the message names the session.
@@ -264,7 +267,9 @@ def drop(connection: Connection) -> None:
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
     with lock_timeout(connection):
         _uninstall(connection)
-        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
+        pauses: LiteralString = "SELECT starts_with(obj_description(to_regnamespace(%s), 'pg_namespace'), %s)"
+        names = [SCHEMA, PAUSES] if scalar(connection, pauses, [PAUSES, OURS]) else [SCHEMA]
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.SQL(", ").join(map(sql.Identifier, names))))
 
 
 def _uninstall(connection: Connection) -> None:

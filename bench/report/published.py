@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.errors import UsageError
 from bench.gate import ab
 from bench.gate.ab import Ab
 from bench.logs import compare
@@ -28,10 +29,14 @@ def load(folder: Path) -> Published:
     """Read all records stored in a directory.
 
     Raises:
-        UsageError: a record cannot be read.
+        UsageError: a record cannot be read, or its run paused inside statements, so that it has no speed.
     """
+    results = store.load_all(folder)
+    for result in results:
+        if result.paused:
+            raise UsageError(f"{result.run_id} cannot be published: it ran with --pause; remove it from {folder}")
     return Published(
-        store.load_all(folder),
+        results,
         store.load_records(Comparison, folder, compare.FILE),
         store.load_records(Limits, folder, measure.FILE),
         store.load_records(Ab, folder, ab.FILE),

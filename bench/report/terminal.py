@@ -15,6 +15,7 @@ from bench.results.costs import Observed
 from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged, Unseen
 from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
+from bench.values import range_text
 
 NAME_WIDTH = 10
 SECONDS_WIDTH = 8
@@ -204,9 +205,13 @@ def _read_lines(reads: Sequence[Read], otherwise: str, observed: Mapping[str, Ob
 def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
     """The facts about batches without which their latency and their costs are misread."""
     clauses = []
-    low, high = spec.get("transaction_ms", (0, 0))
-    if high:
-        clauses.append(f"batches were held open for {low:.15g}..{high:.15g} ms, included in the latency")
+    held_ms, pause_ms = spec.get("transaction_ms", (0, 0)), spec.get("pause")
+    if held_ms[1]:
+        clauses.append(f"batches were held open for {range_text(held_ms)} ms, included in the latency")
+    if pause_ms:
+        clauses.append(
+            f"sessions paused for {range_text(pause_ms)} ms at a time inside statements, included in all times"
+        )
     if append.rolled_back:
         clauses.append(
             f"{plural(append.rolled_back, 'event was', 'events were')} rolled back; they are excluded from latencies "

@@ -10,6 +10,7 @@ from bench.judge.words import counts, faults, has_faults, stranded
 from bench.report import exposure, screen
 from bench.results.models import ImpossibleCtimes, Offered, Trial
 from bench.text import plural
+from bench.values import range_text
 
 
 def verdict_text(trial: Trial) -> str:
@@ -21,7 +22,8 @@ def trial_verdict(trial: Trial) -> str:
     """The verdict in words, one line per sentence, however long."""
     verdict = trial.verdict
     if not verdict.ok:
-        lines = [f"verdict: FAILED. {faults(verdict)}."] if has_faults(verdict) else ["verdict: FAILED."]
+        failed = f"verdict: FAILED{_paused(trial)}."
+        lines = [f"{failed} {faults(verdict)}."] if has_faults(verdict) else [failed]
         lines += stranded(verdict)
         lines += _short(verdict)
         if len(verdict.by_reader) > 1:
@@ -40,7 +42,9 @@ def trial_verdict(trial: Trial) -> str:
             ]
         )
     if not verdict.expected_events:
-        return "\n".join(["verdict: ok, and nothing was tested: no event was acknowledged.", *_gaps(verdict)])
+        return "\n".join(
+            [f"verdict: ok{_paused(trial)}, and nothing was tested: no event was acknowledged.", *_gaps(verdict)]
+        )
     reads = f"each of {len(trial.reads)} readings" if len(trial.reads) > 1 else "the reading"
     gap = max(read.max_etag_gap for read in trial.reads)
     excused = counts({kind: getattr(verdict, kind) for kind in verdict.excused})
@@ -48,7 +52,7 @@ def trial_verdict(trial: Trial) -> str:
     them = "it" if verdict.expected_events == 1 else "each of them"
     once = "at least once" if "duplicated" in verdict.excused else "once"
     order = f"; {excused}, which the log permits" if excused else " and in order"
-    word = f"ok{exposure.but_untested(trial.exposure)}"
+    word = f"ok{_paused(trial)}{exposure.but_untested(trial.exposure)}"
     return "\n".join(
         [
             f"verdict: {word}. {acknowledged} and {reads} delivered {them} {once}{order}. "
@@ -74,6 +78,11 @@ def load_clause(offered: Offered) -> str:
     if offered.achieved_per_second is not None:
         clause += f", achieved {offered.achieved_per_second:,.0f}/s{': saturated' * offered.saturated}"
     return clause
+
+
+def _paused(trial: Trial) -> str:
+    """A clause that sessions paused inside statements; empty when they did not."""
+    return f", with pauses of {range_text(trial.pause_ms)} ms inside statements" if trial.pause_ms else ""
 
 
 def _exposed(trial: Trial) -> Iterator[str]:

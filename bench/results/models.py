@@ -102,8 +102,8 @@ class Append(StoredModel):
     """Events of batches that were rolled back. They are in no rate and no latency; their costs are in all costs."""
     seconds: float
     events_per_second: float | None
-    """None when the verdict is not ok or a node was lost, because such a trial publishes no throughput, and when no
-    event was acknowledged."""
+    """None when the verdict is not ok, sessions paused inside statements, or a node was lost, because such a trial
+    publishes no throughput, and when no event was acknowledged."""
     latency_ms: Latency | None
     """Of committed batches: from sending a batch, or with an offered load from the time at which it was due, to its
     commit, the time for which it was held open included. None when no batch was committed."""
@@ -160,7 +160,7 @@ class Read(StoredModel):
     """Deliveries of events that had been delivered before. They are in no rate."""
     seconds: float
     events_per_second: float | None
-    """None when the verdict is not ok, and when no event was delivered."""
+    """None when the verdict is not ok, when sessions paused inside statements, and when no event was delivered."""
     checksum: int
     """The sum of the values that were delivered."""
     max_etag_gap: int
@@ -249,6 +249,9 @@ class Trial(StoredModel):
 
     warm_up: bool = False
     """True of a warm-up trial, which is stored only when it failed. It is in no statistic."""
+    pause_ms: tuple[float, float] | None = None
+    """The range of the random pauses inside statements, in milliseconds; None when there were none. A trial with pauses
+    publishes no speed."""
     phase_seconds: dict[str, float]
     """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check. A
     tailing trial has one phase for both, like `append + read 1000`."""
@@ -278,6 +281,8 @@ class Trial(StoredModel):
     @property
     def instead_of_read_rate(self) -> str:
         """The word that is printed where a read has no rate."""
+        if self.verdict.ok and self.pause_ms:
+            return "paused"
         return "none" if self.measured_nothing else "FAILED"
 
     @property
@@ -367,6 +372,11 @@ class Result(StoredModel):
     def ok(self) -> bool:
         """Whether the verdict of every trial is ok."""
         return all(trial.verdict.ok for trial in self.trials)
+
+    @property
+    def paused(self) -> bool:
+        """Whether sessions paused inside statements, so that the run measured no speed."""
+        return bool(self.spec.get("pause"))
 
     @property
     def unfinished(self) -> str:

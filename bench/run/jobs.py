@@ -2,6 +2,7 @@
 
 from bench.eventlog import Log
 from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
+from bench.postgres.pauses import session_sql
 from bench.records import ConsumerJob, Load, ProducerJob
 from bench.results.tracks import Reading
 from bench.spec import Spec
@@ -42,6 +43,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             transaction_ms=spec.transaction_ms,
             abort_rate=spec.abort_rate,
             seed=spec.seed,
+            session_sql=_session_sql(spec, f"producer-{number}"),
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
             timed_calls=min(MOST_TIMED_TRANSACTIONS, TIMED_TRANSACTIONS // spec.scale) if spec.mode == "tail" else 0,
             load=load,
@@ -77,9 +79,14 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             ordered=log.promises.one_order and not group,
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,
+            session_sql=_session_sql(spec, name),
         )
         for index, name in enumerate(names)
     ]
+
+
+def _session_sql(spec: Spec, worker: str) -> str:
+    return session_sql(spec.pause, spec.seed, worker) if spec.pause else ""
 
 
 def readings(spec: Spec, read_batch: int) -> list[Reading]:

@@ -1,4 +1,6 @@
-"""Makes the parts of a result of what workers reported. A rate is left out when the verdict is not ok."""
+"""Makes the parts of a result of what workers reported. A rate is left out unless the trial is `ok`: its verdict is ok,
+and sessions did not pause inside statements.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -219,8 +221,8 @@ def unjudged(spec: Spec, outcomes: Mapping[Track, TrackOutcome], observed: Mappi
     """The measurements of a trial that ended without a verdict; its append must be among the tracks that are over."""
     appended = outcomes[APPEND]
     return Unjudged(
-        append=append(appended, None, appended.opened_at, ok=True),
-        reads=[read(reader, spec.mode, ok=True) for reader in readers(spec, outcomes)],
+        append=append(appended, None, appended.opened_at, ok=not spec.pause),
+        reads=[read(reader, spec.mode, ok=not spec.pause) for reader in readers(spec, outcomes)],
         phases=dict(observed),
     )
 

@@ -102,12 +102,14 @@ def carry_out_trial(
     size: audit.LogSize | None = None
     with noted(notes, "the size of the log on disk is not known"):
         size = audit.log_size(connection)
+    has_rates = verdict.ok and not spec.pause  # a paused trial has no speed
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
+        pause_ms=spec.pause,
         phase_seconds=seconds,
-        append=summary.append(appended, wal_bytes, began_at, ok=verdict.ok),
-        reads=[summary.read(reader, spec.mode, ok=verdict.ok) for reader in readers],
-        nodes=summary.nodes(outcomes, readers, ok=verdict.ok),
+        append=summary.append(appended, wal_bytes, began_at, ok=has_rates),
+        reads=[summary.read(reader, spec.mode, ok=has_rates) for reader in readers],
+        nodes=summary.nodes(outcomes, readers, ok=has_rates),
         losses=summary.losses(appended.lost),
         verdict=verdict,
         exposure=met,

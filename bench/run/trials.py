@@ -1,5 +1,6 @@
 """Trials of one spec, one after the other, and the record of them."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from bench.eventlog import Log
 from bench.places.api import Place
 from bench.places.dsn import without_password
 from bench.places.rundir import RunFolder
-from bench.postgres import install
+from bench.postgres import install, pauses, shadows
 from bench.postgres.connection import Connection, connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.postgres.server import check_connections
@@ -26,6 +27,8 @@ from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
 from bench.spec import Spec, run_command
+
+_news = logging.getLogger("bench")
 
 
 class Done(NamedTuple):
@@ -76,12 +79,20 @@ class Trials:
             self._open = self._open_place()
         place, connection = self._open
         with install.installed(connection, self._log, self._folder.run_id, stays=self._spec.dsn is not None):
+            if self._spec.pause:
+                self._add_pauses(connection)
             check_connections(connection, self._spec.workers)
             if self._environment is None:
                 self._environment = environment.describe(self._chosen.name, place.about, connection)
                 self._described(self._environment)
             trial = carry_out_trial(self._spec, self._log, place, connection, self._watch, began_at, over)
             yield Done(self._environment, trial)
+
+    def _add_pauses(self, connection: Connection) -> None:
+        pauses.add(connection, self._log, self._folder.run_id)
+        if self._environment is None:  # in the first trial
+            for function, reason in shadows.out_of_reach(connection, self._log):
+                _news.warning("--pause: cannot be paused inside %s: %s", function, reason)
 
     def _open_place(self) -> tuple[Place, Connection]:
         with self._watch.step("starting PostgreSQL" if self._spec.dsn is None else "connecting to PostgreSQL"):

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +15,12 @@ from scipy.stats import false_discovery_control
 from bench import stats
 from bench.errors import NoComparisonError, UsageError
 from bench.flags import validated
-from bench.gate import compare, power, regression
+from bench.gate import compare, power, regression, sides
 from bench.gate.regression import Change, Rules, Word
 from bench.results.metrics import Metric
 from bench.results.models import Result
 from tests.report.test_export import several
-from tests.report.test_table import FAILED, result
+from tests.report.test_table import FAILED, paused, result
 
 SPEEDS = st.lists(st.floats(10, 1e6), min_size=6, max_size=20)
 
@@ -333,6 +334,16 @@ def test_another_log_or_spec_is_not_comparable() -> None:
 
 def test_a_failed_verdict_always_fails() -> None:
     assert compare.compare(ten(), result(verdict=FAILED), Rules()).word == "failed verdict"
+
+
+def test_results_with_pauses_have_no_speed_to_compare(tmp_path: Path) -> None:
+    for before, after in ((ten(), paused()), (paused(), ten())):
+        with pytest.raises(UsageError, match="--pause"):
+            compare.compare(before, after, Rules())
+    with pytest.raises(UsageError, match="--pause"):
+        compare.save("main", paused(), tmp_path)
+    with pytest.raises(UsageError, match="--pause"):
+        sides.arms([({}, None), ({"pause": "0..5ms"}, None)], (None, None), tmp_path)
 
 
 def test_keys_metrics_and_shares_that_are_none_are_refused() -> None:

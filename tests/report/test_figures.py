@@ -399,6 +399,7 @@ GIVEN: dict[str, object] = {
     "depth": 4,
     "transaction_ms": (0.5, 12_345.675),
     "abort_rate": 0.25,
+    "pause": (0.5, 2),
     "seed": -3,
     "idle_timeout": 2.5,
     "trials": 6,

@@ -6,9 +6,10 @@ import pytest
 
 from bench.errors import InfrastructureError, UsageError
 from bench.judge.verdict import Fault, Gaps, Verdict
-from bench.report import plot, terminal
+from bench.report import plot, published, terminal
 from bench.report import runs as runs_report
 from bench.report.verdict import verdict_text
+from bench.results import metrics
 from bench.results.costs import Observed
 from bench.results.models import Producer, Result, json_schema_text
 from bench.results.store import json_text, load, load_all, store
@@ -75,6 +76,20 @@ def result(**changes: object) -> Result:
             ],
         }
     )  # fmt: skip
+
+
+def paused() -> Result:
+    """A made-up result of a run that paused inside statements."""
+    of_speed = result()
+    (trial,) = of_speed.trials
+    trial = trial.model_copy(
+        update={
+            "pause_ms": (0, 2.5),
+            "append": trial.append.model_copy(update={"events_per_second": None}),
+            "reads": [read.model_copy(update={"events_per_second": None}) for read in trial.reads],
+        }
+    )
+    return of_speed.model_copy(update={"spec": {**of_speed.spec, "pause": [0, 2.5]}, "trials": [trial]})
 
 
 FAILED = Verdict(
@@ -243,6 +258,20 @@ def test_a_story_lacks_what_is_not_known() -> None:
     assert logged in story(logged_at=1.5)
     assert f"\n    {visible}" in story(visible_at=2)
     assert f"{logged}; {visible}" in story(1.5, 2)
+
+
+def test_a_run_with_pauses_shows_a_verdict_and_no_rate() -> None:
+    shown = f"{runs_report.published([paused()])}\n{terminal.summary(paused())}"
+    assert "verdict: ok, with pauses of 0..2.5 ms" in shown
+    assert shown.count("  paused |") == 4
+    assert "2500/s" not in shown.replace(",", "")
+    assert metrics.of_result(paused()) == []
+
+
+def test_a_run_with_pauses_is_not_published(tmp_path: Path) -> None:
+    store(paused(), tmp_path)
+    with pytest.raises(UsageError, match="--pause"):
+        published.load(tmp_path)
 
 
 def test_a_result_survives_the_file(tmp_path: Path) -> None:

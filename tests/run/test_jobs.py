@@ -11,7 +11,7 @@ from bench import eventlog
 from bench.records import ConsumerJob, ProducerJob, decode_job, encode_job
 from bench.run.disk import disk_bytes
 from bench.run.jobs import consumers, producers
-from bench.spec import MAX_SCALE, make
+from bench.spec import MAX_SCALE, Spec, make
 from tests.conftest import REPOSITORY
 
 BIGSERIAL = eventlog.load("bigserial")
@@ -21,6 +21,18 @@ def test_each_producer_has_its_number_and_all_else_in_common() -> None:
     jobs = producers(make({"scale": 3}, None), BIGSERIAL)
     assert [job.producer for job in jobs] == [0, 1, 2]
     assert len({encode_job(msgspec.structs.replace(job, name="", producer=0)) for job in jobs}) == 1
+
+
+def jobs(spec: Spec) -> list[ProducerJob | ConsumerJob]:
+    return [*producers(spec, BIGSERIAL), *consumers(spec, BIGSERIAL, 10)]
+
+
+def test_workers_pause_by_the_seed_and_their_own_name() -> None:
+    spec, other = (make({"scale": 2, "consumers": 2, "pause": "0..5ms", "seed": seed}, None) for seed in (1, 2))
+    first = {job.name: job.session_sql for job in jobs(spec)}
+    assert first == {job.name: job.session_sql for job in jobs(spec)}
+    assert len({*first.values(), *(job.session_sql for job in jobs(other))}) == 8
+    assert {job.session_sql for job in jobs(make({}, None))} == {""}
 
 
 def test_a_job_fits_into_an_environment_variable() -> None:

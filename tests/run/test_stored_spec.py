@@ -24,6 +24,7 @@ PUBLISHED = load_all(REPOSITORY / "results" / "published")
         optional={
             "insert_loops": st.integers(1, 1000),
             "transaction_ms": st.sampled_from(["0..20", "5"]),
+            "pause": st.sampled_from(["0..5ms", "2.5ms"]),
             "set": st.just({"work_mem": "8MB"}),
             "trials": st.integers(1, 9),
             "log": st.sampled_from(["counter", "db/events"]),
@@ -47,8 +48,8 @@ def test_it_loads_back(flags: dict[str, Any]) -> None:
 def test_the_command_has_all_that_was_given_by_flags_and_file(tmp_path: Path) -> None:
     file = tmp_path / "e.toml"
     file.write_text("limit = 20\nfresh = false\nread-batch = [10, 3]\nset = {}")
-    spec = make({"scale": "10", "transaction_ms": "0..20"}, file)
-    expected = "--scale 10 --limit 20 --read-batch 10,3 --transaction-ms 0..20"
+    spec = make({"scale": "10", "transaction_ms": "0..20", "pause": "0..2.5"}, file)
+    expected = "--scale 10 --limit 20 --read-batch 10,3 --transaction-ms 0..20 --pause 0..2.5ms"
     assert command(spec) == f"python -m bench run {expected}"
     given_dsn = command(make({"dsn": "postgresql://me:hush@db/x"}, None))
     assert "--dsn" in given_dsn
