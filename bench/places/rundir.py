@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -184,10 +185,21 @@ def kill_postgres(data: Path) -> None:
 
 def _kill_beginning(data: Path) -> None:
     """Kill what is making this data folder, or starting on it: without a postmaster.pid, `kill_postgres` misses it."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (beginning := _beginning(data)) and time.monotonic() < deadline:
+        for process in beginning:
+            kill_tree(process.pid)
+        psutil.wait_procs(beginning, STOP_SECONDS)
+
+
+def _beginning(data: Path) -> list[psutil.Process]:
+    """The processes of Postgres's programs that were given this data folder."""
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.name() in ("initdb", "postgres") and str(data) in process.cmdline():
-                kill_tree(process.pid)
+                found.append(process)
+    return found
 
 
 def kill_tree(server: int) -> None:
