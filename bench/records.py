@@ -329,7 +329,7 @@ class Offered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ended_seconds: float
     """When the last answer came, in seconds after the start of the schedule."""
     largest_backlog: int
-    """The most events that were due and not yet sent, together with those just sent."""
+    """The most events that were due and not yet sent, when a batch was sent later than due."""
     most_behind_seconds: float
     """The largest time by which a batch was sent later than due."""
 

@@ -6,36 +6,29 @@ from one moment on the database's clock.
 
 import random
 from collections.abc import Iterator
-from itertools import count
+from itertools import accumulate
 
 from bench.records import Load
 
 
-def due_seconds(load: Load, producer: int, batch: int, chance: random.Random) -> Iterator[float]:
-    """Yield when each batch of a producer is due, in seconds after the start of the schedule, without end.
+def due_seconds(load: Load, producer: int, limit: int, batch: int, chance: random.Random) -> Iterator[float]:
+    """Yield when each batch of a producer is due, in seconds after the start of the schedule.
 
-    `producer` counts from 0, `batch` is its events per transaction. Fixed arrivals of all producers together are
-    evenly spread. Random arrivals of each producer are a Poisson process, and so are those of all together (Kingman,
-    "Poisson Processes", 1993, superposition theorem); a rate that changes stretches the gaps (mapping theorem).
+    `producer` counts from 0; it has `limit` events in batches of `batch`, of which the last one may be short. Fixed
+    arrivals of all producers together are evenly spread. Random arrivals of each producer are a Poisson process, and so
+    are those of all together (Kingman, "Poisson Processes", 1993, superposition theorem); a rate that changes stretches
+    the gaps (mapping theorem).
     """
-    between = load.producers * batch
+    sizes = ((first, min(batch, limit - first)) for first in range(0, limit, batch))
     if load.arrival == "fixed":
-        positions: Iterator[float] = (number * between + producer * batch for number in count())
-    else:
-        positions = _exponential(between, chance)
-    return _when(load.steps, positions)
+        return _when(load.steps, (load.producers * first + producer * size for first, size in sizes))
+    gaps = (chance.expovariate(1 / (load.producers * size)) for _, size in sizes)
+    return _when(load.steps, accumulate(gaps))
 
 
 def span_seconds(steps: list[tuple[float, float | None]], events: int) -> float:
     """The time in which so many events are offered by all producers together."""
     return next(_when(steps, iter([float(events)])))
-
-
-def _exponential(mean: float, chance: random.Random) -> Iterator[float]:
-    position = 0.0
-    while True:
-        position += chance.expovariate(1 / mean)
-        yield position
 
 
 def _when(steps: list[tuple[float, float | None]], positions: Iterator[float]) -> Iterator[float]:

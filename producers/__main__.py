@@ -85,8 +85,8 @@ def _pace(job: ProducerJob, producer: int) -> Pace | None:
     if job.load is None:
         return None
     chance = random.Random(f"{job.seed} {producer} arrivals")  # noqa: S311 - as above
-    batches = -(-job.limit // job.insert_batch)
-    return Pace(due_seconds(job.load, producer, job.insert_batch, chance), batches, job.insert_batch)
+    due = due_seconds(job.load, producer, job.limit, job.insert_batch, chance)
+    return Pace(due, job.limit, job.insert_batch)
 
 
 def _returning(

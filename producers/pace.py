@@ -8,7 +8,6 @@ So the latency from the due time includes the time that a batch waited for its t
 import time
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 from bench.meter import encoded, histogram, record
 from bench.records import Offered
@@ -17,15 +16,15 @@ from bench.records import Offered
 class Pace:
     """The pace of one producer."""
 
-    def __init__(self, due_seconds: Iterator[float], batches: int, batch: int) -> None:
-        """`due_seconds` has the due times of at least this many batches, of `batch` events each."""
-        self._coming = islice(due_seconds, batches)
-        self._batch = batch
-        self._due: deque[float] = deque(islice(self._coming, 1))
+    def __init__(self, due_seconds: Iterator[float], limit: int, batch: int) -> None:
+        """`due_seconds` has the due times of all batches: `limit` events, `batch` events each."""
+        self._coming = due_seconds
+        self._left, self._batch = limit, batch
+        self._due: deque[float] = deque([next(self._coming)])
         """Due times of batches that are not sent yet: those that are due, and the first one that is not."""
         self._latency, self._lateness = histogram(), histogram()
         self._start_pc = self._last_due = self._ended = 0.0
-        self._most_due = 0
+        self._largest_backlog = 0
         self._most_behind = 0.0
 
     def start(self, start_pc: float) -> None:
@@ -49,8 +48,9 @@ class Pace:
             self._most_behind = max(self._most_behind, now - due)
         while self._start_pc + self._due[-1] <= now and (following := next(self._coming, None)) is not None:
             self._due.append(following)
-        waiting = len(self._due) - (self._start_pc + self._due[-1] > now)
-        self._most_due = max(self._most_due, waiting)
+        late = len(self._due) - (self._start_pc + self._due[-1] > now) - waited
+        self._largest_backlog = max(self._largest_backlog, min(late * self._batch, self._left))
+        self._left -= self._batch
         self._last_due = self._due.popleft()
         return True
 
@@ -66,6 +66,6 @@ class Pace:
             lateness=encoded(self._lateness),
             last_due_seconds=self._last_due,
             ended_seconds=self._ended,
-            largest_backlog=self._most_due * self._batch,
+            largest_backlog=self._largest_backlog,
             most_behind_seconds=self._most_behind,
         )

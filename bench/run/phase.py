@@ -128,9 +128,10 @@ def carry_out(
         _await_ready(heard, workers.values(), connection)
         _refuse_differences(workers.values(), settings)
         unanswered = stack.enter_context(observe())
-        still, silence = Stillness(connection, unanswered), Silence(connection, unanswered)
+        paced = {worker.name for worker in workers.values() if isinstance(worker.job, ProducerJob) and worker.job.load}
+        still, silence = Stillness(connection, unanswered, paced), Silence(connection, unanswered, paced)
         stack.enter_context(_time_limit_says_how_far(tracks, still))
-        if any(isinstance(worker.job, ProducerJob) and worker.job.load for worker in workers.values()):
+        if paced:
             lead_seconds = LEAD_SECONDS + LEAD_SECONDS_PER_WORKER * len(workers)
             stack.enter_context(announced_start(connection, lead_seconds))
         opened_at = time.time()

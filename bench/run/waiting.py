@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import LiteralString, NamedTuple
 
 import psycopg
@@ -72,9 +72,11 @@ class _Session(NamedTuple):
 class Silence:
     """Reports a worker once that reports nothing while others go on. When none goes on, `Stillness` reports that."""
 
-    def __init__(self, connection: Connection, unanswered: Unanswered) -> None:
+    def __init__(self, connection: Connection, unanswered: Unanswered, paced: Collection[str] = ()) -> None:
+        """`paced` are workers that keep a schedule: they may have nothing to do for long."""
         self._connection = connection
         self._unanswered = unanswered
+        self._paced = paced
         self._seen: dict[str, _Seen] = {}
         """By worker."""
         self._looked_pc = time.perf_counter()
@@ -92,7 +94,7 @@ class Silence:
             return ""
         self._looked_pc = now_pc
         silent = [worker for worker, _ in progress if now_pc - self._seen[worker].since_pc > SILENT_SECONDS]
-        new = [worker for worker in silent if worker not in self._reported]
+        new = [worker for worker in silent if worker not in self._reported and worker not in self._paced]
         if not new or len(silent) == len(progress) or self._unanswered() > ANSWERED_SECONDS:
             return ""
         sessions = _sessions(self._connection, new)
@@ -100,7 +102,9 @@ class Silence:
             return ""
         stuck = [worker for worker in new if worker not in sessions or sessions[worker].waits_for_the_worker()]
         self._reported.update(stuck)
-        return f"nothing from some workers while others go on: {_in_words(stuck, sessions)}" if stuck else ""
+        return (
+            f"nothing from some workers while others go on: {_in_words(stuck, sessions, self._paced)}" if stuck else ""
+        )
 
 
 class _Seen(NamedTuple):
@@ -113,9 +117,11 @@ class _Seen(NamedTuple):
 class Stillness:
     """Reports now and then what is waited for, while no events come."""
 
-    def __init__(self, connection: Connection, unanswered: Unanswered) -> None:
+    def __init__(self, connection: Connection, unanswered: Unanswered, paced: Collection[str] = ()) -> None:
+        """`paced` is as in `Silence`."""
         self._connection = connection
         self._unanswered = unanswered
+        self._paced = paced
         self._progress: object = None
         self._since_pc = self._looked_pc = time.perf_counter()
         self._reported = ""
@@ -145,7 +151,7 @@ class Stillness:
         sessions = _sessions(self._connection, workers)
         if sessions is None:
             return f"{some(workers)} are not done" if len(workers) > 1 else f"{workers[0]} is not done"
-        return _in_words(workers, sessions)
+        return _in_words(workers, sessions, self._paced)
 
 
 def _sessions(connection: Connection, workers: Sequence[str]) -> dict[str, _Session] | None:
@@ -158,9 +164,13 @@ def _sessions(connection: Connection, workers: Sequence[str]) -> dict[str, _Sess
     return {names[called]: _Session(*seen) for called, *seen in rows}
 
 
-def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session]) -> str:
+def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session], paced: Collection[str]) -> str:
     """Put into words what the sessions of these workers do; workers whose sessions do one thing are named together."""
     groups: dict[str, list[str]] = {}
     for worker in workers:
-        groups.setdefault(str(sessions.get(worker, "no session on the server")), []).append(worker)
+        session = sessions.get(worker)
+        state = "no session on the server" if session is None else str(session)
+        if session and worker in paced and session.state == "idle":
+            state = "no batch is due"
+        groups.setdefault(state, []).append(worker)
     return "; ".join(f"{some(group)}: {state}" for state, group in list(groups.items())[:_MOST])

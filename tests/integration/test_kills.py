@@ -10,6 +10,7 @@ import subprocess
 import docker
 import pytest
 
+from bench.places.rundir import is_held
 from tests.conftest import Bench, wait_until
 from tests.integration import ours
 
@@ -27,10 +28,16 @@ def kill_and_start_again(bench: Bench, place: str, most_seconds: float) -> str:
     except subprocess.TimeoutExpired:
         running.kill()
         _, stderr = running.communicate()
+    await_released(bench)
     when = f"killed after {seconds:.3f} s: {stderr[-300:]}"
     again = bench(*SHORT, "--place", place)
     assert again.returncode == 0, f"{when}\n{again.stderr}"
     return when
+
+
+def await_released(bench: Bench) -> None:
+    """Wait until nobody holds the lock of a killed run: a program that it was just starting has the lock until exec."""
+    wait_until(lambda: not any(map(is_held, bench.home.glob("bench-*/*/lock"))))
 
 
 @pytest.mark.parametrize("number", range(KILLS))
@@ -45,6 +52,7 @@ def test_a_run_whose_server_is_only_being_made(bench: Bench) -> None:
     wait_until(lambda: list(bench.home.glob("bench-*/*/data/*")), running)
     running.kill()
     running.communicate()
+    await_released(bench)
     cleaned = bench("clean")
     assert cleaned.returncode == 0
     assert not cleaned.stderr

@@ -1,7 +1,7 @@
 """When batches of an offered load are due, and what is measured of a producer that keeps its schedule, or cannot."""
 
 import random
-from itertools import islice, pairwise
+from itertools import pairwise
 from statistics import mean
 
 import pytest
@@ -21,7 +21,7 @@ STEPS = st.lists(st.tuples(st.just(0.0) | RATES, st.floats(0.1, 100)), max_size=
 
 
 def dues(load: Load, producer: int, batch: int, number: int) -> list[float]:
-    return list(islice(due_seconds(load, producer, batch, random.Random(1)), number))
+    return list(due_seconds(load, producer, number * batch, batch, random.Random(1)))
 
 
 @given(STEPS, st.integers(1, 5), st.integers(1, 1000))
@@ -49,6 +49,16 @@ def test_a_span_offers_its_events(steps: list[tuple[float, float | None]], event
         lasts = left if seconds is None else min(left, seconds)
         offered, left = offered + rate * lasts, left - lasts
     assert offered == pytest.approx(round(events), rel=1e-6, abs=1e-6)
+
+
+@given(STEPS, st.integers(1, 5), st.integers(1, 1000), st.integers(1, 3000))
+def test_all_batches_are_due_within_the_time_that_offers_all_events(
+    steps: list[tuple[float, float | None]], producers: int, batch: int, limit: int
+) -> None:
+    load = Load(steps, "fixed", producers)
+    of_each = [list(due_seconds(load, each, limit, batch, random.Random(1))) for each in range(producers)]
+    assert {len(times) for times in of_each} == {-(-limit // batch)}
+    assert max(times[-1] for times in of_each) < span_seconds(steps, producers * limit)
 
 
 def test_random_arrivals_have_the_rate_and_the_spread_of_a_poisson_process() -> None:
@@ -89,7 +99,7 @@ def latency(encoded: str) -> Latency:
 def offered(clock: Simulated, rate: float, batches: int, answer: "dict[str, float]") -> tuple[Offered, list[float]]:
     """Send batches of one event to a server that stands still for the first `stall` of each second, and takes `work`
     else; also returns the times from sending each to its answer."""
-    pace = Pace(due_seconds(Load([(rate, None)], "fixed", 1), 0, 1, random.Random(1)), batches, 1)
+    pace = Pace(due_seconds(Load([(rate, None)], "fixed", 1), 0, batches, 1, random.Random(1)), batches, 1)
     start = clock.now
     pace.start(start)
     service = []
@@ -131,3 +141,4 @@ def test_waiting_ends_when_progress_is_due(clock: Simulated) -> None:
     assert clock.now == 105.0
     pace.answered(clock.now)
     assert pace.wait(until=110)
+    assert pace.report().largest_backlog == 0
