@@ -34,7 +34,7 @@ def parse_range(value: object, longest_ms: float = LONGEST_TRANSACTION_MS) -> tu
     except ValueError as error:
         raise ValueError("give a range of milliseconds, like 0..20") from error
     if not 0 <= low <= high <= longest_ms:
-        raise ValueError(f"the range must go up, from 0 to at most {longest_ms}, like 0..20")
+        raise ValueError(f"give a range that goes up, in milliseconds, within 0..{longest_ms}")
     return low, high
 
 
@@ -69,7 +69,7 @@ def steps_of(rate: str) -> list[tuple[float, float | None]]:
     if any(seconds is None for _, seconds in steps[:-1]):
         raise ValueError("every step but the last one needs a time, like 1000:60s,5000")
     if steps[-1][0] == 0:
-        raise ValueError("the last rate must be above 0")
+        raise ValueError("the rate must be above 0" if len(steps) == 1 else "the last rate must be above 0")
     return steps
 
 

@@ -21,7 +21,7 @@ from bench.spec import make, make_output_options
         ({"limit": 0}, "--limit 0"),
         ({"limit": 5, "insert_loops": 5}, "--limit and --insert-loops"),
         ({"insert_batch": 10_000_000, "insert_loops": 10**6}, "over 1,000,000,000,000 events"),
-        ({"rate": "0"}, "--rate '0': the last rate must be above 0"),
+        ({"rate": "0"}, "--rate '0': the rate must be above 0"),
         ({"rate": "fast"}, "--rate 'fast'"),
         ({"rate": "5000,1000:5s"}, "--rate"),
         ({"rate": "5000:0s"}, "--rate"),

@@ -40,6 +40,7 @@ def outcome(result: Result) -> str:
         return trial_verdict(result.trials[0]).partition("\n")[0]
     failed = sum(not trial.verdict.ok for trial in result.trials)
     of = plural(len(result.trials), "trial")
+    of += ", the warm-up trials that failed included" * any(trial.warm_up for trial in result.trials)
     return f"verdict: FAILED in {failed} of {of}." if failed else f"verdict: ok in {of}."
 
 
