@@ -71,7 +71,8 @@ def check(directory: str, **flags: Any) -> None:
     print(
         f"{log.name}: {outcome}; it promises: {log.promises.words()}.\n"
         f"Next, test it under load: bench run {tail}--transaction-ms 0..20 --abort-rate 0.1 --insert-batch 10 "
-        f"--insert-loops 100 --log {quote(directory)}"
+        f"--insert-loops 100 --log {quote(directory)}\n"
+        f"Then try every order of a few sessions: bench explore {quote(directory)}"
     )
 
 
