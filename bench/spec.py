@@ -22,6 +22,7 @@ from bench.values import (
     Dsn,
     Memory,
     checked_rate,
+    offered_events,
     parse_pause,
     parse_range,
     parse_time,
@@ -281,10 +282,9 @@ class Spec(BaseModel):
         """Events per producer; their seq and value go from 0 to this minus 1."""
         if self.limit is not None:
             return self.limit
-        lasts = [self.duration if seconds is None else seconds for _, seconds in self.steps]
-        if self.insert_loops or not lasts or None in lasts:
+        offered = offered_events(self.rate, self.duration) if self.rate else None
+        if offered is None:
             return self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
-        offered = sum(rate * (seconds or 0) for (rate, _), seconds in zip(self.steps, lasts, strict=True))
         return max(1, round(offered / self.scale))
 
     @property
@@ -349,7 +349,7 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: stored[name] for name in Spec.model_fields if name in stored}
     batch, loops, limit = (given.get(name) for name in ("insert_batch", "insert_loops", "limit"))
     rate = given.get("rate")
-    is_timed = bool(rate) and (given.get("duration") is not None or steps_of(str(rate))[-1][1] is not None)
+    is_timed = rate is not None and offered_events(str(rate), given.get("duration")) is not None
     if is_timed or (batch is not None and limit == batch * (loops or DEFAULT_LOOPS)):
         given.pop("limit", None)
     elif loops:

@@ -73,6 +73,16 @@ def steps_of(rate: str) -> list[tuple[float, float | None]]:
     return steps
 
 
+def offered_events(rate: str, duration: float | None) -> float | None:
+    """The events that a rate offers in its own time or in `duration` seconds; None when neither says how long it
+    lasts."""
+    *earlier, (last, seconds) = steps_of(rate)
+    lasts = duration if seconds is None else seconds
+    if lasts is None:
+        return None
+    return sum(each * (seconds or 0) for each, seconds in earlier) + last * lasts
+
+
 def checked_rate(value: object) -> object:
     """Check a rate and return it as a text; values of other types are returned as they are.
 

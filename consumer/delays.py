@@ -14,13 +14,12 @@ from consumer.rows import Numbers
 
 _DIGITS_BITS = 11
 """Values are counted to this many binary digits: within 0.1 %, as finely as a histogram of three decimal digits."""
+_MOST_WAITING = 4096
+"""Values are counted when so many have come: to count a few costs as much as to count a thousand."""
 POSTGRES_EPOCH = 946_684_800
 """2000-01-01 as Unix time: what PostgreSQL counts microseconds from. Workers' sessions are in UTC."""
 MINUS_INFINITY, INFINITY = -(2**63), 2**63 - 1
 """How PostgreSQL sends the two infinite timestamps (DT_NOBEGIN and DT_NOEND in its datatype/timestamp.h)."""
-
-
-_MOST_WAITING = 4096
 
 
 class Counts:
@@ -32,7 +31,7 @@ class Counts:
         """By the number of binary digits that a value is shortened by, and what is left of it."""
         self._waiting: list[Numbers] = []
         self._values = 0
-        """Values that wait: to count a few costs as much as to count a thousand."""
+        """Number of values in `_waiting`."""
 
     def add(self, microseconds: Numbers) -> None:
         """Count values, none of them below 0."""

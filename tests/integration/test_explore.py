@@ -72,20 +72,9 @@ HORIZON_AFTER_THE_ROWS = """
         RETURN QUERY SELECT * FROM unnest(given) AS e WHERE e.xid < horizon;
     END $$;
 """
-HORIZON_AFTER_A_NOTICE = """
-    CREATE OR REPLACE FUNCTION get_event(last_xid xid8, last_etag bigint, max_events bigint) RETURNS SETOF events_log
-    LANGUAGE plpgsql VOLATILE AS $$
-    DECLARE
-        given events_log[] := ARRAY(
-            SELECT e FROM events_log e WHERE (xid, etag) > (coalesce(last_xid, '0'), coalesce(last_etag, 0))
-            ORDER BY e.xid, e.etag LIMIT max_events);
-        horizon xid8;
-    BEGIN
-        PERFORM pg_notify('readers', 'a page');
-        horizon := pg_snapshot_xmin(pg_current_snapshot());
-        RETURN QUERY SELECT * FROM unnest(given) AS e WHERE e.xid < horizon;
-    END $$;
-"""
+HORIZON_AFTER_A_NOTICE = HORIZON_AFTER_THE_ROWS.replace(
+    "    BEGIN\n", "    BEGIN\n        PERFORM pg_notify('readers', 'a page');\n"
+)
 
 
 def explored(log: Log, connection: Connection, **settings: float) -> ExploredLog:
