@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.errors import UsageError
+from bench.job import Way
 from bench.output import write
 from bench.paths import SQL
-from bench.records import Way
 
 _Identifier = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=63)]
 _Type = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_ ]*(\[\])?$")]

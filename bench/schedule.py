@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from itertools import accumulate
 
-from bench.records import Load
+from bench.job import Load
 
 
 def due_seconds(load: Load, producer: int, limit: int, batch: int, chance: random.Random) -> Iterator[float]:

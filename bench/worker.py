@@ -20,8 +20,9 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from bench.job import Job, decode_job
 from bench.meter import Clock, say
-from bench.records import SERVER, SESSION, STARTS_AT, TIMEOUTS, Job, Ready, decode_job
+from bench.records import SERVER, SESSION, STARTS_AT, TIMEOUTS, Ready
 from bench.statement import Statement
 from bench.wire import is_unencrypted
 

@@ -12,8 +12,9 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.attribution import is_of_the_log, log_failed
+from bench.job import ConsumerJob
 from bench.meter import Clock, Meter, say
-from bench.records import ConsumerJob, LogError, PageTimes, Record, jump_records, ledger_parts, page_times
+from bench.records import LogError, PageTimes, Record, jump_records, ledger_parts, page_times
 from bench.statement import Statement
 from bench.worker import Lifeline, connect, fail, give_back_timeouts, is_free_sql, main, time_out, wait_at_barrier
 from consumer.delays import Delays

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import psycopg
 from psycopg import pq
 
+from bench.job import ConsumerJob
 from bench.quota import usable_processors
-from bench.records import ConsumerJob
 from bench.statement import Statement
 from bench.wire import PLAIN_TYPES, Call, RawSocket, is_unencrypted, packed
 from bench.wire_grammar import ROWS, misunderstood

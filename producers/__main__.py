@@ -8,19 +8,9 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.attribution import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
+from bench.job import ProducerJob, Way
 from bench.meter import Clock, Meter, say
-from bench.records import (
-    Example,
-    Fate,
-    LogError,
-    ProducerJob,
-    Range,
-    ReturnedEtags,
-    Way,
-    call_times,
-    ledger_parts,
-    rolled_back_etags,
-)
+from bench.records import Example, Fate, LogError, Range, ReturnedEtags, call_times, ledger_parts, rolled_back_etags
 from bench.schedule import due_seconds
 from bench.statement import Statement
 from bench.worker import Lifeline, is_free_sql, main, start_of_schedule, time_out, wait_at_barrier

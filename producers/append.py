@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import psycopg
 
+from bench.job import ProducerJob, Way
 from bench.padding import padding
-from bench.records import Example, ProducerJob, Way
+from bench.records import Example
 from bench.statement import BatchSender, Statement, copy_sender, prepare_append, statement_sender
 from bench.wire import long_answers
 from producers.payloads import ARRAY, LINES, Batches, Delimiters, batch

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from bench.records import ProducerJob
+from bench.job import ProducerJob
 from bench.statement import Statement
 from bench.wire import long_answers
 from producers.append import Append

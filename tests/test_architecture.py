@@ -20,6 +20,7 @@ LAYERS = (
         "errors",
         "flags",
         "interrupts",
+        "job",
         "keepalive",
         "meter",
         "output",
@@ -37,7 +38,7 @@ LAYERS = (
     }
     | {"wire_grammar"},
     {"worker", "spec", "eventlog", "judge"},
-    {"statements", "results", "places"},
+    {"command", "statements", "results", "places"},
     {"postgres"},
     {"run"},
     {"gate", "logs", "explore", "overhead", "selftest", "server", "doctor", "cleanup"},

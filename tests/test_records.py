@@ -5,18 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.job import ProducerJob, decode_job, encode_job
 from bench.records import (
     EXAMPLES,
     ROWS_PER_RECORD,
     Anomaly,
     Example,
     LedgerPart,
-    ProducerJob,
     Progress,
     call_times,
-    decode_job,
     decode_record,
-    encode_job,
     encode_record,
     jump_records,
     ledger_parts,

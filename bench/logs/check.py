@@ -13,6 +13,7 @@ import psycopg
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.job import Way
 from bench.padding import padding
 from bench.places.rundir import RunFolder
 from bench.postgres import audit, etags, history
@@ -20,7 +21,6 @@ from bench.postgres.connection import Connection, connected, pinned
 from bench.postgres.contract import table_of
 from bench.postgres.install import installed
 from bench.postgres.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
-from bench.records import Way
 from bench.run.place import ChosenPlace, open_place
 from bench.spec import SMALLEST_PAYLOAD_BYTES, Spec
 from bench.statements import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql

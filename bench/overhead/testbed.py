@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from bench import statements
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.job import ConsumerJob, Job, Way
 from bench.judge import checker
 from bench.judge.evidence import Stored, Written
 from bench.overhead import programs
@@ -16,7 +17,7 @@ from bench.postgres import audit, install
 from bench.postgres.connection import Connection
 from bench.postgres.server import settle
 from bench.postgres.telemetry import observer
-from bench.records import ConsumerJob, Job, Range, Report, Way
+from bench.records import Range, Report
 from bench.results.tracks import APPEND, Reading, Track
 from bench.run.jobs import consumers, producers
 from bench.run.outcome import Reader, TrackOutcome

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bench.records import Job, Record
+from bench.job import Job
+from bench.records import Record
 
 
 @dataclass(frozen=True)

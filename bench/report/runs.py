@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.command import as_given, run_command
 from bench.eventlog import short_names
 from bench.places.dsn import without_password
 from bench.report import bottleneck, screen
@@ -16,7 +17,7 @@ from bench.report.tabular import Form, Rows, markdown, narrow
 from bench.results.costs import Others
 from bench.results.models import Append, Environment, Read, Result, Trial
 from bench.results.tracks import APPEND
-from bench.spec import LIMITS, Spec, as_given, run_command
+from bench.spec import LIMITS, Spec
 from bench.text import plural
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.job import ProducerJob
 from bench.judge.ranges import normal
-from bench.records import ProducerJob, Range
+from bench.records import Range
 from bench.run.outcome import Outcome
 
 

@@ -5,11 +5,11 @@ commits that the server knows.
 from typing import TYPE_CHECKING
 
 from bench.eventlog import Log
+from bench.job import ConsumerJob
 from bench.judge.exposure import Commits, Exposure, Pages, Unknown, measure
 from bench.postgres import history
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
-from bench.records import ConsumerJob
 from bench.run.outcome import Outcome, Reader, TrackOutcome
 from bench.spec import Spec
 

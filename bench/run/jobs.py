@@ -1,9 +1,9 @@
 """The jobs of a run's workers."""
 
 from bench.eventlog import Log
+from bench.job import ConsumerJob, Load, ProducerJob
 from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
 from bench.postgres.pauses import session_sql
-from bench.records import ConsumerJob, Load, ProducerJob
 from bench.results.tracks import Reading
 from bench.spec import Spec
 from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql, returned_sql

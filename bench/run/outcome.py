@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.errors import InfrastructureError
+from bench.job import ConsumerJob, Job, ProducerJob
 from bench.judge.evidence import Delivered, Holder
 from bench.judge.gaps import Jump
 from bench.judge.ranges import events_in, normal, subtract
 from bench.records import (
     Anomaly,
     CallTimes,
-    ConsumerJob,
     Example,
     Fate,
-    Job,
     Jumps,
     LedgerPart,
     LogError,
     PageTimes,
-    ProducerJob,
     Progress,
     Range,
     Ready,

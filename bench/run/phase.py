@@ -12,6 +12,7 @@ from msgspec.structs import asdict, replace
 
 from bench.errors import InfrastructureError
 from bench.interrupts import TimeIsUp, look
+from bench.job import ConsumerJob, Job, ProducerJob
 from bench.judge.evidence import Holder
 from bench.meter import PROGRESS_SECONDS
 from bench.places.api import Ended, Messages, StartWorkers
@@ -27,7 +28,7 @@ from bench.postgres.barrier import (
 )
 from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
 from bench.postgres.server import holders, session_settings
-from bench.records import ConsumerJob, Job, ProducerJob, Progress, Range, Ready, Report
+from bench.records import Progress, Range, Ready, Report
 from bench.results.models import Sample
 from bench.results.tracks import Track
 from bench.run.outcome import Outcome, TrackOutcome

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from bench.job import ProducerJob
 from bench.judge.evidence import Delivered
 from bench.judge.ranges import events_in, normal
 from bench.postgres.telemetry import WORKER, Observation
-from bench.records import ProducerJob, Report
+from bench.records import Report
 from bench.results.costs import Observed, Wait
 from bench.results.models import (
     MOST_LATENESS_MS,

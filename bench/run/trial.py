@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
+from bench.job import Job
 from bench.judge.exposure import Exposure
 from bench.judge.ranges import checksum, events_in, normal
 from bench.judge.realtime import RealTimeOrder
@@ -15,7 +16,6 @@ from bench.postgres.connection import Connection, pinned
 from bench.postgres.contract import table_of
 from bench.postgres.server import settle, wal_position
 from bench.postgres.telemetry import observer
-from bench.records import Job
 from bench.results.costs import Observed, Telemetry
 from bench.results.models import Trial
 from bench.results.tracks import APPEND, Step, Track, phase_key

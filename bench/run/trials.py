@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from bench import statements
+from bench.command import run_command
 from bench.eventlog import Log
 from bench.places.api import Place
 from bench.places.dsn import without_password
@@ -26,7 +27,7 @@ from bench.run.jobs import consumers
 from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
-from bench.spec import Spec, run_command
+from bench.spec import Spec
 
 _news = logging.getLogger("bench")
 

@@ -19,8 +19,8 @@ acknowledgement on. Sources of error:
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.job import ProducerJob
 from bench.judge.ranges import normal, subtract
-from bench.records import ProducerJob
 from bench.results.models import Unseen
 from bench.run.outcome import Outcome, Reader, TrackOutcome
 

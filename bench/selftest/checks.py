@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.eventlog import Log, load
 from bench.flags import OneMachine
+from bench.job import Job
 from bench.judge.verdict import KINDS, Verdict
 from bench.places.api import Place
 from bench.places.rundir import RunFolder
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.postgres.server import settle
-from bench.records import Job
 from bench.results.tracks import APPEND, Track
 from bench.run.jobs import consumers, producers, readings
 from bench.run.outcome import Reader, TrackOutcome

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench import eventlog
+from bench.job import ConsumerJob
 from bench.postgres.connection import Connection
-from bench.records import ConsumerJob, Report
+from bench.records import Report
 from bench.run.jobs import consumers
 from bench.spec import make
 from consumer import reader

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench import eventlog, statements
 from bench.errors import InfrastructureError
+from bench.job import Job
 from bench.places.api import Messages, StartWorkers
 from bench.places.dsn import variables
 from bench.places.local import postgres as embedded
@@ -22,7 +23,6 @@ from bench.postgres.barrier import cancel, terminate
 from bench.postgres.connection import Connection, connected, our_name, pinned
 from bench.postgres.server import session_settings
 from bench.postgres.telemetry import observer
-from bench.records import Job
 from bench.report.progress import watch
 from bench.results.tracks import APPEND
 from bench.run.jobs import consumers, producers

@@ -15,12 +15,12 @@ from psycopg.conninfo import make_conninfo
 
 from bench import eventlog
 from bench.errors import InfrastructureError, UsageError
+from bench.job import encode_job
 from bench.places import dsn
 from bench.places.local import postgres as embedded
 from bench.postgres import install
 from bench.postgres.barrier import ALIVE, START, hold_lock
 from bench.postgres.connection import Connection, connected, limited, refuse_lost
-from bench.records import encode_job
 from bench.results import store
 from bench.run.jobs import producers
 from bench.spec import Spec

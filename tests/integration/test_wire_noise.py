@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from bench import eventlog
+from bench.job import ConsumerJob
 from bench.paths import SQL
 from bench.postgres.connection import Connection
-from bench.records import ConsumerJob
 from bench.run.jobs import consumers, producers
 from bench.spec import make
 from bench.statement import copy_sender, prepare_append

@@ -9,23 +9,12 @@ import msgspec
 import pytest
 
 from bench import eventlog
+from bench.job import Job, encode_job
 from bench.judge.ranges import normal
 from bench.meter import histogram
 from bench.places.dsn import variables
 from bench.postgres.connection import Connection
-from bench.records import (
-    Example,
-    Fate,
-    Job,
-    LedgerPart,
-    LogError,
-    Range,
-    Record,
-    Report,
-    ReturnedEtags,
-    decode_record,
-    encode_job,
-)
+from bench.records import Example, Fate, LedgerPart, LogError, Range, Record, Report, ReturnedEtags, decode_record
 from bench.run.jobs import consumers, producers
 from bench.spec import make
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.records import Load, Offered
+from bench.job import Load
+from bench.records import Offered
 from bench.results.models import Latency
 from bench.schedule import due_seconds, span_seconds
 from producers import pace as program

@@ -19,9 +19,10 @@ from bench.errors import UsageError
 from bench.gate import compare as gate
 from bench.gate import regression
 from bench.gate.regression import Rules
+from bench.job import ConsumerJob
 from bench.judge.verdict import Verdict
 from bench.meter import Clock, Meter, encoded, histogram, record
-from bench.records import Anomaly, ConsumerJob, Fate, Range, Ready, Report
+from bench.records import Anomaly, Fate, Range, Ready, Report
 from bench.records import ImpossibleCtimes as Reported
 from bench.report import export, terminal
 from bench.report import gate as gate_report

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bench import eventlog
-from bench.records import ConsumerJob, ProducerJob, decode_job, encode_job
+from bench.job import ConsumerJob, ProducerJob, decode_job, encode_job
 from bench.run.disk import disk_bytes
 from bench.run.jobs import consumers, producers
 from bench.spec import MAX_SCALE, Spec, make

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.records import ProducerJob, Ready
+from bench.job import ProducerJob
+from bench.records import Ready
 from bench.run.outcome import Outcome
 from bench.run.phase import _refuse_differences
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.command import as_given
 from bench.errors import UsageError
 from bench.results.store import load_all
 from bench.run.trials import command, stored_spec
-from bench.spec import Spec, as_given, make
+from bench.spec import Spec, make
 from tests.conftest import REPOSITORY
 
 PUBLISHED = load_all(REPOSITORY / "results" / "published")

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.eventlog import load
+from bench.job import ProducerJob
 from bench.judge.ranges import normal
-from bench.records import CallTimes, LedgerPart, PageTimes, ProducerJob, Progress, Report
+from bench.records import CallTimes, LedgerPart, PageTimes, Progress, Report
 from bench.results.models import Unseen
 from bench.results.tracks import Reading
 from bench.run.appends import events_per_batch

@@ -13,6 +13,7 @@ from psycopg.pq import Ping
 
 from bench.errors import InfrastructureError
 from bench.interrupts import held
+from bench.job import Job, ProducerJob, encode_job
 from bench.places.api import End, Messages, Program
 from bench.places.docker.engine import WORKER, Engine
 from bench.places.docker.options import Limits
@@ -20,7 +21,6 @@ from bench.places.docker.password import SECRETS
 from bench.places.docker.stream import Stream
 from bench.places.last_words import ANSWER_SECONDS
 from bench.places.listener import Chunks, OutputListener
-from bench.records import Job, ProducerJob, encode_job
 
 THREADS = 4
 """Two per core of a small machine: more containers at once start no sooner."""

@@ -17,10 +17,10 @@ import psutil
 
 from bench.errors import InfrastructureError
 from bench.interrupts import held, killed_at_once
+from bench.job import Job, ProducerJob, encode_job
 from bench.paths import PACKAGES
 from bench.places.api import End, Messages, Program, Usage
 from bench.places.listener import MAX_LAST_WORDS_BYTES, Chunks, OutputListener
-from bench.records import Job, ProducerJob, encode_job
 
 KILL_SECONDS = 5
 START_SECONDS = 60

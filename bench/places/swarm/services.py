@@ -11,6 +11,7 @@ from docker.types import Mount, NetworkAttachmentConfig, Resources, SecretRefere
 from docker.utils import parse_bytes
 
 from bench.errors import InfrastructureError, NotStartedError
+from bench.job import Job, ProducerJob, encode_job
 from bench.places.api import Messages, Program
 from bench.places.docker import postgres as containers
 from bench.places.docker.engine import WORKER
@@ -19,7 +20,6 @@ from bench.places.last_words import end_of_log, reason
 from bench.places.listener import OutputListener
 from bench.places.swarm.cluster import Cluster, Node, nodes, tasks_of
 from bench.places.swarm.tasks import LOOK_SECONDS, OVER, Task, TaskWatcher
-from bench.records import Job, ProducerJob, encode_job
 
 SECRETS = "/run/secrets"
 _JOBS = "/jobs.gz"
