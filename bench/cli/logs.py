@@ -14,6 +14,7 @@ from bench.cli.options import Command, of_field, of_model
 from bench.errors import UsageError
 from bench.logs import check as log_check
 from bench.logs import compare as log_comparison
+from bench.logs.comparison import Comparison, Workload
 from bench.output import refuse_unusable
 from bench.places import rundir
 from bench.report import logs as logs_report
@@ -77,19 +78,19 @@ def check(directory: str, **flags: Any) -> None:
 
 
 @click.command("compare-logs", cls=Command, epilog=COMPARE_CODES, short_help="Compare logs side by side.")
-@of_model(log_comparison.Options, log_comparison.Workload)
+@of_model(log_comparison.Options, Workload)
 def compare_logs(**flags: Any) -> None:
     """Compare logs side by side: promises, verdict, speed, delay, size, and the effect of open transactions.
 
     The logs alternate, on the same workload and each on a Postgres of its own.
     """
-    asked, workload = options.made(log_comparison.Options, flags), options.made(log_comparison.Workload, flags)
+    asked, workload = options.made(log_comparison.Options, flags), options.made(Workload, flags)
     given = log_comparison.loaded(asked, workload)
     choice = choose(spec.make({"place": asked.place}, None))
     refuse_unusable("--output", asked.output)
     console.introduce(choice)
     watch = progress.watch(quiet=False, brief=True)
-    comparison: log_comparison.Comparison | None = None
+    comparison: Comparison | None = None
     try:
         for comparison in log_comparison.compare(given, workload, choice, watch):
             file = store_record(comparison, asked.output / comparison.run_id / log_comparison.FILE)
@@ -101,7 +102,7 @@ def compare_logs(**flags: Any) -> None:
         sys.exit(1)
 
 
-def _shown(comparison: log_comparison.Comparison, *, short: bool) -> str:
+def _shown(comparison: Comparison, *, short: bool) -> str:
     if short:
         return tabular.shown(lambda form: logs_report.short([comparison], form))
     return tabular.shown(lambda form: logs_report.whole(comparison, form))

@@ -9,48 +9,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import psycopg
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.attribution import is_of_the_log
 from bench.errors import UsageError
-from bench.eventlog import Log, Promises, load_side_by_side, shipped
-from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder, sizes
-from bench.judge.exposure import Exposure
-from bench.judge.verdict import KINDS
+from bench.eventlog import Log, load_side_by_side, shipped
+from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder
+from bench.judge.verdict import KINDS, Verdict
 from bench.judge.words import failure
 from bench.logs import open_transactions
+from bench.logs.comparison import CONTROL, Comparison, Load, Measured, Speed, Tail, Workload
 from bench.logs.open_transactions import Blocked
 from bench.places import rundir
 from bench.places.api import Place
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected, in_words
-from bench.results.base import StoredModel
-from bench.results.models import Environment, ImpossibleCtimes, Trial
+from bench.results.models import Environment, Trial
 from bench.results.store import new_run_id
 from bench.run import environment, preflight
 from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import carry_out_trial
 from bench.run.watch import Watch
 from bench.spec import Spec
-from bench.values import parse_range
-
-CONTROL = "bigserial"
-"""The log that all others are compared with. A log without faults proves something only if this one lost events."""
 
 FILE = "comparison.json"
 _news = logging.getLogger("bench")
-
-IDLE_SECONDS = 3.0
-"""A tailing reader gives up after this time without an event. Skipped events never come, however long it waits; events
-that a log holds back for longer are reported as withheld."""
-
-
-def _checked_range(text: str) -> str:
-    parse_range(text)
-    return text
 
 
 class Options(BaseModel):
@@ -73,143 +59,12 @@ class Options(BaseModel):
         return shipped() if self.logs == "all" else self.logs.split(",")
 
 
-class Workload(StoredModel):
-    """The work that every log is given."""
-
-    groups: ClassVar = {"Workload": "scale"}
-    """As in `Spec`."""
-
-    scale: Annotated[int, Field(ge=1, le=1000), Flag(alias="--producers")] = 10
-    """Number of producers."""
-    insert_batch: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=100_000)], ...],
-        Field(min_length=1),
-        Flag("N[,N...]", default="1,100,10000"),
-    ] = (1, 100, 10_000)
-    """Events per append transaction; given several, everything is measured with each."""
-    read_batch: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Events per page."""
-    rounds: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Number of times speed is measured (append, then read); 0 skips it."""
-    tails: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Number of times each log is tailed while transactions overlap and some are rolled back; 0 skips it."""
-    transaction_ms: Annotated[str, AfterValidator(_checked_range), Flag("A..B")] = "0..20"
-    """When tailing: keep each append transaction open for a random time from A to B milliseconds."""
-    abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0.1
-    """When tailing: share of append transactions that are rolled back."""
-    seed: int = 0
-    """Random seed for --transaction-ms and --abort-rate."""
-
-    @field_validator("insert_batch", mode="before")
-    @classmethod
-    def _sizes_have_commas_between_them(cls, value: object) -> object:
-        return sizes(value)
-
-    def speed(self, log: Log, batch: int, place: str) -> Spec:
-        """A run that measures speed: 1000 transactions per producer for small batches, at least 2 for large ones."""
-        return self._spec(log, batch, place, loops=max(2, min(1000, 20_000 // batch)))
-
-    def tail(self, log: Log, batch: int, place: str, number: int) -> Spec:
-        """A run that measures safety: 40 transactions per producer for small batches, at least 3 for large ones."""
-        return self._spec(log, batch, place, loops=max(3, min(40, 2000 // batch))).model_copy(
-            update={
-                "mode": "tail",
-                "transaction_ms": parse_range(self.transaction_ms),
-                "abort_rate": self.abort_rate,
-                "seed": self.seed + number,
-                "idle_timeout": IDLE_SECONDS,
-            }
-        )
-
-    def _spec(self, log: Log, batch: int, place: str, loops: int) -> Spec:
-        return Spec.model_validate(
-            {
-                "scale": self.scale,
-                "insert_batch": batch,
-                "insert_loops": loops,
-                "read_batch": [self.read_batch],
-                "log": log.name,
-                "place": place,
-                "set": {"max_prepared_transactions": "10"},
-            }
-        )
-
-
-class Speed(StoredModel):
-    """Rates and sizes of one trial that appended and then read."""
-
-    failure: str | None = None
-    """Why there are no numbers: what is wrong with the log, in a sentence; None if there are numbers."""
-
-    appended_per_second: float | None = None
-    """None if the verdict is not ok."""
-    read_per_second: float | None = None
-    bytes_an_event: float | None = None
-    """None if no event was acknowledged."""
-    wal_bytes_an_event: float | None = None
-    """None if no event was acknowledged, or if this role may not read the WAL position."""
-
-
-class Tail(StoredModel):
-    """Faults and delays of one trial that read while it appended."""
-
-    ok: bool
-    failure: str | None = None
-    """What is wrong with the log beyond `faults`, in a sentence; None if nothing is."""
-    acknowledged: int = 0
-    faults: dict[str, int] = Field(default_factory=dict)
-    """Number of events by kind of fault."""
-    exposure: Exposure | None = None
-    """The chances to fail that the log met; None where they could not be counted, and in a record of a version that did
-    not count them."""
-    real_time_pairs: int | None = None
-    """As in the verdict: the log's chances to break the real-time order of appends."""
-    end_to_end_p50_ms: float | None = None
-    """None if no event was delivered, or if `impossible_ctimes` says why there are no delays."""
-    end_to_end_p99_ms: float | None = None
-    impossible_ctimes: ImpossibleCtimes | None = None
-    longest_wait_seconds: float = 0
-
-
-class Measured(StoredModel):
-    """The trials of one log at one insert batch."""
-
-    log: str
-    insert_batch: int
-    speeds: list[Speed]
-    tails: list[Tail]
-
-
-class Comparison(StoredModel):
-    """The record of `bench compare-logs`."""
-
-    schema_: Literal["bench.comparison/1"] = Field(default="bench.comparison/1", alias="schema")
-    run_id: str
-    started_at: datetime
-    workload: Workload
-    environment: Environment
-    given: dict[str, str] = Field(default_factory=dict)
-    """The path by which a log was given, by its name in this record, where the two differ."""
-    promises: dict[str, Promises]
-    """The promises of each log."""
-    needs: dict[str, dict[str, str]]
-    """The PostgreSQL settings that each log needs, and had; the others did not."""
-    measured: list[Measured]
-    blocked: list[Blocked]
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything could be carried out with every log, whatever the verdicts."""
-        speeds = (speed.failure for each in self.measured for speed in each.speeds)
-        tails = (tail.failure for each in self.measured for tail in each.tails)
-        return not any((*speeds, *tails, *(each.failure for each in self.blocked)))
-
-
 class _Turn(NamedTuple):
     """The trials of one log in one round, by insert batch."""
 
     speeds: dict[int, Speed]
     tails: dict[int, Tail]
+    loads: dict[int, list[Load]]
     blocked: list[Blocked]
 
 
@@ -225,6 +80,8 @@ def loaded(options: Options, workload: Workload) -> dict[str, Log]:
     for log in given.values():
         for batch in workload.insert_batch:
             preflight.refuse_misfits(workload.speed(log, batch, options.place), log)
+            for rate in workload.rate:
+                preflight.refuse_misfits(workload.load(log, batch, options.place, rate, 0), log)
     return given
 
 
@@ -279,6 +136,7 @@ def _with_turn(known: Measured, turn: _Turn) -> Measured:
         update={
             "speeds": [*known.speeds, *(each for at, each in turn.speeds.items() if at == batch)],
             "tails": [*known.tails, *(each for at, each in turn.tails.items() if at == batch)],
+            "loads": [*known.loads, *turn.loads.get(batch, [])],
         }
     )
 
@@ -308,10 +166,13 @@ def _tried(
     carry_out: Callable[[Spec], Trial | str],
     probe: Callable[[], list[Blocked]],
 ) -> _Turn:
-    turn = _Turn({}, {}, [])
+    turn = _Turn({}, {}, {}, [])
     for batch in workload.insert_batch:
         if number < workload.rounds:
             turn.speeds[batch] = _speed(carry_out(workload.speed(log, batch, chosen.name)))
+            turn.loads[batch] = [
+                _load(rate, carry_out(workload.load(log, batch, chosen.name, rate, number))) for rate in workload.rate
+            ]
         if number < workload.tails:
             turn.tails[batch] = _tail(carry_out(workload.tail(log, batch, chosen.name, number)))
     return turn._replace(blocked=[] if number else probe())
@@ -381,17 +242,42 @@ def _tail(trial: Trial | str) -> Tail:
         return Tail(ok=False, failure=trial)
     verdict, (read,) = trial.verdict, trial.reads
     delay = read.end_to_end_ms
-    faults = {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
-    explained = verdict.ok or bool(faults.keys() - set(verdict.excused) and not verdict.stranded)
     return Tail(
         ok=verdict.ok,
-        failure=None if explained else failure(verdict),
+        failure=_beyond_faults(verdict),
         acknowledged=verdict.expected_events,
-        faults=faults,
+        faults=_faults(verdict),
         exposure=trial.exposure,
         real_time_pairs=verdict.real_time_pairs,
         end_to_end_p50_ms=delay.p50 if delay else None,
         end_to_end_p99_ms=delay.p99 if delay else None,
         impossible_ctimes=read.impossible_ctimes,
         longest_wait_seconds=read.longest_wait_seconds,
+    )
+
+
+def _faults(verdict: Verdict) -> dict[str, int]:
+    return {kind: getattr(verdict, kind) for kind in KINDS if getattr(verdict, kind)}
+
+
+def _beyond_faults(verdict: Verdict) -> str | None:
+    """What is wrong with a log other than events with faults, in a sentence; None if nothing is."""
+    explained = verdict.ok or bool(_faults(verdict).keys() - set(verdict.excused) and not verdict.stranded)
+    return None if explained else failure(verdict)
+
+
+def _load(rate: int, trial: Trial | str) -> Load:
+    if isinstance(trial, str):
+        return Load(rate=rate, failure=trial)
+    offered, (read,) = trial.append.offered, trial.reads
+    return Load(
+        rate=rate,
+        failure=_beyond_faults(trial.verdict),
+        faults=_faults(trial.verdict),
+        achieved_per_second=offered.achieved_per_second if offered else None,
+        saturated=bool(offered and offered.saturated),
+        generator_bound=bool(offered and offered.generator_bound),
+        append_ms=trial.append.latency_ms,
+        service_ms=offered.service_ms if offered else None,
+        end_to_end_ms=read.end_to_end_ms,
     )

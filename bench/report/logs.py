@@ -1,19 +1,20 @@
 """Tables of a comparison of logs: whole, short (a row per log), and at a glance."""
 
+import shlex
 from collections.abc import Callable, Sequence
-from shlex import quote
 from statistics import median
 
 from bench.eventlog import Promises, load, shipped
 from bench.judge.exposure import together
-from bench.logs.compare import CONTROL, Comparison, Measured, Speed, Tail
+from bench.logs.comparison import CONTROL, Comparison, Measured, Speed, Tail
 from bench.logs.open_transactions import BLOCKERS, Blocked
-from bench.report.tabular import Form, markdown
+from bench.report import loads
+from bench.report.tabular import FAILED, Form, markdown
 from bench.report.verdict import wrong_ctimes
 from bench.text import plural, some
 
-FAILED, NOT_APPLICABLE = "FAILED", "not applicable"
-"""Cells without a value; the notes below the table have the reasons."""
+NOT_APPLICABLE = "not applicable"
+"""A cell without a value; the notes below the table have the reason."""
 _UNCOUNTED = "but whether a reader was ever ahead of an open transaction was not counted"
 _UNTESTED = "but no reader was ever ahead of an open transaction"
 _UNKNOWN = "but whether a reader was ever ahead of an open transaction is unknown"
@@ -39,12 +40,15 @@ def listing(form: Form = markdown) -> str:
 
 
 def whole(comparison: Comparison, form: Form = markdown) -> str:
-    """A table per insert batch, then a table of the effects of open transactions, then notes."""
+    """A table per insert batch, tables of the latency at offered loads if there were any, a table of the effects of
+    open transactions, then notes."""
     parts = []
     for batch in comparison.workload.insert_batch:
         rows = [each for each in comparison.measured if each.insert_batch == batch]
         events = "event" if batch == 1 else "events"
         parts += [f"**{batch:,} {events} per transaction**", form([_row(each, rows, comparison) for each in rows])]
+    if at_rates := loads.at_rates(comparison, form):
+        parts.append(at_rates)
     parts += ["**With a transaction left open**", form(_blocked_rows(comparison)), _notes([comparison])]
     return "\n\n".join(parts)
 
@@ -54,6 +58,11 @@ def short(comparisons: Sequence[Comparison], form: Form = markdown) -> str:
     ones lack.
     """
     return "\n\n".join([form(_by_log(comparisons, _line)), _notes(comparisons)])
+
+
+def at_rates(comparison: Comparison) -> str:
+    """The latency of each log at offered loads, as markdown, with the command and the machine."""
+    return "\n".join([loads.at_rates(comparison), *_failures(comparison), _note(comparison)])
 
 
 def glance(comparisons: Sequence[Comparison]) -> str:
@@ -269,8 +278,12 @@ def _failures(comparison: Comparison) -> list[str]:
     first: dict[tuple[str, str], str] = {}
     for own in comparison.measured:
         batch = f"with {plural(own.insert_batch, 'event')} per transaction"
-        for task, trials in ((f"append and read {batch}", own.speeds), (f"tailed {batch}", own.tails)):
-            for reason in (trial.failure for trial in trials if trial.failure):
+        for task, failures in (
+            (f"append and read {batch}", [speed.failure for speed in own.speeds]),
+            (f"tailed {batch}", [tail.failure for tail in own.tails]),
+            (f"offered a load {batch}", [offered.failure for offered in own.loads]),
+        ):
+            for reason in filter(None, failures):
                 first.setdefault((own.log, task), reason)
     for each in comparison.blocked:
         untried = each.failure or each.not_applicable
@@ -300,14 +313,11 @@ def _notes(comparisons: Sequence[Comparison]) -> str:
 
 
 def _note(comparison: Comparison) -> str:
-    machine, load = comparison.environment, comparison.workload
-    batches = ",".join(str(batch) for batch in load.insert_batch)
+    machine = comparison.environment
     paths = ",".join(comparison.given.get(name, name) for name in comparison.promises)
-    names = "" if set(comparison.promises) == set(shipped()) else f"--logs {quote(paths)} "
-    command = (
-        f"python -m bench compare-logs {names}--insert-batch {batches} --read-batch {load.read_batch} "
-        f"--scale {load.scale} --rounds {load.rounds} --tails {load.tails} --transaction-ms {load.transaction_ms} "
-        f"--abort-rate {load.abort_rate:g} --place {machine.place}"
+    names = [] if set(comparison.promises) == set(shipped()) else ["--logs", paths]
+    command = shlex.join(
+        ["python", "-m", "bench", "compare-logs", *names, *comparison.workload.arguments(), "--place", machine.place]
     )
     settings = ", ".join(f"`{name}={value}`" for name, value in machine.settings.items())
     needs = "; ".join(

@@ -7,7 +7,7 @@ from bench.errors import UsageError
 from bench.gate import ab
 from bench.gate.ab import Ab
 from bench.logs import compare
-from bench.logs.compare import Comparison
+from bench.logs.comparison import Comparison
 from bench.overhead import measure
 from bench.overhead.measure import Limits
 from bench.report import gate, logs, overhead, runs
@@ -46,12 +46,14 @@ def load(folder: Path) -> Published:
 def sections(stored: Published) -> dict[str, str]:
     """The text of each section that these records can fill, by the name in its markers."""
     analyses = [text for text in map(gate.power_analysis, stored.abs) if text]
+    tailed = [each for each in stored.comparisons if each.workload.tails]
     texts = {
         "table": runs.published(stored.results) if stored.results else "",
         "saturation": runs.saturation(stored.results),
         "nodes": runs.by_node(stored.results),
-        "logs": "\n\n".join(map(logs.whole, stored.comparisons)),
-        "logs at a glance": logs.glance(stored.comparisons) if stored.comparisons else "",
+        "logs": "\n\n".join(map(logs.whole, tailed)),
+        "logs at a glance": logs.glance(tailed) if tailed else "",
+        "latency": "\n\n".join(logs.at_rates(each) for each in stored.comparisons if each.workload.rate),
         "limits": "\n\n".join(map(overhead.whole, stored.limits)),
         "calibration": analyses[-1] if analyses else "",
     }

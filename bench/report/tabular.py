@@ -11,6 +11,9 @@ from bench.report import screen
 
 Rows = Sequence[Mapping[str, str]]
 
+FAILED = "FAILED"
+"""A cell without a value, because something failed; the notes below the table have the reason."""
+
 
 class Form(Protocol):
     """A way to write a table. The columns named by `right` are aligned to the right, all others to the left."""

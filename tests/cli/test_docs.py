@@ -19,6 +19,7 @@ from bench.flags import flag_name
 from bench.gate import compare, sides
 from bench.gate.regression import Rules
 from bench.logs import compare as log_comparison
+from bench.logs.comparison import Workload
 from bench.output import write
 from bench.overhead import measure as overhead
 from bench.selftest import checks as selftest
@@ -44,7 +45,7 @@ def test_help_is_as_expected_and_lists_the_exit_codes(bench: Bench, command: str
         ("run", [Spec, OutputOptions]),
         ("ab", [sides.Options, Rules]),
         ("compare", [compare.Options, Rules]),
-        ("compare-logs", [log_comparison.Options, log_comparison.Workload]),
+        ("compare-logs", [log_comparison.Options, Workload]),
         ("limits", [overhead.Options]),
         ("selftest", [selftest.Options]),
     ],

@@ -234,19 +234,22 @@ def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Be
     )
     chosen = "lock-drain,unbuilt/mine,xid-horizon,notifies/mine"
     words = ("--logs", chosen, "--insert-batch", "100", "--scale", "2", "--rounds", "1", "--tails", "1")
-    ran = bench("compare-logs", *words, "--place", "local")
+    load = ("--rate", "5000", "--duration", "0.5s")
+    ran = bench("compare-logs", *words, *load, "--place", "local")
     assert ran.returncode == 1, ran.stderr
     rows = [line for line in ran.stdout.splitlines() if line.startswith("| `")]
-    speeds, blocked = (
+    speeds, loads, blocked = (
         {line.split("`")[1]: [cell.strip() for cell in line.split("|")[2:-1]] for line in part}
-        for part in (rows[:5], rows[5:])
+        for part in (rows[:5], rows[5:10], rows[10:])
     )
-    assert list(speeds) == list(blocked) == ["bigserial", *chosen.split(",")]
+    assert list(speeds) == list(loads) == list(blocked) == ["bigserial", *chosen.split(",")]
     # Two producers do not always bring a reader ahead of an open transaction.
     assert len(re.findall(r"\b(?:safe|untested): 0 of ", ran.stdout)) == 2
     assert re.search(r"`bigserial` .*\*\*[\d,]+ skipped\*\*", ran.stdout)
     assert speeds["unbuilt/mine"][3:] == ["FAILED"] * 5
     assert speeds["notifies/mine"][3:6] == ["FAILED"] * 3
+    assert loads["unbuilt/mine"] == loads["notifies/mine"] == ["FAILED"] * 2
+    assert all(re.match(r"[\d,.]+, [\d,.]+", cell) for log in ("lock-drain", "xid-horizon") for cell in loads[log])
     # In this log, in another table, in another database, read-only, prepared.
     wait, none = "readers wait: 0 of 10 meanwhile", "all delivered"
     assert blocked == {
@@ -275,6 +278,8 @@ def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Be
         (("--rounds", "0", "--tails", "0"), "--rounds"),
         (("--transaction-ms", "9..1"), "--transaction-ms"),
         (("--abort-rate", "3"), "--abort-rate"),
+        (("--rate", "0"), "--rate"),
+        (("--duration", "soon"), "--duration"),
     ],
 )
 def test_a_comparison_that_cannot_be_made_is_refused(bench: Bench, words: tuple[str, ...], says: str) -> None:

@@ -4,18 +4,21 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.errors import UsageError
 from bench.eventlog import load
 from bench.judge.exposure import Exposure
 from bench.logs import compare as log_comparison
-from bench.logs.compare import Comparison, Measured, Speed, Tail, Workload
+from bench.logs.comparison import Comparison, Load, Measured, Speed, Tail, Workload
 from bench.logs.open_transactions import BLOCKERS, Blocked
 from bench.report import logs as logs_report
 from bench.results import store
-from bench.results.models import Environment
+from bench.results.models import Environment, Latency
 from tests.conftest import REPOSITORY, golden
 
 ENVIRONMENT = Environment(
@@ -186,13 +189,72 @@ def test_what_a_log_failed_to_do_is_told_and_is_no_success() -> None:
     assert re.search("- `lock-drain`: append and read .*: why", logs_report.whole(failing))
 
 
+def offered(rate: int, p50: float, **rest: Any) -> Load:
+    latency = Latency(p50=p50, p90=2 * p50, p99=3 * p50, p99_9=4 * p50, p99_99=4 * p50, max=5 * p50)
+    return Load(rate=rate, append_ms=latency, service_ms=latency, end_to_end_ms=latency, **rest)
+
+
+def with_loads(loads: list[Load], other: list[Load]) -> Comparison:
+    found = compared(1, [])
+    workload = found.workload.model_copy(update={"rate": (500, 2000), "rounds": 2})
+    measured = [each.model_copy(update={"loads": of}) for each, of in zip(found.measured, (loads, other), strict=True)]
+    return found.model_copy(update={"workload": workload, "measured": measured})
+
+
+def test_latencies_at_offered_loads_are_medians_with_what_disturbs_them() -> None:
+    control = [offered(500, 1.5), offered(2000, 4), offered(500, 2.5), offered(2000, 40, saturated=True)]
+    other = [
+        offered(500, 1, faults={"skipped": 3}),
+        offered(2000, 1, generator_bound=True),
+        offered(500, 1),
+        Load(rate=2000, failure="why"),
+    ]
+    text = logs_report.at_rates(with_loads(control, other))
+    (own,) = (line for line in text.splitlines() if line.startswith("| `bigserial`"))
+    assert [cell.strip() for cell in own.split("|")[2:-1]] == [
+        *["2.0, 6.0"] * 2,
+        *["22, 66 (**saturated**)"] * 2,
+    ]
+    (own,) = (line for line in text.splitlines() if line.startswith("| `lock-drain`"))
+    assert own.count("3 skipped") == 2
+    assert own.count("FAILED") == 2
+    assert "why" in text
+    assert "--rate 500,2000" in text
+    assert not with_loads(control, other).ok
+    assert text.splitlines()[2] in logs_report.whole(with_loads(control, other))
+
+
+def test_a_comparison_without_an_offered_load_has_no_table_of_latencies() -> None:
+    assert "offered" not in logs_report.whole(compared(1, [tail({}, ok=True)]))
+
+
+@given(
+    st.builds(
+        Workload,
+        scale=st.integers(1, 1000),
+        insert_batch=st.lists(st.integers(1, 100_000), min_size=1).map(tuple),
+        rate=st.lists(st.integers(1, 10**9)).map(tuple),
+        duration=st.floats(0.001, 10**7),
+        abort_rate=st.floats(0, 0.9),
+        rounds=st.integers(0, 1000),
+    )
+)
+def test_the_command_of_a_record_gives_its_workload(workload: Workload) -> None:
+    arguments = workload.arguments()
+    names = [name.removeprefix("--").replace("-", "_") for name in arguments[::2]]
+    again = Workload.model_validate(dict(zip(names, arguments[1::2], strict=True)))
+    assert again == workload.model_copy(
+        update={name: pytest.approx(getattr(workload, name), rel=1e-14) for name in ("duration", "abort_rate")}
+    )
+
+
 def test_a_comparison_survives_the_file(tmp_path: Path) -> None:
     found = compared(1, [tail({}, ok=True)])
     store.store_record(found, tmp_path / found.run_id / log_comparison.FILE)
-    assert store.load_records(log_comparison.Comparison, tmp_path, log_comparison.FILE) == [found]
+    assert store.load_records(Comparison, tmp_path, log_comparison.FILE) == [found]
     (tmp_path / "r" / "comparison.json").write_text("{}")
     with pytest.raises(UsageError, match=r"comparison\.json"):
-        store.load_records(log_comparison.Comparison, tmp_path, log_comparison.FILE)
+        store.load_records(Comparison, tmp_path, log_comparison.FILE)
 
 
 @pytest.mark.parametrize("batch", [1, 10, 100, 10_000, 100_000])
@@ -202,12 +264,17 @@ def test_a_workload_fits_its_batch(batch: int) -> None:
         assert spec.insert_batch == batch
         assert 2 <= spec.events_per_producer / batch <= 1000
     assert spec.transaction_ms == (0, 20)
+    offered = workload.load(log, batch, "local", 5000, 3)
+    assert (offered.rate, offered.mode, offered.insert_batch) == ("5000", "tail", batch)
+    assert offered.events == pytest.approx(50_000, rel=0.01)
 
 
 def test_the_published_pages_are_what_their_comparison_says() -> None:
-    found = store.load_records(log_comparison.Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
+    found = store.load_records(Comparison, REPOSITORY / "results" / "published", log_comparison.FILE)
     assert found
     update = "run: python -m bench table README.md results/README.md results/logs.md"
     assert logs_report.glance(found) in (REPOSITORY / "README.md").read_text(), update
     text = (REPOSITORY / "results" / "logs.md").read_text()
-    assert all(logs_report.whole(each) in text for each in found), update
+    assert all(logs_report.whole(each) in text for each in found if each.workload.tails), update
+    text = (REPOSITORY / "results" / "latency.md").read_text()
+    assert all(logs_report.at_rates(each) in text for each in found if each.workload.rate), update
