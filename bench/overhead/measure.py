@@ -40,6 +40,10 @@ SINGLES = 10
 """Producers that append one event per transaction, and the number of pgbench's clients."""
 
 
+OFFERED_PER_SECOND, OFFERED_SECONDS = 1000, 10.0
+"""An offered load of appends of one event, and the longest time that it lasts."""
+
+
 class Options(BaseModel):
     """The flags of `bench limits`."""
 
@@ -67,14 +71,14 @@ class Pairing(StoredModel):
     name: str
     ours: str
     theirs: str
-    unit: Literal["events/s", "bytes"]
+    unit: Literal["events/s", "bytes", "ms"]
     target: float
-    """Least ratio of our rate to theirs; of bytes, of theirs to ours."""
+    """Least ratio of our rate to theirs; of bytes and milliseconds, of theirs to ours."""
     pairs: list[tuple[float, float]]
     """(ours, theirs), one pair per round."""
 
     def ratios(self) -> list[float]:
-        """Per round, our rate over theirs, or their bytes over ours: 1 is equal, more is better."""
+        """Per round, our rate over theirs, or their bytes or milliseconds over ours: 1 is equal, more is better."""
         return [ours / theirs if self.unit == "events/s" else theirs / ours for ours, theirs in self.pairs]
 
 
@@ -95,6 +99,11 @@ class Limits(StoredModel):
     """Per round, from the start of a command with ten producers to its first appended event."""
     first_event_target: float
     """Seconds, at most."""
+    lateness_p99_ms: list[float] = Field(default_factory=list)
+    """Per round, by how much producers that waited sent their batches later than due, as the 99th percentile; none in
+    a record of a version that did not measure it."""
+    lateness_target: float = 1
+    """Milliseconds, at most."""
 
 
 class _Measure(NamedTuple):
@@ -127,6 +136,7 @@ def measure(options: Options, chosen: ChosenPlace, folder: RunFolder, watch: Wat
         measures = _measures(testbed, events, grown)
         machine = environment.describe(chosen.name, place.about, connection)
         first: list[float] = []
+        late: list[float] = []
         for number in range(options.rounds):
             testbed.read(1000, events)  # brings back what the grown log pushed out of the cache
             for pairing, ours, theirs in measures:
@@ -145,6 +155,7 @@ def measure(options: Options, chosen: ChosenPlace, folder: RunFolder, watch: Wat
                 pairing.pairs.append((our_value, their_value))
             _news.info("round %d of %d: from the command to the first event", number + 1, options.rounds)
             first.append(_first_event_seconds(chosen.name, folder))
+            late.append(testbed.lateness(SINGLES, OFFERED_PER_SECOND, _offered_seconds(events)))
             yield Limits(
                 run_id=folder.run_id,
                 started_at=started_at,
@@ -154,6 +165,7 @@ def measure(options: Options, chosen: ChosenPlace, folder: RunFolder, watch: Wat
                 environment=machine,
                 contests=[each.pairing for each in measures],
                 first_event_seconds=first,
+                lateness_p99_ms=late,
                 first_event_target=2 if chosen.name == "local" else 6,
             )
 
@@ -161,7 +173,7 @@ def measure(options: Options, chosen: ChosenPlace, folder: RunFolder, watch: Wat
 def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
     """All pairings with their targets."""
 
-    def pairing(name: str, target: float, ours: str, theirs: str, unit: Literal["events/s", "bytes"]) -> Pairing:
+    def pairing(name: str, target: float, ours: str, theirs: str, unit: Literal["events/s", "bytes", "ms"]) -> Pairing:
         return Pairing(name=name, ours=ours, theirs=theirs, unit=unit, target=target, pairs=[])
 
     def rates(name: str, target: float, ours: str, theirs: str, *both: Callable[[], float]) -> _Measure:
@@ -169,6 +181,7 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
 
     threads = min(processors(), FILLERS)
     loops = events // FILLERS // INSERT_BATCH or 1
+    seconds = _offered_seconds(events)
     measures = [
         rates(
             f"read {size:,}",
@@ -224,6 +237,17 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
             partial(testbed.append, "log_event", SINGLES, 1, max(1, events // 500)),
             partial(testbed.pgbench_appends, SINGLES, max(1, events // 500)),
         ),
+        _Measure(
+            pairing(
+                f"append 1 at {OFFERED_PER_SECOND:,}/s: p99",
+                0.9,
+                f"{SINGLES} producers, log_event",
+                f"pgbench --rate, {SINGLES} clients",
+                unit="ms",
+            ),
+            partial(testbed.offer, SINGLES, OFFERED_PER_SECOND, seconds),
+            partial(testbed.pgbench_offers, SINGLES, OFFERED_PER_SECOND, seconds),
+        ),
         *(
             rates(
                 f"read {size:,}",
@@ -263,6 +287,10 @@ def _measures(testbed: Testbed, events: int, grown: int) -> list[_Measure]:
             ),
         ]
     return measures
+
+
+def _offered_seconds(events: int) -> float:
+    return min(OFFERED_SECONDS, events / OFFERED_PER_SECOND)
 
 
 def _first_event_seconds(place: str, folder: RunFolder) -> float:

@@ -4,11 +4,16 @@ pgbench sends the statements that a worker sends and discards the rows. psql cop
 """
 
 import re
+from dataclasses import replace
 
 from bench.errors import InfrastructureError
 from bench.places.api import Program
 
 _PROCESSED = re.compile(r"^number of transactions actually processed: (\d+)/(\d+)$", re.MULTILINE)
+_LATENCY = re.compile(r"^\d+ \d+ (\d+) \d+ \d+ \d+ \d+$", re.MULTILINE)
+"""A line of pgbench's log: client, transaction, microseconds, script, time in seconds and microseconds, lag."""
+_LOG = "latencies"
+_LOGGING = ("--log", f"--log-prefix={_LOG}")
 _RATE = re.compile(r"^tps = ([0-9.]+) \(without initial connection time\)$", re.MULTILINE)
 _TIME = re.compile(r"^Time: ([0-9.]+) ms", re.MULTILINE)
 _COPIED = re.compile(r"^COPY (\d+)$", re.MULTILINE)
@@ -34,6 +39,23 @@ def pgbench_appends(schema: str, sql: str, event: str, clients: int, loops: int)
     """pgbench appending one event per transaction, always the same; `sql` takes the JSON as $1."""
     script = f"{_named(sql, event='json')};\n"
     return _pgbench(schema, script, clients, loops, threads=1, event=event)
+
+
+def pgbench_offers(schema: str, sql: str, event: str, clients: int, rate: float, seconds: float) -> Program:
+    """pgbench as in `pgbench_appends`, at a rate in transactions per second of all clients together, with its log."""
+    appends = pgbench_appends(schema, sql, event, clients, round(rate * seconds / clients))
+    return replace(appends, command=[*appends.command, f"--rate={rate:g}", *_LOGGING], files=f"{_LOG}.*")
+
+
+def pgbench_latencies(printed: str) -> list[float]:
+    """Milliseconds from the time at which each transaction was due to its end, from pgbench's output and log: with
+    --rate, pgbench counts latencies from there (https://www.postgresql.org/docs/current/pgbench.html).
+
+    Raises:
+        InfrastructureError: as in `pgbench_rate`.
+    """
+    pgbench_rate(printed)
+    return [int(latency) / 1000 for latency in _LATENCY.findall(printed)]
 
 
 def pgbench_rate(printed: str) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from statistics import quantiles
 
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from bench.postgres.connection import Connection
 from bench.postgres.server import settle
 from bench.postgres.telemetry import observer
 from bench.records import Range, Report
+from bench.results.models import Latency
 from bench.results.tracks import APPEND, Reading, Track
 from bench.run.jobs import consumers, producers
 from bench.run.outcome import Reader, TrackOutcome
@@ -123,8 +125,35 @@ class Testbed:
         """Events/s of pgbench, one event per transaction, on an empty log."""
         self._clear()
         sql = statements.append_sql(self._spec("log_event", clients, 1, loops), self._log)
-        event = f'[{{"producer":0,"seq":{loops},"value":{loops}}}]'
-        return self._pgbench(programs.pgbench_appends(statements.SCHEMA, sql, event, clients, loops))
+        return self._pgbench(programs.pgbench_appends(statements.SCHEMA, sql, _event(loops), clients, loops))
+
+    def offer(self, clients: int, rate: float, seconds: float) -> float:
+        """Milliseconds, as the 99th percentile, from the time at which one of our producers' appends of one event was
+        due to its commit; on an empty log.
+        """
+        reports = self._offered(clients, rate, seconds)
+        return _p99_ms([report.offered.latency for report in reports if report.offered])
+
+    def lateness(self, clients: int, rate: float, seconds: float) -> float:
+        """Milliseconds, as the 99th percentile, by which our producers that waited sent an append later than due."""
+        reports = self._offered(clients, rate, seconds)
+        return _p99_ms([report.offered.lateness for report in reports if report.offered])
+
+    def _offered(self, clients: int, rate: float, seconds: float) -> list[Report]:
+        self._clear()
+        spec = Spec(scale=clients, insert_batch=1, rate=f"{rate:g}", duration=seconds, arrival="poisson", set={})
+        appended = self._carried_out(spec, APPEND, producers(spec, self._log))
+        self._refuse_wrong(appended)
+        return [producer.report for producer in appended.reported]
+
+    def pgbench_offers(self, clients: int, rate: float, seconds: float) -> float:
+        """The figure of `offer`, of pgbench."""
+        self._clear()
+        loops = round(rate * seconds / clients)
+        sql = statements.append_sql(self._spec("log_event", clients, 1, loops), self._log)
+        program = programs.pgbench_offers(statements.SCHEMA, sql, _event(loops), clients, rate, seconds)
+        latencies = programs.pgbench_latencies(self._place.workers.run_program(program))
+        return quantiles(latencies, n=100, method="inclusive")[98]
 
     def psql_reads(self, events: int) -> float:
         """Events/s of a binary COPY."""
@@ -175,6 +204,17 @@ class Testbed:
             if worker.error:
                 raise InfrastructureError(f"cannot compare: {worker.name}: {worker.error.call}: {worker.error.message}")
         return outcome
+
+
+def _event(number: int) -> str:
+    return f'[{{"producer":0,"seq":{number},"value":{number}}}]'
+
+
+def _p99_ms(histograms: list[str]) -> float:
+    latency = Latency.from_histograms(histograms)
+    if not latency:
+        raise InfrastructureError("cannot compare: no append was timed")
+    return latency.p99
 
 
 def _acknowledged(appended: TrackOutcome) -> list[Range]:

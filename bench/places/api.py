@@ -70,6 +70,8 @@ class Program:
     """The program's standard input."""
     schema: str
     """The search_path of the program's sessions."""
+    files: str = ""
+    """A pattern of files in its working folder that are printed after what the program itself prints."""
 
     @property
     def variables(self) -> dict[str, str]:

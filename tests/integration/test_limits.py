@@ -15,10 +15,18 @@ def test_each_contest_is_carried_out_and_kept(bench: Bench) -> None:
     assert ran.returncode == int(missed), ran.stderr
     assert ("MISSED" in ran.stdout) == missed
     assert found.rounds == 2
-    assert [len(contest.pairs) for contest in found.contests] == [2] * 14
+    assert [len(contest.pairs) for contest in found.contests] == [2] * 15
     assert all(ours > 0 and theirs > 0 for contest in found.contests for ours, theirs in contest.pairs)
-    assert len(found.first_event_seconds) == 2
-    for words in ("pgbench, rows thrown away", "binary COPY", r"one \copy", "memory", "--place local"):
+    assert len(found.first_event_seconds) == len(found.lateness_p99_ms) == 2
+    for words in (
+        "pgbench, rows thrown away",
+        "binary COPY",
+        r"one \copy",
+        "memory",
+        "pgbench --rate",
+        "lateness",
+        "--place local",
+    ):
         assert words in ran.stdout
     assert bench.runs() == []
     assert bench.processes() == []

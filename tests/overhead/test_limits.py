@@ -47,6 +47,15 @@ def test_pgbench_that_did_not_do_all_is_no_rival() -> None:
         programs.pgbench_rate(PRINTED.replace("1000/", "999/"))
 
 
+def test_pgbenchs_latencies_are_those_of_its_log() -> None:
+    program = programs.pgbench_offers("bench", append_sql(Spec(set={}), load("bigserial")), "[1]", 10, 1000, 2.5)
+    assert {"--rate=1000", "--transactions=250", "--log"} <= set(program.command)
+    log = "0 1 1500 0 1764277200 123456 40\n9 250 2000000 0 1764277202 1 1999000\n"
+    assert programs.pgbench_latencies(PRINTED + log) == [1.5, 2000]
+    with pytest.raises(InfrastructureError, match="pgbench did not complete"):
+        programs.pgbench_latencies(PRINTED.replace("1000/", "999/") + log)
+
+
 def test_psqls_time_is_of_all_rows() -> None:
     printed = "COPY 10\nTiming is on.\nCOPY 10\nTime: 2500.000 ms (00:02.500)\n"
     assert programs.psql_seconds(printed, 10) == 2.5
@@ -75,14 +84,18 @@ def test_the_table() -> None:
         Pairing(name="read 1,000", ours=ours, theirs=theirs, unit="events/s", target=1.0, pairs=[(3e6, 2e6)] * 3),
         Pairing(name="read 10", ours=ours, theirs=theirs, unit="events/s", target=0.95, pairs=[(90.0, 100.0)] * 3),
         Pairing(name="memory", ours="grown", theirs="small", unit="bytes", target=1 / 1.05, pairs=[(2**20, 2**20)] * 3),
+        Pairing(name="p99", ours=ours, theirs=theirs, unit="ms", target=0.9, pairs=[(2.5, 2.4)] * 3),
     ]
     limits = Limits(
         run_id="20260102-030405-abcd", started_at=datetime(2026, 1, 2, tzinfo=UTC), rounds=3, events=1000, grown=0,
         environment=where, contests=contests, first_event_seconds=[1.5, 1.6, 2.5], first_event_target=2,
+        lateness_p99_ms=[0.2, 0.3, 1.5],
     )  # fmt: skip
     golden("limits.md", overhead_report.whole(limits) + "\n")
     assert not overhead_report.met(limits)
     assert overhead_report.met(limits.model_copy(update={"contests": contests[::2]}))
+    late = limits.model_copy(update={"contests": contests[::2], "lateness_p99_ms": [0.2, 1.5, 1.5]})
+    assert not overhead_report.met(late)
     once = limits.model_copy(update={"rounds": 1})
     assert overhead_report.met(once)
     assert "MISSED" not in overhead_report.whole(once)

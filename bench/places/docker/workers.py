@@ -114,8 +114,8 @@ def run_program(deployment: Deployment, image: Image, program: Program) -> str:
             stack,
             image,
             program.command[0],
-            {**program.variables, "SCRIPT": program.script},
-            entrypoint=["sh", "-c", 'printf %s "$SCRIPT" | exec "$@"', "sh"],
+            {**program.variables, "SCRIPT": program.script, "FILES": program.files},
+            entrypoint=["sh", "-c", 'printf %s "$SCRIPT" | "$@" && { [ -z "$FILES" ] || cat $FILES; }', "sh"],
             command=list(program.command),
             working_dir="/tmp",  # noqa: S108
             tmpfs={"/tmp": "mode=1777"},  # noqa: S108

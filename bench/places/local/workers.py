@@ -224,6 +224,9 @@ def run_program(folder: Path, home: Path, database: Mapping[str, str], program: 
             raise
     if running.returncode:
         raise InfrastructureError(f"{name} failed: {complaint.strip()}")
+    for file in sorted(home.glob(program.files)) if program.files else []:
+        printed += file.read_text()
+        file.unlink()
     return printed
 
 
