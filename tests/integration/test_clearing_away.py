@@ -58,11 +58,14 @@ def interrupt_a_run_on_a_frozen_server(folder: Path) -> None:
     """A run whose server stands still from its middle on, for as long as the run takes."""
     with connected(embedded.conninfo(folder)) as connection:
         postmaster = psutil.Process(embedded.server(folder))
-        frozen = [postmaster, *postmaster.children(recursive=True)]
+        frozen = [postmaster]
         try:
             with install.installed(connection, BIGSERIAL, "frozen"):
-                for process in frozen:
+                # A postmaster that is frozen first starts no more processes, and those that end stay as zombies.
+                postmaster.send_signal(signal.SIGSTOP)
+                for process in postmaster.children(recursive=True):
                     process.send_signal(signal.SIGSTOP)
+                    frozen.insert(0, process)
                 raise KeyboardInterrupt
         finally:
             for process in frozen:
