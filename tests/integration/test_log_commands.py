@@ -260,7 +260,7 @@ def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Be
         "notifies/mine": [none] * 4 + ["not applicable"],
     }
     for line in (
-        r"- `unbuilt/mine`: append and read .* and 5 others: the log unbuilt/mine: schema.sql, line \d+: syntax",
+        r"- `unbuilt/mine`: append and read .* and 6 others: the log unbuilt/mine: schema.sql, line \d+: syntax",
         r"- `notifies/mine`: append and read .*: The log stranded: producer-1: log_event: not this one",
         r"- `notifies/mine`: open transaction \(prepared\): cannot PREPARE a transaction that has executed LISTEN",
         rf"- `python -m bench compare-logs --logs bigserial,{chosen} ",
