@@ -1,8 +1,11 @@
 """Measures a phase of a worker: the clock of the database, the latency of each call, CPU, memory, and progress."""
 
+import os
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
@@ -17,6 +20,7 @@ LONGEST_MICROSECONDS = 365 * 86_400 * 1_000_000
 """A year: no call of a run takes longer."""
 _RESOLUTION_SECONDS = 2e-6
 """A microsecond of the database's clock and one of ours."""
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DRIFT = 15e-6
 """Seconds by which a clock may drift in a second: PHI, the frequency tolerance of NTP (RFC 5905, section 7.3)."""
 
@@ -25,6 +29,13 @@ def say(record: Record) -> None:
     """Print one record."""
     sys.stdout.buffer.write(encode_record(record) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process; 0 where the system does not show it as Linux does."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    return 0
 
 
 class Clock:
@@ -118,7 +129,7 @@ class Meter:
         self._note_calls()
         if events != self._last_progress:
             self._last_progress = events
-            say(Progress(events, checksum))
+            say(Progress(events, checksum, resident_bytes()))
 
     def end(self, awake_seconds: float = 0) -> None:
         """Make now the end of the measured time, instead of any earlier moment.

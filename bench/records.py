@@ -96,6 +96,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     events: int
     checksum: int = 0
     """Consumers: the sum of the delivered values, repeated events included."""
+    memory_bytes: int = 0
+    """The worker's resident memory; 0 where the system does not show it."""
 
 
 class LedgerPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ledger"):

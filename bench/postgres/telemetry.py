@@ -1,4 +1,4 @@
-"""Observes Postgres during a phase: samples of its backends' waits, and counters before and after.
+"""Observes Postgres during a phase: samples of its backends' waits, figures over time, and counters before and after.
 
 Everything goes through one connection that nothing else uses, a few times a second. Views are read as JSON, because
 their columns differ from PostgreSQL 14 to 18.
@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import psycopg
 
 from bench.places.api import Usage
@@ -23,6 +24,9 @@ from bench.postgres.connection import (
     scalar,
     switch_off_timeouts,
 )
+from bench.postgres.figures import LOCK_MS, FiguresQuery, own_cpu_seconds, wait_for_locks
+from bench.results.series import Samples, Series
+from bench.results.series import SAMPLE_SECONDS as SERIES_SECONDS
 from bench.statements import SCHEMA
 
 SAMPLE_SECONDS = 0.25
@@ -95,6 +99,12 @@ class Observation:
     """None where Postgres cannot be seen as processes."""
     postgres_memory_bytes: int | None
     """The largest sample."""
+    began_at: float
+    """Unix time of this machine."""
+    series: Series
+    """The figures of the server and of the orchestrator over time."""
+    own_cpu_seconds: float | None
+    """CPU time that the server spent on the observer's samples; None where the role may not know it."""
 
 
 class Observer:
@@ -107,10 +117,13 @@ class Observer:
         self._names = {"orchestrator": our_name(orchestrator), "workers": f"{our_name(orchestrator)} "}
         self._usage = usage
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
+        self._figures = FiguresQuery(self._connection)
+        self._process = psutil.Process()
         with suppress(psycopg.Error):
             # A session's first sample takes ten times as long as the others, so it is taken before a phase.
             self._look()
             self._others_are_at_work()
+            self._figures.read()
         self.seen: Observation | None = None
         """The observation of the last phase; None when the server went away meanwhile."""
         self.samples = 0
@@ -126,6 +139,8 @@ class Observer:
         seconds the server has not answered.
         """
         waits: Counter[tuple[str, str]] = Counter()
+        recent_waits: Counter[tuple[str, str]] = Counter()
+        samples = Samples()
         over = threading.Event()
         memory = 0
         looks_for_others = with_others = 0
@@ -137,23 +152,38 @@ class Observer:
             with_others += self._others_are_at_work()
             looks_for_others += 1
 
+        def take_figures() -> None:
+            figures = {**self._figures.read(), "orchestrator_memory": self._process.memory_info().rss}
+            samples.add(time.perf_counter() - began, figures, recent_waits)
+            recent_waits.clear()
+
         def sample() -> None:
             nonlocal memory, answered
             looked = time.monotonic()
+            due_pc = began + SERIES_SECONDS
             while not over.wait(SAMPLE_SECONDS):
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
                     for kind, wait, count in self._look():
                         waits[kind, wait] += count
+                        recent_waits[kind, wait] += count
                     look_for_others()
                     self.samples += 1
                     answered = time.monotonic()
+                    if time.perf_counter() >= due_pc:
+                        due_pc = max(due_pc + SERIES_SECONDS, time.perf_counter())
+                        take_figures()
                 if time.monotonic() - looked > USAGE_SECONDS:
                     looked = time.monotonic()
                     usage = self._usage()
                     memory = max(memory, usage.memory_bytes if usage else 0)
 
         look_for_others()  # at both ends, as a phase may be over before its first sample
-        before, usage_before, began = self._counters(), self._usage(), time.perf_counter()
+        own_cpu_before = own_cpu_seconds(self._connection)
+        before, usage_before = self._counters(), self._usage()
+        wait_for_locks(self._connection, LOCK_MS)
+        began_at, began = time.time(), time.perf_counter()
+        with suppress(psycopg.Error):
+            take_figures()
         sampler = threading.Thread(target=sample, name="telemetry", daemon=True)
         sampler.start()
         try:
@@ -166,6 +196,10 @@ class Observer:
         with suppress(psycopg.Error):
             look_for_others()
             self._await_sessions()
+            own_cpu = own_cpu_seconds(self._connection)
+            with suppress(psycopg.errors.LockNotAvailable):
+                take_figures()
+            wait_for_locks(self._connection, 0)
             after = self._counters()
             self.seen = Observation(
                 seconds=seconds,
@@ -178,6 +212,9 @@ class Observer:
                 },
                 postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
                 postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,
+                began_at=began_at,
+                series=samples.series(),
+                own_cpu_seconds=None if own_cpu is None or own_cpu_before is None else own_cpu - own_cpu_before,
             )
 
     def _look(self) -> list[tuple[str, str, int]]:

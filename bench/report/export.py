@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from bench import stats
 from bench.report import exposure
 from bench.report import runs as runs_report
+from bench.report.series import long_table
 from bench.report.verdict import verdict_text
 from bench.results import metrics
 from bench.results.metrics import Metric
@@ -150,5 +151,6 @@ FORMATS: dict[str, Callable[[Result], str]] = {
     "junit": junit,
     "go": go,
     "csv": csv,
+    "csv-series": long_table,
     "markdown": markdown,
 }

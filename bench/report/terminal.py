@@ -10,6 +10,7 @@ from bench import stats
 from bench.judge.words import faults
 from bench.report import bottleneck, screen, tabular
 from bench.report import runs as runs_report
+from bench.report.growth import growth
 from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
 from bench.results.costs import Observed
 from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged, Unseen
@@ -164,7 +165,8 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
     yield from _append_lines(append, trial.instead_of_append_rate, spec)
     if tails:
         yield from _readings(trial.reads, trial.instead_of_read_rate, trial.unseen)
-        yield from _costs("  together", observed.get(phase_key(APPEND, trial.reads[0].reading.track)), append.events)
+        together = observed.get(phase_key(APPEND, trial.reads[0].reading.track))
+        yield from _costs("  together", together, append.events, trial.unseen)
     else:
         yield from _costs("", observed.get(APPEND.key), append.events)
     yield _Line(Step.SETTLE, trial.phase_seconds[Step.SETTLE], _space(trial))
@@ -236,8 +238,13 @@ def _space(trial: Trial) -> str:
     return f"per event: {', '.join(clauses)}" if clauses else ""
 
 
-def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]:
-    """The bottleneck of a phase, and its costs."""
+def _costs(
+    name: str,
+    observed: Observed | None,
+    events: int,
+    unseen: Mapping[str, Sequence[Unseen]] = MappingProxyType({}),
+) -> Iterator[_Line]:
+    """The bottleneck of a phase, its costs, and what grew in it."""
     if observed is None or not events:
         return
     pace = bottleneck.sentence(observed)
@@ -255,6 +262,7 @@ def _costs(name: str, observed: Observed | None, events: int) -> Iterator[_Line]
     if looked_up:
         clauses.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
     yield _Line(text="; ".join(clauses))
+    yield _Line(text=growth(observed.series, unseen))
     if observed.others:
         yield _Line(text=runs_report.others_at_work([observed.others]))
 

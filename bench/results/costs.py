@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from bench.results.base import StoredModel
+from bench.results.series import Series
 
 FEWEST_COMMITS_OF_OTHERS = 10
 """A server's own vacuuming commits a few a minute in each database."""
@@ -86,6 +87,10 @@ class Observed(StoredModel):
     workers_cpu_seconds: float
     worker_memory_bytes: int
     """The largest resident memory of one worker."""
+    series: Series | None = None
+    """Figures over time; None in a result of a version that did not store them."""
+    observer_cpu_seconds: float | None = None
+    """CPU time that Postgres spent on looking at itself; None where the role may not know it."""
 
     @property
     def others(self) -> Others | None:

@@ -54,6 +54,8 @@ class Outcome:
     history: list[tuple[float, int]] = field(default_factory=list)
     """Its progress: Unix time of this machine, and the events that a producer had acknowledged, or that a consumer had
     been given, each counted once."""
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    """Its resident memory in bytes, each with the Unix time of this machine at which that was reported."""
     returned: list[Example] = field(default_factory=list)
     """Some of its acknowledged events, with the etags that log_event returned."""
     jumps: list[Jump] = field(default_factory=list)
@@ -125,9 +127,12 @@ class Outcome:
         match record:
             case Ready():
                 self.ready_record = record
-            case Progress(events=events, checksum=checksum):
+            case Progress(events=events, checksum=checksum, memory_bytes=memory_bytes):
                 self.events, self.checksum = events, checksum
                 self._remember()
+                if memory_bytes:
+                    _thin_out(self.memory)
+                    self.memory.append((time.time(), memory_bytes))
             case LedgerPart(fate=fate, ranges=ranges):
                 _extend(self.ranges[fate], ranges)
                 self.acknowledged += events_in(ranges) if fate == "acknowledged" else 0
@@ -155,9 +160,14 @@ class Outcome:
 
     def _remember(self) -> None:
         """Note the present progress with the time."""
-        if len(self.history) >= MOST_REMEMBERED:
-            del self.history[1::2]
+        _thin_out(self.history)
         self.history.append((time.time(), self.events if isinstance(self.job, ConsumerJob) else self.acknowledged))
+
+
+def _thin_out(history: list[tuple[float, int]]) -> None:
+    """Forget every second entry, when there are so many that another one would be too many."""
+    if len(history) >= MOST_REMEMBERED:
+        del history[1::2]
 
 
 def _extend(ranges: list[Range], more: Sequence[Range]) -> None:

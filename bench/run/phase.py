@@ -29,15 +29,13 @@ from bench.postgres.barrier import (
 from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
 from bench.postgres.server import holders, session_settings
 from bench.records import Progress, Range, Ready, Report
-from bench.results.models import Sample
 from bench.results.tracks import Track
 from bench.run.outcome import Outcome, TrackOutcome
+from bench.run.progress import TrackProgress
 from bench.run.waiting import Silence, Stillness, Unanswered
-from bench.run.watch import Extent, Update, Watch
+from bench.run.watch import Extent, Watch
 from bench.text import plural
 
-SAMPLE_SECONDS = 0.5
-"""Progress is stored this often, however many workers report theirs."""
 LAST_WORDS_SECONDS = 3
 """When our own session is gone, so are most of the workers': they have this long to report why, and which of them it
 was."""
@@ -138,7 +136,7 @@ def carry_out(
         opened_at = time.time()
         lift()
         nodes.opened_pc = time.perf_counter()
-        progress = _Progress(tracks, update)
+        progress = TrackProgress(tracks, update)
         for _ in heard:
             readers.end_them_if_it_is_time()
             if any(worker.error for worker in workers.values()):
@@ -171,29 +169,6 @@ def _await_ready(heard: Iterator[None], workers: Iterable[Outcome], connection: 
         if not missing:
             return
         _report_waits(missing, still)
-
-
-class _Progress:
-    """How far each track is: shown whenever a record came, sampled for the result, and left alone once it is done."""
-
-    def __init__(self, tracks: Mapping[Track, Sequence[Outcome]], update: Update) -> None:
-        self._going = dict(tracks)
-        self._update = update
-        self.series: dict[Track, list[Sample]] = {track: [] for track in tracks}
-        """As in `TrackOutcome`."""
-        for track in tracks:
-            update(track.key, 0, 0)
-
-    def note(self, seconds: float) -> None:
-        """Note how far the tracks are, this many seconds after the barrier was lifted."""
-        for track, workers in list(self._going.items()):
-            events, done = sum(worker.events for worker in workers), sum(worker.done for worker in workers)
-            samples = self.series[track]
-            if done == len(workers):
-                del self._going[track]
-            if track not in self._going or not samples or seconds - samples[-1].seconds >= SAMPLE_SECONDS:
-                samples.append(Sample(seconds=seconds, events=events))
-            self._update(track.key, events, done)
 
 
 def _report_waits(left: Sequence[Outcome], *waits: Stillness | Silence) -> None:

@@ -2,11 +2,12 @@
 and sessions did not pause inside statements.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from bench.job import ProducerJob
+from bench.job import ConsumerJob, ProducerJob
 from bench.judge.evidence import Delivered
 from bench.judge.ranges import events_in, normal
 from bench.postgres.telemetry import WORKER, Observation
@@ -25,6 +26,7 @@ from bench.results.models import (
     Read,
     Unjudged,
 )
+from bench.results.series import UNITS, Figure, Series
 from bench.results.tracks import APPEND, Track
 from bench.run import jobs
 from bench.run.bottleneck import BusyWorker, bottleneck
@@ -278,7 +280,28 @@ def observed(seen: Observation, workers: Sequence[Outcome]) -> Observed:
         postgres_memory_bytes=seen.postgres_memory_bytes,
         workers_cpu_seconds=sum(worker.report.cpu_seconds for worker in workers),
         worker_memory_bytes=max(worker.report.memory_bytes for worker in workers),
+        series=_with_memory(seen.series, seen.began_at, workers),
+        observer_cpu_seconds=seen.own_cpu_seconds,
     )
+
+
+def _with_memory(series: Series, began_at: float, workers: Sequence[Outcome]) -> Series:
+    """Add the memory of workers, which they report with their progress, to the figures of a phase."""
+    figures = dict(series.figures)
+    for name, kind in (("producer_memory", ProducerJob), ("consumer_memory", ConsumerJob)):
+        reports = [worker.memory for worker in workers if isinstance(worker.job, kind) and worker.memory]
+        if reports:
+            values = [_largest_until(began_at + seconds, reports) for seconds in series.seconds]
+            figures[name] = Figure(unit=UNITS[name], values=values)
+    return series.model_copy(update={"figures": figures})
+
+
+def _largest_until(at: float, reports: Sequence[Sequence[tuple[float, int]]]) -> int | None:
+    """The largest of the last values that were reported until a time; None before the first one. `reports` has each
+    worker's, as times and values.
+    """
+    places = [bisect_right(of_one, at, key=lambda entry: entry[0]) for of_one in reports]
+    return max((of_one[place - 1][1] for of_one, place in zip(reports, places, strict=True) if place), default=None)
 
 
 def _client_bound(report: Report) -> bool:

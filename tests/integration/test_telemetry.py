@@ -1,5 +1,6 @@
 """A phase as a real server saw it."""
 
+import csv
 import os
 import re
 import threading
@@ -14,6 +15,8 @@ from bench.places.local import postgres as embedded
 from bench.places.local import workers
 from bench.postgres.connection import Connection, our_name
 from bench.postgres.telemetry import ON_CPU, WORKER, observer
+from bench.results.series import OTHERS, UNITS
+from bench.results.store import load
 from bench.run.bottleneck import bottleneck
 from bench.statements import SCHEMA
 from tests.conftest import Bench, wait_until
@@ -52,6 +55,109 @@ def test_what_workers_wait_for_is_seen_and_counted(log: Connection, usage: Calla
     assert seen.postgres_memory_bytes > 2**20
     waits = {key: count for key, count in seen.waits.items() if key[1] != ON_CPU}
     assert bottleneck(waits, 3, None, None) is not None
+
+
+def test_figures_over_time_show_dead_rows_and_what_holds_them(
+    log: Connection, another: Callable[[], Connection]
+) -> None:
+    with observer(log.info.dsn, log, lambda: None) as watching:
+        with watching.observe():
+            reading = another()
+            reading.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            reading.execute("SELECT count(*) FROM events_log")
+            log.execute("SELECT * FROM log_event((SELECT json_agg(i) FROM generate_series(1, 5000) AS i))")
+            for _ in range(3):
+                log.execute("UPDATE events_log SET payload = payload")
+            log.execute("SELECT pg_stat_force_next_flush()" if log.info.server_version >= 150000 else "SELECT 1")
+            log.execute("CHECKPOINT")
+            wait_until(lambda: watching.samples >= 6)
+        seen = watching.seen
+    assert seen is not None
+    figures = {name: [value for value in figure.values if value is not None] for name, figure in
+               seen.series.figures.items()}  # fmt: skip
+    assert figures["dead_rows"][0] == 0
+    assert max(figures["dead_rows"]) == 15_000
+    assert max(figures["live_rows"]) == 5000
+    assert figures["table_bytes"][-1] > figures["table_bytes"][0]
+    assert figures["index_bytes"][-1] > figures["index_bytes"][0]
+    assert max(figures["horizon_age"]) >= 4
+    assert max(figures["horizon_age_seconds"]) > 0
+    assert figures["wal_bytes"][0] == 0
+    assert figures["wal_bytes"][-1] > 20_000 * 50
+    assert figures["checkpoints"][-1] >= 1
+    assert figures["orchestrator_memory"][-1] > 2**20
+    assert set(figures) <= set(UNITS)
+    assert len(seen.series.seconds) >= 3
+    events = {(wait.backend, wait.event): sum(wait.counts) for wait in seen.series.waits}
+    assert all(count <= seen.waits[wait] for wait, count in events.items() if wait[1] != OTHERS)
+    assert seen.own_cpu_seconds is not None
+    assert seen.own_cpu_seconds > 0
+
+
+def test_a_slot_that_nobody_reads_keeps_wal(log: Connection) -> None:
+    log.execute("SELECT pg_create_logical_replication_slot('bench_test_kept', 'test_decoding')")
+    try:
+        with observer(log.info.dsn, log, lambda: None) as watching:
+            with watching.observe():
+                log.execute("SELECT * FROM log_event((SELECT json_agg(i) FROM generate_series(1, 5000) AS i))")
+            seen = watching.seen
+    finally:
+        log.execute("SELECT pg_drop_replication_slot('bench_test_kept')")
+    assert seen is not None
+    slot = seen.series.figures["slot_bytes"].values
+    assert (slot[-1] or 0) - (slot[0] or 0) > 5000 * 50
+
+
+def test_a_table_that_is_locked_for_long_does_not_stop_the_observer(
+    log: Connection, another: Callable[[], Connection]
+) -> None:
+    with observer(log.info.dsn, log, lambda: None) as watching:
+        locking = another()
+        with watching.observe():
+            locking.execute("BEGIN; LOCK TABLE events_log")
+            first = watching.samples
+            wait_until(lambda: watching.samples >= first + 8)  # of which some are due for figures
+            locking.execute("ROLLBACK")
+        assert watching.seen is not None
+
+
+def test_what_a_role_may_not_see_is_left_out(log: Connection) -> None:
+    log.execute("CREATE ROLE bench_test_guest LOGIN")
+    try:
+        log.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO bench_test_guest")
+        guest = psycopg.conninfo.make_conninfo(log.info.dsn, user="bench_test_guest")
+        with observer(guest, log, lambda: None) as watching:
+            with watching.observe():
+                log.execute("SELECT * FROM log_event('[1, 2]')")
+            seen = watching.seen
+    finally:
+        log.execute(f"REVOKE USAGE ON SCHEMA {SCHEMA} FROM bench_test_guest")
+        log.execute("DROP ROLE bench_test_guest")
+    assert seen is not None
+    assert seen.own_cpu_seconds is None
+    assert {"dead_rows", "table_bytes", "horizon_age"} <= set(seen.series.figures)
+
+
+def test_a_run_stores_series_and_exports_them(bench: Bench, address: str) -> None:
+    small = ("--scale", "2", "--insert-batch", "5", "--rate", "500:2.5s", "--mode", "tail")
+    ran = bench("run", "--place", "local", "--dsn", address, *small, "--export-json", "run.json")
+    assert ran.returncode == 0, ran.stderr
+    (trial,) = load(bench.folder / "run.json").trials
+    phase = trial.telemetry.phases["append + read 1000"]
+    assert phase.series is not None
+    assert phase.series.interval_seconds == 1
+    assert len(phase.series.seconds) >= 3
+    for name in ("orchestrator_memory", "producer_memory", "consumer_memory"):
+        assert (phase.series.figures[name].values[-1] or 0) > 2**20, name
+    assert phase.observer_cpu_seconds
+    exported = bench("export", "csv-series", "run.json")
+    assert exported.returncode == 0, exported.stderr
+    rows = list(csv.DictReader(exported.stdout.splitlines()))
+    assert {row["phase"] for row in rows} == {"append + read 1000"}
+    metrics = {row["metric"] for row in rows}
+    assert {"progress", "unseen", "lag", "live_rows", "wal_bytes", "consumer_memory"} <= metrics
+    progress = [row for row in rows if row["metric"] == "progress" and row["subject"] == "append"]
+    assert int(progress[-1]["value"]) == trial.append.events
 
 
 def test_a_neighbour_in_another_database_is_told_of(bench: Bench, server: str, address: str) -> None:
