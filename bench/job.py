@@ -79,13 +79,13 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     barrier: int
     sql: str
     """The query that yields the next page as (etag, ctime, payload, more of the cursor). Its parameters are the cursor
-    in the last row of the page before, as it came, and NULLs at first."""
+    in the last row of the page before, as it came; at first `after`, or NULLs."""
     cursor: list[int]
     """The columns of a row that make up the cursor, in the order of the parameters; none when the server keeps it."""
     depth: int
     """Reads that are sent together, in one transaction; more than one only when the server keeps the cursor."""
     limit: int
-    """Events per producer: a seq outside of 0..limit-1 is nobody's event."""
+    """A seq outside of 0..limit-1 is nobody's event."""
     payload_bytes: int
     most_events: int
     """The reader gives up when the log delivers more events than this: it might never end."""
@@ -104,6 +104,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     small page."""
     check: bool = True
     """False counts the events without looking at them, to measure the cost of the look."""
+    after: list[bytes] = []
+    """The cursor to begin after, as in `cursor`, in PostgreSQL's binary format; empty at the start of the log."""
     batch: int = 0
     """Events per append transaction, where each transaction's events are to be delivered in one piece; 0 leaves that
     unchecked."""

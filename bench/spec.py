@@ -21,6 +21,7 @@ from bench.values import (
     Memory,
     checked_rate,
     offered_events,
+    parse_count,
     parse_pause,
     parse_range,
     parse_time,
@@ -118,6 +119,8 @@ class Spec(BaseModel):
     idle_timeout: Annotated[float, Field(gt=0), Flag("SECONDS")] = 10
     """Stop reading after SECONDS without a new event, counted from the producers' end."""
     log: LogName = DEFAULT_LOG
+    preload: Annotated[int, Field(ge=0, le=MAX_LIMIT), BeforeValidator(parse_count), Flag("N")] = 0
+    """Events in the log before the run, like 100k or 10M; readers begin after them, and no figure counts them."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 1
     """Number of trials, each on an empty log."""
     warm_up: Annotated[int | None, Field(ge=0, le=100), Flag(default="0, or 1 with several trials")] = None

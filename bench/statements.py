@@ -9,6 +9,8 @@ from bench.spec import Spec
 
 SCHEMA = "bench"
 """The log is installed into this schema."""
+LATER = "bench_later"
+"""The view of the rows that came after the preloaded events, in a run that has some."""
 PAUSES = "bench_pause"
 """The functions that pause are in this schema, in a run that pauses inside statements."""
 
@@ -93,6 +95,62 @@ def returned_sql(spec: Spec, log: Log) -> str | None:
     return (
         f"SELECT etag::bigint::text, payload::text, (count(*) OVER ())::text FROM log_event($1::json) LIMIT {EXAMPLES}"
     )
+
+
+def preload_sql(log: Log, payload_bytes: int) -> str:
+    """The statement that appends the events $2 to $3 of the producer $1, as the log's writers append a batch. $4 is the
+    padding, where payloads are padded.
+    """
+    payload, events = _payload_sql(payload_bytes), "generate_series($2::bigint, $3::bigint) AS i"
+    if {"generate", "copy"} & {*log.append}:
+        return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM {events}"
+    return f"SELECT count(*) FROM log_event((SELECT json_agg({payload}) FROM {events}))"
+
+
+def passing_sql(log: Log, most: int, client: str | None = None) -> str:
+    """The query that reads one page as `read_sql` does, and yields only the number of its events and the cursor in its
+    last row; no row when the page is empty.
+    """
+    columns = ["bench_row", *([] if client else log.cursor)]
+    return f"""
+        SELECT {", ".join(columns)}
+        FROM (SELECT page.*, row_number() OVER () AS bench_row FROM ({read_sql(log, most, client=client)}) AS page)
+             AS numbered
+        ORDER BY bench_row DESC LIMIT 1"""
+
+
+def fingerprint_sql(log: Log) -> str:
+    """The query that yields the number of rows with an etag up to %s, and a checksum of their etags and payloads."""
+    return f"""
+        SELECT count(*), coalesce(sum(hashtextextended({log.etag}::bigint::text || ' ' || payload::text, 0)), 0)::text
+        FROM {log.table} WHERE {log.etag} <= %s::bigint"""
+
+
+def later_view_sql(log: Log, table: Table, last: int) -> str:
+    """The statement that makes the view `LATER` of the rows of the log's table with an etag above `last`, or none."""
+    columns = f"{log.table}.*" + (", xmin" if table.xmin else "")
+    return f"""
+        CREATE VIEW {SCHEMA}.{LATER} AS
+        SELECT {columns} FROM {log.table} WHERE {log.etag} > {last} OR {log.etag} IS NULL"""
+
+
+def other_payloads_sql(log: Log, payload_bytes: int) -> str:
+    """The query that yields the rows with an etag up to the last parameter whose payload is none of those of some
+    events: etag, 0, and payload as text. The first parameters are arrays, of producers and of their last seqs, and the
+    padding. Payloads are compared as they were appended, and as jsonb writes them.
+    """
+    payload = _payload_sql(payload_bytes).replace("%", "%%")
+    for parameter, value in (("$1", "given.producer"), ("$4", "given.pad")):
+        payload = payload.replace(parameter, value)
+    return f"""
+        WITH given AS (SELECT unnest(%s::int[]) AS producer, unnest(%s::bigint[]) AS last, %s::text AS pad),
+             payloads AS MATERIALIZED (
+                 SELECT {payload} AS payload FROM given, generate_series(0, given.last) AS i
+             )
+        SELECT stored.{log.etag}::bigint, 0::bigint, stored.payload::text FROM {log.table} AS stored
+        WHERE stored.{log.etag} <= %s::bigint
+          AND NOT EXISTS (SELECT FROM payloads WHERE payloads.payload::text = stored.payload::text)
+          AND NOT EXISTS (SELECT FROM payloads WHERE payloads.payload::jsonb::text = stored.payload::text)"""
 
 
 def _payload_sql(payload_bytes: int) -> str:

@@ -18,6 +18,7 @@ LONGEST_PAUSE_MS = 100
 SMALLEST_MEMORY_BYTES = 6 * 2**20
 """Docker refuses smaller limits."""
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_UNIT_DIGITS = {"": 0, "k": 3, "m": 6, "g": 9}
 _UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
@@ -50,6 +51,22 @@ def parse_time(value: object) -> object:
     if not time:
         raise ValueError("give a time like 90s, 10m or 2h")
     return float(time[1]) * _UNIT_SECONDS[time[2] or "s"]
+
+
+def parse_count(value: object) -> object:
+    """Read a count like 250, 100k, 1.5M or 1G as a whole number; values that are no text are returned as they are.
+
+    Raises:
+        ValueError: the text is not a count.
+    """
+    if not isinstance(value, str):
+        return value
+    count = re.fullmatch(r"([0-9]+)(?:\.([0-9]+))?([kmg]?)", value.strip(), re.ASCII | re.IGNORECASE)
+    digits = _UNIT_DIGITS[count[3].lower()] if count else 0
+    fraction = (count[2] or "").rstrip("0") if count else ""
+    if not count or len(fraction) > digits:
+        raise ValueError("give a whole number, like 250, 100k or 1.5M")
+    return int(count[1] + fraction.ljust(digits, "0"))
 
 
 def steps_of(rate: str) -> list[tuple[float, float | None]]:

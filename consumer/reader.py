@@ -109,7 +109,7 @@ def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
     """The source of a job's pages on a connection."""
     # With less than one processor to spare, waiting awake would take the processor that Postgres needs.
     awake_seconds = job.awake_seconds if job.awake_seconds and usable_processors() >= AWAKE_PROCESSORS else 0
-    return source_of(connection, job.sql, job.cursor, job.depth, awake_seconds)
+    return source_of(connection, job.sql, job.cursor, job.depth, awake_seconds, job.after)
 
 
 def source_of(
@@ -118,23 +118,30 @@ def source_of(
     cursor: Sequence[int] = (),
     depth: int = 1,
     awake_seconds: float = 0,
+    after: Sequence[bytes] = (),
 ) -> Source:
     """The source of the pages that a query yields on a connection: the server's own protocol where nothing is
-    encrypted, else libpq. `cursor` and `depth` are those of a ConsumerJob; a page is waited for without sleeping for
-    `awake_seconds`.
+    encrypted, else libpq. `cursor`, `depth` and `after` are those of a ConsumerJob; a page is waited for without
+    sleeping for `awake_seconds`.
     """
     statement = Statement(connection, sql)
     types = statement.types()
     if not is_unencrypted(connection):
-        return _Libpq(statement, types, cursor)
-    return _Wire(RawSocket(connection, awake_seconds, types), statement, types, cursor, depth)
+        return _Libpq(statement, types, cursor, after)
+    return _Wire(RawSocket(connection, awake_seconds, types), statement, types, cursor, depth, after)
 
 
 class _Wire:
     """A source that takes rows as the server sends them."""
 
     def __init__(
-        self, raw: RawSocket, statement: Statement, types: Sequence[int], cursor: Sequence[int], depth: int
+        self,
+        raw: RawSocket,
+        statement: Statement,
+        types: Sequence[int],
+        cursor: Sequence[int],
+        depth: int,
+        after: Sequence[bytes],
     ) -> None:
         self._raw = raw
         self._call = Call(statement.name, [pq.Format.BINARY] * len(cursor), depth)
@@ -142,7 +149,7 @@ class _Wire:
         self._events = 0
         self._largest = 0
         self._columns = cursor
-        self._cursor = packed([None] * len(cursor))
+        self._cursor = packed(after or [None] * len(cursor))
         self._jsonb = types[2] == _JSONB
         self._last_row = last_row if PLAIN_TYPES.issuperset(types) else last_row_exactly
 
@@ -187,11 +194,13 @@ class _Libpq:
 
     waited_awake_seconds = 0.0
 
-    def __init__(self, statement: Statement, types: Sequence[int], cursor: Sequence[int]) -> None:
+    def __init__(
+        self, statement: Statement, types: Sequence[int], cursor: Sequence[int], after: Sequence[bytes]
+    ) -> None:
         self._statement = statement
         self._formats = [pq.Format.BINARY] * len(cursor)
         self._columns = cursor
-        self._cursor: list[bytes | None] = [None] * len(cursor)
+        self._cursor: list[bytes | None] = [*after] or [None] * len(cursor)
         self._jsonb = types[2] == _JSONB
 
     def ask(self) -> None:

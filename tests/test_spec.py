@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench.errors import UsageError
 from bench.spec import make, make_output_options
+from bench.values import parse_count
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,10 @@ from bench.spec import make, make_output_options
         ({"rate": "1000", "duration": "5s", "limit": 5}, "--duration and --limit"),
         ({"duration": "5s"}, "--duration is for an offered load"),
         ({"arrival": "poisson"}, "--arrival is for an offered load"),
+        ({"preload": "-1"}, "--preload '-1': give a whole number"),
+        ({"preload": "many"}, "--preload 'many'"),
+        ({"preload": "1.2345k"}, "--preload '1.2345k'"),
+        ({"preload": "1m5"}, "--preload"),
         ({"read_batch": [0]}, "--read-batch"),
         ({"read_batch": []}, "--read-batch"),
         ({"read_batch": "10,,20"}, "--read-batch '10,,20'"),
@@ -111,6 +116,14 @@ def test_a_file_has_the_same_keys_and_flags_overrule_it(tmp_path: Path) -> None:
     assert (spec.scale, spec.insert_batch, spec.read_batch) == (4, 7, (5, 6))
     assert (spec.limit, spec.events_per_producer) == (None, 14)
     assert spec.set == {"fsync": "off", "work_mem": "8MB"}
+
+
+@given(st.integers(0, 10**6), st.integers(0, 999), st.sampled_from(["k", "K", "m", "M", "g", "G"]))
+def test_a_count_may_have_a_unit_and_a_fraction(whole: int, thousandths: int, unit: str) -> None:
+    units = {"k": 10**3, "m": 10**6, "g": 10**9}
+    expected = (whole * 1000 + thousandths) * units[unit.lower()] // 1000
+    assert parse_count(f"{whole}.{thousandths:03}{unit}") == expected
+    assert parse_count(str(expected)) == parse_count(expected) == expected
 
 
 @pytest.mark.parametrize(

@@ -77,17 +77,23 @@ def judge(
 
     lost = subtract(acknowledged, in_table)
     count_faults("lost", lost)
+    preloaded = stored.preloaded
+    count_faults("lost", preloaded.lost)
+    counts["corrupt"] += preloaded.changed
+    examples.extend(
+        Fault("corrupt", None, example.producer, example.seq, example.etag) for example in preloaded.changed_examples
+    )
     count_faults("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
     examples.extend(Fault("phantom", etag=etag) for etag in stored.foreign_etags)
-    counts["inconsistent"] += len(stored.returned_otherwise)
+    counts["inconsistent"] += len(stored.returned_otherwise) + preloaded.moved
     examples.extend(
         Fault("inconsistent", None, example.producer, example.seq, example.etag)
         for example in stored.returned_otherwise
     )
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
-        own, faults = _judge_reader(read, acknowledged, possible, in_table, promise)
+        own, faults = _judge_reader(read, acknowledged, possible, in_table, promise, normal(preloaded.ranges))
         checksums = {read.etag_checksum, stored.etag_checksum}
         if None not in checksums and len(checksums) > 1 and was_given(read, stored):
             own["inconsistent"] = max(1, stored.other_etags)
@@ -183,9 +189,16 @@ def skipped(written: Written, read: Delivered, stored: Stored, promise: Promise)
 
 
 def _judge_reader(
-    read: Delivered, acknowledged: Ranges, possible: Ranges, in_table: Ranges, promise: Promise
+    read: Delivered,
+    acknowledged: Ranges,
+    possible: Ranges,
+    in_table: Ranges,
+    promise: Promise,
+    preloaded: Ranges,
 ) -> tuple[dict[str, int], list[Fault]]:
-    """One reader's faults, as counts by kind and as examples."""
+    """One reader's faults, as counts by kind and as examples. It began after the preloaded events, so one that it was
+    given is duplicated.
+    """
     counts = dict.fromkeys(KINDS, 0)
     delivered = normal(read.ranges)
     examples: list[Fault] = []
@@ -194,7 +207,8 @@ def _judge_reader(
     for kind, ranges in (
         ("skipped", skipped_ranges),
         ("withheld", subtract(undelivered, skipped_ranges)),
-        ("phantom", subtract(delivered, possible)),
+        ("phantom", subtract(subtract(delivered, possible), preloaded)),
+        ("duplicated", intersect(delivered, preloaded)),
     ):
         counts[kind] += events_in(ranges)
         examples.extend(Fault(kind, read.reader, producer, seq) for producer, seq in first_events(ranges, EXAMPLES))

@@ -155,6 +155,20 @@ def _sum(checksums: Sequence[int | None]) -> int | None:
 
 
 @dataclass(frozen=True)
+class Preloaded:
+    """The events that were in the log before the run, and what became of them. Readers began after them."""
+
+    ranges: Ranges = ()
+    lost: Ranges = ()
+    """No longer in the table."""
+    changed: int = 0
+    """Events with another payload than the one appended."""
+    changed_examples: Sequence[Example] = ()
+    moved: int = 0
+    """The least number of events with another etag than before."""
+
+
+@dataclass(frozen=True)
 class Stored:
     """The contents of the log's table after the end."""
 
@@ -179,3 +193,5 @@ class Stored:
     """The first of them, as delivered."""
     returned_otherwise: Sequence[Example] = ()
     """Of the events of `Written.returned`, those that log_event returned with an etag that is not theirs."""
+    preloaded: Preloaded = Preloaded()
+    """They are in none of the fields above."""

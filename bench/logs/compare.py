@@ -228,7 +228,7 @@ def _speed(trial: Trial | str) -> Speed:
         failure=None if trial.verdict.ok else failure(trial.verdict),
         appended_per_second=append.events_per_second,
         read_per_second=read.events_per_second,
-        bytes_an_event=_per_event(trial.telemetry.stored_bytes, append.events),
+        bytes_an_event=_per_event(trial.stored_bytes, append.events),
         wal_bytes_an_event=_per_event(append.wal_bytes, append.events),
     )
 

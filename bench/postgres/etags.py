@@ -87,9 +87,9 @@ class OtherEtags(NamedTuple):
     """The first of them, as they were delivered."""
 
 
-def other_etags(connection: Connection, log: Log, rows: int) -> OtherEtags:
-    """Read the log from its start, at most `rows` events, and look up each delivered etag in the log's table:
-    it must be the etag of a row with the same event.
+def other_etags(connection: Connection, log: Log, rows: int, after: Sequence[bytes] = ()) -> OtherEtags:
+    """Read the log from its start, or from the cursor `after` on, at most `rows` events, and look up each delivered
+    etag in the log's table: it must be the etag of a row with the same event.
 
     Raises:
         psycopg.Error: the log or its table cannot be read.
@@ -98,7 +98,7 @@ def other_etags(connection: Connection, log: Log, rows: int) -> OtherEtags:
 
     read = count = 0
     examples: list[Example] = []
-    with closing(delivered_pages(connection, log, _ROWS)) as pages:
+    with closing(delivered_pages(connection, log, _ROWS, after)) as pages:
         for page in pages:
             others = _unlike_stored(connection, log, page)
             count += len(others)

@@ -183,9 +183,12 @@ def stored_rows(connection: Connection, log: Log, etags: Numbers | None = None) 
     )
 
 
-def delivered_pages(connection: Connection, log: Log, rows: int) -> Generator[StoredPage, None, None]:
-    """Read the log from its start as a consumer does, up to an empty page; yields pages of `rows` rows, with their
-    etags as first column. The log has a cursor. Between pages the connection may be used for anything else.
+def delivered_pages(
+    connection: Connection, log: Log, rows: int, after: Sequence[bytes] = ()
+) -> Generator[StoredPage, None, None]:
+    """Read the log from its start, or from the cursor `after` on, as a consumer does, up to an empty page; yields pages
+    of `rows` rows, with their etags as first column. The log has a cursor. Between pages the connection may be used for
+    anything else.
 
     Raises:
         InfrastructureError: a row lacks an etag, a ctime or a payload.
@@ -193,7 +196,7 @@ def delivered_pages(connection: Connection, log: Log, rows: int) -> Generator[St
     """
     templates = Templates(_may_be_template)
     with _borrowed(connection):
-        reads = source_of(connection, read_sql(log, rows), cursor_columns(log))
+        reads = source_of(connection, read_sql(log, rows), cursor_columns(log), after=after)
         blocking = os.get_blocking(connection.fileno())  # as this source needs it
     advances = True
     while advances:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.results.models import Unseen
-from bench.results.series import Series
+from bench.results.series import Series, Unseen
 
 FEWEST_DEAD_ROWS = 1000
 """Fewer dead rows than this are not worth a word, and neither are dead rows that are few among the live ones."""

@@ -13,7 +13,8 @@ from bench.report import runs as runs_report
 from bench.report.growth import growth
 from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
 from bench.results.costs import Observed
-from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged, Unseen
+from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged
+from bench.results.series import Unseen
 from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
 from bench.values import range_text
@@ -162,6 +163,10 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
     )
     tails = trial.reads[0].mode == "tail"
     yield _Line(Step.START, trial.phase_seconds[Step.START], first)
+    if trial.preload:
+        per_event = f"{(trial.preload.stored_bytes or 0) / trial.preload.events:.0f} bytes on disk per event"
+        text = f"{trial.preload.events:,} events were in the log before the run, {per_event}; no figure counts them"
+        yield _Line(Step.PRELOAD, trial.phase_seconds[Step.PRELOAD], text)
     yield from _append_lines(append, trial.instead_of_append_rate, spec)
     if tails:
         yield from _readings(trial.reads, trial.instead_of_read_rate, trial.unseen)
@@ -230,7 +235,7 @@ def _space(trial: Trial) -> str:
     events, wal_bytes = trial.append.events, trial.append.wal_bytes
     if not events:
         return ""
-    stored_bytes = trial.telemetry.stored_bytes
+    stored_bytes = trial.stored_bytes
     clauses = [
         *([] if stored_bytes is None else [f"{stored_bytes / events:.0f} bytes on disk"]),
         *([] if wal_bytes is None else [f"{wal_bytes / events:.0f} bytes of WAL"]),

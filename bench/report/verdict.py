@@ -32,6 +32,7 @@ def trial_verdict(trial: Trial) -> str:
             [
                 *lines,
                 *_examples(verdict.examples),
+                *_of_preloaded(trial),
                 *_held(verdict),
                 *_lost(verdict),
                 *_untested(verdict),
@@ -89,6 +90,18 @@ def _exposed(trial: Trial) -> Iterator[str]:
     """The chances to fail that a tailed log met."""
     if trial.exposure:
         yield exposure.sentence(trial.exposure, ok=trial.verdict.ok)
+
+
+def _of_preloaded(trial: Trial) -> Iterator[str]:
+    """Explains the producers of preloaded events, when a fault is one of theirs."""
+    if trial.preload is None:
+        return
+    first = trial.preload.first_producer
+    if any(fault.producer is not None and fault.producer >= first for fault in trial.verdict.examples):
+        yield (
+            f"Producers from number {first} on are those of the {trial.preload.events:,} events that were in the log "
+            "before the run, and that its readers began after."
+        )
 
 
 def _short(verdict: Verdict) -> Iterator[str]:

@@ -110,6 +110,22 @@ class Observed(StoredModel):
         return others if is_notable else None
 
 
+class Preload(StoredModel):
+    """The events that were in the log before the run."""
+
+    events: int
+    first_producer: int
+    """Their producers have the numbers from here on; those of the run's events have lower ones."""
+    table_bytes: int | None
+    """Of the log's tables before the run, without indexes; None when it could not be found out, as in `index_bytes`."""
+    index_bytes: int | None
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """The size of the log on disk before the run; None when it could not be found out."""
+        return None if self.table_bytes is None or self.index_bytes is None else self.table_bytes + self.index_bytes
+
+
 class Telemetry(StoredModel):
     """The costs of the log."""
 

@@ -15,7 +15,8 @@ from bench.judge.exposure import Exposure
 from bench.judge.verdict import Verdict
 from bench.meter import histogram
 from bench.results.base import StoredModel
-from bench.results.costs import Observed, Telemetry
+from bench.results.costs import Observed, Preload, Telemetry
+from bench.results.series import Sample, Unseen
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded
 
@@ -224,26 +225,6 @@ class NodeLoss(StoredModel):
     """Events that its producers had reported as acknowledged. Events that they had not reported are indeterminate."""
 
 
-class Sample(StoredModel):
-    """Progress of a phase at one moment."""
-
-    seconds: float
-    """Since the barrier was lifted."""
-    events: int
-
-
-class Unseen(StoredModel):
-    """How far a tailing reader was behind: the most in the interval that ends at one moment and begins at the moment
-    before."""
-
-    seconds: float
-    """Since the first producer started."""
-    events: int
-    """Events that were acknowledged and that the reader had not been given, or was never given."""
-    lag_seconds: float
-    """Age of the oldest of them since its acknowledgement; 0 when there were none."""
-
-
 class Trial(StoredModel):
     """One execution."""
 
@@ -255,6 +236,8 @@ class Trial(StoredModel):
     phase_seconds: dict[str, float]
     """Each phase as a person would time it, its workers' start included: start, append, settle, each read, check. A
     tailing trial has one phase for both, like `append + read 1000`."""
+    preload: Preload | None = None
+    """The events that were in the log before; None where it was empty."""
     append: Append
     reads: list[Read]
     nodes: list[Node] = Field(default=[])
@@ -272,6 +255,13 @@ class Trial(StoredModel):
     unseen: dict[str, list[Unseen]] = Field(default={})
     """How far each tailing reader was behind, by its name, at up to 300 moments; empty of a trial that drained, and in
     a result of a version that did not count it."""
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """The bytes on disk that the run's events added to the log; None when they could not be found out."""
+        stored = self.telemetry.stored_bytes
+        before = self.preload.stored_bytes if self.preload else 0
+        return None if stored is None or before is None else stored - before
 
     @property
     def instead_of_append_rate(self) -> str:

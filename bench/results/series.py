@@ -45,6 +45,26 @@ Waits = Mapping[tuple[str, str], int]
 """Samples of backends by kind of backend and wait event."""
 
 
+class Sample(StoredModel):
+    """Progress of a phase at one moment."""
+
+    seconds: float
+    """Since the barrier was lifted."""
+    events: int
+
+
+class Unseen(StoredModel):
+    """How far a tailing reader was behind: the most in the interval that ends at one moment and begins at the moment
+    before."""
+
+    seconds: float
+    """Since the first producer started."""
+    events: int
+    """Events that were acknowledged and that the reader had not been given, or was never given."""
+    lag_seconds: float
+    """Age of the oldest of them since its acknowledgement; 0 when there were none."""
+
+
 class Figure(StoredModel):
     """A figure over time."""
 

@@ -12,6 +12,7 @@ class Step(StrEnum):
     """The parts of a trial that are timed and that no worker takes part in, by their keys in result.json."""
 
     START = "start"
+    PRELOAD = "preload"
     SETTLE = "settle"
     CHECK = "check"
 

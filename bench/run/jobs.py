@@ -1,9 +1,12 @@
 """The jobs of a run's workers."""
 
+from collections.abc import Sequence
+
 from bench.eventlog import Log
 from bench.job import ConsumerJob, Load, ProducerJob
 from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
 from bench.postgres.pauses import session_sql
+from bench.records import Range
 from bench.results.tracks import Reading
 from bench.spec import Spec
 from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql, returned_sql
@@ -52,10 +55,12 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
     ]
 
 
-def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
-    """The jobs of those that read the log: consumers that each read all of it, or the members of a group."""
+def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()) -> list[ConsumerJob]:
+    """The jobs of those that read the log: consumers that each read all of it, or the members of a group. Those that
+    keep their cursor begin after the cursor `after`, if there is one.
+    """
     group = spec.group > 0
-    named = group or spec.cursor == "client"
+    named = is_named(spec)
     tails = spec.mode == "tail"
     names = _members(spec, read_batch) if group else [reading.reader for reading in readings(spec, read_batch)]
     alone = len(names) == 1 and not tails
@@ -67,14 +72,16 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if named else None),
             cursor=[] if named else cursor_columns(log),
             depth=spec.depth if named else 1,
-            limit=spec.events_per_producer,
+            # A preloaded event that is delivered again is known as such.
+            limit=max(spec.events_per_producer, preloaded_per_producer(spec)),
             payload_bytes=spec.payload_bytes,
-            most_events=2 * spec.events + 1000,
+            most_events=2 * spec.events + 1000 + spec.preload,
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not named else 0,
             timed_calls=TIMED_PAGES if tails else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,
+            after=[] if named else [*after],
             batch=spec.insert_batch if log.promises.whole_batches and not group else 0,
             ordered=log.promises.one_order and not group,
             rejoin_pages=spec.rejoin if group else 0,
@@ -83,6 +90,31 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
         )
         for index, name in enumerate(names)
     ]
+
+
+def is_named(spec: Spec) -> bool:
+    """Whether readers are named clients, whose positions the database stores."""
+    return spec.group > 0 or spec.cursor == "client"
+
+
+def clients(spec: Spec) -> list[str]:
+    """The names of all named clients of a run."""
+    if not is_named(spec):
+        return []
+    numbers = range(1 if spec.group else spec.consumers)
+    return [_client(read_batch, number) for read_batch in spec.read_batch for number in numbers]
+
+
+def preloaded_per_producer(spec: Spec) -> int:
+    """The most preloaded events of one producer."""
+    return -(-spec.preload // spec.scale)
+
+
+def preloaded_events(spec: Spec) -> list[Range]:
+    """The preloaded events: as many producers as the run has append them, with the numbers after those of the run."""
+    share = preloaded_per_producer(spec)
+    counts = [min(share, spec.preload - number * share) for number in range(spec.scale)]
+    return [(spec.scale + number, 0, count - 1) for number, count in enumerate(counts) if count > 0]
 
 
 def _session_sql(spec: Spec, worker: str) -> str:

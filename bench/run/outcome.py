@@ -28,7 +28,7 @@ from bench.records import (
     ReturnedEtags,
     RolledBackEtags,
 )
-from bench.results.models import Sample
+from bench.results.series import Sample
 from bench.results.tracks import Reading
 
 MOST_REMEMBERED = 2000

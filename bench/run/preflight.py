@@ -41,6 +41,11 @@ def refuse_misfits(spec: Spec, log: Log) -> None:
             f"--cursor client: the log {log.name} keeps no cursors of named clients: name a log that does, of those "
             f"that ship {', '.join(able)}"
         )
+    if spec.preload and not log.promises.replay:
+        raise UsageError(
+            f"--preload: the log {log.name} can be read once only, so events that were read before the run are gone "
+            "from it; leave --preload out, or name another log"
+        )
     if not log.promises.replay and (spec.consumers > 1 or len(spec.read_batch) > 1):
         raise UsageError(
             f"the log {log.name} can be read once only: give one --read-batch and one of --consumers"
@@ -82,7 +87,7 @@ def refuse_full_disk(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> None
     free, needed = free_bytes(chosen, spec, folder), disk_bytes(spec)
     if free is not None and needed > free:
         raise InfrastructureError(
-            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
+            f"{spec.events + spec.preload:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
             "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
         )
 

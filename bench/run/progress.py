@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.results.models import Sample
+from bench.results.series import Sample
 from bench.results.tracks import Track
 from bench.run.outcome import Outcome
 from bench.run.watch import Update

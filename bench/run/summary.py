@@ -10,9 +10,10 @@ from typing import Literal
 from bench.job import ConsumerJob, ProducerJob
 from bench.judge.evidence import Delivered
 from bench.judge.ranges import events_in, normal
+from bench.postgres.audit import LogSize
 from bench.postgres.telemetry import WORKER, Observation
 from bench.records import Report
-from bench.results.costs import Observed, Wait
+from bench.results.costs import Observed, Preload, Wait
 from bench.results.models import (
     MOST_LATENESS_MS,
     SATURATED_SHARE,
@@ -227,6 +228,18 @@ def unjudged(spec: Spec, outcomes: Mapping[Track, TrackOutcome], observed: Mappi
         append=append(appended, None, appended.opened_at, ok=not spec.pause),
         reads=[read(reader, spec.mode, ok=not spec.pause) for reader in readers(spec, outcomes)],
         phases=dict(observed),
+    )
+
+
+def preload(spec: Spec, size: LogSize | None) -> Preload | None:
+    """The events that were in the log before the run; `size` is that of the log then."""
+    if not spec.preload:
+        return None
+    return Preload(
+        events=spec.preload,
+        first_producer=spec.scale,
+        table_bytes=size and size.table_bytes,
+        index_bytes=size and size.index_bytes,
     )
 
 

@@ -14,6 +14,7 @@ from bench.places.api import Place
 from bench.postgres import audit
 from bench.postgres.connection import Connection, pinned
 from bench.postgres.contract import table_of
+from bench.postgres.preload import Fill, fill
 from bench.postgres.server import settle, wal_position
 from bench.postgres.telemetry import observer
 from bench.results.costs import Observed, Telemetry
@@ -21,7 +22,7 @@ from bench.results.models import Trial
 from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
 from bench.run.exposure import exposure
-from bench.run.jobs import consumers, producers
+from bench.run.jobs import clients, consumers, preloaded_events, producers
 from bench.run.outcome import TrackOutcome
 from bench.run.phase import NodeLostError, Plan, Total, carry_out
 from bench.run.realtime import order_of_appends
@@ -30,6 +31,7 @@ from bench.run.unseen import unseen
 from bench.run.verdict import explained, judged, noted, stored_clause, written_by
 from bench.run.watch import Watch
 from bench.spec import Spec
+from bench.text import plural
 
 Over = Callable[[Mapping[Track, TrackOutcome], Mapping[str, Observed]], None]
 """Takes the tracks that are over, and what each phase cost, by its key."""
@@ -63,15 +65,26 @@ def carry_out_trial(
             try:
                 carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe)
             except NodeLostError as lost:
-                raise InfrastructureError(f"{lost}{stored_clause(lost.acknowledged, log, connection)}") from lost
+                raise InfrastructureError(f"{lost}{stored_clause(lost.acknowledged, audited, connection)}") from lost
         if server.seen:
             workers = [worker for outcome in carried_out.values() for worker in outcome.reported]
             observed[key] = summary.observed(server.seen, workers)
         outcomes.update(carried_out)
         over(outcomes, observed)
 
+    before: Fill | None = None
+    size_before: audit.LogSize | None = None
+    if spec.preload:
+        with _timed(seconds, Step.PRELOAD), watch.step(f"preloading {plural(spec.preload, 'event')}"):
+            events = preloaded_events(spec)
+            before = fill(connection, log, events, spec.payload_bytes, clients(spec), spec.idle_timeout)
+            settle(connection)
+        with noted(notes, "the size of the log before the run is not known"):
+            size_before = audit.log_size(connection)
     appending = {APPEND: producers(spec, log, table_of(connection, log))}
-    reading = {Track(size): consumers(spec, log, size) for size in spec.read_batch}
+    after = before.after if before else []
+    reading = {Track(size): consumers(spec, log, size, after) for size in spec.read_batch}
+    audited = before.later if before else log
     wal_before = wal_position(connection)
     carry_out_phase({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = wal_position(connection)
@@ -93,12 +106,12 @@ def carry_out_trial(
         written = written_by(appended, cut_short=bool(failures))
         order: RealTimeOrder | None = None
         with noted(notes, "whether appends kept the real-time order is not known"):
-            order = order_of_appends(spec, log, appended, connection)
-        unexplained = judged(spec, log, written, readers, connection, notes, failures, order)
-        verdict = explained(unexplained, spec, log, readers, connection, notes)
+            order = order_of_appends(spec, audited, appended, connection)
+        unexplained = judged(spec, audited, written, readers, connection, notes, failures, order, before)
+        verdict = explained(unexplained, spec, audited, readers, connection, notes)
         met: Exposure | None = None
         with noted(notes, "how far readers were exposed to open transactions is not known"):
-            met = exposure(spec, log, appended, readers, connection)
+            met = exposure(spec, audited, appended, readers, connection)
     size: audit.LogSize | None = None
     with noted(notes, "the size of the log on disk is not known"):
         size = audit.log_size(connection)
@@ -107,6 +120,7 @@ def carry_out_trial(
     return Trial(
         pause_ms=spec.pause,
         phase_seconds=seconds,
+        preload=summary.preload(spec, size_before),
         append=summary.append(appended, wal_bytes, began_at, ok=has_rates),
         reads=[summary.read(reader, spec.mode, ok=has_rates) for reader in readers],
         nodes=summary.nodes(outcomes, readers, ok=has_rates),

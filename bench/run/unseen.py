@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.job import ProducerJob
 from bench.judge.ranges import normal, subtract
-from bench.results.models import Unseen
+from bench.results.series import Unseen
 from bench.run.outcome import Outcome, Reader, TrackOutcome
 
 if TYPE_CHECKING:

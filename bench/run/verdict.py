@@ -21,6 +21,7 @@ from bench.postgres.audit import Holdings
 from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
 from bench.postgres.history import Story
+from bench.postgres.preload import Fill, kept
 from bench.records import EXAMPLES, Fate, Range
 from bench.run.outcome import Reader, TrackOutcome
 from bench.spec import Spec
@@ -87,10 +88,11 @@ def judged(
     notes: list[str],
     failures: Sequence[Stranded] = (),
     order: RealTimeOrder | None = None,
+    before: Fill | None = None,
 ) -> Judged:
     """Judge what was written and what readers were given, by what the log's table holds now. `failures` are the errors
-    that ended workers early, `order` is the order of appends where it is known; whatever cannot be found out and is not
-    needed for the verdict is added to `notes`.
+    that ended workers early, `order` is the order of appends where it is known, `before` are the preloaded events, which
+    the table of `log` leaves out; whatever cannot be found out and is not needed for the verdict is added to `notes`.
 
     Raises:
         InfrastructureError: producers do not account for all of their events, or the log's table cannot be read.
@@ -112,7 +114,7 @@ def judged(
         stored = Stored(holdings.ranges, holdings.foreign, holdings.foreign_etags)
         delivered = [replace(read, below=below) for read, below in zip(delivered, holdings.below, strict=True)]
     with noted(notes, "whether events were delivered with the etags that are stored is not known"):
-        stored = _with_etags(stored, log, delivered, rows, holdings, connection)
+        stored = _with_etags(stored, log, delivered, rows, holdings, connection, before.after if before else [])
     with noted(notes, "whether log_event returned the etags that are stored is not known"):
         stored = _with_returned(stored, log, written, connection)
     if log.promises.replay:
@@ -121,6 +123,8 @@ def judged(
             stored = _with_numbering(stored, log, table, numbered, holdings, connection)
     else:  # its events were taken away with their etags
         stored = replace(stored, removed=[part for read in delivered for part in read.ranges])
+    if before:
+        stored = replace(stored, preloaded=kept(connection, before))
     promise = promise_of(log, grouped=bool(spec.group), drained=spec.mode == "drain")
     verdict = checker.judge(written, delivered, stored, promise, failures, order)
     return Judged(verdict, [checker.skipped(written, read, stored, promise) for read in delivered])
@@ -182,9 +186,11 @@ def _with_etags(
     rows: int,
     holdings: Holdings | None,
     connection: Connection,
+    after: Sequence[bytes],
 ) -> Stored:
     """Add the checksum of the stored etags, if a reader was given exactly the table's events, and, if the checksum is
-    not that of each such reader, the events that another reading delivers with other etags.
+    not that of each such reader, the events that another reading, from the cursor `after` on, delivers with other
+    etags.
     """
     comparable = [read for read in delivered if checker.was_given(read, stored)]
     # A table with more rows than events holds rows of the log's own, or an event twice.
@@ -193,7 +199,7 @@ def _with_etags(
     etag_checksum = holdings.etag_checksum if holdings else etags.etag_checksum(connection, log)
     stored = replace(stored, etag_checksum=etag_checksum)
     if log.cursor and log.promises.replay and any(read.etag_checksum != etag_checksum for read in comparable):
-        events, examples = etags.other_etags(connection, log, rows)
+        events, examples = etags.other_etags(connection, log, rows, after)
         return replace(stored, other_etags=events, other_etag_examples=examples)
     return stored
 

@@ -12,7 +12,8 @@ from bench.judge.exposure import Exposure, Unknown
 from bench.judge.verdict import EarlierAppend, Fault, ShortReader, Verdict
 from bench.report import export, gate, terminal
 from bench.report.verdict import trial_verdict
-from bench.results.models import Result, Unseen
+from bench.results.models import Result
+from bench.results.series import Unseen
 from tests.report.test_table import FAILED, OK, result
 
 AT_RISK = Exposure(

@@ -6,8 +6,8 @@ import io
 from bench.report.export import FORMATS
 from bench.report.growth import growth
 from bench.results.costs import Observed
-from bench.results.models import Result, Sample, Unseen
-from bench.results.series import UNITS, Figure, Series, WaitSeries
+from bench.results.models import Result
+from bench.results.series import UNITS, Figure, Sample, Series, Unseen, WaitSeries
 from tests.report.test_table import result
 
 

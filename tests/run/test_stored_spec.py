@@ -28,6 +28,7 @@ PUBLISHED = load_all(REPOSITORY / "results" / "published")
             "pause": st.sampled_from(["0..5ms", "2.5ms"]),
             "set": st.just({"work_mem": "8MB"}),
             "trials": st.integers(1, 9),
+            "preload": st.sampled_from(["0", "10M", "1.5k", 7]),
             "log": st.sampled_from(["counter", "db/events"]),
         },
     )

@@ -9,7 +9,7 @@ from bench.eventlog import load
 from bench.job import ProducerJob
 from bench.judge.ranges import normal
 from bench.records import CallTimes, LedgerPart, PageTimes, Progress, Report
-from bench.results.models import Unseen
+from bench.results.series import Unseen
 from bench.results.tracks import Reading
 from bench.run.appends import events_per_batch
 from bench.run.jobs import consumers, producers
