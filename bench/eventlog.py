@@ -96,6 +96,9 @@ class Log(_Part):
     """The oldest major version of PostgreSQL that it works with."""
     settings: dict[str, str] = {}
     """The settings that it needs."""
+    passed: str = ""
+    """The condition for a row of the table that a reader with the cursor $1, $2, ... (the columns of `cursor`, in their
+    order) has passed, so that the row may be deleted; empty when rows must stay."""
     promises: Promises
 
     name: str

@@ -106,6 +106,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """False counts the events without looking at them, to measure the cost of the look."""
     after: list[bytes] = []
     """The cursor to begin after, as in `cursor`, in PostgreSQL's binary format; empty at the start of the log."""
+    reports_cursor: bool = False
+    """Whether reports of progress have the reader's cursor."""
     batch: int = 0
     """Events per append transaction, where each transaction's events are to be delivered in one piece; 0 leaves that
     unchecked."""

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -119,8 +120,9 @@ class Meter:
         self.calls.append(now - sent)
         return now >= self.next_progress
 
-    def progress(self, events: int, checksum: int = 0) -> None:
-        """Report the total so far if it has changed. Until a first call counts, progress is due again at once."""
+    def progress(self, events: int, checksum: int = 0, cursor: Callable[[], list[bytes]] = list) -> None:
+        """Report the total so far, with a cursor, if the total has changed. Until a first call counts, progress is due
+        again at once."""
         now = time.perf_counter()
         if self._first_call_seconds is None and self.calls:
             self._first_call_seconds = now - self._started
@@ -129,7 +131,7 @@ class Meter:
         self._note_calls()
         if events != self._last_progress:
             self._last_progress = events
-            say(Progress(events, checksum, resident_bytes()))
+            say(Progress(events, checksum, resident_bytes(), cursor()))
 
     def end(self, awake_seconds: float = 0) -> None:
         """Make now the end of the measured time, instead of any earlier moment.

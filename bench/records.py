@@ -98,6 +98,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """Consumers: the sum of the delivered values, repeated events included."""
     memory_bytes: int = 0
     """The worker's resident memory; 0 where the system does not show it."""
+    cursor: list[bytes] = []
+    """Consumers whose job asks for it: the cursor in the last row that was delivered, in PostgreSQL's binary format."""
 
 
 class LedgerPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="ledger"):

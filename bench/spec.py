@@ -24,6 +24,7 @@ from bench.values import (
     parse_count,
     parse_pause,
     parse_range,
+    parse_retention,
     parse_time,
     steps_of,
 )
@@ -121,8 +122,11 @@ class Spec(BaseModel):
     log: LogName = DEFAULT_LOG
     preload: Annotated[int, Field(ge=0, le=MAX_LIMIT), BeforeValidator(parse_count), Flag("N")] = 0
     """Events in the log before the run, like 100k or 10M; readers begin after them, and no figure counts them."""
+    retention: Annotated[str | None, BeforeValidator(parse_retention), Flag("TIME|EVENTS")] = None
+    """With --mode tail: delete events behind all readers that are older than TIME, like 30s or 5m, or not among the
+    newest EVENTS, like 100k or 1M."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Number of trials, each on an empty log."""
+    """Number of trials, each on a new log."""
     warm_up: Annotated[int | None, Field(ge=0, le=100), Flag(default="0, or 1 with several trials")] = None
     """Number of warm-up trials, run first and discarded."""
     fresh: Switch = False
@@ -212,6 +216,10 @@ class Spec(BaseModel):
             raise ValueError("--group is a named client already: leave --cursor client out")
         if self.mode == "tail" and len(self.read_batch) > 1:
             raise ValueError("--mode tail reads the log once, while events are appended: give one --read-batch")
+        if self.retention and self.mode != "tail":
+            raise ValueError("--retention deletes behind readers while events are appended: give --mode tail too")
+        if self.retention and (self.group or self.cursor == "client"):
+            raise ValueError("--retention needs readers that keep their cursors: leave --group and --cursor client out")
         payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
         for name, batch in (
             ("insert-batch", self.insert_batch),

@@ -1,11 +1,13 @@
 """Every SQL text that is composed from the keys of log.toml. Pure: nothing is run here."""
 
+import re
 from typing import NamedTuple
 
 from bench.eventlog import Log
 from bench.pairing import term_sql
 from bench.records import EXAMPLES
 from bench.spec import Spec
+from bench.values import Retained
 
 SCHEMA = "bench"
 """The log is installed into this schema."""
@@ -117,6 +119,34 @@ def passing_sql(log: Log, most: int, client: str | None = None) -> str:
         FROM (SELECT page.*, row_number() OVER () AS bench_row FROM ({read_sql(log, most, client=client)}) AS page)
              AS numbered
         ORDER BY bench_row DESC LIMIT 1"""
+
+
+def retention_sql(log: Log, readers: int, retained: Retained) -> str:
+    """The statement that deletes the rows that each of some readers has passed and that need not be retained; yields
+    the events in them as runs: producer, first and last seq.
+
+    Its parameters are the cursors of all readers, one after the other, then the seconds or the number of events that
+    are retained.
+    """
+    kinds = list(log.cursor.values())
+
+    def passed_by(reader: int) -> str:
+        first = reader * len(kinds)
+        return re.sub(r"\$(\d+)", lambda name: f"${first + int(name[1])}::{kinds[int(name[1]) - 1]}", log.passed)
+
+    last = f"${readers * len(kinds) + 1}"
+    if retained.seconds is None:
+        older = f"{log.etag} <= (SELECT max({log.etag}) FROM {log.table}) - {last}::bigint"
+    else:
+        older = f"ctime < clock_timestamp() - make_interval(secs => {last}::float8)"
+    conditions = " AND ".join(f"({condition})" for condition in (*map(passed_by, range(readers)), older))
+    return f"""
+        WITH deleted AS (DELETE FROM {log.table} WHERE {conditions} RETURNING payload::text::json AS payload),
+             events AS (SELECT (payload ->> 'producer')::bigint AS producer, (payload ->> 'seq')::bigint AS seq
+                        FROM deleted),
+             islands AS (SELECT producer, seq, seq - row_number() OVER (PARTITION BY producer ORDER BY seq) AS island
+                         FROM events)
+        SELECT producer, min(seq), max(seq) FROM islands GROUP BY producer, island ORDER BY 1, 2"""
 
 
 def fingerprint_sql(log: Log) -> str:

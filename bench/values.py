@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -67,6 +67,50 @@ def parse_count(value: object) -> object:
     if not count or len(fraction) > digits:
         raise ValueError("give a whole number, like 250, 100k or 1.5M")
     return int(count[1] + fraction.ljust(digits, "0"))
+
+
+def parse_retention(value: object) -> str | None:
+    """Check a time like 30s, 5m or 2h, or a number of events like 5000, 100k or 1M, and return it as a text.
+
+    Raises:
+        ValueError: the value is neither.
+    """
+    if value is None:
+        return None
+    text = str(value)
+    retained(text)
+    return text
+
+
+class Retained(NamedTuple):
+    """What a log keeps behind its readers: the events of a time, or a number of events. The other one is None."""
+
+    seconds: float | None
+    events: int | None
+
+
+def retained(text: str) -> Retained:
+    """Read what `parse_retention` returns.
+
+    Raises:
+        ValueError: as there.
+    """
+    problem = "give a time like 30s, 5m or 2h, or a number of events like 5000, 100k or 1M"
+    if re.fullmatch(r"[0-9.]+[smh]", text):
+        try:
+            seconds = float(str(parse_time(text)))
+        except ValueError as error:
+            raise ValueError(problem) from error
+        if not 0 < seconds <= LONGEST_SECONDS:
+            raise ValueError(problem)
+        return Retained(seconds, None)
+    try:
+        events = int(str(parse_count(text)))
+    except ValueError as error:
+        raise ValueError(problem) from error
+    if events < 1:
+        raise ValueError(problem)
+    return Retained(None, events)
 
 
 def steps_of(rate: str) -> list[tuple[float, float | None]]:

@@ -332,6 +332,19 @@ def packed(values: Iterable[bytes | None]) -> bytes:
     return b"".join([_NULL if each is None else _HEAD.pack(len(each)) + each for each in values])
 
 
+def unpacked(values: bytes) -> list[bytes]:
+    """Decode values that `packed` encoded; NULLs are left out."""
+    decoded: list[bytes] = []
+    start = 0
+    while start < len(values):
+        (length,) = _HEAD.unpack_from(values, start)
+        start += _HEAD.size
+        if length >= 0:
+            decoded.append(values[start : start + length])
+            start += length
+    return decoded
+
+
 class Call:
     """A maker of messages that call a prepared statement, once or several times in one transaction."""
 

@@ -106,7 +106,7 @@ class _Reading:
     def _take(self, timed: TimedPage, reads: Source) -> None:
         sent, now, page = timed
         if self.meter.count(sent, now):
-            self.meter.progress(self.ledger.distinct_events, self.ledger.checksum)
+            self._report_progress(reads)
         if page.largest > self._usual_page:
             self._note_size(page.largest)
         if self._job.tails or self._at_end:
@@ -135,7 +135,11 @@ class _Reading:
                 self.last_page_at = timed.answered_at
                 self.meter.count(timed.asked_at, timed.answered_at)
                 self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
-        self.meter.progress(self.ledger.distinct_events, self.ledger.checksum)
+        self._report_progress(reads)
+
+    def _report_progress(self, reads: Source) -> None:
+        cursor = reads.cursor if self._job.reports_cursor else list
+        self.meter.progress(self.ledger.distinct_events, self.ledger.checksum, cursor)
 
     def waited_seconds(self) -> float:
         """The longest wait for an event. The last wait counts too, unless it is only for the permission to stop."""

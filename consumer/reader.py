@@ -10,7 +10,7 @@ from psycopg import pq
 from bench.job import ConsumerJob
 from bench.quota import usable_processors
 from bench.statement import Statement
-from bench.wire import PLAIN_TYPES, Call, RawSocket, is_unencrypted, packed
+from bench.wire import PLAIN_TYPES, Call, RawSocket, is_unencrypted, packed, unpacked
 from bench.wire_grammar import ROWS, misunderstood
 from bench.worker import Lifeline
 from consumer.ledger import MANY_BYTES
@@ -98,6 +98,10 @@ class Source(Protocol):
     def advance(self) -> bool:
         """Move the cursor to the page's last row; False when it was there already."""
 
+    def cursor(self) -> list[bytes]:
+        """The cursor that the source was advanced to, in binary; empty before the first page with events, and when the
+        server keeps the cursor."""
+
     def size_bytes(self) -> int:
         """The page's approximate size, from what is known without looking at its rows."""
 
@@ -177,6 +181,9 @@ class _Wire:
         self._cursor = parts(received, self._last_row(received, self._raw.rows_end, ROWS), self._columns)
         return self._cursor != before
 
+    def cursor(self) -> list[bytes]:
+        return unpacked(self._cursor)
+
     def size_bytes(self) -> int:
         return self._raw.rows_end
 
@@ -214,6 +221,9 @@ class _Libpq:
         before = self._cursor
         self._cursor = [self._result.get_value(self._result.ntuples - 1, column) for column in self._columns]
         return self._cursor != before or not before
+
+    def cursor(self) -> list[bytes]:
+        return [value for value in self._cursor if value is not None]
 
     def size_bytes(self) -> int:
         return self._result.ntuples * len(self._result.get_value(0, _PAYLOAD) or b"")

@@ -41,7 +41,7 @@ LAYERS = (
     {"command", "statements", "results", "places"},
     {"postgres"},
     {"run"},
-    {"gate", "logs", "explore", "overhead", "selftest", "server", "doctor", "cleanup"},
+    {"gate", "logs", "explore", "overhead", "selftest", "server", "doctor", "cleanup", "table_size"},
     {"report"},
     {"cli"},
     {"__main__"},

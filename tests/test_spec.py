@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.errors import UsageError
 from bench.spec import make, make_output_options
-from bench.values import parse_count
+from bench.values import parse_count, parse_retention, retained
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ from bench.values import parse_count
         ({"rate": "1000", "duration": "5s", "limit": 5}, "--duration and --limit"),
         ({"duration": "5s"}, "--duration is for an offered load"),
         ({"arrival": "poisson"}, "--arrival is for an offered load"),
+        ({"retention": "30s"}, "--retention deletes behind readers while events are appended: give --mode tail"),
+        ({"retention": "30s", "mode": "tail", "group": 2}, "--retention needs readers that keep their cursors"),
+        ({"retention": "30s", "mode": "tail", "cursor": "client"}, "--retention"),
+        ({"retention": "0", "mode": "tail"}, "--retention '0': give a time like 30s"),
+        ({"retention": "0s", "mode": "tail"}, "--retention '0s'"),
+        ({"retention": "1d", "mode": "tail"}, "--retention '1d'"),
+        ({"retention": "1.5.s", "mode": "tail"}, "--retention '1.5.s'"),
         ({"preload": "-1"}, "--preload '-1': give a whole number"),
         ({"preload": "many"}, "--preload 'many'"),
         ({"preload": "1.2345k"}, "--preload '1.2345k'"),
@@ -116,6 +123,16 @@ def test_a_file_has_the_same_keys_and_flags_overrule_it(tmp_path: Path) -> None:
     assert (spec.scale, spec.insert_batch, spec.read_batch) == (4, 7, (5, 6))
     assert (spec.limit, spec.events_per_producer) == (None, 14)
     assert spec.set == {"fsync": "off", "work_mem": "8MB"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "events"),
+    [("30s", 30, None), ("1.5m", 90, None), ("2h", 7200, None), ("5000", None, 5000), ("5k", None, 5000),
+     ("1.5M", None, 1_500_000), ("5m", 300, None), ("5M", None, 5_000_000)],
+)  # fmt: skip
+def test_a_retention_is_a_time_or_a_number_of_events(text: str, seconds: float | None, events: int | None) -> None:
+    assert retained(text) == (seconds, events)
+    assert parse_retention(text) == text
 
 
 @given(st.integers(0, 10**6), st.integers(0, 999), st.sampled_from(["k", "K", "m", "M", "g", "G"]))

@@ -8,7 +8,20 @@ from typing import Any
 import click
 
 from bench import interrupts
-from bench.cli import completion, explore, gate, image, logs, overhead, results, run, selftest, server, upkeep
+from bench.cli import (
+    completion,
+    explore,
+    gate,
+    image,
+    logs,
+    overhead,
+    results,
+    run,
+    selftest,
+    server,
+    table_size,
+    upkeep,
+)
 from bench.errors import BenchError, InfrastructureError
 from bench.output import lost_output, secure_streams
 from bench.report import screen
@@ -77,6 +90,7 @@ def app() -> None:
 for each in (
     run.run,
     logs.compare_logs,
+    table_size.table_size_,
     gate.ab_,
     gate.compare_,
     gate.baseline,

@@ -27,9 +27,9 @@ _news = logging.getLogger("bench")
 def export_(format_: str, result: Path | None, output: Path | None) -> None:
     """Write a stored result in the format of another tool.
 
-    FORMAT is one of github-bigger, github-smaller, bencher, junit, go, csv, csv-series, markdown. RESULT is a
-    result.json or its directory [default: the latest run]. csv has a row per read, csv-series a row per value of what
-    was sampled over time: progress, lag, rows, sizes, WAL, wait events.
+    FORMAT is one of github-bigger, github-smaller, bencher, junit, go, csv, series, markdown. RESULT is a result.json
+    or its directory [default: the latest run]. csv has a row per read; series is CSV too, with a row per value that
+    was sampled over time: progress, lag, rows, sizes, WAL, wait events, memory.
 
     In a GitHub job, markdown is also appended to the job's summary (GITHUB_STEP_SUMMARY).
     """

@@ -76,24 +76,23 @@ def judge(
         examples.extend(Fault(kind, None, producer, seq) for producer, seq in first_events(ranges, EXAMPLES))
 
     lost = subtract(acknowledged, in_table)
-    count_faults("lost", lost)
-    preloaded = stored.preloaded
-    count_faults("lost", preloaded.lost)
-    counts["corrupt"] += preloaded.changed
-    examples.extend(
-        Fault("corrupt", None, example.producer, example.seq, example.etag) for example in preloaded.changed_examples
-    )
+    count_faults("lost", normal([*lost, *stored.preloaded.lost]))
+    counts["corrupt"] += stored.preloaded.changed
     count_faults("phantom", subtract(in_table, possible))
     counts["phantom"] += stored.foreign
     examples.extend(Fault("phantom", etag=etag) for etag in stored.foreign_etags)
-    counts["inconsistent"] += len(stored.returned_otherwise) + preloaded.moved
+    counts["inconsistent"] += len(stored.returned_otherwise) + stored.preloaded.moved
     examples.extend(
-        Fault("inconsistent", None, example.producer, example.seq, example.etag)
-        for example in stored.returned_otherwise
+        Fault(kind, None, example.producer, example.seq, example.etag)
+        for kind, faulty in (
+            ("corrupt", stored.preloaded.changed_examples),
+            ("inconsistent", stored.returned_otherwise),
+        )
+        for example in faulty
     )
     by_reader: dict[str, dict[str, int]] = {}
     for read in reads:
-        own, faults = _judge_reader(read, acknowledged, possible, in_table, promise, normal(preloaded.ranges))
+        own, faults = _judge_reader(read, acknowledged, possible, in_table, promise, normal(stored.preloaded.ranges))
         checksums = {read.etag_checksum, stored.etag_checksum}
         if None not in checksums and len(checksums) > 1 and was_given(read, stored):
             own["inconsistent"] = max(1, stored.other_etags)

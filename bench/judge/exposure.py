@@ -31,7 +31,7 @@ FEWEST_OVERLAPS = 100
 """A log keeps its writers in order, and was not only lucky, if this many transactions overlapped and every commit came
 in the order of the etags: then fewer than 3 % come out of order, with 95 % confidence (rule of three)."""
 
-Unknown = Literal["no xmin", "no commit times", "taken away"]
+Unknown = Literal["no xmin", "no commit times", "taken away", "deleted"]
 """Why commits are unknown: the log's table shows no transaction ids, the server keeps no commit times, or reading took
 events out of the table."""
 

@@ -21,9 +21,11 @@ from bench.statements import (
     gaps_sql,
     numbered_sql,
     read_sql,
+    retention_sql,
     stored_sql,
     stories_sql,
 )
+from bench.values import Retained
 
 _TYPES = ({20: "bigint"}, {1114: "timestamp", 1184: "timestamptz"}, {114: "json", 3802: "jsonb"})
 """The types that get_event may yield as etag, ctime and payload, by oid."""
@@ -107,6 +109,10 @@ def _statements(log: Log, table: Table) -> Iterator[tuple[str, str, list[Any]]]:
     by_etag = f"looking up rows of {log.table} by their etags (the column {log.etag})"
     yield by_etag, _numbered(numbered_sql(log)), [[0]]
     yield by_etag, _numbered(stories_sql(log, table, commits=False)), [[0]]
+    if log.passed:
+        for retained in (Retained(None, 1), *([Retained(1, None)] if table.ctime else [])):
+            deleting = f"deleting the rows of {log.table} that readers have passed (passed)"
+            yield deleting, retention_sql(log, 1, retained), [*[None] * len(log.cursor), 1]
     if table.xmin:
         yield by_etag, _numbered(commits_sql(log)), [[0], [0], [0.0]]
         yield f"looking up the rows of a transaction in {log.table}", drawn_sql(log), [0]

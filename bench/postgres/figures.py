@@ -4,12 +4,15 @@ Views that a server does not have, or does not show us, are left out: their colu
 """
 
 import re
+import time
+from collections import Counter
 from contextlib import suppress
 
+import psutil
 import psycopg
 
 from bench.postgres.connection import Connection
-from bench.results.series import Figures
+from bench.results.series import SAMPLE_SECONDS, Figures, Samples, Series
 from bench.statements import SCHEMA
 
 LOCK_MS = 300
@@ -70,6 +73,63 @@ class FiguresQuery:
         cursor = self._connection.execute(self._query.encode(), prepare=True)
         row = cursor.fetchone() or ()
         return dict(zip((column.name for column in cursor.description or ()), row, strict=True))
+
+
+class Recorder:
+    """Records the figures of a phase: at its start, once per second, and at its end."""
+
+    def __init__(self, connection: Connection, query: FiguresQuery) -> None:
+        self._connection = connection
+        self._query = query
+        self._process = psutil.Process()
+        self._samples = Samples()
+        self._waits: Counter[tuple[str, str]] = Counter()
+        """Since the last sample."""
+        self._own_cpu_before = own_cpu_seconds(connection)
+        self.own_cpu_seconds: float | None = None
+        """CPU time that the server spent on the session until `finish`; None where the role may not know it."""
+
+    def start(self) -> None:
+        """Record the figures at the start."""
+        wait_for_locks(self._connection, LOCK_MS)
+        self.began_at, self._began_pc = time.time(), time.perf_counter()
+        self._due_pc = self._began_pc
+        with suppress(psycopg.Error):
+            self.record_if_due()
+
+    def note_waits(self, backend: str, event: str, count: int) -> None:
+        """Note how many backends of a kind were seen with a wait event."""
+        self._waits[backend, event] += count
+
+    def record_if_due(self) -> None:
+        """Record the figures if the last time was a second ago.
+
+        Raises:
+            psycopg.Error: as `FiguresQuery.read` does.
+        """
+        now_pc = time.perf_counter()
+        if now_pc >= self._due_pc:
+            self._due_pc = max(self._due_pc + SAMPLE_SECONDS, now_pc)
+            self._record()
+
+    def _record(self) -> None:
+        figures = {**self._query.read(), "orchestrator_memory": self._process.memory_info().rss}
+        self._samples.add(time.perf_counter() - self._began_pc, figures, self._waits)
+        self._waits.clear()
+
+    def finish(self) -> Series:
+        """Record the figures at the end, and return all of them.
+
+        Raises:
+            psycopg.Error: the server does not answer.
+        """
+        after = own_cpu_seconds(self._connection)
+        if after is not None and self._own_cpu_before is not None:
+            self.own_cpu_seconds = after - self._own_cpu_before
+        with suppress(psycopg.errors.LockNotAvailable):
+            self._record()
+        wait_for_locks(self._connection, 0)
+        return self._samples.series()
 
 
 def _can(connection: Connection, query: str) -> bool:

@@ -12,7 +12,7 @@ from bench.judge.evidence import Preloaded
 from bench.judge.ranges import events_in, normal, subtract
 from bench.padding import padding
 from bench.postgres.audit import look_through, reading
-from bench.postgres.connection import Connection, in_words, scalar
+from bench.postgres.connection import Connection, in_words
 from bench.postgres.contract import table_of
 from bench.records import EXAMPLES, Example, Range
 from bench.statement import Statement
@@ -72,8 +72,10 @@ def fill(
     try:
         _append(connection, log, events, payload_bytes)
         after: list[bytes] = []
-        for client in clients or [None]:
-            after = _pass_by(connection, log, events_in(events), client, wait_seconds)
+        for client in clients:
+            _pass_by(connection, log, events_in(events), client, wait_seconds)
+        if not clients:
+            after = _pass_by(connection, log, events_in(events), None, wait_seconds)
         with reading(log):
             _, last_etag = connection.execute(bounds_sql(log)).fetchone() or (0, 0)
             connection.execute(later_view_sql(log, table_of(connection, log), int(last_etag)).encode())

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import psycopg
 
 from bench.places.api import Usage
@@ -24,9 +23,8 @@ from bench.postgres.connection import (
     scalar,
     switch_off_timeouts,
 )
-from bench.postgres.figures import LOCK_MS, FiguresQuery, own_cpu_seconds, wait_for_locks
-from bench.results.series import Samples, Series
-from bench.results.series import SAMPLE_SECONDS as SERIES_SECONDS
+from bench.postgres.figures import FiguresQuery, Recorder
+from bench.results.series import Series
 from bench.statements import SCHEMA
 
 SAMPLE_SECONDS = 0.25
@@ -118,7 +116,6 @@ class Observer:
         self._usage = usage
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
         self._figures = FiguresQuery(self._connection)
-        self._process = psutil.Process()
         with suppress(psycopg.Error):
             # A session's first sample takes ten times as long as the others, so it is taken before a phase.
             self._look()
@@ -139,8 +136,7 @@ class Observer:
         seconds the server has not answered.
         """
         waits: Counter[tuple[str, str]] = Counter()
-        recent_waits: Counter[tuple[str, str]] = Counter()
-        samples = Samples()
+        recorder = Recorder(self._connection, self._figures)
         over = threading.Event()
         memory = 0
         looks_for_others = with_others = 0
@@ -152,38 +148,26 @@ class Observer:
             with_others += self._others_are_at_work()
             looks_for_others += 1
 
-        def take_figures() -> None:
-            figures = {**self._figures.read(), "orchestrator_memory": self._process.memory_info().rss}
-            samples.add(time.perf_counter() - began, figures, recent_waits)
-            recent_waits.clear()
-
         def sample() -> None:
             nonlocal memory, answered
             looked = time.monotonic()
-            due_pc = began + SERIES_SECONDS
             while not over.wait(SAMPLE_SECONDS):
                 with suppress(psycopg.Error):  # the phase itself notices a server that is gone
                     for kind, wait, count in self._look():
                         waits[kind, wait] += count
-                        recent_waits[kind, wait] += count
+                        recorder.note_waits(kind, wait, count)
                     look_for_others()
                     self.samples += 1
                     answered = time.monotonic()
-                    if time.perf_counter() >= due_pc:
-                        due_pc = max(due_pc + SERIES_SECONDS, time.perf_counter())
-                        take_figures()
+                    recorder.record_if_due()
                 if time.monotonic() - looked > USAGE_SECONDS:
                     looked = time.monotonic()
                     usage = self._usage()
                     memory = max(memory, usage.memory_bytes if usage else 0)
 
         look_for_others()  # at both ends, as a phase may be over before its first sample
-        own_cpu_before = own_cpu_seconds(self._connection)
-        before, usage_before = self._counters(), self._usage()
-        wait_for_locks(self._connection, LOCK_MS)
-        began_at, began = time.time(), time.perf_counter()
-        with suppress(psycopg.Error):
-            take_figures()
+        before, usage_before, began = self._counters(), self._usage(), time.perf_counter()
+        recorder.start()
         sampler = threading.Thread(target=sample, name="telemetry", daemon=True)
         sampler.start()
         try:
@@ -196,10 +180,7 @@ class Observer:
         with suppress(psycopg.Error):
             look_for_others()
             self._await_sessions()
-            own_cpu = own_cpu_seconds(self._connection)
-            with suppress(psycopg.errors.LockNotAvailable):
-                take_figures()
-            wait_for_locks(self._connection, 0)
+            series = recorder.finish()
             after = self._counters()
             self.seen = Observation(
                 seconds=seconds,
@@ -212,9 +193,9 @@ class Observer:
                 },
                 postgres_cpu_seconds=usage.cpu_seconds - usage_before.cpu_seconds if usage and usage_before else None,
                 postgres_memory_bytes=max(memory, usage.memory_bytes) if usage else None,
-                began_at=began_at,
-                series=samples.series(),
-                own_cpu_seconds=None if own_cpu is None or own_cpu_before is None else own_cpu - own_cpu_before,
+                began_at=recorder.began_at,
+                series=series,
+                own_cpu_seconds=recorder.own_cpu_seconds,
             )
 
     def _look(self) -> list[tuple[str, str, int]]:

@@ -151,6 +151,6 @@ FORMATS: dict[str, Callable[[Result], str]] = {
     "junit": junit,
     "go": go,
     "csv": csv,
-    "csv-series": long_table,
+    "series": long_table,
     "markdown": markdown,
 }

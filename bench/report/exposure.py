@@ -10,6 +10,7 @@ _UNKNOWN: dict[Unknown, str] = {
     "no xmin": "the log's table shows no transaction ids in a column xmin",
     "no commit times": "the server keeps no commit times (set track_commit_timestamp=on)",
     "taken away": "reading took events out of the log's table",
+    "deleted": "--retention deleted events from the log's table",
 }
 
 

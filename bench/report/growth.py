@@ -45,7 +45,9 @@ def _ends(series: Series, name: str) -> tuple[int, int] | None:
 def _lags(samples: Sequence[Unseen]) -> tuple[float, float]:
     """The largest lag in the first third of a phase and in the last third."""
     third = max(1, len(samples) // 3)
-    first, last = (max((each.lag_seconds for each in part), default=0.0) for part in (samples[:third], samples[-third:]))
+    first, last = (
+        max((each.lag_seconds for each in part), default=0.0) for part in (samples[:third], samples[-third:])
+    )
     return first, last
 
 

@@ -12,7 +12,7 @@ from bench.report import bottleneck, screen, tabular
 from bench.report import runs as runs_report
 from bench.report.growth import growth
 from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
-from bench.results.costs import Observed
+from bench.results.costs import Observed, Retention
 from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged
 from bench.results.series import Unseen
 from bench.results.tracks import APPEND, Reading, Step, phase_key
@@ -168,6 +168,8 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
         text = f"{trial.preload.events:,} events were in the log before the run, {per_event}; no figure counts them"
         yield _Line(Step.PRELOAD, trial.phase_seconds[Step.PRELOAD], text)
     yield from _append_lines(append, trial.instead_of_append_rate, spec)
+    if trial.retention:
+        yield _Line(text=_retention(trial.retention))
     if tails:
         yield from _readings(trial.reads, trial.instead_of_read_rate, trial.unseen)
         together = observed.get(phase_key(APPEND, trial.reads[0].reading.track))
@@ -178,6 +180,14 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
     if not tails:
         yield from _read_lines(trial.reads, trial.instead_of_read_rate, observed)
     yield _Line(Step.CHECK, trial.phase_seconds[Step.CHECK])
+
+
+def _retention(retention: Retention) -> str:
+    deleted = plural(retention.deleted, "event was", "events were")
+    return (
+        f"retention: {deleted} deleted behind readers by {plural(retention.statements, 'statement')} in "
+        f"{retention.seconds:.1f} s"
+    )
 
 
 def _append_lines(append: Append, otherwise: str, spec: Mapping[str, Any]) -> Iterator[_Line]:
@@ -235,7 +245,7 @@ def _space(trial: Trial) -> str:
     events, wal_bytes = trial.append.events, trial.append.wal_bytes
     if not events:
         return ""
-    stored_bytes = trial.stored_bytes
+    stored_bytes = None if trial.retention else trial.stored_bytes  # of few events that are left
     clauses = [
         *([] if stored_bytes is None else [f"{stored_bytes / events:.0f} bytes on disk"]),
         *([] if wal_bytes is None else [f"{wal_bytes / events:.0f} bytes of WAL"]),

@@ -33,6 +33,7 @@ def trial_verdict(trial: Trial) -> str:
                 *lines,
                 *_examples(verdict.examples),
                 *_of_preloaded(trial),
+                *_deleted_too_early(trial),
                 *_held(verdict),
                 *_lost(verdict),
                 *_untested(verdict),
@@ -101,6 +102,15 @@ def _of_preloaded(trial: Trial) -> Iterator[str]:
         yield (
             f"Producers from number {first} on are those of the {trial.preload.events:,} events that were in the log "
             "before the run, and that its readers began after."
+        )
+
+
+def _deleted_too_early(trial: Trial) -> Iterator[str]:
+    """Explains events that are lost because they were deleted before every reader had them."""
+    if trial.retention and trial.retention.too_early:
+        yield (
+            f"--retention deleted {plural(trial.retention.too_early, 'event')} that a reader had not been given: the "
+            "reader skipped them, or `passed` in log.toml holds for rows that it has not passed."
         )
 
 

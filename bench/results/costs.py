@@ -126,6 +126,18 @@ class Preload(StoredModel):
         return None if self.table_bytes is None or self.index_bytes is None else self.table_bytes + self.index_bytes
 
 
+class Retention(StoredModel):
+    """The events that were deleted behind readers during the run."""
+
+    deleted: int
+    too_early: int
+    """Events among them that a reader was never given: those are lost."""
+    statements: int
+    """Statements that deleted something."""
+    seconds: float
+    """The time that all statements took."""
+
+
 class Telemetry(StoredModel):
     """The costs of the log."""
 

@@ -15,7 +15,7 @@ from bench.judge.exposure import Exposure
 from bench.judge.verdict import Verdict
 from bench.meter import histogram
 from bench.results.base import StoredModel
-from bench.results.costs import Observed, Preload, Telemetry
+from bench.results.costs import Observed, Preload, Retention, Telemetry
 from bench.results.series import Sample, Unseen
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded
@@ -238,6 +238,8 @@ class Trial(StoredModel):
     tailing trial has one phase for both, like `append + read 1000`."""
     preload: Preload | None = None
     """The events that were in the log before; None where it was empty."""
+    retention: Retention | None = None
+    """None where no events were to be deleted."""
     append: Append
     reads: list[Read]
     nodes: list[Node] = Field(default=[])

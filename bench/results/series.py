@@ -1,7 +1,7 @@
 """Figures over the time of a phase, as result.json has them: in at most `MOST_SAMPLES` samples, however long it lasts.
 
-A sample stands for the interval that ends with it. Samples are `SAMPLE_SECONDS` apart; whenever there would be more than
-`MOST_SAMPLES`, each two neighbours become one, so that an hour has a sample per 16 seconds.
+A sample stands for the interval that ends with it. Samples are `SAMPLE_SECONDS` apart; whenever there would be more
+than `MOST_SAMPLES`, each two neighbours become one, so that an hour has a sample per 16 seconds.
 """
 
 from collections import Counter
@@ -33,10 +33,10 @@ UNITS = {
     "producer_memory": "bytes",
     "consumer_memory": "bytes",
 }
-"""The units of all figures. Rows and sizes are those of the tables in the log's schema, dead rows as the server estimates
-them. The horizon is the oldest transaction that a vacuum must spare rows for. WAL, checkpoints and autovacuum runs count
-from the start of the phase. A slot keeps WAL from its restart_lsn on. Memory is resident: of the orchestrator, and the
-largest of a producer and of a consumer."""
+"""The units of all figures. Rows and sizes are those of the tables in the log's schema; dead rows are as the server
+estimates them. The horizon is the oldest transaction for which a vacuum must spare rows. WAL, checkpoints and
+autovacuum runs count from the start of the phase. A slot keeps WAL from its restart_lsn on. Memory is resident: of the
+orchestrator, and the largest of a producer and of a consumer."""
 SINCE_THE_START = ("autovacuums", "wal_bytes", "checkpoints")
 """The figures that count from the start of the phase."""
 

@@ -34,10 +34,10 @@ def exposure(
 
     table = table_of(connection, log)
     commits: Commits | Unknown = history.transactions(connection, log, table)
-    if not isinstance(commits, str) and not log.promises.replay:
+    if not isinstance(commits, str) and (spec.retention or not log.promises.replay):
         acknowledged = sum(producer.report.events for producer in appended.reported)
         if commits.events.sum() < acknowledged:
-            commits = "taken away"
+            commits = "deleted" if spec.retention else "taken away"
     calls = []
     for producer in map(timed_appends, appended.workers):
         # Only what is certain: no longer than from the latest beginning to the earliest end.

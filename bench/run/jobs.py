@@ -82,6 +82,7 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             timed_calls=TIMED_PAGES if tails else 0,
             awake_seconds=AWAKE_SECONDS if alone else 0,
             after=[] if named else [*after],
+            reports_cursor=spec.retention is not None,
             batch=spec.insert_batch if log.promises.whole_batches and not group else 0,
             ordered=log.promises.one_order and not group,
             rejoin_pages=spec.rejoin if group else 0,

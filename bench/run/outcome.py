@@ -54,6 +54,8 @@ class Outcome:
     history: list[tuple[float, int]] = field(default_factory=list)
     """Its progress: Unix time of this machine, and the events that a producer had acknowledged, or that a consumer had
     been given, each counted once."""
+    cursor: list[bytes] = field(default_factory=list)
+    """The cursor that a consumer has reported last; empty before."""
     memory: list[tuple[float, int]] = field(default_factory=list)
     """Its resident memory in bytes, each with the Unix time of this machine at which that was reported."""
     returned: list[Example] = field(default_factory=list)
@@ -127,8 +129,9 @@ class Outcome:
         match record:
             case Ready():
                 self.ready_record = record
-            case Progress(events=events, checksum=checksum, memory_bytes=memory_bytes):
+            case Progress(events=events, checksum=checksum, memory_bytes=memory_bytes, cursor=cursor):
                 self.events, self.checksum = events, checksum
+                self.cursor = cursor or self.cursor
                 self._remember()
                 if memory_bytes:
                     _thin_out(self.memory)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,11 +92,12 @@ def carry_out(
     connection: Connection,
     watch: Watch,
     observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved,
+    meanwhile: Callable[[Sequence[Outcome]], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> dict[Track, TrackOutcome]:
     """Start workers, let them go together when all are ready, and listen until each has ended.
 
     `observe` is entered before they go and left when they have ended; it yields a function that returns for how many
-    seconds the server has not answered.
+    seconds the server has not answered. `meanwhile` is entered and left at the same moments, with all workers.
 
     Readers go on after an empty page until they have everything or nothing new comes. When the node of producers is
     lost, the others go on if the plan spares those; consumers are never spared. When the log fails a worker, the
@@ -127,6 +128,7 @@ def carry_out(
         _await_ready(heard, workers.values(), connection)
         _refuse_differences(workers.values(), settings)
         unanswered = stack.enter_context(observe())
+        stack.enter_context(meanwhile(list(workers.values())))
         paced = {worker.name for worker in workers.values() if isinstance(worker.job, ProducerJob) and worker.job.load}
         still, silence = Stillness(connection, unanswered, paced), Silence(connection, unanswered, paced)
         stack.enter_context(_time_limit_says_how_far(tracks, still))

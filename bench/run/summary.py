@@ -5,15 +5,17 @@ and sessions did not pause inside statements.
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Literal
 
 from bench.job import ConsumerJob, ProducerJob
 from bench.judge.evidence import Delivered
-from bench.judge.ranges import events_in, normal
+from bench.judge.ranges import events_in, intersect, normal, subtract
 from bench.postgres.audit import LogSize
+from bench.postgres.retention import Deleted
 from bench.postgres.telemetry import WORKER, Observation
 from bench.records import Report
-from bench.results.costs import Observed, Preload, Wait
+from bench.results.costs import Observed, Preload, Retention, Wait
 from bench.results.models import (
     MOST_LATENESS_MS,
     SATURATED_SHARE,
@@ -243,6 +245,20 @@ def preload(spec: Spec, size: LogSize | None) -> Preload | None:
     )
 
 
+def retention(deletions: Sequence[Deleted], readers: Sequence[Reader]) -> Retention | None:
+    """The events that were deleted behind readers; None where none were to be."""
+    if not deletions:
+        return None
+    deleted = normal([part for behind in deletions for part in behind.ranges])
+    given = [normal(read.ranges) for read in (reader.delivered() for reader in readers)]
+    return Retention(
+        deleted=events_in(deleted),
+        too_early=events_in(subtract(deleted, reduce(intersect, given, deleted))),
+        statements=sum(behind.statements for behind in deletions),
+        seconds=sum(behind.seconds for behind in deletions),
+    )
+
+
 def losses(lost: Sequence[Outcome]) -> list[NodeLoss]:
     """The nodes that were lost, with the producers on them."""
     by_node: dict[str, list[Outcome]] = {}
@@ -304,7 +320,9 @@ def _with_memory(series: Series, began_at: float, workers: Sequence[Outcome]) ->
     for name, kind in (("producer_memory", ProducerJob), ("consumer_memory", ConsumerJob)):
         reports = [worker.memory for worker in workers if isinstance(worker.job, kind) and worker.memory]
         if reports:
-            values = [_largest_until(began_at + seconds, reports) for seconds in series.seconds]
+            values: list[int | float | None] = [
+                _largest_until(began_at + seconds, reports) for seconds in series.seconds
+            ]
             figures[name] = Figure(unit=UNITS[name], values=values)
     return series.model_copy(update={"figures": figures})
 

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
-from bench.job import Job
+from bench.job import ConsumerJob, Job
 from bench.judge.exposure import Exposure
 from bench.judge.ranges import checksum, events_in, normal
 from bench.judge.realtime import RealTimeOrder
@@ -15,6 +15,7 @@ from bench.postgres import audit
 from bench.postgres.connection import Connection, pinned
 from bench.postgres.contract import table_of
 from bench.postgres.preload import Fill, fill
+from bench.postgres.retention import Deleted, deleting
 from bench.postgres.server import settle, wal_position
 from bench.postgres.telemetry import observer
 from bench.results.costs import Observed, Telemetry
@@ -23,7 +24,7 @@ from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
 from bench.run.exposure import exposure
 from bench.run.jobs import clients, consumers, preloaded_events, producers
-from bench.run.outcome import TrackOutcome
+from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.phase import NodeLostError, Plan, Total, carry_out
 from bench.run.realtime import order_of_appends
 from bench.run.stranded import stranded
@@ -32,6 +33,7 @@ from bench.run.verdict import explained, judged, noted, stored_clause, written_b
 from bench.run.watch import Watch
 from bench.spec import Spec
 from bench.text import plural
+from bench.values import retained
 
 Over = Callable[[Mapping[Track, TrackOutcome], Mapping[str, Observed]], None]
 """Takes the tracks that are over, and what each phase cost, by its key."""
@@ -57,13 +59,17 @@ def carry_out_trial(
     conninfo = pinned(connection, place.database.conninfo)
     observed: dict[str, Observed] = {}
     outcomes: dict[Track, TrackOutcome] = {}
+    deletions: list[Deleted] = []
+
+    def retain(workers: Sequence[Outcome]) -> AbstractContextManager[None]:
+        return _retained(spec, audited, conninfo, connection, workers, deletions)
 
     def carry_out_phase(tracks: Mapping[Track, Sequence[Job]], to_read: Total | None = None) -> None:
         key = phase_key(*tracks)
         plan = Plan(tracks, spec.events, spec.idle_timeout, to_read, spare_producers=spec.on_node_loss == "continue")
         with _timed(seconds, key), observer(conninfo, connection, place.database.usage) as server:
             try:
-                carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe)
+                carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe, retain)
             except NodeLostError as lost:
                 raise InfrastructureError(f"{lost}{stored_clause(lost.acknowledged, audited, connection)}") from lost
         if server.seen:
@@ -72,19 +78,11 @@ def carry_out_trial(
         outcomes.update(carried_out)
         over(outcomes, observed)
 
-    before: Fill | None = None
-    size_before: audit.LogSize | None = None
-    if spec.preload:
-        with _timed(seconds, Step.PRELOAD), watch.step(f"preloading {plural(spec.preload, 'event')}"):
-            events = preloaded_events(spec)
-            before = fill(connection, log, events, spec.payload_bytes, clients(spec), spec.idle_timeout)
-            settle(connection)
-        with noted(notes, "the size of the log before the run is not known"):
-            size_before = audit.log_size(connection)
+    before, size_before = _filled(spec, log, connection, seconds, watch, notes)
+    audited = before.later if before else log
     appending = {APPEND: producers(spec, log, table_of(connection, log))}
     after = before.after if before else []
     reading = {Track(size): consumers(spec, log, size, after) for size in spec.read_batch}
-    audited = before.later if before else log
     wal_before = wal_position(connection)
     carry_out_phase({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = wal_position(connection)
@@ -96,31 +94,29 @@ def carry_out_trial(
         settle(connection)
     appended = outcomes[APPEND]
     if spec.mode == "drain":
-        acknowledged = normal(written_by(appended).acknowledged)
-        to_read = Total(events_in(acknowledged), sum(checksum(part) for part in acknowledged))
         for track, jobs in reading.items():
-            carry_out_phase({track: jobs}, to_read)
+            carry_out_phase({track: jobs}, _acknowledged(appended))
     readers = summary.readers(spec, outcomes)
     failures = stranded([worker for outcome in outcomes.values() for worker in outcome.reported], log, connection)
     with _timed(seconds, Step.CHECK), watch.step("checking what was stored and delivered"):
         written = written_by(appended, cut_short=bool(failures))
+        deleted = normal([part for behind in deletions for part in behind.ranges])
         order: RealTimeOrder | None = None
         with noted(notes, "whether appends kept the real-time order is not known"):
             order = order_of_appends(spec, audited, appended, connection)
-        unexplained = judged(spec, audited, written, readers, connection, notes, failures, order, before)
+        unexplained = judged(spec, audited, written, readers, connection, notes, failures, order, before, deleted)
         verdict = explained(unexplained, spec, audited, readers, connection, notes)
         met: Exposure | None = None
         with noted(notes, "how far readers were exposed to open transactions is not known"):
             met = exposure(spec, audited, appended, readers, connection)
-    size: audit.LogSize | None = None
-    with noted(notes, "the size of the log on disk is not known"):
-        size = audit.log_size(connection)
+    size = _log_size(connection, notes, "the size of the log on disk is not known")
     has_rates = verdict.ok and not spec.pause  # a paused trial has no speed
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
         pause_ms=spec.pause,
         phase_seconds=seconds,
         preload=summary.preload(spec, size_before),
+        retention=summary.retention(deletions, readers),
         append=summary.append(appended, wal_bytes, began_at, ok=has_rates),
         reads=[summary.read(reader, spec.mode, ok=has_rates) for reader in readers],
         nodes=summary.nodes(outcomes, readers, ok=has_rates),
@@ -136,6 +132,55 @@ def carry_out_trial(
         unseen=unseen(appended, readers) if spec.mode == "tail" else {},
         notes=notes,
     )
+
+
+def _filled(
+    spec: Spec, log: Log, connection: Connection, seconds: dict[str, float], watch: Watch, notes: list[str]
+) -> tuple[Fill | None, audit.LogSize | None]:
+    """Preload and settle the log, if the spec asks for it; returns the preloaded events and the size of the log."""
+    if not spec.preload:
+        return None, None
+    with _timed(seconds, Step.PRELOAD), watch.step(f"preloading {plural(spec.preload, 'event')}"):
+        events = preloaded_events(spec)
+        before = fill(connection, log, events, spec.payload_bytes, clients(spec), spec.idle_timeout)
+        settle(connection)
+    return before, _log_size(connection, notes, "the size of the log before the run is not known")
+
+
+def _acknowledged(appended: TrackOutcome) -> Total:
+    """The events that producers had acknowledged."""
+    acknowledged = normal(written_by(appended).acknowledged)
+    return Total(events_in(acknowledged), sum(checksum(part) for part in acknowledged))
+
+
+def _log_size(connection: Connection, notes: list[str], unknown: str) -> audit.LogSize | None:
+    """The size of the log on disk; None, and a note that it is unknown, when it cannot be found out."""
+    with noted(notes, unknown):
+        return audit.log_size(connection)
+    return None
+
+
+@contextmanager
+def _retained(
+    spec: Spec,
+    log: Log,
+    conninfo: str,
+    connection: Connection,
+    workers: Sequence[Outcome],
+    deletions: list[Deleted],
+) -> Iterator[None]:
+    """Delete events behind the readers among some workers, if the spec asks for it."""
+    readers = [worker for worker in workers if isinstance(worker.job, ConsumerJob)]
+    if spec.retention is None:
+        yield
+        return
+
+    def cursors() -> list[list[bytes]]:
+        return [reader.cursor for reader in readers]
+
+    with deleting(conninfo, connection, log, retained(spec.retention), len(readers), cursors) as deleted:
+        deletions.append(deleted)
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import reduce
 from typing import NamedTuple
 
 import psycopg
@@ -89,10 +90,12 @@ def judged(
     failures: Sequence[Stranded] = (),
     order: RealTimeOrder | None = None,
     before: Fill | None = None,
+    deleted: Sequence[Range] = (),
 ) -> Judged:
     """Judge what was written and what readers were given, by what the log's table holds now. `failures` are the errors
-    that ended workers early, `order` is the order of appends where it is known, `before` are the preloaded events, which
-    the table of `log` leaves out; whatever cannot be found out and is not needed for the verdict is added to `notes`.
+    that ended workers early, `order` is the order of appends where it is known, `before` are the preloaded events,
+    which the table of `log` leaves out, `deleted` are the events that were deleted behind readers. Whatever cannot be
+    found out and is not needed for the verdict is added to `notes`.
 
     Raises:
         InfrastructureError: producers do not account for all of their events, or the log's table cannot be read.
@@ -117,12 +120,16 @@ def judged(
         stored = _with_etags(stored, log, delivered, rows, holdings, connection, before.after if before else [])
     with noted(notes, "whether log_event returned the etags that are stored is not known"):
         stored = _with_returned(stored, log, written, connection)
-    if log.promises.replay:
+    if deleted:  # these were not lost, if every reader had them
+        given = [normal(read.ranges) for read in delivered]
+        stored = replace(stored, removed=reduce(intersect, given, normal(deleted)))
+    elif not log.promises.replay:  # its events were taken away with their etags
+        stored = replace(stored, removed=[part for read in delivered for part in read.ranges])
+    # Where events are not deleted in the order of their etags, the etags of the rest have gaps.
+    if log.promises.replay and not (deleted and log.promises.order != "etag"):
         unknown = "whether etags are missing or doubled is not known"
         with nullcontext() if log.promises.gap_free else noted(notes, unknown):
             stored = _with_numbering(stored, log, table, numbered, holdings, connection)
-    else:  # its events were taken away with their etags
-        stored = replace(stored, removed=[part for read in delivered for part in read.ranges])
     if before:
         stored = replace(stored, preloaded=kept(connection, before))
     promise = promise_of(log, grouped=bool(spec.group), drained=spec.mode == "drain")

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
+from bench import table_size
 from bench.cli.app import app
 from bench.flags import flag_name
 from bench.gate import compare, sides
@@ -47,6 +48,7 @@ def test_help_is_as_expected_and_lists_the_exit_codes(bench: Bench, command: str
         ("compare", [compare.Options, Rules]),
         ("compare-logs", [log_comparison.Options, Workload]),
         ("limits", [overhead.Options]),
+        ("table-size", [table_size.Options, Spec]),
         ("selftest", [selftest.Options]),
     ],
 )

@@ -111,12 +111,11 @@ def test_a_preloaded_event_that_is_delivered_again_is_found(bench: Bench, addres
             ORDER BY etag LIMIT max_events
         $$;"""
     log = broken_log(tmp_path / "again", again)
-    for mode in ("drain", "tail"):
-        code, trial, printed = carry_out(bench, address, "--log", str(log), *ONE, "--mode", mode)
-        assert code == 1, printed
-        assert trial.verdict.duplicated == 5
-        assert trial.verdict.phantom == trial.verdict.skipped == 0
-        assert (trial.verdict.examples[0].producer, trial.verdict.examples[0].seq) == (1, 995)
+    code, trial, printed = carry_out(bench, address, "--log", str(log), *ONE)
+    assert code == 1, printed
+    assert trial.verdict.duplicated == 5
+    assert trial.verdict.phantom == trial.verdict.skipped == 0
+    assert (trial.verdict.examples[0].producer, trial.verdict.examples[0].seq) == (1, 995)
 
 
 def test_a_log_that_does_not_take_the_events_is_named(bench: Bench, address: str, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_run_stores_series_and_exports_them(bench: Bench, address: str) -> Non
     for name in ("orchestrator_memory", "producer_memory", "consumer_memory"):
         assert (phase.series.figures[name].values[-1] or 0) > 2**20, name
     assert phase.observer_cpu_seconds
-    exported = bench("export", "csv-series", "run.json")
+    exported = bench("export", "series", "run.json")
     assert exported.returncode == 0, exported.stderr
     rows = list(csv.DictReader(exported.stdout.splitlines()))
     assert {row["phase"] for row in rows} == {"append + read 1000"}

@@ -69,7 +69,7 @@ def with_series() -> Result:
 
 
 def test_the_long_table_has_every_value_with_its_unit() -> None:
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv-series"](with_series()))))
+    rows = list(csv.DictReader(io.StringIO(FORMATS["series"](with_series()))))
     of_first = [tuple(row.values())[1:] for row in rows if row["trial"] == "1"]
     phase = "append + read 1000"
     assert of_first == [

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from bench.results.series import MOST_SAMPLES, MOST_WAITS, OTHERS, SAMPLE_SECONDS, Samples, Series
 
 ROWS = st.one_of(st.none(), st.integers(0, 10**15))
-SOME = st.lists(st.tuples(ROWS, st.dictionaries(st.sampled_from(["CPU", "IO:WalSync"]), st.integers(1, 9))), max_size=40)
+SOME = st.lists(
+    st.tuples(ROWS, st.dictionaries(st.sampled_from(["CPU", "IO:WalSync"]), st.integers(1, 9))), max_size=40
+)
 
 
 def collected(samples: list[tuple[int | None, dict[str, int]]], times: int = 1) -> tuple[Series, int]:
@@ -49,7 +51,7 @@ def test_intervals_are_as_long_as_stated(number: int) -> None:
     series = collecting.series()
     step = int(series.interval_seconds / SAMPLE_SECONDS)
     # Each interval but the last one ends with its `step`-th sample.
-    assert series.seconds[:-1] == [end for end in range(step - 1, number - 1, step)][: len(series.seconds) - 1]
+    assert series.seconds[:-1] == list(range(step - 1, number - 1, step))[: len(series.seconds) - 1]
     values = series.figures["wal_bytes"].values
     assert values == [10 * (second - series.seconds[0]) for second in series.seconds]
 

@@ -1,0 +1,106 @@
+"""Deletes events behind readers while a log is tailed, in a session of its own, once per second."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import pq
+
+from bench.errors import InfrastructureError
+from bench.eventlog import Log
+from bench.judge.ranges import normal
+from bench.postgres.connection import (
+    CONNECT_SECONDS,
+    Connection,
+    in_words,
+    name_session,
+    our_name,
+    switch_off_timeouts,
+)
+from bench.records import Range
+from bench.statement import Statement
+from bench.statements import SCHEMA, retention_sql
+from bench.values import Retained
+
+INTERVAL_SECONDS = 1.0
+STOP_SECONDS = 5.0
+"""Longest wait for a DELETE that was cancelled."""
+MANY_RANGES = 10_000
+"""Once there are more, adjacent ranges are joined."""
+
+Cursors = Callable[[], Sequence[Sequence[bytes]]]
+"""Returns the cursor of each reader; an empty one for a reader that has not reported any."""
+
+
+@dataclass
+class Deleted:
+    """The events that were deleted behind readers."""
+
+    ranges: list[Range] = field(default_factory=list)
+    statements: int = 0
+    """Those that deleted something."""
+    seconds: float = 0.0
+    """The time that all statements took."""
+
+
+@contextmanager
+def deleting(
+    conninfo: str, orchestrator: Connection, log: Log, retained: Retained, readers: int, cursors: Cursors
+) -> Iterator[Deleted]:
+    """Delete from the log's table, which may be a view, while the `with` lasts.
+
+    Raises:
+        InfrastructureError: a statement failed; this is raised at the end.
+    """
+    deleted = Deleted()
+    over = threading.Event()
+    failures: list[psycopg.Error] = []
+    last = b"%d" % retained.events if retained.events is not None else b"%r" % retained.seconds
+    formats = [pq.Format.BINARY] * (readers * len(log.cursor)) + [pq.Format.TEXT]
+    with psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+        switch_off_timeouts(connection)
+        name_session(connection, our_name(orchestrator, "retention"))
+        connection.execute(f"SET search_path TO {SCHEMA}".encode())
+        connection.execute("SET TimeZone TO 'UTC'")  # as the writers' sessions, for a ctime without a time zone
+        statement = Statement(connection, retention_sql(log, readers, retained))
+
+        def delete() -> None:
+            try:
+                while not over.wait(INTERVAL_SECONDS):
+                    positions = cursors()
+                    if all(positions):
+                        began_pc = time.perf_counter()
+                        statement.send([*(value for cursor in positions for value in cursor), last], formats)
+                        _note(statement.receive(), deleted)
+                        deleted.seconds += time.perf_counter() - began_pc
+            except psycopg.Error as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=delete, name="retention", daemon=True)
+        thread.start()
+        try:
+            yield deleted
+        finally:
+            over.set()
+            thread.join(STOP_SECONDS)
+            if thread.is_alive():
+                connection.cancel_safe(timeout=STOP_SECONDS)
+                thread.join(STOP_SECONDS)
+    if failures:
+        raise InfrastructureError(
+            f"cannot delete events of the log {log.name} (--retention): {in_words(failures[0])}; "
+            "leave --retention out, or change `passed` in log.toml"
+        )
+
+
+def _note(result: pq.abc.PGresult, deleted: Deleted) -> None:
+    def number(row: int, column: int) -> int:
+        return int.from_bytes(result.get_value(row, column) or b"", signed=True)
+
+    deleted.statements += result.ntuples > 0
+    deleted.ranges += [(number(row, 0), number(row, 1), number(row, 2)) for row in range(result.ntuples)]
+    if len(deleted.ranges) > MANY_RANGES:
+        deleted.ranges[:] = normal(deleted.ranges)
