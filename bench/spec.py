@@ -120,7 +120,7 @@ class Spec(BaseModel):
     idle_timeout: Annotated[float, Field(gt=0), Flag("SECONDS")] = 10
     """Stop reading after SECONDS without a new event, counted from the producers' end."""
     log: LogName = DEFAULT_LOG
-    preload: Annotated[int, Field(ge=0, le=MAX_LIMIT), BeforeValidator(parse_count), Flag("N")] = 0
+    preload: Annotated[int | None, Field(ge=0, le=MAX_LIMIT), BeforeValidator(parse_count), Flag("N")] = None
     """Events in the log before the run, like 100k or 10M; readers begin after them, and no figure counts them."""
     retention: Annotated[str | None, BeforeValidator(parse_retention), Flag("TIME|EVENTS")] = None
     """With --mode tail: delete events behind all readers that are older than TIME, like 30s or 5m, or not among the
@@ -294,6 +294,11 @@ class Spec(BaseModel):
         if offered is None:
             return self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
         return max(1, round(offered / self.scale))
+
+    @property
+    def preloaded(self) -> int:
+        """Number of events that are in the log before the run."""
+        return self.preload or 0
 
     @property
     def warm_ups(self) -> int:

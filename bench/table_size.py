@@ -119,7 +119,7 @@ def measure(
             order = range(len(of_sizes)) if number % 2 == 0 else reversed(range(len(of_sizes)))
             for index in order:
                 spec = of_sizes[index]
-                _news.info("round %d of %d: %s events in the log", number + 1, rounds, f"{spec.preload:,}")
+                _news.info("round %d of %d: %s events in the log", number + 1, rounds, f"{spec.preloaded:,}")
                 done[index].append(_carry_out(spec, log, chosen, place, connection, folder, watch))
                 if not done[index][-1].trial.verdict.ok:
                     break

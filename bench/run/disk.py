@@ -45,7 +45,7 @@ _WAL_BYTES = 2**30
 def disk_bytes(spec: Spec) -> int:
     """Estimate the bytes of disk that a run needs: table, index, WAL and the cluster itself."""
     stored_bytes, wal_bytes = event_bytes(spec.payload_bytes)
-    events = spec.events + spec.preload
+    events = spec.events + spec.preloaded
     return round(_BASE_BYTES + events * stored_bytes + min(events * wal_bytes, _WAL_BYTES * 3 // 2))
 
 

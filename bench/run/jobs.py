@@ -75,7 +75,7 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             # A preloaded event that is delivered again is known as such.
             limit=max(spec.events_per_producer, preloaded_per_producer(spec)),
             payload_bytes=spec.payload_bytes,
-            most_events=2 * spec.events + 1000 + spec.preload,
+            most_events=2 * spec.events + 1000 + spec.preloaded,
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not named else 0,
@@ -108,13 +108,13 @@ def clients(spec: Spec) -> list[str]:
 
 def preloaded_per_producer(spec: Spec) -> int:
     """The most preloaded events of one producer."""
-    return -(-spec.preload // spec.scale)
+    return -(-spec.preloaded // spec.scale)
 
 
 def preloaded_events(spec: Spec) -> list[Range]:
     """The preloaded events: as many producers as the run has append them, with the numbers after those of the run."""
     share = preloaded_per_producer(spec)
-    counts = [min(share, spec.preload - number * share) for number in range(spec.scale)]
+    counts = [min(share, spec.preloaded - number * share) for number in range(spec.scale)]
     return [(spec.scale + number, 0, count - 1) for number, count in enumerate(counts) if count > 0]
 
 

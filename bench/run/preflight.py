@@ -47,7 +47,7 @@ def refuse_misfits(spec: Spec, log: Log) -> None:
             f"--retention: log.toml of the log {log.name} does not say which rows its readers have passed (passed): "
             f"name a log that does, of those that ship {', '.join(able)}"
         )
-    if spec.preload and not log.promises.replay:
+    if spec.preloaded and not log.promises.replay:
         raise UsageError(
             f"--preload: the log {log.name} can be read once only, so events that were read before the run are gone "
             "from it; leave --preload out, or name another log"
@@ -93,7 +93,7 @@ def refuse_full_disk(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> None
     free, needed = free_bytes(chosen, spec, folder), disk_bytes(spec)
     if free is not None and needed > free:
         raise InfrastructureError(
-            f"{spec.events + spec.preload:,} events need about {needed / 2**30:,.1f} GiB of disk, "
+            f"{spec.events + spec.preloaded:,} events need about {needed / 2**30:,.1f} GiB of disk, "
             f"{free / 2**30:,.1f} GiB are free: "
             "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
         )

@@ -235,10 +235,10 @@ def unjudged(spec: Spec, outcomes: Mapping[Track, TrackOutcome], observed: Mappi
 
 def preload(spec: Spec, size: LogSize | None) -> Preload | None:
     """The events that were in the log before the run; `size` is that of the log then."""
-    if not spec.preload:
+    if not spec.preloaded:
         return None
     return Preload(
-        events=spec.preload,
+        events=spec.preloaded,
         first_producer=spec.scale,
         table_bytes=size and size.table_bytes,
         index_bytes=size and size.index_bytes,

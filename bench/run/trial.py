@@ -138,9 +138,9 @@ def _filled(
     spec: Spec, log: Log, connection: Connection, seconds: dict[str, float], watch: Watch, notes: list[str]
 ) -> tuple[Fill | None, audit.LogSize | None]:
     """Preload and settle the log, if the spec asks for it; returns the preloaded events and the size of the log."""
-    if not spec.preload:
+    if not spec.preloaded:
         return None, None
-    with _timed(seconds, Step.PRELOAD), watch.step(f"preloading {plural(spec.preload, 'event')}"):
+    with _timed(seconds, Step.PRELOAD), watch.step(f"preloading {plural(spec.preloaded, 'event')}"):
         events = preloaded_events(spec)
         before = fill(connection, log, events, spec.payload_bytes, clients(spec), spec.idle_timeout)
         settle(connection)

@@ -403,6 +403,8 @@ GIVEN: dict[str, object] = {
     "pause": (0.5, 2),
     "seed": -3,
     "idle_timeout": 2.5,
+    "preload": 1_500_000,
+    "retention": "90s",
     "trials": 6,
     "warm_up": 0,
     "fresh": True,
@@ -425,6 +427,7 @@ GIVEN: dict[str, object] = {
 NEEDS: dict[str, dict[str, object]] = {
     "rejoin": {"group": 2},
     "depth": {"cursor": "client"},
+    "retention": {"mode": "tail"},
     "arrival": {"rate": "5000"},
     "duration": {"rate": "5000"},
     **{name: {"place": "swarm"} for name in ("constraint", "max_per_node", "postgres_node", "on_node_loss")},
