@@ -30,6 +30,9 @@ CALL = "get_event"
 """The name of a consumer's call, for people."""
 NEARLY = 0.9
 """A read that took this share of a time-out was ended by it: the answer before it may have been noticed late."""
+MOST_CURSOR_BYTES = 8000
+"""A larger cursor, such as a snapshot with a thousand open transactions, is not reported: its record would be too
+long."""
 POLL_SECONDS = 0.001
 """A tailing reader waits this long after an empty page before it asks again."""
 
@@ -138,7 +141,10 @@ class _Reading:
         self._report_progress(reads)
 
     def _report_progress(self, reads: Source) -> None:
-        cursor = reads.cursor if self._job.reports_cursor else list
+        def cursor() -> list[bytes]:
+            values = reads.cursor() if self._job.reports_cursor else []
+            return values if sum(map(len, values)) <= MOST_CURSOR_BYTES else []
+
         self.meter.progress(self.ledger.distinct_events, self.ledger.checksum, cursor)
 
     def waited_seconds(self) -> float:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.judge.checker import accounted_for, judge, needs_audit, skipped, undelivered
-from bench.judge.evidence import Delivered, Holder, Promise, Stored, Written
+from bench.judge.evidence import Delivered, Holder, Preloaded, Promise, Stored, Written
 from bench.judge.ranges import Ranges, events_in
 from bench.judge.stranded import Stranded
 from bench.judge.verdict import Verdict
@@ -610,3 +610,22 @@ def test_events_that_are_reported_twice_count_once() -> None:
     verdict = judge(written, [], Stored([(1, 0, 9)]))
     assert (verdict.expected_events, verdict.indeterminate, verdict.aborted, verdict.unattempted) == (10, 10, 2, 10)
     assert accounted_for(written) == 22
+
+
+@given(EVENTS, EVENTS, st.data())
+def test_preloaded_events_have_an_account_of_their_own(
+    written: set[tuple[int, int]], preloaded: set[tuple[int, int]], data: st.DataObject
+) -> None:
+    before = {(producer + 10, seq) for producer, seq in preloaded}
+    again = data.draw(st.sets(st.sampled_from(sorted(before)))) if before else set()
+    gone = data.draw(st.sets(st.sampled_from(sorted(before)))) if before else set()
+    changed = data.draw(st.integers(0, 3))
+    account = Preloaded(ranges(before), ranges(gone), changed, [Example(10, 1, 7)] * changed)
+    stored = Stored(ranges(written), preloaded=account)
+    verdict = judge(Written(ranges(written)), [seen(sorted(again) + sorted(written))], stored)
+    counts = (verdict.duplicated, verdict.lost, verdict.corrupt, verdict.phantom, verdict.skipped, verdict.withheld)
+    assert counts == (len(again), len(gone), changed, 0, 0, 0)
+    assert verdict.ok == (not again and not gone and not changed)
+    assert verdict.expected_events == len(written)
+    alone = judge(Written(ranges(written)), [seen(sorted(written))], Stored(ranges(written)))
+    assert alone.ok
