@@ -35,6 +35,8 @@ SMALLEST_EVENT_BYTES = 100
 PAGE = 1_000_000
 """Events per page while readers are led past the preloaded ones; the server sends none of them."""
 POLL_SECONDS = 0.05
+STATISTICS_FLUSH_VERSION = 150_000
+"""pg_stat_force_next_flush came with PostgreSQL 15."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ def fill(
             _, last_etag = connection.execute(bounds_sql(log)).fetchone() or (0, 0)
             connection.execute(later_view_sql(log, table_of(connection, log), int(last_etag)).encode())
             fingerprint = _fingerprint(connection, log, int(last_etag))
+        if connection.info.server_version >= STATISTICS_FLUSH_VERSION:
+            # Else this session's inserts are added to the number of live rows after a vacuum has counted them.
+            connection.execute("SELECT pg_stat_force_next_flush()")
     except psycopg.errors.Error as error:
         if connection.broken:
             raise
