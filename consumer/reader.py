@@ -99,8 +99,8 @@ class Source(Protocol):
         """Move the cursor to the page's last row; False when it was there already."""
 
     def cursor(self) -> list[bytes]:
-        """The cursor that the source was advanced to, in binary; empty before the first page with events, and when the
-        server keeps the cursor."""
+        """The cursor that the source was advanced to, in binary; before the first page with events the one that it
+        begins after, if any. Empty when the server keeps the cursor."""
 
     def size_bytes(self) -> int:
         """The page's approximate size, from what is known without looking at its rows."""

@@ -20,6 +20,7 @@ from bench.postgres.connection import (
     our_name,
     switch_off_timeouts,
 )
+from bench.postgres.telemetry import RETENTION
 from bench.records import Range
 from bench.statement import Statement
 from bench.statements import SCHEMA, retention_sql
@@ -62,7 +63,7 @@ def deleting(
     formats = [pq.Format.BINARY] * (readers * len(log.cursor)) + [pq.Format.TEXT]
     with psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
         switch_off_timeouts(connection)
-        name_session(connection, our_name(orchestrator, "retention"))
+        name_session(connection, our_name(orchestrator, RETENTION))
         connection.execute(f"SET search_path TO {SCHEMA}".encode())
         connection.execute("SET TimeZone TO 'UTC'")  # as the writers' sessions, for a ctime without a time zone
         statement = Statement(connection, retention_sql(log, readers, retained))

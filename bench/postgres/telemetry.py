@@ -36,18 +36,22 @@ LINGER_SECONDS = 2.0
 
 WORKER = "worker"
 """The kind of a backend that serves one of our workers, in addition to PostgreSQL's own kinds."""
+RETENTION = "retention"
+"""The kind of the backend that deletes behind readers, and the name of its session."""
 ON_CPU = "CPU"
 """Stands for the wait event of a backend that waits for nothing: it runs, or would if a processor were free."""
 
 _WAITS = f"""
-    SELECT CASE WHEN starts_with(application_name, %(workers)s) THEN '{WORKER}' ELSE backend_type END,
+    SELECT CASE WHEN application_name = %(retention)s THEN '{RETENTION}'
+                WHEN starts_with(application_name, %(workers)s) THEN '{WORKER}' ELSE backend_type END,
            CASE WHEN wait_event IS NULL THEN '{ON_CPU}' ELSE wait_event_type || ':' || wait_event END,
            count(*)
     FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND application_name <> %(orchestrator)s
       AND coalesce(datname, current_database()) = current_database()
       AND backend_type IS NOT NULL AND coalesce(wait_event_type, '') <> 'Activity'
-      AND NOT (backend_type = 'client backend' AND NOT starts_with(application_name, %(workers)s) AND state = 'idle')
+      AND NOT (backend_type = 'client backend' AND state = 'idle'
+               AND (NOT starts_with(application_name, %(workers)s) OR application_name = %(retention)s))
     GROUP BY 1, 2"""
 """Sessions in our database, and the server's own processes, which are in none; other databases are not this run's."""
 
@@ -112,7 +116,11 @@ class Observer:
         self._connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
         switch_off_timeouts(self._connection)
         name_session(self._connection, our_name(orchestrator, "telemetry"))
-        self._names = {"orchestrator": our_name(orchestrator), "workers": f"{our_name(orchestrator)} "}
+        self._names = {
+            "orchestrator": our_name(orchestrator),
+            "workers": f"{our_name(orchestrator)} ",
+            "retention": our_name(orchestrator, RETENTION),
+        }
         self._usage = usage
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
         self._figures = FiguresQuery(self._connection)

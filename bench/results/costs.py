@@ -20,7 +20,8 @@ class Wait(StoredModel):
     """A share of the time of the backends of one kind."""
 
     backend: str
-    """`worker` for those that serve our workers, else PostgreSQL's own kinds."""
+    """`worker` for those that serve our workers, `retention` for the one that deletes behind readers, else PostgreSQL's
+    own kinds."""
     event: str
     """Type and name of the wait event, or CPU."""
     share: float
