@@ -110,3 +110,15 @@ def test_a_run_on_an_encrypted_server(bench: Bench, encrypted: str) -> None:
     deep = bench("run", "--place", "local", *small[:4], "--cursor", "client", "--depth", "8", "--dsn", encrypted)
     assert deep.returncode == 2
     assert "--depth 8: this connection is encrypted" in deep.stderr
+
+
+def test_readers_begin_after_preloaded_events_and_events_are_deleted_behind_them(bench: Bench, encrypted: str) -> None:
+    flags = ("--mode", "tail", "--rate", "200:2.2s", "--insert-batch", "5", "--preload", "500", "--retention", "50")
+    ran = bench("run", "--place", "local", "--log", "lock-drain", *flags, "--dsn", encrypted)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    result = latest(bench.folder / "results" / "runs")
+    assert result.through_libpq
+    (trial,) = result.trials
+    assert trial.reads[0].events == trial.append.events == 440
+    assert trial.retention is not None
+    assert trial.retention.deleted > 0
