@@ -23,7 +23,8 @@ class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="producer"):
-    """Append `limit` events, seq and value 0..limit-1, in transactions of `insert_batch`."""
+    """Append `limit` events, seq and value 0..limit-1, in transactions of `insert_batch`; fewer when `seconds` are over
+    before."""
 
     name: str
     """The worker's name in records, messages and pg_stat_activity."""
@@ -69,6 +70,9 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """The times of this many transactions, the first ones, are reported."""
     load: Load | None = None
     """The load that is offered; without one each batch is sent when the batch before is answered."""
+    seconds: float | None = None
+    """No batch is sent later than this after the start of the schedule; the batch that is under way then is finished.
+    None without an end by time."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
@@ -85,7 +89,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     depth: int
     """Reads that are sent together, in one transaction; more than one only when the server keeps the cursor."""
     limit: int
-    """Events per producer: a seq outside of 0..limit-1 is nobody's event."""
+    """Events per producer, or the most of them while that is not known: a seq outside of 0..limit-1 is nobody's event.
+    """
     payload_bytes: int
     most_events: int
     """The reader gives up when the log delivers more events than this: it might never end."""

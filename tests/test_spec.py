@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.spec import make, make_output_options
+from bench.spec import MAX_LIMIT, make, make_output_options
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,11 @@ from bench.spec import make, make_output_options
         ({"rate": "1000", "duration": "0"}, "--duration"),
         ({"rate": "1000:5s", "duration": "5s"}, "--duration and the time of the last step of --rate"),
         ({"rate": "1000", "duration": "5s", "limit": 5}, "--duration and --limit"),
-        ({"duration": "5s"}, "--duration is for an offered load"),
+        ({"duration": "0s"}, "--duration 0.0: must be more than 0"),
+        ({"duration": "soon"}, "--duration 'soon'"),
+        ({"duration": "5s", "limit": 5}, "--duration and --limit"),
+        ({"duration": "5s", "insert_loops": 5}, "--duration and --insert-loops"),
+        ({"duration": "5s", "place": "swarm", "on_node_loss": "continue"}, "--on-node-loss continue"),
         ({"arrival": "poisson"}, "--arrival is for an offered load"),
         ({"read_batch": [0]}, "--read-batch"),
         ({"read_batch": []}, "--read-batch"),
@@ -94,6 +98,19 @@ def test_loops_are_a_hundred_unless_a_limit_is_given() -> None:
     assert make({}, None).events_per_producer == 1_000_000
     assert make({"limit": 25}, None).events_per_producer == 25
     assert make({"insert_batch": 10, "insert_loops": 3}, None).events_per_producer == 30
+
+
+def test_a_run_by_time_has_no_number_of_events(tmp_path: Path) -> None:
+    spec = make({"duration": "1.5m"}, None)
+    assert (spec.append_seconds, spec.events_per_producer, spec.events, spec.seq_limit) == (90, None, None, MAX_LIMIT)
+    assert make({"rate": "10", "duration": "1.5m", "scale": 1}, None).append_seconds is None
+    assert make({"limit": 7}, None).seq_limit == 7
+    file = tmp_path / "spec.toml"
+    for key in ("limit", "insert-loops"):
+        file.write_text(f"{key} = 9")
+        assert make({"duration": 90}, file).append_seconds == 90
+    file.write_text('duration = "90s"')
+    assert make({"limit": 9}, file).events_per_producer == 9
 
 
 @given(st.integers(1, 1000), st.integers(1, 10**6), st.integers(1, 10**6))

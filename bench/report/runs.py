@@ -236,7 +236,7 @@ def _row(result: Result, trial: Trial, read: Read, log: str) -> dict[str, str]:
     return {
         "scale": str(spec["scale"]),
         "insert_batch": str(spec["insert_batch"]),
-        "insert_loops": str(-(-spec["limit"] // spec["insert_batch"])),
+        "insert_loops": "-" if spec["limit"] is None else str(-(-spec["limit"] // spec["insert_batch"])),
         "tot_rows": str(trial.verdict.expected_events),
         "read_batch": str(read.read_batch),
         "lapsed_time": f"{read.seconds * 1000:.0f}",

@@ -38,12 +38,18 @@ _ENOUGH_ROWS = 1000
 _BASE_BYTES = 512 * 2**20
 """A new cluster, its first WAL segments, sorts of the audit."""
 
+RESERVE_BYTES = 2**30
+"""Free disk below which producers that append for a time are ended: they may write half of it until they all are."""
+
 _WAL_BYTES = 2**30
 """The default of max_wal_size; a checkpoint starts before, but a log that grows fast overshoots it by half."""
 
 
 def disk_bytes(spec: Spec) -> int:
-    """Estimate the bytes of disk that a run needs: table, index, WAL and the cluster itself."""
+    """Estimate the bytes of disk that a run needs: table, index, WAL and the cluster itself. Of a run whose producers
+    append for a time, the events are not known: what it needs for the first ones."""
+    if spec.events is None:
+        return _BASE_BYTES + RESERVE_BYTES
     stored_bytes, wal_bytes = event_bytes(spec.payload_bytes)
     return round(_BASE_BYTES + spec.events * stored_bytes + min(spec.events * wal_bytes, _WAL_BYTES * 3 // 2))
 

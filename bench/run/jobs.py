@@ -1,5 +1,9 @@
 """The jobs of a run's workers."""
 
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
 from bench.eventlog import Log
 from bench.job import ConsumerJob, Load, ProducerJob
 from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
@@ -36,7 +40,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             append=spec.append,
             sql=append_sql(spec, log),
             producer=number,
-            limit=spec.events_per_producer,
+            limit=spec.seq_limit,
             insert_batch=spec.insert_batch,
             payload_bytes=spec.payload_bytes,
             returned=returned_sql(spec, log),
@@ -47,6 +51,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
             timed_calls=min(MOST_TIMED_TRANSACTIONS, TIMED_TRANSACTIONS // spec.scale) if spec.mode == "tail" else 0,
             load=load,
+            seconds=spec.append_seconds,
         )
         for number in range(spec.scale)
     ]
@@ -67,9 +72,9 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if named else None),
             cursor=[] if named else cursor_columns(log),
             depth=spec.depth if named else 1,
-            limit=spec.events_per_producer,
+            limit=spec.seq_limit,
             payload_bytes=spec.payload_bytes,
-            most_events=2 * spec.events + 1000,
+            most_events=most_events(spec.scale * spec.seq_limit),
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not named else 0,
@@ -83,6 +88,17 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
         )
         for index, name in enumerate(names)
     ]
+
+
+def most_events(events: int) -> int:
+    """Number of events after which a reader of a log that holds `events` gives up: the log might never end."""
+    return 2 * events + 1000
+
+
+def bounded(readers: Sequence[ConsumerJob], seq_limits: Sequence[int]) -> list[ConsumerJob]:
+    """The jobs of readers of a log whose producers have ended; `seq_limits` are as `Outcome.seq_limit`."""
+    events = most_events(sum(seq_limits))
+    return [replace(reader, limit=max(seq_limits), most_events=events) for reader in readers]
 
 
 def _session_sql(spec: Spec, worker: str) -> str:

@@ -81,8 +81,9 @@ def refuse_full_disk(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> None
     """
     free, needed = free_bytes(chosen, spec, folder), disk_bytes(spec)
     if free is not None and needed > free:
+        needs = "a run by time needs at least" if spec.events is None else f"{spec.events:,} events need about"
         raise InfrastructureError(
-            f"{spec.events:,} events need about {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
+            f"{needs} {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
             "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
         )
 

@@ -20,8 +20,9 @@ from bench.results.costs import Observed, Telemetry
 from bench.results.models import Trial
 from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
+from bench.run.disk_watch import DiskWatch
 from bench.run.exposure import exposure
-from bench.run.jobs import consumers, producers
+from bench.run.jobs import bounded, consumers, producers
 from bench.run.outcome import TrackOutcome
 from bench.run.phase import NodeLostError, Plan, Total, carry_out
 from bench.run.realtime import order_of_appends
@@ -43,9 +44,11 @@ def carry_out_trial(
     watch: Watch,
     began_at: float,
     over: Over = lambda _outcomes, _observed: None,
+    disk: DiskWatch | None = None,
 ) -> Trial:
     """Append as the spec says, read meanwhile or afterwards, and judge. `began_at` is the Unix time at which the
-    command began. `over` is called whenever another phase is over.
+    command began. `over` is called whenever another phase is over. Producers that append for a time end before it is
+    over when `disk` is nearly full.
 
     Raises:
         BenchError: something broke, so there is no verdict.
@@ -58,7 +61,14 @@ def carry_out_trial(
 
     def carry_out_phase(tracks: Mapping[Track, Sequence[Job]], to_read: Total | None = None) -> None:
         key = phase_key(*tracks)
-        plan = Plan(tracks, spec.events, spec.idle_timeout, to_read, spare_producers=spec.on_node_loss == "continue")
+        plan = Plan(
+            tracks,
+            spec.events,
+            spec.idle_timeout,
+            to_read,
+            spare_producers=spec.on_node_loss == "continue",
+            must_end=disk.is_nearly_full if disk and APPEND in tracks and spec.events is None else lambda: False,
+        )
         with _timed(seconds, key), observer(conninfo, connection, place.database.usage) as server:
             try:
                 carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe)
@@ -75,6 +85,8 @@ def carry_out_trial(
     wal_before = wal_position(connection)
     carry_out_phase({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = wal_position(connection)
+    if disk and disk.note:
+        notes.append(disk.note)
     with (
         _timed(seconds, Step.SETTLE),
         watch.step("settling the log: vacuum, analyze, checkpoint"),
@@ -83,10 +95,10 @@ def carry_out_trial(
         settle(connection)
     appended = outcomes[APPEND]
     if spec.mode == "drain":
-        acknowledged = normal(written_by(appended).acknowledged)
+        acknowledged = normal(appended.of_fate("acknowledged"))
         to_read = Total(events_in(acknowledged), sum(checksum(part) for part in acknowledged))
         for track, jobs in reading.items():
-            carry_out_phase({track: jobs}, to_read)
+            carry_out_phase({track: bounded(jobs, [producer.seq_limit for producer in appended.workers])}, to_read)
     readers = summary.readers(spec, outcomes)
     failures = stranded([worker for outcome in outcomes.values() for worker in outcome.reported], log, connection)
     with _timed(seconds, Step.CHECK), watch.step("checking what was stored and delivered"):

@@ -32,6 +32,9 @@ PUBLISHED = load_all(REPOSITORY / "results" / "published")
         },
     )
     | st.fixed_dictionaries({"limit": st.integers(1, 10**6)}, optional={"insert_batch": st.integers(1, 1000)})
+    | st.fixed_dictionaries(
+        {"duration": st.sampled_from(["90s", 2.5])}, optional={"insert_batch": st.integers(1, 1000)}
+    )
     | st.fixed_dictionaries({"rate": st.sampled_from(["1000:2s,5:0.5m", "7:1s"])})
     | st.fixed_dictionaries(
         {"rate": st.sampled_from(["1000:2s,5", "7"])},
