@@ -14,23 +14,24 @@ from bench.errors import UsageError
 from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
 from bench.job import Arrival, Way
 from bench.output import STDOUT
+from bench.padding import MOST_BITS
 from bench.values import (
     LONGEST_SECONDS,
+    SMALLEST_PAYLOAD_BYTES,
     Constraint,
     Dsn,
     Memory,
+    checked_payload_bytes,
     checked_rate,
     offered_events,
     parse_pause,
     parse_range,
     parse_time,
+    payload_sizes_of,
     steps_of,
 )
 
 PlaceName = Literal["auto", "local", "docker", "swarm"]
-
-SMALLEST_PAYLOAD_BYTES = 80
-"""Enough for any producer, seq and value, and for the key that pads."""
 
 LARGEST_BATCH_BYTES = 256 * 1024 * 1024
 """A quarter of the 1 GiB limit of a PostgreSQL value; a worker can hold it in memory."""
@@ -41,7 +42,7 @@ DEFAULT_LOOPS = 100
 """Append transactions per producer, if neither `insert_loops` nor `limit` is given."""
 MAX_LIMIT = 10**12
 MAX_SCALE = 1000
-_PATHS = {"pg_bin", "output", "export_json", "export_markdown"}
+_PATHS = {"payload_file", "pg_bin", "output", "export_json", "export_markdown"}
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
 SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
@@ -90,8 +91,15 @@ class Spec(BaseModel):
     events are offered."""
     append: Way = "log_event"
     """How to append: events generated in the server, a JSON array passed to the log's log_event, or COPY."""
-    payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
-    """Pad each payload to this size with incompressible text; 0 does not pad."""
+    payload_bytes: Annotated[int | str, BeforeValidator(checked_payload_bytes), Flag("BYTES[:SHARE%,...]")] = 0
+    """Pad each payload to this size with random text, or to sizes in these shares, like 200:80%,4000:20%; 0 does not
+    pad."""
+    payload_entropy: Annotated[int | None, Field(ge=0, le=MOST_BITS), Flag("BITS", default="6")] = None
+    """With --payload-bytes: random bits per character of padding, from 0 (one letter again and again) to 6 (does not
+    compress)."""
+    payload_file: Annotated[Path | None, Flag("FILE")] = None
+    """JSON lines: each event is one of these objects at random, with producer, seq and value added; instead of
+    --payload-bytes."""
     transaction_ms: Annotated[tuple[float, float], BeforeValidator(parse_range), Flag("A..B", default="0..0")] = (0, 0)
     """Keep each append transaction open for a random time from A to B milliseconds."""
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
@@ -99,7 +107,7 @@ class Spec(BaseModel):
     pause: Annotated[tuple[float, float] | None, BeforeValidator(parse_pause), Flag("A..Bms")] = None
     """Pause all sessions at random inside statements, for A to B milliseconds; no rate is published."""
     seed: int = 0
-    """Random seed for --transaction-ms, --abort-rate, --arrival and --pause."""
+    """Random seed for --transaction-ms, --abort-rate, --arrival, --pause, and for which payload an event has."""
     read_batch: Annotated[
         tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...],
         Field(min_length=1, max_length=20),
@@ -200,8 +208,7 @@ class Spec(BaseModel):
         self._load_fits()
         if (self.events_per_producer or 0) > MAX_LIMIT:
             raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events per producer")
-        if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
-            raise ValueError(f"--payload-bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
+        self._payloads_fit()
         if self.group and self.consumers > 1:
             raise ValueError("--group and --consumers are mutually exclusive: give one of them")
         if self.rejoin and not self.group:
@@ -212,7 +219,7 @@ class Spec(BaseModel):
             raise ValueError("--group is a named client already: leave --cursor client out")
         if self.mode == "tail" and len(self.read_batch) > 1:
             raise ValueError("--mode tail reads the log once, while events are appended: give one --read-batch")
-        payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
+        payload_bytes = max(size for size, _ in self.payload_sizes) or SMALLEST_PAYLOAD_BYTES
         for name, batch in (
             ("insert-batch", self.insert_batch),
             ("read-batch", max(self.read_batch) * self.depth),
@@ -223,6 +230,18 @@ class Spec(BaseModel):
                 )
         self._flags_fit_the_place()
         return self
+
+    def _payloads_fit(self) -> None:
+        is_padded = self.payload_bytes != 0
+        if self.payload_entropy is not None and not is_padded:
+            raise ValueError("--payload-entropy is for padding: give --payload-bytes too")
+        if self.payload_file is not None and is_padded:
+            raise ValueError("--payload-file has payloads of their own sizes: leave --payload-bytes out")
+        if self.payload_file is not None and self.append == "generate":
+            raise ValueError(
+                "--append generate builds payloads in the server, which has no --payload-file: give --append log_event "
+                "or copy"
+            )
 
     def _load_fits(self) -> None:
         if self.arrival is not None and self.rate is None:
@@ -278,6 +297,11 @@ class Spec(BaseModel):
     def steps(self) -> list[tuple[float, float | None]]:
         """The steps of the offered load, as in `steps_of`; none without one."""
         return steps_of(self.rate) if self.rate else []
+
+    @property
+    def payload_sizes(self) -> list[tuple[int, float]]:
+        """The sizes that payloads are padded to, as in `payload_sizes_of`; 0 is no padding."""
+        return payload_sizes_of(str(self.payload_bytes))
 
     @property
     def append_seconds(self) -> float | None:

@@ -1,5 +1,6 @@
 """Estimates the disk that a run needs, from how PostgreSQL lays out rows, TOAST chunks and their WAL."""
 
+from bench.run.payloads import sizes_of
 from bench.spec import Spec
 
 _PAGE_BYTES, _PAGE_SPACE = 8192, 8192 - 24
@@ -50,7 +51,9 @@ def disk_bytes(spec: Spec) -> int:
     append for a time, the events are not known: what it needs for the first ones."""
     if spec.events is None:
         return _BASE_BYTES + RESERVE_BYTES
-    stored_bytes, wal_bytes = event_bytes(spec.payload_bytes)
+    shares = [(*event_bytes(size), share / 100) for size, share in sizes_of(spec)]
+    stored_bytes = sum(stored * share for stored, _, share in shares)
+    wal_bytes = sum(wal * share for _, wal, share in shares)
     return round(_BASE_BYTES + spec.events * stored_bytes + min(spec.events * wal_bytes, _WAL_BYTES * 3 // 2))
 
 

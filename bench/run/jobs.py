@@ -9,6 +9,7 @@ from bench.job import ConsumerJob, Load, ProducerJob
 from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
 from bench.postgres.pauses import session_sql
 from bench.results.tracks import Reading
+from bench.run.payloads import payloads_of
 from bench.spec import Spec
 from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql, returned_sql
 
@@ -31,6 +32,7 @@ GROUP = "bench"
 
 def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[ProducerJob]:
     """One job per producer, numbered from 0."""
+    payloads = payloads_of(spec)
     load = Load(spec.steps, spec.arrival or "fixed", spec.scale) if spec.rate else None
     return [
         ProducerJob(
@@ -42,7 +44,6 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             producer=number,
             limit=spec.seq_limit,
             insert_batch=spec.insert_batch,
-            payload_bytes=spec.payload_bytes,
             returned=returned_sql(spec, log),
             transaction_ms=spec.transaction_ms,
             abort_rate=spec.abort_rate,
@@ -51,6 +52,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
             timed_calls=min(MOST_TIMED_TRANSACTIONS, TIMED_TRANSACTIONS // spec.scale) if spec.mode == "tail" else 0,
             load=load,
+            payloads=payloads,
             seconds=spec.append_seconds,
         )
         for number in range(spec.scale)
@@ -64,6 +66,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
     tails = spec.mode == "tail"
     names = _members(spec, read_batch) if group else [reading.reader for reading in readings(spec, read_batch)]
     alone = len(names) == 1 and not tails
+    payloads = payloads_of(spec)
     return [
         ConsumerJob(
             name=name,
@@ -73,7 +76,6 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             cursor=[] if named else cursor_columns(log),
             depth=spec.depth if named else 1,
             limit=spec.seq_limit,
-            payload_bytes=spec.payload_bytes,
             most_events=most_events(spec.scale * spec.seq_limit),
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
@@ -85,6 +87,7 @@ def consumers(spec: Spec, log: Log, read_batch: int) -> list[ConsumerJob]:
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,
             session_sql=_session_sql(spec, name),
+            payloads=payloads,
         )
         for index, name in enumerate(names)
     ]

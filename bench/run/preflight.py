@@ -9,6 +9,7 @@ from bench.places.rundir import RunFolder
 from bench.postgres.connection import Connection
 from bench.postgres.settings import alike
 from bench.run.disk import disk_bytes
+from bench.run.payloads import refuse_payload_file
 from bench.run.place import ChosenPlace
 from bench.spec import Spec
 from bench.wire import is_unencrypted
@@ -142,6 +143,7 @@ def refuse(spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder) -> None
         BenchError: the message says what is in the way.
     """
     refuse_misfits(spec, log)
+    refuse_payload_file(spec)
     refuse_few_nodes(chosen, spec)
     refuse_few_open_files(chosen, spec)
     refuse_full_disk(chosen, spec, folder)

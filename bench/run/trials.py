@@ -26,6 +26,7 @@ from bench.results.tracks import APPEND, Track
 from bench.run import environment, preflight
 from bench.run.disk_watch import DiskWatch
 from bench.run.jobs import consumers
+from bench.run.payloads import fingerprint
 from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
@@ -155,7 +156,7 @@ def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Seq
     return Result(
         run_id=run_id,
         started_at=started_at,
-        spec=stored_spec(spec),
+        spec={**stored_spec(spec), **fingerprint(spec)},
         reproduce=command(spec),
         sql={
             APPEND.key: statements.append_sql(spec, log),

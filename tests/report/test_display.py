@@ -193,7 +193,13 @@ def test_the_heading_says_what_was_measured() -> None:
     assert "settings that differ from the default: fsync=off" in text
     assert "--set fsync=off" in text
     padded = runs_report.heading({**of.spec, "payload_bytes": 500}, of.environment, "")
-    assert "padded to 500 bytes" in padded
+    assert "padded to 500 bytes," in padded
+    mixed = {**of.spec, "payload_bytes": "200:80%,4000:20%", "payload_entropy": 3}
+    text = runs_report.heading(mixed, of.environment, "")
+    assert "200 bytes (80 %) or 4,000 bytes (20 %)" in text
+    assert "3 random bits" in text
+    from_file = {**of.spec, "payload_file": "orders.jsonl"}
+    assert "payloads from orders.jsonl" in runs_report.heading(from_file, of.environment, "")
 
 
 def test_a_rate_that_is_not_durable_is_marked() -> None:
