@@ -15,8 +15,8 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {name: stored[name] for name in Spec.model_fields if name in stored}
     batch, loops, limit = (given.get(name) for name in ("insert_batch", "insert_loops", "limit"))
-    rate = given.get("rate")
-    is_timed = rate is not None and offered_events(str(rate), given.get("duration")) is not None
+    rate, duration = given.get("rate"), given.get("duration")
+    is_timed = duration is not None or (rate is not None and offered_events(str(rate), None) is not None)
     if is_timed or (batch is not None and limit == batch * (loops or DEFAULT_LOOPS)):
         given.pop("limit", None)
     elif loops:

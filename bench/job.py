@@ -22,8 +22,24 @@ class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Number of producers that share the load."""
 
 
+class Payloads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What payloads hold besides producer, seq and value: padding, or an object of a file."""
+
+    sizes: tuple[tuple[int, float], ...] = ((0, 100.0),)
+    """The sizes to which payloads are padded, in bytes, each with its share in percent; 0 leaves payloads as short as
+    they are, and is the only one then."""
+    entropy: int = 6
+    """Random bits per character of the padding, from 0 to 6."""
+    objects: bytes = b""
+    """Objects as lines of JSON, compressed by zlib: each payload is one of them with producer, seq and value added. b""
+    for padding."""
+    seed: int = 0
+    """Random seed for the choice of each event's size or object."""
+
+
 class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="producer"):
-    """Append `limit` events, seq and value 0..limit-1, in transactions of `insert_batch`."""
+    """Append `limit` events, seq and value 0..limit-1, in transactions of `insert_batch`; fewer when `seconds` are over
+    before."""
 
     name: str
     """The worker's name in records, messages and pg_stat_activity."""
@@ -38,8 +54,6 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     compose.yml)."""
     limit: int
     insert_batch: int
-    payload_bytes: int
-    """Every payload is padded to this size; 0 leaves payloads as short as they are."""
     returned: str | None = None
     """A statement that appends as `sql` does, and yields the first rows that log_event returned, as texts: etag,
     payload, number of all rows. It is used for the first batch, and for one after 1, 2, 4, 8 reports of
@@ -69,6 +83,11 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """The times of this many transactions, the first ones, are reported."""
     load: Load | None = None
     """The load that is offered; without one each batch is sent when the batch before is answered."""
+    payloads: Payloads = Payloads()
+    """What payloads hold besides producer, seq and value."""
+    seconds: float | None = None
+    """No batch is sent later than this after the start of the schedule; the batch that is under way then is finished.
+    None without an end by time."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
@@ -85,8 +104,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     depth: int
     """Reads that are sent together, in one transaction; more than one only when the server keeps the cursor."""
     limit: int
-    """A seq outside of 0..limit-1 is nobody's event."""
-    payload_bytes: int
+    """Events per producer, the most of any, or a bound while that is not known: a seq outside of 0..limit-1 is nobody's
+    event."""
     most_events: int
     """The reader gives up when the log delivers more events than this: it might never end."""
     stop: int | None = None
@@ -124,6 +143,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     session_sql: str = ""
     """As in a producer's job."""
     alive: int | None = None
+    """As in a producer's job."""
+    payloads: Payloads = Payloads()
     """As in a producer's job."""
 
 

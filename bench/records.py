@@ -66,8 +66,8 @@ STARTS_AT = f"""
     FROM pg_locks
     WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> {_MICROSECONDS_BITS - 32} = {_STARTS}
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-"""The query that yields when the schedule of offered loads starts, in microseconds of Unix time on the database's
-clock; no row when the orchestrator has not announced it."""
+"""The query that yields when the schedule starts that producers share, by which batches are due or appending ends, in
+microseconds of Unix time on the database's clock; no row when the orchestrator has not announced it."""
 
 
 def start_key(unix_seconds: float) -> int:
@@ -267,6 +267,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Pages or transactions beyond the job's `timed_calls`: no record has their times."""
     offered: Offered | None = None
     """Producers: how the schedule was kept; None of a producer that has none."""
+    attempted: int | None = None
+    """Producers: number of events that were sent, whatever became of them; their seqs go from 0 to this minus 1."""
 
 
 Record = (

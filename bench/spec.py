@@ -14,11 +14,14 @@ from bench.errors import UsageError
 from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
 from bench.job import Arrival, Way
 from bench.output import STDOUT
+from bench.padding import MOST_BITS
 from bench.values import (
     LONGEST_SECONDS,
+    SMALLEST_PAYLOAD_BYTES,
     Constraint,
     Dsn,
     Memory,
+    checked_payload_bytes,
     checked_rate,
     offered_events,
     parse_count,
@@ -26,22 +29,22 @@ from bench.values import (
     parse_range,
     parse_retention,
     parse_time,
+    payload_sizes_of,
     steps_of,
 )
 
 PlaceName = Literal["auto", "local", "docker", "swarm"]
 
-SMALLEST_PAYLOAD_BYTES = 80
-"""Enough for any producer, seq and value, and for the key that pads."""
-
 LARGEST_BATCH_BYTES = 256 * 1024 * 1024
 """A quarter of the 1 GiB limit of a PostgreSQL value; a worker can hold it in memory."""
 
+_EXTENTS = {"limit", "insert_loops", "duration"}
+"""The fields that say how much each producer appends."""
 DEFAULT_LOOPS = 100
 """Append transactions per producer, if neither `insert_loops` nor `limit` is given."""
 MAX_LIMIT = 10**12
 MAX_SCALE = 1000
-_PATHS = {"pg_bin", "output", "export_json", "export_markdown"}
+_PATHS = {"payload_file", "pg_bin", "output", "export_json", "export_markdown"}
 
 _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory", "hba_file", "config_file"}
 SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
@@ -86,11 +89,19 @@ class Spec(BaseModel):
     arrival: Annotated[Arrival | None, Flag(default="fixed")] = None
     """With --rate: batches arrive at even distances, or at random as a Poisson process."""
     duration: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS), BeforeValidator(parse_time), Flag("TIME")] = None
-    """With --rate: offer events for this time, like 90s, 10m or 2h, instead of --limit or --insert-loops."""
+    """Append for this time, like 90s, 10m or 2h, instead of --limit or --insert-loops; with --rate, the time in which
+    events are offered."""
     append: Way = "log_event"
     """How to append: events generated in the server, a JSON array passed to the log's log_event, or COPY."""
-    payload_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 0
-    """Pad each payload to this size with incompressible text; 0 does not pad."""
+    payload_bytes: Annotated[int | str, BeforeValidator(checked_payload_bytes), Flag("BYTES[:SHARE%,...]")] = 0
+    """Pad each payload to this size with random text, or to sizes in these shares, like 200:80%,4000:20%; 0 does not
+    pad."""
+    payload_entropy: Annotated[int | None, Field(ge=0, le=MOST_BITS), Flag("BITS", default="6")] = None
+    """With --payload-bytes: random bits per character of padding, from 0 (one letter again and again) to 6 (does not
+    compress)."""
+    payload_file: Annotated[Path | None, Flag("FILE")] = None
+    """JSON lines: each event is one of these objects at random, with producer, seq and value added; instead of
+    --payload-bytes."""
     transaction_ms: Annotated[tuple[float, float], BeforeValidator(parse_range), Flag("A..B", default="0..0")] = (0, 0)
     """Keep each append transaction open for a random time from A to B milliseconds."""
     abort_rate: Annotated[float, Field(ge=0, le=0.9)] = 0
@@ -98,7 +109,7 @@ class Spec(BaseModel):
     pause: Annotated[tuple[float, float] | None, BeforeValidator(parse_pause), Flag("A..Bms")] = None
     """Pause all sessions at random inside statements, for A to B milliseconds; no rate is published."""
     seed: int = 0
-    """Random seed for --transaction-ms, --abort-rate, --arrival and --pause."""
+    """Random seed for --transaction-ms, --abort-rate, --arrival, --pause, and for which payload an event has."""
     read_batch: Annotated[
         tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...],
         Field(min_length=1, max_length=20),
@@ -202,10 +213,9 @@ class Spec(BaseModel):
         if self.limit is not None and self.insert_loops is not None:
             raise ValueError("--limit and --insert-loops set the same number: give one of them")
         self._load_fits()
-        if self.events_per_producer > MAX_LIMIT:
+        if (self.events_per_producer or 0) > MAX_LIMIT:
             raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events per producer")
-        if 0 < self.payload_bytes < SMALLEST_PAYLOAD_BYTES:
-            raise ValueError(f"--payload-bytes must be 0 or at least {SMALLEST_PAYLOAD_BYTES}")
+        self._payloads_fit()
         if self.group and self.consumers > 1:
             raise ValueError("--group and --consumers are mutually exclusive: give one of them")
         if self.rejoin and not self.group:
@@ -220,7 +230,9 @@ class Spec(BaseModel):
             raise ValueError("--retention deletes behind readers while events are appended: give --mode tail too")
         if self.retention and (self.group or self.cursor == "client"):
             raise ValueError("--retention needs readers that keep their cursors: leave --group and --cursor client out")
-        payload_bytes = self.payload_bytes or SMALLEST_PAYLOAD_BYTES
+        if self.preload and (self.payload_file or len(self.payload_sizes) > 1):
+            raise ValueError("--preload makes payloads of one size: give one --payload-bytes, and no --payload-file")
+        payload_bytes = max(size for size, _ in self.payload_sizes) or SMALLEST_PAYLOAD_BYTES
         for name, batch in (
             ("insert-batch", self.insert_batch),
             ("read-batch", max(self.read_batch) * self.depth),
@@ -232,26 +244,40 @@ class Spec(BaseModel):
         self._flags_fit_the_place()
         return self
 
+    def _payloads_fit(self) -> None:
+        is_padded = self.payload_bytes != 0
+        if self.payload_entropy is not None and not is_padded:
+            raise ValueError("--payload-entropy is for padding: give --payload-bytes too")
+        if self.payload_file is not None and is_padded:
+            raise ValueError("--payload-file has payloads of their own sizes: leave --payload-bytes out")
+        if self.payload_file is not None and self.append == "generate":
+            raise ValueError(
+                "--append generate builds payloads in the server, which has no --payload-file: give --append log_event "
+                "or copy"
+            )
+
     def _load_fits(self) -> None:
-        if self.rate is None:
-            for name in ("arrival", "duration"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{flag_name(name)} is for an offered load: give --rate too")
-            return
-        if self.pause:
+        if self.arrival is not None and self.rate is None:
+            raise ValueError("--arrival is for an offered load: give --rate too")
+        if self.pause and self.rate is not None:
             raise ValueError("--rate measures how a load is borne, and a run with --pause has no speed: drop one")
         lasts = [
             name
             for name, given in (
                 ("--duration", self.duration is not None),
-                ("the time of the last step of --rate", self.steps[-1][1] is not None),
+                ("the time of the last step of --rate", any(seconds is not None for _, seconds in self.steps[-1:])),
                 ("--limit", self.limit is not None),
                 ("--insert-loops", self.insert_loops is not None),
             )
             if given
         ]
         if len(lasts) > 1:
-            raise ValueError(f"{' and '.join(lasts)} say how much is offered: give one of them")
+            raise ValueError(f"{' and '.join(lasts)} say how much is appended: give one of them")
+        if self.append_seconds is not None and self.on_node_loss == "continue":
+            raise ValueError(
+                "--on-node-loss continue must know how many events a lost producer had: give --limit, --insert-loops "
+                "or --rate"
+            )
 
     def _flags_fit_the_place(self) -> None:
         given = self.model_dump(exclude_none=True)
@@ -286,8 +312,25 @@ class Spec(BaseModel):
         return steps_of(self.rate) if self.rate else []
 
     @property
-    def events_per_producer(self) -> int:
-        """Events per producer; their seq and value go from 0 to this minus 1."""
+    def payload_sizes(self) -> list[tuple[int, float]]:
+        """The sizes that payloads are padded to, as in `payload_sizes_of`; 0 is no padding."""
+        return payload_sizes_of(str(self.payload_bytes))
+
+    @property
+    def append_seconds(self) -> float | None:
+        """Seconds for which producers append as fast as they can; None where the number of events is known before."""
+        return self.duration if self.rate is None else None
+
+    @property
+    def seq_limit(self) -> int:
+        """Every seq is below this: the events per producer, or `MAX_LIMIT` where producers append for a time."""
+        return MAX_LIMIT if self.events_per_producer is None else self.events_per_producer
+
+    @property
+    def events_per_producer(self) -> int | None:
+        """Events per producer, seq and value from 0 to this minus 1; None where producers append for a time."""
+        if self.append_seconds is not None:
+            return None
         if self.limit is not None:
             return self.limit
         offered = offered_events(self.rate, self.duration) if self.rate else None
@@ -316,14 +359,9 @@ class Spec(BaseModel):
         return self.group or self.consumers
 
     @property
-    def events(self) -> int:
-        """Number of events of all producers."""
-        return self.scale * self.events_per_producer
-
-    @property
-    def checksum(self) -> int:
-        """Sum of the values of all events."""
-        return self.events * (self.events_per_producer - 1) // 2
+    def events(self) -> int | None:
+        """Number of events of all producers; None where they append for a time."""
+        return None if self.events_per_producer is None else self.scale * self.events_per_producer
 
 
 LIMITS = ("postgres_memory", "postgres_cpus", "worker_memory", "worker_cpus")
@@ -358,15 +396,15 @@ class OutputOptions(BaseModel):
 def make(flags: dict[str, Any], file: Path | None) -> Spec:
     """Make a spec from flags and, for fields without a flag, from a TOML file if there is one.
 
-    `limit` and `insert_loops` exclude each other: a flag for one also overrules the other in the file.
+    `limit`, `insert_loops` and `duration` exclude each other: a flag for one also overrules the others in the file.
 
     Raises:
         UsageError: a value cannot be used; the message names its flag, or the file and the key.
     """
     values = _read(file)
-    for one, other in (("limit", "insert_loops"), ("insert_loops", "limit")):
-        if one in flags and other not in flags:
-            values.pop(other, None)
+    if not flags.keys().isdisjoint(_EXTENTS):
+        for name in _EXTENTS - flags.keys():
+            values.pop(name, None)
     of_file = values.keys() - flags.keys() - OutputOptions.model_fields.keys()
     values.update(flags)
     asked = {key: value for key, value in values.items() if key not in OutputOptions.model_fields}

@@ -1,11 +1,13 @@
 """Every SQL text that is composed from the keys of log.toml. Pure: nothing is run here."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.eventlog import Log
 from bench.pairing import term_sql
 from bench.records import EXAMPLES
+from bench.shapes import FIRST_LETTER
 from bench.spec import Spec
 from bench.values import Retained
 
@@ -84,7 +86,7 @@ def append_sql(spec: Spec, log: Log) -> str:
     if spec.append == "log_event":
         # The rows are counted instead of sent back: a producer has no use for them.
         return "SELECT count(*)::text FROM log_event($1::json)"
-    payload = _payload_sql(spec.payload_bytes)
+    payload = _payload_sql([size for size, _ in spec.payload_sizes])
     return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM generate_series($2::bigint, $3::bigint) AS i"
 
 
@@ -103,7 +105,7 @@ def preload_sql(log: Log, payload_bytes: int) -> str:
     """The statement that appends the events $2 to $3 of the producer $1, as the log's writers append a batch. $4 is the
     padding, where payloads are padded.
     """
-    payload, events = _payload_sql(payload_bytes), "generate_series($2::bigint, $3::bigint) AS i"
+    payload, events = _payload_sql([payload_bytes]), "generate_series($2::bigint, $3::bigint) AS i"
     if {"generate", "copy"} & {*log.append}:
         return f"INSERT INTO {log.table} (payload) SELECT {payload} FROM {events}"
     return f"SELECT count(*) FROM log_event((SELECT json_agg({payload}) FROM {events}))"
@@ -169,7 +171,7 @@ def other_payloads_sql(log: Log, payload_bytes: int) -> str:
     events: etag, 0, and payload as text. The first parameters are arrays, of producers and of their last seqs, and the
     padding. Payloads are compared as they were appended, and as jsonb writes them.
     """
-    payload = _payload_sql(payload_bytes).replace("%", "%%")
+    payload = _payload_sql([payload_bytes]).replace("%", "%%")
     for parameter, value in (("$1", "given.producer"), ("$4", "given.pad")):
         payload = payload.replace(parameter, value)
     return f"""
@@ -183,11 +185,15 @@ def other_payloads_sql(log: Log, payload_bytes: int) -> str:
           AND NOT EXISTS (SELECT FROM payloads WHERE payloads.payload::jsonb::text = stored.payload::text)"""
 
 
-def _payload_sql(payload_bytes: int) -> str:
-    if not payload_bytes:
+def _payload_sql(sizes: Sequence[int]) -> str:
+    """The expression for the payload of event i, padded to its size; $5 names the size of each event by a letter."""
+    if sizes == [0]:
         return "json_build_object('producer', $1::int, 'seq', i, 'value', i)"
     start = """format('{"producer":%s,"seq":%s,"value":%s,"pad":"', $1::int, i, i)"""
-    return f"""(left({start} || $4::text, {payload_bytes - 2}) || '"}}')::json"""
+    without_end = ", ".join(str(size - len('"}')) for size in sizes)
+    if len(sizes) > 1:
+        without_end = f"(ARRAY[{without_end}])[get_byte($5::bytea, (i - $2::bigint)::int) - {FIRST_LETTER - 1}]"
+    return f"""(left({start} || $4::text, {without_end}) || '"}}')::json"""
 
 
 def _has_etag(log: Log) -> str:

@@ -17,8 +17,14 @@ LONGEST_PAUSE_MS = 100
 """A call pauses several times, and readers whose calls take seconds are given up in the end."""
 SMALLEST_MEMORY_BYTES = 6 * 2**20
 """Docker refuses smaller limits."""
+SMALLEST_PAYLOAD_BYTES = 80
+"""Enough for any producer, seq and value, and for the key that pads."""
+LARGEST_PAYLOAD_BYTES = 16 * 2**20
+MOST_PAYLOAD_SIZES = 20
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _UNIT_DIGITS = {"": 0, "k": 3, "m": 6, "g": 9}
+_SHARES_ROUNDING = 0.001
+"""Shares like 33.333 % three times make 100 %."""
 _UNIT_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
@@ -154,6 +160,44 @@ def checked_rate(value: object) -> object:
         return value
     steps_of(str(value))
     return str(value)
+
+
+def payload_sizes_of(text: str) -> list[tuple[int, float]]:
+    """The sizes of payloads in bytes, each with its share in percent, from a text like 200 or 200:80%,4000:20%.
+
+    Raises:
+        ValueError: the text gives no sizes, or shares that do not add up to 100 %.
+    """
+    sizes: dict[int, float] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]+)(?:\s*:\s*([0-9]+(?:\.[0-9]+)?)\s*%)?\s*", part, re.ASCII)
+        if not match or ("," in text and not match[2]):
+            raise ValueError("give a number of bytes like 200, or sizes with their shares like 200:80%,4000:20%")
+        size, share = int(match[1]), float(match[2] or 100)
+        if size > LARGEST_PAYLOAD_BYTES:
+            raise ValueError(f"must be at most {LARGEST_PAYLOAD_BYTES}")
+        if size < SMALLEST_PAYLOAD_BYTES and ("," in text or size):
+            raise ValueError(f"must be {'' if ',' in text else '0 or '}at least {SMALLEST_PAYLOAD_BYTES}")
+        if size in sizes:
+            raise ValueError("give each size once")
+        sizes[size] = share
+    if len(sizes) > MOST_PAYLOAD_SIZES:
+        raise ValueError(f"give at most {MOST_PAYLOAD_SIZES} sizes")
+    if abs(sum(sizes.values()) - 100) > _SHARES_ROUNDING:
+        raise ValueError(f"the shares add up to {sum(sizes.values()):g} %, not to 100 %")
+    if 0 in sizes.values():
+        raise ValueError("a share must be above 0 %")
+    return list(sizes.items())
+
+
+def checked_payload_bytes(value: object) -> int | str:
+    """Check sizes of payloads; returns one size as a number, several as a text.
+
+    Raises:
+        ValueError: as `payload_sizes_of` does.
+    """
+    sizes = payload_sizes_of(str(value))
+    return sizes[0][0] if len(sizes) == 1 else str(value).replace(" ", "")
 
 
 def parse_pause(value: object) -> tuple[float, float] | None:

@@ -185,7 +185,7 @@ def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
 
 
 def start_of_schedule(connection: psycopg.Connection[Any], clock: Clock) -> float:
-    """When the schedule of offered loads starts, as perf_counter has it. To be called after the barrier."""
+    """When the schedule starts that producers share, as perf_counter has it. To be called after the barrier."""
     starts_at = Statement(connection, STARTS_AT).run()
     if not starts_at.ntuples:
         fail(GONE)

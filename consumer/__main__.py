@@ -40,7 +40,7 @@ POLL_SECONDS = 0.001
 class _Reading:
     """A reading: takes pages and looks at them until there is a reason to stop."""
 
-    def __init__(self, job: ConsumerJob, clock: Clock, lifeline: Lifeline) -> None:
+    def __init__(self, job: ConsumerJob, ledger: Ledger, clock: Clock, lifeline: Lifeline) -> None:
         self._job = job
         self._lifeline = lifeline
         self._clock = clock
@@ -48,7 +48,7 @@ class _Reading:
         self._at_end = False
         """Whether the last page was empty."""
         self._look: Iterator[None] = iter(())
-        self.ledger = Ledger(job.limit, job.payload_bytes, job.max_jumps, job.batch, ordered=job.ordered)
+        self.ledger = ledger
         self.meter = Meter(clock)
         self.delays = Delays(clock)
         self.last_page_at = time.perf_counter()
@@ -194,9 +194,10 @@ class _ReadingStopped(Exception):  # noqa: N818 - a finding, not an error
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
+    ledger = Ledger(job.limit, job.payloads, job.max_jumps, job.batch, ordered=job.ordered)
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
-    reading = _Reading(job, clock, lifeline)
+    reading = _Reading(job, ledger, clock, lifeline)
     stopped = error = None
     try:
         done = reading.session(connection)

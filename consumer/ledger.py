@@ -4,13 +4,12 @@ Its size does not depend on the number of healthy events.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
-import msgspec
 import numpy as np
 
-from bench.padding import padding
+from bench.job import Payloads
 from bench.records import EXAMPLES, Anomaly, Example, Fault, Range
+from consumer.events import Events
 from consumer.positions import Deviations, Positions, Steps
 from consumer.rows import Columns, Numbers, Page, columns
 from consumer.stream import Stream
@@ -25,41 +24,26 @@ FEW = 64
 
 _BIGINT = (-(2**63), 2**63 - 1)
 
-_UNREADABLE = (msgspec.MsgspecError, RecursionError)
-"""Errors for a payload that is no event; RecursionError for arrays nested a thousand deep."""
-
 _HALF_BITS = 32
-
-
-class Event(msgspec.Struct, gc=False):
-    """The keys of a payload that the ledger needs."""
-
-    producer: int
-    seq: int
-    value: int
-
-
-class PaddedEvent(Event, gc=False):
-    """The keys of a padded payload."""
-
-    pad: str = ""
 
 
 class Ledger:
     """An account of events, taken in the order of their delivery. A seq outside of 0..limit-1 is nobody's event.
 
-    A payload must have the value that was appended, which is its seq, and when payloads are padded, the whole padding.
+    A payload must have the value that was appended, which is its seq, and the padding or the object of its event.
     Up to `max_jumps` jumps over etags are remembered. `batch` and `ordered` are those of `Stream`.
     """
 
     def __init__(
-        self, limit: int, payload_bytes: int = 0, max_jumps: int = 0, batch: int = 0, *, ordered: bool = False
+        self,
+        limit: int,
+        payloads: Payloads | None = None,
+        max_jumps: int = 0,
+        batch: int = 0,
+        *,
+        ordered: bool = False,
     ) -> None:
-        self._payload_bytes = payload_bytes
-        self._padding = padding(payload_bytes).decode()
-        event = PaddedEvent if payload_bytes else Event
-        self._parse_event = msgspec.json.Decoder(event).decode
-        self._parse_events = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
+        self._content = Events(payloads or Payloads())
         self._max_jumps = max_jumps
         self.jumps: list[tuple[int, int, float]] = []
         """The first jumps: (etag before, etag after, Unix time at which the page with the later etag was asked for)."""
@@ -78,7 +62,7 @@ class Ledger:
         self._last: tuple[np.int64, np.int64] | None = None
         self._pages: list[Page] = []
         self._unseen = self._unseen_bytes = 0
-        self._templates = Templates(self._is_healthy)
+        self._templates = Templates(self._content.is_healthy, self._content.shapes_of)
 
     def take(self, page: Page) -> bool:
         """Put a page aside, to be looked at together with later pages, which costs less than a look at each.
@@ -126,7 +110,7 @@ class Ledger:
             return
         (producers, seqs), misfits = self._templates.read_any(rows)
         yield
-        parsed = self._parse([payload for _, payload in misfits])
+        parsed = self._content.parse([payload for _, payload in misfits])
         read = [(place, event) for (place, _), event in zip(misfits, parsed, strict=True) if event]
         try:
             places = [place for place, _ in read]
@@ -137,7 +121,7 @@ class Ledger:
             return
         yield
         self.checksum += sum(event.value - event.seq for _, event in read)
-        corrupt = [place for place, event in read if not self._is_faultless(event)]
+        corrupt = [place for place, event in read if not self._content.is_faultless(event)]
         unreadable = [place for (place, _), event in zip(misfits, parsed, strict=True) if not event]
         yield from self._place(producers, seqs, rows.etags, corrupt, unreadable)
 
@@ -226,44 +210,20 @@ class Ledger:
 
     def _look_at_each(self, payloads: Sequence[bytes], etags: Sequence[int]) -> Steps[None]:
         stream: list[tuple[int, int, int]] = []
-        for event, etag in zip(self._parse(payloads), etags, strict=True):
+        for event, etag in zip(self._content.parse(payloads), etags, strict=True):
             if event is None:
                 self._fault("phantom", Example(etag=etag))
                 continue
             if _BIGINT[0] <= min(event.producer, event.seq) <= max(event.producer, event.seq) <= _BIGINT[1]:
                 stream.append((event.producer, event.seq, etag))
             self.checksum += event.value
-            if not self._is_faultless(event):
+            if not self._content.is_faultless(event):
                 self._fault("corrupt", Example(producer=event.producer, seq=event.seq, etag=etag))
             fault = self._positions.take(event.producer, event.seq)
             if fault:
                 self._fault(fault, Example(producer=event.producer, seq=event.seq, etag=etag))
         if stream:
             yield from self.stream.note(*np.array(stream, np.int64).T)
-
-    def _parse(self, payloads: Sequence[bytes]) -> Sequence[Event | None]:
-        with suppress(*_UNREADABLE):
-            events = self._parse_events(b"[%b]" % b",".join(payloads))
-            if len(events) == len(payloads):  # a text that is no JSON may become JSON together with its neighbours
-                return events
-        return [self._parse_one(payload) for payload in payloads]
-
-    def _parse_one(self, payload: bytes) -> Event | None:
-        try:
-            return self._parse_event(payload)
-        except _UNREADABLE:
-            return None
-
-    def _is_healthy(self, payload: bytes) -> bool:
-        event = self._parse_one(payload)
-        return event is not None and self._is_faultless(event)
-
-    def _is_faultless(self, event: Event | PaddedEvent) -> bool:
-        """Whether an event's value is its seq, and its padding is complete."""
-        if event.value != event.seq or not isinstance(event, PaddedEvent):
-            return event.value == event.seq
-        bare = len(f'{{"producer":{event.producer},"seq":{event.seq},"value":{event.value},"pad":""}}')
-        return event.pad == self._padding[: max(0, self._payload_bytes - bare)]
 
     def _fault(self, kind: Fault, example: Example) -> None:
         self._faults[kind] = self._faults.get(kind, 0) + 1

@@ -16,6 +16,9 @@ from consumer.rows import FRAME, Bytes, Columns, Numbers, ctimes_of, etags_of, w
 Numbered = tuple[Numbers, Numbers]
 """Producer and seq of each event, in the order of their delivery; each event's value is its seq."""
 
+ShapesOf = Callable[[Numbers, Numbers], Numbers]
+"""Returns the number of the shape that the payload of each event must have, given producers and seqs."""
+
 Misfit = tuple[int, bytes]
 """Row number and payload."""
 
@@ -87,6 +90,8 @@ class _Template(NamedTuple):
     producer: _NumberField
     seq: _NumberField
     value: _NumberField
+    shape: int | None
+    """The number of the shape of these payloads; None when there is one shape only."""
 
     def fits(self, digits: Bytes) -> NDArray[np.bool_]:
         """Which rows, given with `least` subtracted, have this template and their seq as their value."""
@@ -104,7 +109,8 @@ class _Template(NamedTuple):
 class _RepeatedRow:
     """A row with a payload of one template, many times over: a long array is compared faster than many short ones."""
 
-    def __init__(self, template: _Template, row: Bytes, payload_at: int) -> None:
+    def __init__(self, template: _Template, row: Bytes, payload_at: int, shapes_of: ShapesOf | None) -> None:
+        self._shape, self._shapes_of = template.shape, shapes_of
         payload = slice(payload_at, payload_at + len(template.least))
         # The frame must match this row, the payload its template; etag and ctime may be anything.
         least, more = np.zeros_like(row), np.full_like(row, 0xFF)
@@ -135,10 +141,13 @@ class _RepeatedRow:
             yield
         producers = self._producer.read(rows)
         yield
-        return producers, self._seq.read(rows)
+        seqs = self._seq.read(rows)
+        if self._shapes_of and (self._shapes_of(producers, seqs) != self._shape).any():
+            return None
+        return producers, seqs
 
 
-def _template_of(text: bytes) -> _Template | None:
+def _template_of(text: bytes, shapes_of: ShapesOf | None) -> _Template | None:
     """The template of a healthy payload; None when each number cannot be found exactly once."""
     if b"\\" in text:  # an escape may spell a key, or hold a quote
         return None
@@ -154,7 +163,10 @@ def _template_of(text: bytes) -> _Template | None:
         least[number.place], more[number.place] = ord("0"), 9
         least[number.place.start] += number.leading
         more[number.place.start] -= number.leading
-    return _Template(least, more, producer, seq, value)
+    shape = None
+    if shapes_of:
+        shape = int(shapes_of(*(np.array([int(text[number.place])], np.int64) for number in (producer, seq)))[0])
+    return _Template(least, more, producer, seq, value, shape)
 
 
 class HealthyEvents(NamedTuple):
@@ -167,10 +179,13 @@ class HealthyEvents(NamedTuple):
 
 
 class Templates:
-    """The templates of the healthy payloads seen so far. `healthy` checks one payload, and need not be fast."""
+    """The templates of the healthy payloads seen so far. `healthy` checks one payload, and need not be fast;
+    `shapes_of` is None when all payloads have one shape.
+    """
 
-    def __init__(self, healthy: Callable[[bytes], bool]) -> None:
+    def __init__(self, healthy: Callable[[bytes], bool], shapes_of: ShapesOf | None = None) -> None:
         self._healthy = healthy
+        self._shapes_of = shapes_of
         self._known: dict[int, list[_Template]] = {}
         self._latest: _RepeatedRow | None = None
 
@@ -208,10 +223,12 @@ class Templates:
                 tried += 1
                 digits = texts - template.least
                 fits = template.fits(digits)
+                if self._shapes_of:
+                    fits &= self._shapes_of(*template.read(digits)) == template.shape
                 if fits.all():
                     producers[places], seqs[places] = template.read(digits)
                     if len(texts) == events and rows.first is not None:
-                        self._latest = _RepeatedRow(template, rows.first, rows.payload_at)
+                        self._latest = _RepeatedRow(template, rows.first, rows.payload_at, self._shapes_of)
                     break
                 if fits.any():
                     producers[places[fits]], seqs[places[fits]] = template.read(digits[fits])
@@ -219,7 +236,8 @@ class Templates:
         return (producers, seqs), sorted(misfits)
 
     def _learn(self, text: bytes, known: list[_Template]) -> bool:
-        template = _template_of(text) if len(known) < MOST_TEMPLATES and self._healthy(text) else None
+        is_new = len(known) < MOST_TEMPLATES and self._healthy(text)
+        template = _template_of(text, self._shapes_of) if is_new else None
         if template is None:
             return False
         known.append(template)

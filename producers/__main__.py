@@ -1,5 +1,6 @@
 """A producer: appends its events batch by batch, as fast as the answers come, and reports what became of them."""
 
+import math
 import random
 import time
 from typing import Any
@@ -36,18 +37,20 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     ended = Statement(connection, is_free_sql(job.stop)) if job.stop else None
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
-    if pace:
-        pace.start(start_of_schedule(connection, clock))
+    ends_pc = _start(connection, job, pace, clock)
     meter = Meter(clock)
     first = 0
     look_up_is_due, reports = True, 0
     error = None
     try:
-        while first < job.limit:
+        # A producer that was late for the whole time still appends a batch: a trial without events measures nothing.
+        while first < job.limit and (time.perf_counter() < ends_pc or not first):
             if look_up and look_up_is_due:
                 first = _append_until_progress(look_up, pace, job, first, tally, meter, until=0)
                 look_up_is_due = False
-            first = _append_until_progress(append, pace, job, first, tally, meter, meter.next_progress)
+                continue
+            until = min(meter.next_progress, ends_pc)
+            first = _append_until_progress(append, pace, job, first, tally, meter, until)
             if time.perf_counter() >= meter.next_progress:
                 tally.report()
                 meter.progress(first)
@@ -68,7 +71,25 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     times.report(clock)
     if error:
         say(error)
-    say(replace(report, untimed_calls=times.untimed, offered=pace.report() if pace else None))
+    say(
+        replace(
+            report,
+            untimed_calls=times.untimed,
+            offered=pace.report() if pace else None,
+            attempted=tally.attempted,
+        )
+    )
+
+
+def _start(connection: psycopg.Connection[Any], job: ProducerJob, pace: Pace | None, clock: Clock) -> float:
+    """Wait for the start of the schedule, if this producer has one; returns when it has to end (perf_counter)."""
+    if pace:
+        pace.start(start_of_schedule(connection, clock))
+    if job.seconds is None:
+        return math.inf
+    start_pc = start_of_schedule(connection, clock)
+    time.sleep(max(0.0, start_pc - time.perf_counter()))
+    return start_pc + job.seconds
 
 
 def _pace(job: ProducerJob, producer: int) -> Pace | None:
@@ -199,6 +220,8 @@ class _Tally:
         self._producer = producer
         self.events = self.checksum = 0
         """Number and sum of the acknowledged events in closed ranges."""
+        self.attempted = 0
+        """Number of events with a fate."""
         self._ranges: dict[Fate, list[Range]] = {"acknowledged": [], "aborted": [], "indeterminate": []}
         self.rolled_back_etags: list[tuple[int, int]] = []
         """The etags drawn by transactions that were rolled back, not reported yet."""
@@ -212,6 +235,7 @@ class _Tally:
         """Note the fate of the next events, if there are any: they must follow the events noted before."""
         if last < first:
             return
+        self.attempted = last + 1
         if fate != self._fate:
             self.close()
             self._fate, self._first = fate, first

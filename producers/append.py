@@ -10,19 +10,29 @@ import msgspec
 import psycopg
 
 from bench.job import ProducerJob, Way
-from bench.padding import padding
 from bench.records import Example
+from bench.shapes import FIRST_LETTER, Shapes
 from bench.statement import BatchSender, Statement, copy_sender, prepare_append, statement_sender
 from bench.wire import long_answers
-from producers.payloads import ARRAY, LINES, Batches, Delimiters, batch
+from producers.payloads import ARRAY, LINES, Delimiters, batch, messages
 
 Append = Callable[[int, int], int]
 
 
 def generate(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -> Append:
     """Let the server build the payloads: $1 is the producer, $2 the first seq, $3 the last. $4 is the padding; a
-    statement without padding does not have it."""
-    name, pad = b"%d" % producer, padding(job.payload_bytes)
+    statement without padding does not have it. $5, where there are several sizes, has a letter for the size of each
+    event: the number of the size after `FIRST_LETTER`."""
+    shapes = Shapes(job.payloads)
+    name, pad = b"%d" % producer, shapes.all[0].padding
+    if len(shapes.all) > 1:
+        insert = prepare_append(connection, job.sql, 5)
+
+        def of_several_sizes(first: int, last: int) -> int:
+            letters = bytes([FIRST_LETTER + number for number in shapes.numbers(producer, first, last)])
+            return insert(name, b"%d" % first, b"%d" % last, pad, letters)
+
+        return of_several_sizes
     if pad:
         insert = prepare_append(connection, job.sql, 4)
         return lambda first, last: insert(name, b"%d" % first, b"%d" % last, pad)
@@ -39,11 +49,11 @@ def log_event(connection: psycopg.Connection[Any], job: ProducerJob, producer: i
 def returning(connection: psycopg.Connection[Any], job: ProducerJob, producer: int, events: list[Example]) -> Append:
     """Append as `log_event` does, by the job's statement `returned`, and set `events` to the first events that the
     log's function returned, with their etags."""
-    statement = Statement(connection, job.returned or "")
+    statement, shapes = Statement(connection, job.returned or ""), Shapes(job.payloads)
 
     def append(first: int, last: int) -> int:
         with long_answers(connection):
-            statement.send([batch(producer, first, last, job.payload_bytes, ARRAY)])
+            statement.send([batch(producer, first, last, shapes, ARRAY)])
             result = statement.receive()
         rows = [[result.get_value(row, column) or b"" for column in range(3)] for row in range(result.ntuples)]
         events[:] = [_event(etag, payload) for etag, payload, _ in rows]
@@ -68,7 +78,7 @@ def copy(connection: psycopg.Connection[Any], job: ProducerJob, producer: int) -
 
 
 def _batches(job: ProducerJob, producer: int, delimiters: Delimiters, sender: BatchSender) -> Append:
-    message, count = Batches(producer, job.payload_bytes, delimiters, sender.wrap).message, sender.count
+    message, count = messages(producer, Shapes(job.payloads), delimiters, sender.wrap), sender.count
     return lambda first, last: count(message(first, last))
 
 

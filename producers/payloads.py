@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from bench.padding import padding
+from bench.shapes import Shapes
 
 FEW = 24
 """Up to this many events are written faster by a format than digit by digit."""
@@ -20,46 +20,50 @@ class Delimiters(NamedTuple):
     start: bytes
     between: bytes
     end: bytes
+    escapes: tuple[tuple[bytes, bytes], ...] = ()
+    """Characters that a payload may hold, each with what stands for it, in the order in which they are replaced."""
 
 
 ARRAY = Delimiters(b"[", b",", b"]")
 """A JSON array."""
-LINES = Delimiters(b"", b"\n", b"\n")
-"""COPY's text format; a payload holds nothing that needs escaping in it."""
+LINES = Delimiters(b"", b"\n", b"\n", ((b"\\", rb"\\"), (b"\t", rb"\t")))
+"""COPY's text format; padded payloads hold nothing that needs escaping in it."""
 
 
-def payload_format(producer: int, digits: int, payload_bytes: int) -> bytes:
-    """The payload {"producer": p, "seq": i, "value": i} of an event whose seq has `digits` digits, with %d for i;
-    padded with a key "pad" to `payload_bytes`, unless that is 0."""
-    bare = b'{"producer":%d,"seq":%%d,"value":%%d}' % producer
-    if not payload_bytes:
-        return bare
-    rest = payload_bytes - (len(bare) - 2 * len("%d") + 2 * digits) - len(',"pad":""')
-    return bare[:-1] + b',"pad":"' + padding(rest) + b'"}'
-
-
-def batch(producer: int, first: int, last: int, payload_bytes: int, delimiters: Delimiters) -> bytes:
+def batch(producer: int, first: int, last: int, shapes: Shapes, delimiters: Delimiters) -> bytes:
     """The payloads of events first..last with their delimiters."""
-    payloads = []
+    payloads: list[bytes] = []
     while first <= last:
         digits = len(str(first))
-        form = payload_format(producer, digits, payload_bytes)
         end = min(last + 1, 10**digits)
-        payloads += [form % (number, number) for number in range(first, end)]
+        formats = shapes.formats(producer, digits)
+        numbers = shapes.numbers(producer, first, end - 1)
+        payloads += [formats[shape] % (seq, seq) for seq, shape in zip(range(first, end), numbers, strict=True)]
         first = end
-    return delimiters.start + delimiters.between.join(payloads) + delimiters.end
+    text = delimiters.between.join(payloads)
+    for character, escape in delimiters.escapes if shapes.from_file else ():
+        text = text.replace(character, escape)
+    return delimiters.start + text + delimiters.end
+
+
+def messages(
+    producer: int, shapes: Shapes, delimiters: Delimiters, wrap: Callable[[bytes], bytes]
+) -> Callable[[int, int], bytes | bytearray]:
+    """A function that returns the message for events first..last, made by `wrap` as in `Batches`; the message is valid
+    until the next call."""
+    if len(shapes.all) > 1 or shapes.from_file:
+        return lambda first, last: wrap(batch(producer, first, last, shapes, delimiters))
+    return Batches(producer, shapes, delimiters, wrap).message
 
 
 class Batches:
-    """One producer's batches, each made into a message by `wrap`, which may put bytes before and after the batch that
-    depend on the batch's length only.
+    """One producer's batches of payloads of one shape, each made into a message by `wrap`, which may put bytes before
+    and after the batch that depend on the batch's length only.
     """
 
-    def __init__(
-        self, producer: int, payload_bytes: int, delimiters: Delimiters, wrap: Callable[[bytes], bytes]
-    ) -> None:
+    def __init__(self, producer: int, shapes: Shapes, delimiters: Delimiters, wrap: Callable[[bytes], bytes]) -> None:
         self._producer = producer
-        self._payload_bytes = payload_bytes
+        self._shapes = shapes
         self._frame = delimiters
         self._wrap = wrap
         self._lowest = self._end = self._more = 0
@@ -75,7 +79,7 @@ class Batches:
     def message(self, first: int, last: int) -> bytes | bytearray:
         """The message for events first..last; it is valid until the next call."""
         if first < self._lowest or last >= self._end or last - first != self._more:
-            message = self._wrap(batch(self._producer, first, last, self._payload_bytes, self._frame))
+            message = self._wrap(batch(self._producer, first, last, self._shapes, self._frame))
             if len(str(first)) == len(str(last)):
                 self._keep(message, first, last)
             return message
@@ -90,7 +94,7 @@ class Batches:
         digits = len(str(first))
         self._lowest, self._end, self._more = 10 ** (digits - 1) if digits > 1 else 0, 10**digits, last - first
         events = last - first + 1
-        form = payload_format(self._producer, digits, self._payload_bytes)
+        (form,) = self._shapes.formats(self._producer, digits)
         before, payload, behind = message.partition(form % (first, first))
         if events <= FEW:
             behind = behind[(events - 1) * (len(payload) + len(self._frame.between)) :]

@@ -30,6 +30,7 @@ LAYERS = (
         "quota",
         "records",
         "schedule",
+        "shapes",
         "statement",
         "stats",
         "text",

@@ -44,7 +44,7 @@ def test_the_largest_records_stay_under_what_docker_splits() -> None:
 
 
 def test_unknown_keys_are_refused_on_both_sides() -> None:
-    job = ProducerJob("p", "s", 1, "copy", "COPY", 0, 1, 1, 0)
+    job = ProducerJob("p", "s", 1, "copy", "COPY", 0, 1, 1)
     with pytest.raises(msgspec.ValidationError, match="unknown field `turbo`"):
         decode_job(encode_job(job)[:-1] + b',"turbo":true}')
     with pytest.raises(msgspec.ValidationError, match="unknown field `mood`"):

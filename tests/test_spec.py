@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.spec import make, make_output_options
+from bench.spec import MAX_LIMIT, make, make_output_options
 from bench.values import parse_count, parse_retention, retained
 
 
@@ -31,7 +31,11 @@ from bench.values import parse_count, parse_retention, retained
         ({"rate": "1000", "duration": "0"}, "--duration"),
         ({"rate": "1000:5s", "duration": "5s"}, "--duration and the time of the last step of --rate"),
         ({"rate": "1000", "duration": "5s", "limit": 5}, "--duration and --limit"),
-        ({"duration": "5s"}, "--duration is for an offered load"),
+        ({"duration": "0s"}, "--duration 0.0: must be more than 0"),
+        ({"duration": "soon"}, "--duration 'soon'"),
+        ({"duration": "5s", "limit": 5}, "--duration and --limit"),
+        ({"duration": "5s", "insert_loops": 5}, "--duration and --insert-loops"),
+        ({"duration": "5s", "place": "swarm", "on_node_loss": "continue"}, "--on-node-loss continue"),
         ({"arrival": "poisson"}, "--arrival is for an offered load"),
         ({"retention": "30s"}, "--retention deletes behind readers while events are appended: give --mode tail"),
         ({"retention": "30s", "mode": "tail", "group": 2}, "--retention needs readers that keep their cursors"),
@@ -40,6 +44,8 @@ from bench.values import parse_count, parse_retention, retained
         ({"retention": "0s", "mode": "tail"}, "--retention '0s'"),
         ({"retention": "1d", "mode": "tail"}, "--retention '1d'"),
         ({"retention": "1.5.s", "mode": "tail"}, "--retention '1.5.s'"),
+        ({"preload": 10, "payload_bytes": "200:80%,4000:20%"}, "--preload makes payloads of one size"),
+        ({"preload": 10, "payload_file": "events.jsonl"}, "--preload makes payloads of one size"),
         ({"preload": "-1"}, "--preload '-1': give a whole number"),
         ({"preload": "many"}, "--preload 'many'"),
         ({"preload": "1.2345k"}, "--preload '1.2345k'"),
@@ -50,7 +56,25 @@ from bench.values import parse_count, parse_retention, retained
         ({"read_batch": [10, 10]}, "--read-batch"),
         ({"append": "telepathy"}, "--append 'telepathy'"),
         ({"payload_bytes": -1}, "--payload-bytes -1"),
-        ({"payload_bytes": 79}, "--payload-bytes must be 0 or at least 80"),
+        ({"payload_bytes": 79}, "--payload-bytes 79: must be 0 or at least 80"),
+        ({"payload_bytes": 16 * 2**20 + 1}, "--payload-bytes 16777217: must be at most"),
+        ({"payload_bytes": 1.5}, "--payload-bytes 1.5"),
+        ({"payload_bytes": True}, "--payload-bytes True"),
+        ({"payload_bytes": "big"}, "--payload-bytes 'big'"),
+        ({"payload_bytes": "200,4000"}, "--payload-bytes '200,4000': give"),
+        ({"payload_bytes": "200:80%,4000"}, "--payload-bytes '200:80%,4000': give"),
+        ({"payload_bytes": "200:80,4000:20"}, "--payload-bytes '200:80,4000:20': give"),
+        ({"payload_bytes": "200:80%,4000:10%"}, "add up to 90 %"),
+        ({"payload_bytes": "200:100%,4000:0%"}, "above 0 %"),
+        ({"payload_bytes": "200:50%,200:50%"}, "each size once"),
+        ({"payload_bytes": "0:50%,200:50%"}, "must be at least 80"),
+        ({"payload_bytes": ",".join(f"{size}:4%" for size in range(100, 125))}, "at most 20 sizes"),
+        ({"payload_bytes": "200:99%,30000:1%", "insert_batch": 10_000}, "--insert-batch 10000 of 30000 bytes"),
+        ({"payload_entropy": 3}, "--payload-entropy is for padding"),
+        ({"payload_entropy": 7, "payload_bytes": 200}, "--payload-entropy 7"),
+        ({"payload_entropy": -1, "payload_bytes": 200}, "--payload-entropy -1"),
+        ({"payload_file": "x", "payload_bytes": 200}, "--payload-file has payloads of their own sizes"),
+        ({"payload_file": "x", "append": "generate"}, "--append generate builds payloads in the server"),
         ({"payload_bytes": 1_000_000, "insert_batch": 1000}, "--insert-batch 1000 of 1000000 bytes"),
         ({"payload_bytes": 1_000_000, "insert_batch": 1, "read_batch": [1000]}, "--read-batch 1000 of 1000000 bytes"),
         ({"pause": "0"}, "--pause '0'"),
@@ -106,6 +130,35 @@ def test_loops_are_a_hundred_unless_a_limit_is_given() -> None:
     assert make({}, None).events_per_producer == 1_000_000
     assert make({"limit": 25}, None).events_per_producer == 25
     assert make({"insert_batch": 10, "insert_loops": 3}, None).events_per_producer == 30
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "sizes"),
+    [
+        (0, 0, [(0, 100)]),
+        ("200", 200, [(200, 100)]),
+        ("200:100%", 200, [(200, 100)]),
+        ("200:80%, 4000 : 20 %", "200:80%,4000:20%", [(200, 80), (4000, 20)]),
+        ("100:33.333%,200:33.333%,300:33.334%", None, [(100, 33.333), (200, 33.333), (300, 33.334)]),
+    ],
+)
+def test_payloads_have_one_size_or_several(given: object, kept: object, sizes: list[tuple[int, float]]) -> None:
+    spec = make({"payload_bytes": given}, None)
+    assert spec.payload_bytes == (given if kept is None else kept)
+    assert spec.payload_sizes == sizes
+
+
+def test_a_run_by_time_has_no_number_of_events(tmp_path: Path) -> None:
+    spec = make({"duration": "1.5m"}, None)
+    assert (spec.append_seconds, spec.events_per_producer, spec.events, spec.seq_limit) == (90, None, None, MAX_LIMIT)
+    assert make({"rate": "10", "duration": "1.5m", "scale": 1}, None).append_seconds is None
+    assert make({"limit": 7}, None).seq_limit == 7
+    file = tmp_path / "spec.toml"
+    for key in ("limit", "insert-loops"):
+        file.write_text(f"{key} = 9")
+        assert make({"duration": 90}, file).append_seconds == 90
+    file.write_text('duration = "90s"')
+    assert make({"limit": 9}, file).events_per_producer == 9
 
 
 @given(st.integers(1, 1000), st.integers(1, 10**6), st.integers(1, 10**6))
@@ -212,9 +265,10 @@ def test_a_pause_may_have_one_length(given: object) -> None:
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     file = tmp_path / "spec.toml"
-    file.write_text('log = "mine/log"\npg_bin = "bin"\nexport_json = "-"\noutput = "/runs"\n')
+    file.write_text('log = "mine/log"\npg_bin = "bin"\nexport_json = "-"\noutput = "/runs"\npayload-file = "o.jsonl"\n')
     assert make({}, file).log == str(tmp_path / "mine" / "log")
     assert make({}, file).pg_bin == tmp_path / "bin"
+    assert make({}, file).payload_file == tmp_path / "o.jsonl"
     assert make({"log": "mine/log"}, file).log == "mine/log"
     output = make_output_options({}, file)
     assert (output.export_json, output.output) == (Path("-"), Path("/runs"))

@@ -22,9 +22,10 @@ from bench.postgres.contract import table_of
 from bench.postgres.install import installed
 from bench.postgres.stepping import PATIENCE_SECONDS, Reading, append, event_of, session
 from bench.run.place import ChosenPlace, open_place
-from bench.spec import SMALLEST_PAYLOAD_BYTES, Spec
+from bench.spec import Spec
 from bench.statements import SCHEMA, append_sql, drawn_sql, read_sql, stored_sql
 from bench.text import plural
+from bench.values import SMALLEST_PAYLOAD_BYTES
 
 EVENTS = 7
 PAGE = 2

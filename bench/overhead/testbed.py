@@ -23,7 +23,7 @@ from bench.results.models import Latency
 from bench.results.tracks import APPEND, Reading, Track
 from bench.run.jobs import consumers, producers
 from bench.run.outcome import Reader, TrackOutcome
-from bench.run.phase import Plan, Total, carry_out, unobserved
+from bench.run.phase import Plan, all_events, carry_out, unobserved
 from bench.run.summary import seconds_of
 from bench.run.waiting import Unanswered
 from bench.run.watch import Watch
@@ -91,9 +91,10 @@ class Testbed:
                 raise InfrastructureError(
                     f"cannot compare: the consumer was not given exactly the events of {job.schema}"
                 )
-        if consumer.report.events != spec.events:
+        events = all_events(producers(spec, self._log)).events
+        if consumer.report.events != events:
             raise InfrastructureError(
-                f"cannot compare: the consumer was given {consumer.report.events:,} events, not {spec.events:,}"
+                f"cannot compare: the consumer was given {consumer.report.events:,} events, not {events:,}"
             )
         return consumer.report
 
@@ -107,7 +108,7 @@ class Testbed:
         spec = self._spec(way, scale, batch, batch * loops)
         appended = self._carried_out(spec, APPEND, producers(spec, self._log))
         self._refuse_wrong(appended)
-        return spec.events / seconds_of(appended.reported)
+        return scale * batch * loops / seconds_of(appended.reported)
 
     def pgbench_reads(self, size: int, events: int) -> float:
         """Events/s of pgbench."""
@@ -190,8 +191,8 @@ class Testbed:
             raise InfrastructureError("cannot compare: the log does not hold exactly the acknowledged events")
 
     def _carried_out(self, spec: Spec, track: Track, jobs: Sequence[Job], *, sampled: bool = False) -> TrackOutcome:
-        to_read = Total(spec.events, spec.checksum)
-        plan = Plan({track: jobs}, spec.events, spec.idle_timeout, to_read)
+        to_read = all_events(producers(spec, self._log))
+        plan = Plan({track: jobs}, to_read.events, spec.idle_timeout, to_read)
         with ExitStack() as stack:
             observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved
             if sampled:

@@ -85,7 +85,7 @@ def hold_lock(connection: Connection, key: int) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def announced_start(connection: Connection, lead_seconds: float) -> Iterator[None]:
-    """Announce to all sessions of this database that the schedule of offered loads starts in so many seconds."""
+    """Announce to all sessions of this database that the schedule that producers share starts in `lead_seconds`."""
     now = float(scalar(connection, "SELECT extract(epoch FROM clock_timestamp())::float8"))
     with hold_lock(connection, start_key(now + lead_seconds)):
         yield

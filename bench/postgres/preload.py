@@ -10,7 +10,6 @@ from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.judge.evidence import Preloaded
 from bench.judge.ranges import events_in, normal, subtract
-from bench.padding import padding
 from bench.postgres.audit import look_through, reading
 from bench.postgres.connection import Connection, in_words
 from bench.postgres.contract import table_of
@@ -44,7 +43,8 @@ class Fill:
     """The events that are in a log before the run."""
 
     events: list[Range]
-    payload_bytes: int
+    pad: str
+    """The padding of each payload, as long as the whole payload is to be; empty without padding."""
     last_etag: int
     """The highest of their etags. The run's events have higher ones."""
     fingerprint: tuple[int, str]
@@ -60,19 +60,19 @@ def fill(
     connection: Connection,
     log: Log,
     events: Sequence[Range],
-    payload_bytes: int,
+    pad: str,
     clients: Sequence[str],
     wait_seconds: float,
 ) -> Fill:
     """Append events by the log's own way, and lead readers past them: a reader that keeps its cursor, or each named
-    client.
+    client. `pad` is as in `Fill`.
 
     Raises:
         InfrastructureError: the log does not take the events, or a reader that waited for `wait_seconds` was not given
             exactly these events.
     """
     try:
-        _append(connection, log, events, payload_bytes)
+        _append(connection, log, events, pad)
         after: list[bytes] = []
         for client in clients:
             _pass_by(connection, log, events_in(events), client, wait_seconds)
@@ -92,22 +92,21 @@ def fill(
             f"cannot preload the log {log.name}: {in_words(error)}; without --preload it starts empty"
         ) from error
     later = log.model_copy(update={"table": LATER})
-    return Fill(list(events), payload_bytes, int(last_etag), fingerprint, after, log, later)
+    return Fill(list(events), pad, int(last_etag), fingerprint, after, log, later)
 
 
-def _append(connection: Connection, log: Log, events: Sequence[Range], payload_bytes: int) -> None:
+def _append(connection: Connection, log: Log, events: Sequence[Range], pad: str) -> None:
     """Append batches of the producers by turns, as they lie in a log that several producers wrote."""
     batch = BATCH if {"generate", "copy"} & {*log.append} else BATCH_OF_FUNCTION
-    batch = min(batch, max(1, BATCH_BYTES // max(SMALLEST_EVENT_BYTES, payload_bytes)))
-    pad = [padding(payload_bytes).decode()] if payload_bytes else []
+    batch = min(batch, max(1, BATCH_BYTES // max(SMALLEST_EVENT_BYTES, len(pad))))
     longest = max(last for _, _, last in events)
-    statement = preload_sql(log, payload_bytes)
+    statement = preload_sql(log, len(pad))
     with psycopg.RawCursor(connection) as cursor:
         for start in range(0, longest + 1, batch):
             for producer, first, last in events:
                 if first + start <= last:
                     part = [producer, first + start, min(first + start + batch - 1, last)]
-                    cursor.execute(statement, [*part, *pad])
+                    cursor.execute(statement, [*part, pad] if pad else part)
 
 
 def _pass_by(connection: Connection, log: Log, events: int, client: str | None, wait_seconds: float) -> list[bytes]:
@@ -172,12 +171,12 @@ def _changed(connection: Connection, before: Fill) -> tuple[int, list[Example]]:
     parameters = [
         list(last_seqs),
         list(last_seqs.values()),
-        padding(before.payload_bytes).decode(),
+        before.pad,
         before.last_etag,
     ]
     count = 0
     examples: list[Example] = []
-    for page in stored_pages(connection, other_payloads_sql(before.log, before.payload_bytes), parameters):
+    for page in stored_pages(connection, other_payloads_sql(before.log, len(before.pad)), parameters):
         rows = [
             row
             for row, example in enumerate(page.examples(range(len(page.first))))

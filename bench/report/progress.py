@@ -44,7 +44,8 @@ class Track:
 
     name: str
     workers: int
-    events: int
+    events: int | None
+    """Events of all workers together; None while that is not known, because producers append for `seconds`."""
     idle_seconds: float | None = None
     """Readers are stopped after this time without an event; None for producers, and while producers still append."""
     so_far: int = 0
@@ -53,6 +54,10 @@ class Track:
     changed: float | None = None
     """When the last event came."""
     created: float = field(default_factory=time.perf_counter)
+    times: int = 1
+    """How many times each event is appended or read."""
+    seconds: float | None = None
+    """As in `Extent`."""
 
     @property
     def workers_text(self) -> str:
@@ -72,6 +77,14 @@ class Track:
             self.changed = now
         self.so_far, self.done = so_far, done
 
+    def share(self, now: float) -> float:
+        """The share that is done: of the events, or of the time."""
+        if self.over:
+            return 1.0
+        if self.seconds is not None:
+            return min((now - self.began) / self.seconds, 1.0) if self.began else 0.0
+        return min(self.so_far / self.events, 1.0) if self.events else 0.0
+
     def rate(self) -> float:
         """Events/s from the workers' start to the last event."""
         if self.began is None or self.changed is None or self.changed <= self.began:
@@ -87,10 +100,14 @@ class Track:
 
 
 class _Tracks:
-    """The tracks of a phase. The number of events that readers can get is known when the producers are done."""
+    """The tracks of a phase. The number of events that readers can get is known when the producers are done; while
+    producers append for a time, it is what they have appended so far."""
 
     def __init__(self, tracks: Mapping[str, Extent], idle_seconds: float) -> None:
-        self.all = {name: Track(name, workers, events) for name, (workers, events) in tracks.items()}
+        self.all = {
+            name: Track(name, workers, events, times=times, seconds=seconds)
+            for name, (workers, events, times, seconds) in tracks.items()
+        }
         self._idle_seconds = idle_seconds
         self._count_idle_time()
 
@@ -98,11 +115,11 @@ class _Tracks:
         """Note the progress of one track."""
         track = self.all[name]
         track.update(so_far, done)
-        if name == APPEND.key and track.over and track.events:
+        if name == APPEND.key and (track.over or track.seconds is not None):
             # Readers never get rolled-back events: their bars would never be full.
             for each in self.all.values():
-                each.events = round(each.events * so_far / track.events) if each is not track else each.events
-            track.events = so_far
+                if each is not track or track.over:
+                    each.events = so_far * each.times
         self._count_idle_time()
 
     def _count_idle_time(self) -> None:
@@ -113,18 +130,20 @@ class _Tracks:
 
 def line(track: Track, now: float, columns: int) -> str:
     """One track as a line of at most `columns` columns. The bars of all tracks are equally long."""
-    share = 1.0 if track.over else min(track.so_far / track.events, 1.0) if track.events else 0.0
+    share = track.share(now)
     bar_width = 10 if columns >= WIDE else 6
     full = int(share * bar_width)
     bar = f"{'#' * full:.<{bar_width}}"
     idle = track.idle(now)
-    seconds = f"{now - (track.began or track.created):.0f} s"
+    of = "" if track.seconds is None or track.over or track.began is None else f" of {track.seconds:g}"
+    seconds = f"{now - (track.began or track.created):.0f}{of} s"
     if track.began is None:
         parts = [bar, f"starting {track.workers_text}", seconds]
     elif columns < WIDE:
         parts = [idle] if idle else [bar, f"{share:>4.0%}", f"{track.rate():>9,.0f}/s", seconds]
     else:
-        count = f"{track.so_far:>{len(f'{track.events:,}')},}/{track.events:,}"
+        events = f"{track.events:,}" if track.events is not None else ""
+        count = f"{track.so_far:>{len(events)},}/{events}" if events else f"{track.so_far:,}"
         done = f"{track.done} of {track.workers_text} done"
         parts = [bar, count, idle or f"{track.rate():>9,.0f}/s", seconds, done]
     shown = f"{track.name:<{NAME_WIDTH}}"
@@ -196,8 +215,9 @@ class _Lines:
             ):
                 printed[name] = now, done
                 idle = track.idle(now)
+                of = "" if track.events is None else f" of {track.events:,}"
                 _print(
-                    f"{name}: {track.so_far:,} of {track.events:,} events, {track.rate():,.0f} events/s, "
+                    f"{name}: {track.so_far:,}{of} events, {track.rate():,.0f} events/s, "
                     f"{track.done} of {track.workers_text} done{f', {idle}' if idle else ''}"
                 )
 

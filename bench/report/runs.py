@@ -19,6 +19,7 @@ from bench.results.models import Append, Environment, Read, Result, Trial
 from bench.results.tracks import APPEND
 from bench.spec import LIMITS, Spec
 from bench.text import plural
+from bench.values import payload_sizes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,14 +55,25 @@ def heading(spec: Mapping[str, Any], environment: Environment, command: str) -> 
     """The heading of a run: PostgreSQL and the machine, the log, the settings, and the command. `spec` is as a result
     stores it. As wide as standard output is.
     """
-    payload = f"padded to {spec['payload_bytes']:,} bytes" if spec["payload_bytes"] else "not padded"
     lines = [
         _machines(spec, environment),
-        f"log {spec['log']}, append by {spec['append']}, payloads {payload}, mode {spec.get('mode', 'drain')}",
+        f"log {spec['log']}, append by {spec['append']}, payloads {_payloads(spec)}, mode {spec.get('mode', 'drain')}",
         _settings(spec, environment).replace("`", ""),
         command,
     ]
     return screen.shown("\n".join(lines))
+
+
+def _payloads(spec: Mapping[str, Any]) -> str:
+    """A clause about the payloads of a run; `spec` is as a result stores it."""
+    if spec.get("payload_file"):
+        return f"from {spec['payload_file']}"
+    if not spec["payload_bytes"]:
+        return "not padded"
+    sizes = payload_sizes_of(str(spec["payload_bytes"]))
+    shares = [f"{size:,} bytes" + (f" ({share:g} %)" if len(sizes) > 1 else "") for size, share in sizes]
+    bits = spec.get("payload_entropy")
+    return f"padded to {' or '.join(shares)}" + ("" if bits is None else f" with {bits} random bits per character")
 
 
 def not_durable(environment: Environment) -> list[str]:
@@ -236,7 +248,7 @@ def _row(result: Result, trial: Trial, read: Read, log: str) -> dict[str, str]:
     return {
         "scale": str(spec["scale"]),
         "insert_batch": str(spec["insert_batch"]),
-        "insert_loops": str(-(-spec["limit"] // spec["insert_batch"])),
+        "insert_loops": "-" if spec["limit"] is None else str(-(-spec["limit"] // spec["insert_batch"])),
         "tot_rows": str(trial.verdict.expected_events),
         "read_batch": str(read.read_batch),
         "lapsed_time": f"{read.seconds * 1000:.0f}",

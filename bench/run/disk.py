@@ -1,5 +1,6 @@
 """Estimates the disk that a run needs, from how PostgreSQL lays out rows, TOAST chunks and their WAL."""
 
+from bench.run.payloads import sizes_of
 from bench.spec import Spec
 
 _PAGE_BYTES, _PAGE_SPACE = 8192, 8192 - 24
@@ -38,15 +39,22 @@ _ENOUGH_ROWS = 1000
 _BASE_BYTES = 512 * 2**20
 """A new cluster, its first WAL segments, sorts of the audit."""
 
+RESERVE_BYTES = 2**30
+"""Free disk below which producers that append for a time are ended: they may write half of it until they all are."""
+
 _WAL_BYTES = 2**30
 """The default of max_wal_size; a checkpoint starts before, but a log that grows fast overshoots it by half."""
 
 
 def disk_bytes(spec: Spec) -> int:
-    """Estimate the bytes of disk that a run needs: table, index, WAL and the cluster itself."""
-    stored_bytes, wal_bytes = event_bytes(spec.payload_bytes)
-    events = spec.events + spec.preloaded
-    return round(_BASE_BYTES + events * stored_bytes + min(events * wal_bytes, _WAL_BYTES * 3 // 2))
+    """Estimate the bytes of disk that a run needs: table, index, WAL and the cluster itself. Of a run whose producers
+    append for a time, the events are not known: what it needs for the preloaded and for the first ones."""
+    shares = [(*event_bytes(size), share / 100) for size, share in sizes_of(spec)]
+    stored_bytes = sum(stored * share for stored, _, share in shares)
+    wal_bytes = sum(wal * share for _, wal, share in shares)
+    events = spec.preloaded + (spec.events or 0)
+    needed = round(_BASE_BYTES + events * stored_bytes + min(events * wal_bytes, _WAL_BYTES * 3 // 2))
+    return needed + RESERVE_BYTES if spec.events is None else needed
 
 
 def event_bytes(payload_bytes: int) -> tuple[float, float]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from bench.eventlog import Log
 from bench.job import ConsumerJob, Load, ProducerJob
 from bench.postgres.barrier import CONSUMERS_MAY_STOP, START
 from bench.postgres.pauses import session_sql
 from bench.records import Range
 from bench.results.tracks import Reading
+from bench.run.payloads import payloads_of
 from bench.spec import Spec
 from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql, returned_sql
 
@@ -30,6 +33,7 @@ GROUP = "bench"
 
 def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[ProducerJob]:
     """One job per producer, numbered from 0."""
+    payloads = payloads_of(spec)
     load = Load(spec.steps, spec.arrival or "fixed", spec.scale) if spec.rate else None
     return [
         ProducerJob(
@@ -39,9 +43,8 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             append=spec.append,
             sql=append_sql(spec, log),
             producer=number,
-            limit=spec.events_per_producer,
+            limit=spec.seq_limit,
             insert_batch=spec.insert_batch,
-            payload_bytes=spec.payload_bytes,
             returned=returned_sql(spec, log),
             transaction_ms=spec.transaction_ms,
             abort_rate=spec.abort_rate,
@@ -50,6 +53,8 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             drawn=drawn_sql(log) if spec.abort_rate and table.xmin else None,
             timed_calls=min(MOST_TIMED_TRANSACTIONS, TIMED_TRANSACTIONS // spec.scale) if spec.mode == "tail" else 0,
             load=load,
+            payloads=payloads,
+            seconds=spec.append_seconds,
         )
         for number in range(spec.scale)
     ]
@@ -64,6 +69,7 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
     tails = spec.mode == "tail"
     names = _members(spec, read_batch) if group else [reading.reader for reading in readings(spec, read_batch)]
     alone = len(names) == 1 and not tails
+    payloads = payloads_of(spec)
     return [
         ConsumerJob(
             name=name,
@@ -73,9 +79,8 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             cursor=[] if named else cursor_columns(log),
             depth=spec.depth if named else 1,
             # A preloaded event that is delivered again is known as such.
-            limit=max(spec.events_per_producer, preloaded_per_producer(spec)),
-            payload_bytes=spec.payload_bytes,
-            most_events=2 * spec.events + 1000 + spec.preloaded,
+            limit=max(spec.seq_limit, preloaded_per_producer(spec)),
+            most_events=most_events(spec.scale * spec.seq_limit + spec.preloaded),
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
             max_jumps=MAX_JUMPS if tails and log.promises.order == "etag" and not named else 0,
@@ -88,9 +93,21 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             rejoin_pages=spec.rejoin if group else 0,
             read_batch=read_batch,
             session_sql=_session_sql(spec, name),
+            payloads=payloads,
         )
         for index, name in enumerate(names)
     ]
+
+
+def most_events(events: int) -> int:
+    """Number of events after which a reader of a log that holds `events` gives up: the log might never end."""
+    return 2 * events + 1000
+
+
+def bounded(spec: Spec, readers: Sequence[ConsumerJob], seq_limits: Sequence[int]) -> list[ConsumerJob]:
+    """The jobs of readers of a log whose producers have ended; `seq_limits` are as `Outcome.seq_limit`."""
+    limit, events = max(*seq_limits, preloaded_per_producer(spec)), most_events(sum(seq_limits) + spec.preloaded)
+    return [replace(reader, limit=limit, most_events=events) for reader in readers]
 
 
 def is_named(spec: Spec) -> bool:

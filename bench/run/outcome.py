@@ -114,6 +114,14 @@ class Outcome:
         return self.report_record
 
     @property
+    def seq_limit(self) -> int:
+        """Every seq that a producer may have used is below this: as many as its job asks for, or as its report of an
+        end by time names."""
+        if isinstance(self.job, ProducerJob) and self.job.seconds is not None and self.has_reported:
+            return self.report.attempted or 0
+        return self.job.limit
+
+    @property
     def unreported(self) -> list[Range]:
         """The events of a producer that it has reported no fate of; none of a consumer."""
         if not isinstance(self.job, ProducerJob):
@@ -122,7 +130,7 @@ class Outcome:
         numbers = {producer for producer, _, _ in reported}
         if isinstance(self.job.producer, int):
             numbers.add(self.job.producer)
-        return subtract([(number, 0, self.job.limit - 1) for number in sorted(numbers)], normal(reported))
+        return subtract([(number, 0, self.seq_limit - 1) for number in sorted(numbers)], normal(reported))
 
     def note(self, record: Record) -> None:
         """Add what a record of the worker says."""
@@ -194,6 +202,10 @@ class TrackOutcome:
     holders: list[Holder] | None = None
     """When its readers were stopped because nothing came any more: the transactions that were open then and had been
     since the last event came. None when they were stopped for another reason, or the server did not answer that."""
+
+    def of_fate(self, fate: Fate) -> list[Range]:
+        """The events of one fate, as far as the workers have reported them."""
+        return [part for worker in self.workers for part in worker.ranges[fate]]
 
     @property
     def reported(self) -> list[Outcome]:

@@ -30,6 +30,7 @@ from bench.postgres.connection import Connection, has_been_spoken_to, our_name, 
 from bench.postgres.server import holders, session_settings
 from bench.records import Progress, Range, Ready, Report
 from bench.results.tracks import Track
+from bench.run.jobs import most_events
 from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.progress import TrackProgress
 from bench.run.waiting import Silence, Stillness, Unanswered
@@ -64,20 +65,29 @@ class Total(NamedTuple):
     """The sum of their values."""
 
 
+def all_events(producers: Sequence[ProducerJob]) -> Total:
+    """The events of producers that append as many as their jobs ask for."""
+    limits = [job.limit for job in producers]
+    return Total(sum(limits), sum(limit * (limit - 1) // 2 for limit in limits))
+
+
 @dataclass(frozen=True)
 class Plan:
     """The work of a phase, and the end of its readers."""
 
     tracks: Mapping[Track, Sequence[Job]]
     """The jobs of each track; all tracks go at the same time."""
-    events: int
-    """Events that all producers of the trial append together, when none is rolled back."""
+    events: int | None
+    """Events that all producers of the trial append together, when none is rolled back; None when they append for a
+    time."""
     idle_seconds: float
     """Readers that get no new event for this long, when nobody appends any more, are made to stop."""
     to_read: Total | None = None
     """The events of each reading of the whole log; None when the producers of the same phase decide that."""
     spare_producers: bool = False
     """Whether the others go on when a node with producers on it is lost."""
+    must_end: Callable[[], bool] = lambda: False
+    """Returns whether producers must end before they have done their jobs."""
 
 
 @contextmanager
@@ -132,7 +142,8 @@ def carry_out(
         paced = {worker.name for worker in workers.values() if isinstance(worker.job, ProducerJob) and worker.job.load}
         still, silence = Stillness(connection, unanswered, paced), Silence(connection, unanswered, paced)
         stack.enter_context(_time_limit_says_how_far(tracks, still))
-        if paced:
+        seconds = _seconds(worker.job for worker in workers.values())
+        if paced or seconds:
             lead_seconds = LEAD_SECONDS + LEAD_SECONDS_PER_WORKER * len(workers)
             stack.enter_context(announced_start(connection, lead_seconds))
         opened_at = time.time()
@@ -141,7 +152,7 @@ def carry_out(
         progress = TrackProgress(tracks, update)
         for _ in heard:
             readers.end_them_if_it_is_time()
-            if any(worker.error for worker in workers.values()):
+            if any(worker.error for worker in workers.values()) or plan.must_end():
                 end_producers()
             progress.note(time.perf_counter() - nodes.opened_pc)
             _report_waits([worker for worker in workers.values() if not worker.done], still, silence)
@@ -160,7 +171,15 @@ def _completed(job: Job, connection: Connection, server: str) -> Job:
 def _extents(plan: Plan) -> dict[str, Extent]:
     """The workers and the events of each track, by its key."""
     of_one = plan.to_read.events if plan.to_read else plan.events
-    return {track.key: Extent(len(jobs), of_one * _times(jobs)) for track, jobs in plan.tracks.items()}
+    return {
+        track.key: Extent(len(jobs), None if of_one is None else of_one * _times(jobs), _times(jobs), _seconds(jobs))
+        for track, jobs in plan.tracks.items()
+    }
+
+
+def _seconds(jobs: Iterable[Job]) -> float | None:
+    """The time for which producers append; None when their events are counted, and of consumers."""
+    return next((job.seconds for job in jobs if isinstance(job, ProducerJob)), None)
 
 
 def _await_ready(heard: Iterator[None], workers: Iterable[Outcome], connection: Connection) -> None:
@@ -300,8 +319,15 @@ class _Readers:
             if is_idle or has_all:
                 self._let_go()
                 self._let_go_pc = now_pc
-        if is_idle and self._let_go_pc is not None and now_pc - self._let_go_pc > CANCEL_SECONDS:
+        is_over = is_idle or self._is_endless(left)
+        if is_over and self._let_go_pc is not None and now_pc - self._let_go_pc > CANCEL_SECONDS:
             cancel(self._connection, [worker.name for worker in left])
+
+    def _is_endless(self, left: Sequence[Outcome]) -> bool:
+        """Whether a reader was given so many events that the log might never end: while producers append for a time,
+        its job cannot bound them."""
+        most = most_events(_total(self._producers).events)
+        return bool(self._producers) and any(worker.events > most for worker in left)
 
     def _have_all(self) -> bool:
         expected = self._plan.to_read or _total(self._producers)

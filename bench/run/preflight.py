@@ -9,6 +9,7 @@ from bench.places.rundir import RunFolder
 from bench.postgres.connection import Connection
 from bench.postgres.settings import alike
 from bench.run.disk import disk_bytes
+from bench.run.payloads import refuse_payload_file
 from bench.run.place import ChosenPlace
 from bench.spec import Spec
 from bench.wire import is_unencrypted
@@ -92,9 +93,10 @@ def refuse_full_disk(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> None
     """
     free, needed = free_bytes(chosen, spec, folder), disk_bytes(spec)
     if free is not None and needed > free:
+        known = None if spec.events is None else spec.events + spec.preloaded
+        needs = "a run by time needs at least" if known is None else f"{known:,} events need about"
         raise InfrastructureError(
-            f"{spec.events + spec.preloaded:,} events need about {needed / 2**30:,.1f} GiB of disk, "
-            f"{free / 2**30:,.1f} GiB are free: "
+            f"{needs} {needed / 2**30:,.1f} GiB of disk, {free / 2**30:,.1f} GiB are free: "
             "append fewer, or name a larger disk with TMPDIR (local place) or Docker's data-root (docker place)"
         )
 
@@ -153,6 +155,7 @@ def refuse(spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder) -> None
         BenchError: the message says what is in the way.
     """
     refuse_misfits(spec, log)
+    refuse_payload_file(spec)
     refuse_few_nodes(chosen, spec)
     refuse_few_open_files(chosen, spec)
     refuse_full_disk(chosen, spec, folder)

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
 from bench.job import ConsumerJob, Job
-from bench.judge.exposure import Exposure
 from bench.judge.ranges import checksum, events_in, normal
-from bench.judge.realtime import RealTimeOrder
 from bench.places.api import Place
 from bench.postgres import audit
 from bench.postgres.connection import Connection, pinned
@@ -22,9 +21,11 @@ from bench.results.costs import Observed, Telemetry
 from bench.results.models import Trial
 from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
+from bench.run.disk_watch import DiskWatch
 from bench.run.exposure import exposure
-from bench.run.jobs import clients, consumers, preloaded_events, producers
+from bench.run.jobs import bounded, clients, consumers, preloaded_events, producers
 from bench.run.outcome import Outcome, TrackOutcome
+from bench.run.payloads import pad_of
 from bench.run.phase import NodeLostError, Plan, Total, carry_out
 from bench.run.realtime import order_of_appends
 from bench.run.stranded import stranded
@@ -35,6 +36,7 @@ from bench.spec import Spec
 from bench.text import plural
 from bench.values import retained
 
+T = TypeVar("T")
 Over = Callable[[Mapping[Track, TrackOutcome], Mapping[str, Observed]], None]
 """Takes the tracks that are over, and what each phase cost, by its key."""
 
@@ -47,9 +49,11 @@ def carry_out_trial(
     watch: Watch,
     began_at: float,
     over: Over = lambda _outcomes, _observed: None,
+    disk: DiskWatch | None = None,
 ) -> Trial:
     """Append as the spec says, read meanwhile or afterwards, and judge. `began_at` is the Unix time at which the
-    command began. `over` is called whenever another phase is over.
+    command began. `over` is called whenever another phase is over. Producers that append for a time end before it is
+    over when `disk` is nearly full.
 
     Raises:
         BenchError: something broke, so there is no verdict.
@@ -66,7 +70,14 @@ def carry_out_trial(
 
     def carry_out_phase(tracks: Mapping[Track, Sequence[Job]], to_read: Total | None = None) -> None:
         key = phase_key(*tracks)
-        plan = Plan(tracks, spec.events, spec.idle_timeout, to_read, spare_producers=spec.on_node_loss == "continue")
+        plan = Plan(
+            tracks,
+            spec.events,
+            spec.idle_timeout,
+            to_read,
+            spare_producers=spec.on_node_loss == "continue",
+            must_end=disk.is_nearly_full if disk and APPEND in tracks and spec.events is None else lambda: False,
+        )
         with _timed(seconds, key), observer(conninfo, connection, place.database.usage) as server:
             try:
                 carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe, retain)
@@ -86,6 +97,8 @@ def carry_out_trial(
     wal_before = wal_position(connection)
     carry_out_phase({**appending, **reading} if spec.mode == "tail" else appending)
     wal_after = wal_position(connection)
+    if disk and disk.note:
+        notes.append(disk.note)
     with (
         _timed(seconds, Step.SETTLE),
         watch.step("settling the log: vacuum, analyze, checkpoint"),
@@ -94,22 +107,27 @@ def carry_out_trial(
         settle(connection)
     appended = outcomes[APPEND]
     if spec.mode == "drain":
+        seq_limits = [producer.seq_limit for producer in appended.workers]
         for track, jobs in reading.items():
-            carry_out_phase({track: jobs}, _acknowledged(appended))
+            carry_out_phase({track: bounded(spec, jobs, seq_limits)}, _acknowledged(appended))
     readers = summary.readers(spec, outcomes)
     failures = stranded([worker for outcome in outcomes.values() for worker in outcome.reported], log, connection)
     with _timed(seconds, Step.CHECK), watch.step("checking what was stored and delivered"):
         written = written_by(appended, cut_short=bool(failures))
         deleted = normal([part for behind in deletions for part in behind.ranges])
-        order: RealTimeOrder | None = None
-        with noted(notes, "whether appends kept the real-time order is not known"):
-            order = order_of_appends(spec, audited, appended, connection)
+        order = _found_out(
+            lambda: order_of_appends(spec, audited, appended, connection),
+            notes,
+            "whether appends kept the real-time order is not known",
+        )
         unexplained = judged(spec, audited, written, readers, connection, notes, failures, order, before, deleted)
         verdict = explained(unexplained, spec, audited, readers, connection, notes)
-        met: Exposure | None = None
-        with noted(notes, "how far readers were exposed to open transactions is not known"):
-            met = exposure(spec, audited, appended, readers, connection)
-    size = _log_size(connection, notes, "the size of the log on disk is not known")
+        met = _found_out(
+            lambda: exposure(spec, audited, appended, readers, connection),
+            notes,
+            "how far readers were exposed to open transactions is not known",
+        )
+    size = _found_out(lambda: audit.log_size(connection), notes, "the size of the log on disk is not known")
     has_rates = verdict.ok and not spec.pause  # a paused trial has no speed
     wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
     return Trial(
@@ -142,21 +160,22 @@ def _filled(
         return None, None
     with _timed(seconds, Step.PRELOAD), watch.step(f"preloading {plural(spec.preloaded, 'event')}"):
         events = preloaded_events(spec)
-        before = fill(connection, log, events, spec.payload_bytes, clients(spec), spec.idle_timeout)
+        before = fill(connection, log, events, pad_of(spec), clients(spec), spec.idle_timeout)
         settle(connection)
-    return before, _log_size(connection, notes, "the size of the log before the run is not known")
+    size = _found_out(lambda: audit.log_size(connection), notes, "the size of the log before the run is not known")
+    return before, size
 
 
 def _acknowledged(appended: TrackOutcome) -> Total:
     """The events that producers had acknowledged."""
-    acknowledged = normal(written_by(appended).acknowledged)
+    acknowledged = normal(appended.of_fate("acknowledged"))
     return Total(events_in(acknowledged), sum(checksum(part) for part in acknowledged))
 
 
-def _log_size(connection: Connection, notes: list[str], unknown: str) -> audit.LogSize | None:
-    """The size of the log on disk; None, and a note that it is unknown, when it cannot be found out."""
+def _found_out(find_out: Callable[[], T], notes: list[str], unknown: str) -> T | None:
+    """Return the result of `find_out`; None when it fails, with a note that begins with `unknown`."""
     with noted(notes, unknown):
-        return audit.log_size(connection)
+        return find_out()
     return None
 
 

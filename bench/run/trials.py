@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import psutil
@@ -23,7 +24,9 @@ from bench.postgres.server import check_connections
 from bench.results.models import Environment, Result, Trial
 from bench.results.tracks import APPEND, Track
 from bench.run import environment, preflight
+from bench.run.disk_watch import DiskWatch
 from bench.run.jobs import consumers
+from bench.run.payloads import fingerprint
 from bench.run.place import ChosenPlace, open_place
 from bench.run.trial import Over, carry_out_trial
 from bench.run.watch import Watch
@@ -86,7 +89,8 @@ class Trials:
             if self._environment is None:
                 self._environment = environment.describe(self._chosen.name, place.about, connection)
                 self._described(self._environment)
-            trial = carry_out_trial(self._spec, self._log, place, connection, self._watch, began_at, over)
+            disk = DiskWatch(partial(preflight.free_bytes, self._chosen, self._spec, self._folder))
+            trial = carry_out_trial(self._spec, self._log, place, connection, self._watch, began_at, over, disk)
             yield Done(self._environment, trial)
 
     def _add_pauses(self, connection: Connection) -> None:
@@ -152,7 +156,7 @@ def result_of(spec: Spec, log: Log, run_id: str, started_at: datetime, done: Seq
     return Result(
         run_id=run_id,
         started_at=started_at,
-        spec=stored_spec(spec),
+        spec={**stored_spec(spec), **fingerprint(spec)},
         reproduce=command(spec),
         sql={
             APPEND.key: statements.append_sql(spec, log),

@@ -23,7 +23,7 @@ from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
 from bench.postgres.history import Story
 from bench.postgres.preload import Fill, kept
-from bench.records import EXAMPLES, Fate, Range
+from bench.records import EXAMPLES, Range
 from bench.run.outcome import Reader, TrackOutcome
 from bench.spec import Spec
 from bench.statements import Table
@@ -32,23 +32,26 @@ from bench.statements import Table
 def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
     """Put together what producers know of their events; those on lost nodes as far as they reported. With `cut_short`,
     because the log failed a worker, events that a producer did not report were not attempted.
+
+    Raises:
+        InfrastructureError: producers do not account for all of their events.
     """
-
-    def all_of(fate: Fate) -> list[Range]:
-        return [part for producer in appended.workers for part in producer.ranges[fate]]
-
-    return Written(
-        acknowledged=all_of("acknowledged"),
+    written = Written(
+        acknowledged=appended.of_fate("acknowledged"),
         # Events that a lost producer did not report may have been committed or not.
         indeterminate=[
-            *all_of("indeterminate"),
+            *appended.of_fate("indeterminate"),
             *(part for producer in appended.lost for part in producer.unreported),
         ],
-        aborted=all_of("aborted"),
+        aborted=appended.of_fate("aborted"),
         rolled_back_etags=[part for producer in appended.workers for part in producer.rolled_back_etags],
         returned=[event for producer in appended.workers for event in producer.returned],
         unattempted=[part for producer in appended.reported if cut_short for part in producer.unreported],
     )
+    events, expected = checker.accounted_for(written), sum(producer.seq_limit for producer in appended.workers)
+    if events != expected:
+        raise InfrastructureError(f"there is no verdict: producers account for {events:,} of {expected:,} events")
+    return written
 
 
 def promise_of(log: Log, *, grouped: bool, drained: bool) -> Promise:
@@ -98,12 +101,8 @@ def judged(
     found out and is not needed for the verdict is added to `notes`.
 
     Raises:
-        InfrastructureError: producers do not account for all of their events, or the log's table cannot be read.
+        InfrastructureError: the log's table cannot be read.
     """
-    if checker.accounted_for(written) != spec.events:
-        raise InfrastructureError(
-            f"there is no verdict: producers account for {checker.accounted_for(written):,} of {spec.events:,} events"
-        )
     delivered = [reader.delivered() for reader in readers]
     table = table_of(connection, log)
     if spec.abort_rate and not table.xmin:

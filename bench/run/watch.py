@@ -9,7 +9,12 @@ class Extent(NamedTuple):
     """How much there is to do in a track."""
 
     workers: int
-    events: int
+    events: int | None
+    """Events of all workers together; None when producers append for a time."""
+    times: int = 1
+    """How many times each event is appended or read."""
+    seconds: float | None = None
+    """Producers: the time for which they append; None when their events are counted."""
 
 
 Update = Callable[[str, int, int], None]

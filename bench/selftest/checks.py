@@ -25,7 +25,7 @@ from bench.postgres.server import settle
 from bench.results.tracks import APPEND, Track
 from bench.run.jobs import consumers, producers, readings
 from bench.run.outcome import Reader, TrackOutcome
-from bench.run.phase import Plan, Total, carry_out
+from bench.run.phase import Plan, all_events, carry_out
 from bench.run.place import ChosenPlace, open_place
 from bench.run.realtime import order_of_appends
 from bench.run.trial import carry_out_trial
@@ -182,7 +182,8 @@ class _Tested:
         self._log = log
         self._place = place
         self._connection = connection
-        self._appended = self._carried_out(APPEND, producers(spec, log))
+        self._producers = producers(spec, log)
+        self._appended = self._carried_out(APPEND, self._producers)
         self._written = written_by(self._appended)
 
     def checks(self) -> Iterator[Check]:
@@ -240,8 +241,8 @@ class _Tested:
         return judged(self._spec, self._log, self._written, readers, connection, [], order=order).verdict
 
     def _carried_out(self, track: Track, jobs: Sequence[Job]) -> TrackOutcome:
-        to_read = Total(self._spec.events, self._spec.checksum)
-        plan = Plan({track: jobs}, self._spec.events, self._spec.idle_timeout, to_read)
+        to_read = all_events(self._producers)
+        plan = Plan({track: jobs}, to_read.events, self._spec.idle_timeout, to_read)
         return carry_out(plan, self._place.workers.start, self._connection, Unwatched())[track]
 
 

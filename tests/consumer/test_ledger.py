@@ -2,14 +2,17 @@
 
 import json
 import tracemalloc
+import zlib
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.job import Payloads
 from bench.padding import padding
 from bench.records import EXAMPLES, Anomaly, Example
+from bench.shapes import Shapes
 from consumer.ledger import Ledger
 from producers.payloads import Delimiters, batch
 from tests.consumer.pages import Row, page, see
@@ -201,10 +204,76 @@ def test_a_value_that_is_not_its_seq_is_corrupt(events: list[tuple[int, int, int
 )
 @pytest.mark.parametrize("seq", [0, 9, 10, 12345])
 def test_padding_that_changed_is_corrupt(change: Callable[[bytes], bytes], corrupt: int, seq: int) -> None:
-    text = batch(3, seq, seq, 200, Delimiters(b"", b"", b""))
-    ledger = Ledger(10**6, payload_bytes=200)
+    payloads = Payloads(((200, 100.0),))
+    text = batch(3, seq, seq, Shapes(payloads), Delimiters(b"", b"", b""))
+    ledger = Ledger(10**6, payloads)
     see(ledger, [(1, 1, change(text))])
     assert sum(anomaly.count for anomaly in ledger.anomalies() if anomaly.kind == "corrupt") == corrupt
+
+
+def corrupt(ledger: Ledger) -> int:
+    return sum(anomaly.count for anomaly in ledger.anomalies() if anomaly.kind == "corrupt")
+
+
+OBJECTS = b'{"kind":"plain","number":1.50}\n{"kind":"es\\"caped"}\n{"deep":{"seq":[7],"value":null}}\n{}'
+MIXES = {
+    "sizes": Payloads(((200, 50.0), (210, 30.0), (300, 20.0)), seed=5),
+    "letters": Payloads(((200, 50.0), (300, 50.0)), entropy=0),
+    "objects": Payloads(objects=zlib.compress(OBJECTS)),
+}
+
+
+def respelt(payload: bytes) -> bytes:
+    """A payload as jsonb writes it: other spaces, and keys in another order."""
+    return json.dumps(dict(sorted(json.loads(payload).items()))).encode()
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("spelling", [bytes, respelt])
+@pytest.mark.parametrize("page_size", [10, 700])
+def test_each_event_of_a_mix_must_have_its_own_size_or_object(
+    mix: str, spelling: Callable[[bytes], bytes], page_size: int
+) -> None:
+    """Events whose payloads are exchanged, all but producer, seq and value, are corrupt, unless these are alike."""
+    shapes, events = Shapes(MIXES[mix]), 2800
+    texts = batch(3, 0, events - 1, shapes, Delimiters(b"", b"\n", b"")).split(b"\n")
+    numbers = shapes.numbers(3, 0, events - 1)
+    formats = [[*shapes.formats(3, digits)] for digits in range(5)]
+    exchanged = [
+        (seq, formats[len(str(seq))][numbers[seq + 1]] % (seq, seq))
+        for seq in range(500, events - 1, 3)
+        if numbers[seq] != numbers[seq + 1]
+    ]
+    assert len(exchanged) > 300
+    for changes in ([], exchanged[:1], exchanged):
+        of_changes = dict(changes)
+        ledger = Ledger(10**6, MIXES[mix])
+        for first in range(0, events, page_size):
+            seqs = range(first, first + page_size)
+            see(ledger, [(seq + 1, 0, spelling(of_changes.get(seq, texts[seq]))) for seq in seqs])
+        assert corrupt(ledger) == len(changes)
+        assert (ledger.events, ledger.checksum) == (events, sum(range(events)))
+        assert ledger.delivered() == [(3, 0, events - 1)]
+
+
+def test_a_page_whose_events_all_have_one_size_is_not_right_for_that() -> None:
+    payloads = Payloads(((200, 50.0), (300, 50.0)))
+    shapes = Shapes(payloads)
+    short = [shapes.formats(3, 4)[0] % (seq, seq) for seq in range(1000, 3000)]
+    ledger = Ledger(10**6, payloads)
+    for first in range(0, 2000, 100):
+        see(ledger, [(seq, 0, short[seq]) for seq in range(first, first + 100)])
+    assert corrupt(ledger) == sum(shapes.numbers(3, 1000, 2999))
+
+
+def test_an_object_that_lacks_a_key_or_has_another_is_corrupt() -> None:
+    payloads = Payloads(objects=zlib.compress(b'{"kind":"plain","n":1}'))
+    for changed, is_corrupt in (
+        (b'"n":1', 0), (b'"n": 1.0', 0), (b'"n":2', 1), (b'"m":1', 1), (b'"n":"1"', 1), (b'"n":1,"m":1', 1),
+    ):  # fmt: skip
+        ledger = Ledger(100, payloads)
+        see(ledger, [(1, 0, b'{"producer":3,"seq":0,"value":0,"kind":"plain",%b}' % changed)])
+        assert corrupt(ledger) == is_corrupt, changed
 
 
 def test_jumps_over_etags_are_remembered_up_to_a_number() -> None:

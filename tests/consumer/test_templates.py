@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import consumer.ledger
 import consumer.positions
+from bench.job import Payloads
+from bench.shapes import Shapes
 from consumer.ledger import Ledger
 from consumer.rows import columns
 from consumer.templates import MOST_TEMPLATES, Templates
@@ -128,9 +130,8 @@ def test_many_at_once_are_seen_as_one_by_one(pages: list[list[Row]]) -> None:
 @pytest.mark.parametrize("payload_bytes", [0, 200])
 @pytest.mark.parametrize(("producers", "events"), [([3], 5000), ([0, 9], 3000), ([9, 10, 99, 100], 2000)])
 def test_healthy_pages_are_read_at_once(producers: list[int], events: int, payload_bytes: int) -> None:
-    texts_of = [
-        batch(name, 0, events - 1, payload_bytes, Delimiters(b"", b"\n", b"")).split(b"\n") for name in producers
-    ]
+    shapes = Shapes(Payloads(((payload_bytes, 100.0),)))
+    texts_of = [batch(name, 0, events - 1, shapes, Delimiters(b"", b"\n", b"")).split(b"\n") for name in producers]
     mixed = [text for texts in zip(*texts_of, strict=True) for text in texts]
     templates = Templates(lambda text: bool(json.loads(text)))
     at_once = 0

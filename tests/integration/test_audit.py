@@ -28,7 +28,7 @@ from bench.postgres.stored import stored_pages
 from bench.records import EXAMPLES, Range
 from bench.statements import Table, drawn_sql
 from consumer import reader
-from consumer.ledger import Event
+from consumer.events import Event
 
 BIGSERIAL = eventlog.load("bigserial")
 LOWEST, HIGHEST = -(2**63), 2**63 - 1

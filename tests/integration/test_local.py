@@ -76,6 +76,71 @@ def test_an_offered_load(bench: Bench, address: str, arrival: str) -> None:
     nothing_is_left(bench)
 
 
+@pytest.mark.parametrize("log", ["bigserial", "advisory-lock", "skip-locked"])
+@pytest.mark.parametrize("mode", ["drain", "tail"])
+def test_a_run_by_time(bench: Bench, address: str, log: str, mode: str) -> None:
+    ran = bench(
+        *("run", "--dsn", address, "--scale", "3", "--insert-batch", "7", "--duration", "1.5s", "--mode", mode),
+        *(
+            "--log",
+            log,
+            "--abort-rate",
+            "0.2",
+            "--transaction-ms",
+            "1",
+            "--group",
+            "2" if log == "skip-locked" else "0",
+        ),
+    )
+    assert ran.returncode == 0 or log == "bigserial", ran.stdout + ran.stderr
+    trial = stored(bench).trials[0]
+    assert trial.append.seconds >= 1.5
+    assert trial.append.rolled_back % 7 == 0
+    assert trial.append.events == trial.verdict.expected_events > 0
+    assert trial.verdict.phantom == trial.verdict.lost == trial.verdict.duplicated == 0
+    assert trial.verdict.aborted == trial.append.rolled_back > 0
+    if log != "bigserial":
+        assert {read.checksum for read in trial.reads} == {trial.verdict.expected_checksum}
+    assert stored(bench).spec["limit"] is None
+    assert "--duration 1.5s" in ran.stdout
+    nothing_is_left(bench)
+
+
+@pytest.mark.parametrize("mode", ["drain", "tail"])
+def test_a_log_that_makes_an_event_up_in_a_run_by_time_is_caught(bench: Bench, address: str, mode: str) -> None:
+    made_up = """
+        CREATE FUNCTION make_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.payload ->> 'seq' = '5' AND NEW.payload ->> 'producer' = '1' THEN
+                INSERT INTO events_log (payload) VALUES ('{"producer":0,"seq":999999999999,"value":999999999999}');
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER make_up BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION make_up();"""
+    folder = broken_log(bench.folder / "broken", made_up)
+    ran = bench(
+        *("run", "--dsn", address, "--scale", "2", "--insert-batch", "10", "--duration", "0.5s", "--mode", mode),
+        *("--log", str(folder), "--idle-timeout", "1"),
+    )
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert stored(bench).trials[0].verdict.phantom == 1
+
+
+def test_a_reader_of_a_log_without_end_is_ended_after_a_run_by_time(bench: Bench, address: str) -> None:
+    endless = """
+        CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max_events bigint DEFAULT 1)
+        RETURNS SETOF events_log LANGUAGE sql AS $$
+            SELECT last + i, now(), json_build_object('producer', 0, 'seq', last + i, 'value', last + i)
+            FROM coalesce(last_etag, -1) AS last, generate_series(1, max_events) AS i $$;"""
+    folder = broken_log(bench.folder / "endless", endless)
+    ran = bench(
+        *("run", "--dsn", address, "--scale", "1", "--insert-batch", "1", "--duration", "0.2s", "--mode", "tail"),
+        *("--log", str(folder), "--read-batch", "1000"),
+        timeout=120,
+    )
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert stored(bench).trials[0].verdict.stopped
+
+
 def test_more_than_the_log_can_take_is_saturated(bench: Bench, address: str) -> None:
     held = ("--transaction-ms", "20", "--scale", "2", "--insert-batch", "1", "--limit", "20")
     ran = bench("run", "--dsn", address, *held, "--rate", "100000")

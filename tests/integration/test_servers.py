@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from bench import eventlog, statements
 from bench.errors import InfrastructureError
 from bench.job import Job
+from bench.judge.ranges import events_in
 from bench.places.api import Messages, StartWorkers
 from bench.places.dsn import variables
 from bench.places.local import postgres as embedded
@@ -27,6 +28,7 @@ from bench.report.progress import watch
 from bench.results.tracks import APPEND
 from bench.run.jobs import consumers, producers
 from bench.run.phase import Plan, carry_out
+from bench.run.verdict import written_by
 from bench.spec import make
 from bench.worker import connect
 from consumer.__main__ import consume
@@ -100,6 +102,17 @@ def test_a_worker_that_does_not_look_where_it_is_is_found_out_before_the_gate_op
 def test_workers_on_the_right_server_do_their_work(log: Connection, starting: Callable[[str], StartWorkers]) -> None:
     appended = carry_out(APPENDING, starting(log.info.dbname), log, watch(quiet=True))[APPEND]
     assert sum(worker.report.events for worker in appended.reported) == events_in_log(log) == 20
+
+
+def test_producers_by_time_that_must_end_report_what_they_did(
+    log: Connection, starting: Callable[[str], StartWorkers]
+) -> None:
+    spec = make({"scale": 2, "duration": "1h", "insert_batch": 3}, None)
+    plan = Plan({APPEND: producers(spec, BIGSERIAL)}, None, 5, must_end=lambda: events_in_log(log) > 100)
+    appended = carry_out(plan, starting(log.info.dbname), log, watch(quiet=True))[APPEND]
+    written = written_by(appended)
+    assert events_in(written.acknowledged) == events_in_log(log) > 100
+    assert sum(worker.seq_limit for worker in appended.workers) == events_in_log(log)
 
 
 @pytest.fixture

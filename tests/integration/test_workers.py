@@ -13,6 +13,7 @@ from bench.job import Job, encode_job
 from bench.judge.ranges import normal
 from bench.meter import histogram
 from bench.places.dsn import variables
+from bench.postgres.barrier import announced_start
 from bench.postgres.connection import Connection
 from bench.records import Example, Fate, LedgerPart, LogError, Range, Record, Report, ReturnedEtags, decode_record
 from bench.run.jobs import consumers, producers
@@ -45,6 +46,30 @@ def told(records: list[Record], fate: Fate) -> list[Range]:
 
 def producer(**flags: Any) -> Any:
     return producers(make({"scale": 1, "limit": 100, "insert_batch": 30, **flags}, None), BIGSERIAL)[0]
+
+
+def test_a_producer_by_time_finishes_the_batch_under_way_and_reports_how_many_events_it_sent(log: Connection) -> None:
+    job = msgspec.structs.replace(producer(insert_batch=10), limit=10**12, seconds=0.3, transaction_ms=(50, 50))
+    with announced_start(log, 0.1):
+        code, records, stderr = work("producers", log, job)
+    assert (code, stderr) == (0, "")
+    report = records[-1]
+    assert isinstance(report, Report)
+    assert report.events == report.attempted
+    assert report.events % 10 == 0
+    assert told(records, "acknowledged") == [(0, 0, report.events - 1)]
+    assert log.execute("SELECT count(*) FROM events_log").fetchone() == (report.events,)
+    assert report.seconds < 30
+
+
+def test_producers_by_time_stop_at_one_moment_however_late_they_come(log: Connection) -> None:
+    """One that comes after the end still appends a batch, so that its part has a time."""
+    job = msgspec.structs.replace(producer(insert_batch=10), limit=10**12, seconds=0.3)
+    with announced_start(log, -60):
+        code, records, _ = work("producers", log, job)
+    assert code == 0
+    assert isinstance(records[-1], Report)
+    assert records[-1].attempted == 10
 
 
 @pytest.mark.parametrize("append", ["generate", "log_event", "copy"])

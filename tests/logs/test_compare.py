@@ -262,7 +262,7 @@ def test_a_workload_fits_its_batch(batch: int) -> None:
     workload, log = Workload(), load("bigserial")
     for spec in (workload.speed(log, batch, "local"), workload.tail(log, batch, "local", 3)):
         assert spec.insert_batch == batch
-        assert 2 <= spec.events_per_producer / batch <= 1000
+        assert 2 <= spec.seq_limit / batch <= 1000
     assert spec.transaction_ms == (0, 20)
     offered = workload.load(log, batch, "local", 5000, 3)
     assert (offered.rate, offered.mode, offered.insert_batch) == ("5000", "tail", batch)

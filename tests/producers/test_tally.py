@@ -103,7 +103,7 @@ def test_what_is_reported_is_what_became_of_each_event(
             if turns % report_every == 0:
                 tally.report()
         tally.close()
-        events, checksum = tally.events, tally.checksum
+        events, checksum, attempted = tally.events, tally.checksum, tally.attempted
         tally.report()
     assert (type(error) if error else None) == (raised if calls > end[0] else None)
     assert len(meter.calls) == timed
@@ -111,6 +111,7 @@ def test_what_is_reported_is_what_became_of_each_event(
         ranges = reported(records, kind)
         assert all(producer == NUMBER for producer, _, _ in ranges)
         assert [seq for _, low, high in ranges for seq in range(low, high + 1)] == sorted(seqs)
+    assert attempted == sum(map(len, fates.values()))
     assert (events, checksum) == (len(fates["acknowledged"]), sum(fates["acknowledged"]))
     assert [each for record in records if isinstance(record, RolledBackEtags) for each in record.etags] == etags
 

@@ -17,11 +17,12 @@ from bench.report import export, screen, tabular, terminal
 from bench.report import logs as logs_report
 from bench.report import overhead as overhead_report
 from bench.report import runs as runs_report
-from bench.report.progress import Track, line
+from bench.report.progress import Track, _Tracks, line
 from bench.report.tabular import Form
 from bench.report.verdict import verdict_text
 from bench.results import store
 from bench.results.models import Result
+from bench.run.watch import Extent
 from tests.conftest import Bench
 from tests.logs.test_compare import compared, tail
 from tests.report.test_export import several
@@ -192,7 +193,13 @@ def test_the_heading_says_what_was_measured() -> None:
     assert "settings that differ from the default: fsync=off" in text
     assert "--set fsync=off" in text
     padded = runs_report.heading({**of.spec, "payload_bytes": 500}, of.environment, "")
-    assert "padded to 500 bytes" in padded
+    assert "padded to 500 bytes," in padded
+    mixed = {**of.spec, "payload_bytes": "200:80%,4000:20%", "payload_entropy": 3}
+    text = runs_report.heading(mixed, of.environment, "")
+    assert "200 bytes (80 %) or 4,000 bytes (20 %)" in text
+    assert "3 random bits" in text
+    from_file = {**of.spec, "payload_file": "orders.jsonl"}
+    assert "payloads from orders.jsonl" in runs_report.heading(from_file, of.environment, "")
 
 
 def test_a_rate_that_is_not_durable_is_marked() -> None:
@@ -226,6 +233,27 @@ def test_bars_fit_and_are_equally_long(columns: int) -> None:
     assert all(len(each) <= columns for each in shown)
     assert "500,000/s" in shown[0]
     assert len({len(found[0]) for each in shown if (found := re.search(r"[#.]{6,}", each))}) == 1
+
+
+def test_a_run_by_time_shows_its_time_and_readers_show_how_far_they_are_of_what_is_appended() -> None:
+    phase = _Tracks({"append": Extent(2, None, 1, 60.0), "read 10": Extent(2, None, 2)}, 10)
+    for track in phase.all.values():
+        track.update(0, 0)
+    phase.update("append", 700, 0)
+    phase.update("read 10", 350, 0)
+    append, reader = phase.all.values()
+    now = (append.began or 0) + 15
+    assert append.events is None
+    assert reader.events == 1400
+    assert [append.share(now), reader.share(now)] == pytest.approx([0.25, 0.25])
+    shown = line(append, now, 99)
+    assert "15 of 60 s" in shown
+    assert " 700 " in shown
+    assert "350/1,400" in line(reader, now, 99)
+    phase.update("append", 800, 2)
+    assert append.over
+    assert [append.share(now), append.so_far, reader.events] == [1, 800, 1600]
+    assert "of 60 s" not in line(append, now, 99)
 
 
 @pytest.mark.parametrize("columns", [40, 79])

@@ -391,7 +391,9 @@ GIVEN: dict[str, object] = {
     "rate": "1000:60s,5000",
     "arrival": "poisson",
     "duration": 90.5,
-    "payload_bytes": 100,
+    "payload_bytes": "200:80%,4000:20%",
+    "payload_entropy": 3,
+    "payload_file": Path("my objects.jsonl"),
     "mode": "tail",
     "consumers": 2,
     "group": 2,
@@ -429,7 +431,7 @@ NEEDS: dict[str, dict[str, object]] = {
     "depth": {"cursor": "client"},
     "retention": {"mode": "tail"},
     "arrival": {"rate": "5000"},
-    "duration": {"rate": "5000"},
+    "payload_entropy": {"payload_bytes": 200},
     **{name: {"place": "swarm"} for name in ("constraint", "max_per_node", "postgres_node", "on_node_loss")},
 }
 

@@ -9,9 +9,10 @@ import yaml
 
 from bench import eventlog
 from bench.job import ConsumerJob, ProducerJob, decode_job, encode_job
-from bench.run.disk import disk_bytes
-from bench.run.jobs import consumers, producers
-from bench.spec import MAX_SCALE, Spec, make
+from bench.run import disk_watch
+from bench.run.disk import RESERVE_BYTES, disk_bytes
+from bench.run.jobs import bounded, consumers, producers
+from bench.spec import MAX_LIMIT, MAX_SCALE, Spec, make
 from tests.conftest import REPOSITORY
 
 BIGSERIAL = eventlog.load("bigserial")
@@ -38,6 +39,36 @@ def test_workers_pause_by_the_seed_and_their_own_name() -> None:
 def test_a_job_fits_into_an_environment_variable() -> None:
     jobs = producers(make({"scale": MAX_SCALE, "payload_bytes": 1000, "append": "generate"}, None), BIGSERIAL)
     assert max(len(encode_job(job)) for job in jobs) < 128 * 1024
+
+
+def test_readers_after_a_run_by_time_know_how_many_events_there_are() -> None:
+    spec = make({"scale": 2, "duration": "5s"}, None)
+    assert {(job.seconds, job.limit) for job in producers(spec, BIGSERIAL)} == {(5, MAX_LIMIT)}
+    reading = consumers(spec, BIGSERIAL, 10)
+    assert {job.limit for job in reading} == {MAX_LIMIT}
+    assert {(job.limit, job.most_events) for job in bounded(spec, reading, [70, 30])} == {(70, 1200)}
+    counted = make({"scale": 2, "limit": 70}, None)
+    assert bounded(counted, consumers(counted, BIGSERIAL, 10), [70, 70]) == consumers(counted, BIGSERIAL, 10)
+    assert {job.seconds for job in producers(counted, BIGSERIAL)} == {None}
+    filled = make({"scale": 2, "duration": "5s", "preload": 301}, None)
+    after = bounded(filled, consumers(filled, BIGSERIAL, 10), [70, 30])
+    assert {(job.limit, job.most_events) for job in after} == {(151, 1802)}
+
+
+def test_a_run_by_time_needs_disk_for_an_empty_log_and_a_reserve() -> None:
+    assert disk_bytes(make({"duration": "5s"}, None)) > disk_bytes(make({"limit": 1, "scale": 1}, None))
+
+
+def test_the_disk_is_nearly_full_once_less_than_the_reserve_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_watch, "LOOK_SECONDS", 0)
+    free = [None, RESERVE_BYTES, RESERVE_BYTES - 1]
+    watched = disk_watch.DiskWatch(lambda: free.pop(0))
+    assert [watched.is_nearly_full() for _ in range(4)] == [False, False, True, True]
+    assert "1.0 GiB" in watched.note
+    monkeypatch.setattr(disk_watch, "LOOK_SECONDS", 3600)
+    seldom = disk_watch.DiskWatch(iter([RESERVE_BYTES]).__next__)
+    assert [seldom.is_nearly_full() for _ in range(9)] == [False] * 9
+    assert not seldom.note
 
 
 def test_the_estimate_of_disk_grows_with_events_and_payloads() -> None:

@@ -9,8 +9,8 @@ from bench.run.phase import _refuse_differences
 
 
 def test_a_worker_that_took_another_job_than_it_was_given_fails_the_run() -> None:
-    job = ProducerJob("producer-0", "bench", 1, "copy", "COPY", 0, 10, 5, 0)
-    other = ProducerJob("producer-0", "bench", 1, "copy", "COPY", 0, 10, 7, 0)
+    job = ProducerJob("producer-0", "bench", 1, "copy", "COPY", 0, 10, 5)
+    other = ProducerJob("producer-0", "bench", 1, "copy", "COPY", 0, 10, 7)
     session = {"schema": "bench", "synchronous_commit": "on"}
     _refuse_differences([Outcome(job, Ready(0, 0, job, session))], {"synchronous_commit": "on"})
     with pytest.raises(Exception, match="insert_batch is 7, not 5"):

@@ -28,11 +28,17 @@ PUBLISHED = load_all(REPOSITORY / "results" / "published")
             "pause": st.sampled_from(["0..5ms", "2.5ms"]),
             "set": st.just({"work_mem": "8MB"}),
             "trials": st.integers(1, 9),
-            "preload": st.sampled_from(["0", "10M", "1.5k", 7]),
+            "payload_bytes": st.sampled_from([0, 200, "200:80%,4000:20%", "100:33.4%,200:66.6%"]),
             "log": st.sampled_from(["counter", "db/events"]),
         },
     )
     | st.fixed_dictionaries({"limit": st.integers(1, 10**6)}, optional={"insert_batch": st.integers(1, 1000)})
+    | st.fixed_dictionaries({"payload_bytes": st.just(200), "payload_entropy": st.integers(0, 6)})
+    | st.just({"payload_file": "events.jsonl"})
+    | st.fixed_dictionaries({"preload": st.sampled_from(["0", "10M", "1.5k", 7])})
+    | st.fixed_dictionaries(
+        {"duration": st.sampled_from(["90s", 2.5])}, optional={"insert_batch": st.integers(1, 1000)}
+    )
     | st.fixed_dictionaries({"rate": st.sampled_from(["1000:2s,5:0.5m", "7:1s"])})
     | st.fixed_dictionaries({"mode": st.just("tail"), "retention": st.sampled_from(["30s", "100k", 5000])})
     | st.fixed_dictionaries(
@@ -46,6 +52,13 @@ def test_it_loads_back(flags: dict[str, Any]) -> None:
     assert again.events_per_producer == spec.events_per_producer
     loops = {"limit", "insert_loops"}
     assert again.model_dump(exclude=loops) == spec.model_dump(exclude=loops)
+
+
+@pytest.mark.parametrize("payloads", ["--payload-bytes 200:80%,4000:20% --payload-entropy 0", "--payload-file e.jsonl"])
+def test_a_command_gives_payloads_as_they_were_given(payloads: str) -> None:
+    words = payloads.split()
+    flags = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)}
+    assert command(make(flags, None)) == f"python -m bench run {payloads}"
 
 
 def test_the_command_has_all_that_was_given_by_flags_and_file(tmp_path: Path) -> None:

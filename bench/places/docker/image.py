@@ -52,6 +52,7 @@ def sources() -> dict[str, Path]:
         "quota.py",
         "records.py",
         "schedule.py",
+        "shapes.py",
         "statement.py",
         "wire.py",
         "wire_grammar.py",

@@ -1,0 +1,92 @@
+"""Files of payloads: what is refused before anything starts, and what a job carries."""
+
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+
+from bench import eventlog
+from bench.errors import UsageError
+from bench.job import encode_job
+from bench.records import Ready, encode_record
+from bench.run.disk import disk_bytes
+from bench.run.jobs import consumers, producers
+from bench.run.payloads import MOST_COMPRESSED_BYTES, payloads_of, refuse_payload_file
+from bench.spec import Spec, make
+
+BIGSERIAL = eventlog.load("bigserial")
+RECORD_BYTES = 16 << 10
+
+
+def written(folder: Path, text: str | bytes) -> Spec:
+    file = folder / f"{os.urandom(4).hex()}.jsonl"  # a file is read once
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return make({"payload_file": file}, None)
+
+
+def test_objects_travel_in_the_jobs_without_blank_lines(tmp_path: Path) -> None:
+    spec = written(tmp_path, '{"kind": "a"}\n\n  {"kind": "b", "deep": {"seq": [1]}}\r\n{}\n')
+    refuse_payload_file(spec)
+    objects = payloads_of(spec).objects
+    assert zlib.decompress(objects).splitlines() == [b'{"kind": "a"}', b'{"kind": "b", "deep": {"seq": [1]}}', b"{}"]
+    assert {job.payloads.objects for job in producers(spec, BIGSERIAL)} == {objects}
+    assert {job.payloads.objects for job in consumers(spec, BIGSERIAL, 10)} == {objects}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has 0 objects"),
+        ("\n \n", "has 0 objects"),
+        ('{"a": 1}\n[1]', "line 2 is not a JSON object"),
+        ('{"a": 1}\n\n{"a": 1', "line 3 is not a JSON object"),
+        ('{"a": 1}, {"b": 1}', "line 1 is not a JSON object"),
+        (b'{"a": "\xff"}', "line 1 is not a JSON object"),
+        ("[" * 100_000, "line 1 is not a JSON object"),
+        ('{"a": 1}\n{"seq": 1}', "line 2 has the key seq"),
+        ('{"producer": null}', "line 1 has the key producer"),
+        ("{}\n" * 10_001, "has 10,001 objects"),
+        (f'{{"a": "{os.urandom(MOST_COMPRESSED_BYTES).hex()}"}}', "a job carries at most 8,192 bytes"),
+        (f'{{"a": "{"a" * 1_000_000}"}}', "--insert-batch 10000 of up to"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        refuse_payload_file(written(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        refuse_payload_file(make({"payload_file": tmp_path / "none"}, None))
+
+
+def test_the_largest_file_fits_into_the_record_in_which_a_worker_reports_its_job(tmp_path: Path) -> None:
+    letters = iter(os.urandom(MOST_COMPRESSED_BYTES).hex())
+    text = ""
+    while True:
+        line = '{"a": "' + "".join(next(letters) for _ in range(20)) + '"}\n'
+        if len(zlib.compress((text + line).strip().encode(), 9)) > MOST_COMPRESSED_BYTES:
+            break
+        text += line
+    spec = written(tmp_path, text).model_copy(
+        update={"mode": "tail", "abort_rate": 0.1, "pause": (0, 100), "rate": "1000:60s," * 20 + "1"}
+    )
+    refuse_payload_file(spec)
+    session = dict.fromkeys("abcdefg", "x" * 250)
+    for name in eventlog.shipped():
+        log = eventlog.load(name)
+        for job in (producers(spec, log)[0], consumers(spec, log, 10)[0]):
+            assert len(encode_record(Ready(1 / 3, 1 / 3, job, session))) < RECORD_BYTES
+            assert len(encode_job(job)) < RECORD_BYTES
+
+
+def test_the_estimate_of_disk_weighs_sizes_by_their_shares(tmp_path: Path) -> None:
+    def of(sizes: str) -> int:
+        return disk_bytes(make({"scale": 1, "limit": 10**6, "payload_bytes": sizes, "insert_batch": 100}, None))
+
+    assert of("200:50%,600:50%") == pytest.approx((of("200") + of("600")) / 2, rel=1e-6)
+    assert of("200:99%,600:1%") < of("200:90%,600:10%")
+    spec = written(tmp_path, f'{{"a": "{"x" * 150}"}}\n{{"a": "{"y" * 550}"}}')
+    file = disk_bytes(spec.model_copy(update={"scale": 1, "limit": 10**6}))
+    assert file == pytest.approx(of("200:50%,600:50%"), rel=0.1)
