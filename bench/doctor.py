@@ -18,7 +18,7 @@ from bench.places.docker.options import POSTGRES_IMAGE
 from bench.places.local import postgres as embedded
 from bench.places.swarm import cluster, images
 from bench.quota import processors
-from bench.results.models import machine
+from bench.results.environment import machine
 from bench.run import environment
 from bench.run.preflight import FILES_PER_WORKER, SPARE_FILES
 from bench.spec import MAX_SCALE

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import quota
-from bench.results.models import machine
+from bench.results.environment import machine
 from bench.run import environment
 
 

@@ -17,6 +17,7 @@ from bench.places import rundir
 from bench.report import progress, screen, terminal
 from bench.report import runs as runs_report
 from bench.results import models, store
+from bench.results.environment import Environment
 from bench.run import preflight
 from bench.run.place import choose
 from bench.run.run import execute
@@ -77,7 +78,7 @@ class RunOutput:
         self._stored_at: Path | None = None
         self.complaints: list[str] = []
 
-    def opened(self, asked: Mapping[str, Any], environment: models.Environment, command: str) -> None:
+    def opened(self, asked: Mapping[str, Any], environment: Environment, command: str) -> None:
         """Log the machine, the settings and the command of a run."""
         _news.info("%s", runs_report.heading(asked, environment, command))
 

@@ -25,7 +25,7 @@ from bench.judge.verdict import KINDS
 from bench.places import rundir
 from bench.postgres.connection import Connection, connected, in_words, pinned
 from bench.postgres.install import installed
-from bench.results.models import Environment
+from bench.results.environment import Environment
 from bench.results.store import new_run_id
 from bench.run import environment
 from bench.run.place import ChosenPlace, open_place

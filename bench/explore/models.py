@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.eventlog import Promises
 from bench.flags import RESULTS, Flag, ResultsFolder
 from bench.results.base import StoredModel
-from bench.results.models import Environment
+from bench.results.environment import Environment
 
 FILE = "exploration.json"
 

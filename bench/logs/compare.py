@@ -27,7 +27,8 @@ from bench.places import rundir
 from bench.places.api import Place
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected, in_words
-from bench.results.models import Environment, Trial
+from bench.results.environment import Environment
+from bench.results.models import Trial
 from bench.results.store import new_run_id
 from bench.run import environment, preflight
 from bench.run.place import ChosenPlace, open_place

@@ -10,7 +10,8 @@ from bench.flags import Flag, flag_name, sizes
 from bench.judge.exposure import Exposure
 from bench.logs.open_transactions import Blocked
 from bench.results.base import StoredModel
-from bench.results.models import Environment, ImpossibleCtimes, Latency
+from bench.results.environment import Environment
+from bench.results.models import ImpossibleCtimes, Latency
 from bench.spec import Spec
 from bench.values import LONGEST_SECONDS, MOST_PER_SECOND, parse_range, parse_time
 

@@ -23,7 +23,7 @@ from bench.postgres.read_back import refuse_without_effect
 from bench.quota import processors
 from bench.results import store
 from bench.results.base import StoredModel
-from bench.results.models import Environment
+from bench.results.environment import Environment
 from bench.run import environment
 from bench.run.place import ChosenPlace, open_place
 from bench.run.preflight import refuse_full_disk

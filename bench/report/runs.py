@@ -15,7 +15,8 @@ from bench.places.dsn import without_password
 from bench.report import bottleneck, screen
 from bench.report.tabular import Form, Rows, markdown, narrow
 from bench.results.costs import Others
-from bench.results.models import Append, Environment, Read, Result, Trial
+from bench.results.environment import Environment
+from bench.results.models import Append, Read, Result, Trial
 from bench.results.tracks import APPEND
 from bench.spec import LIMITS, Spec
 from bench.text import plural

@@ -11,7 +11,7 @@ from bench.paths import PACKAGES
 from bench.postgres.connection import Connection
 from bench.postgres.server import fsync_ms, server_version, settings_that_differ
 from bench.quota import cpu_quota, memory_limit, processors
-from bench.results.models import Environment
+from bench.results.environment import Environment
 
 DISTRIBUTION = "eventlog-bench"
 BUSY_SHARE = 0.25

@@ -8,7 +8,8 @@ from bench.errors import BenchError
 from bench.eventlog import Log
 from bench.places.rundir import RunFolder
 from bench.results.costs import Observed
-from bench.results.models import Environment, Result, Trial, Unjudged
+from bench.results.environment import Environment
+from bench.results.models import Result, Trial, Unjudged
 from bench.results.tracks import Track
 from bench.run import summary, trials
 from bench.run.outcome import TrackOutcome

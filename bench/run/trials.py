@@ -21,7 +21,8 @@ from bench.postgres import install, pauses, shadows
 from bench.postgres.connection import Connection, connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.postgres.server import check_connections
-from bench.results.models import Environment, Result, Trial
+from bench.results.environment import Environment
+from bench.results.models import Result, Trial
 from bench.results.tracks import APPEND, Track
 from bench.run import environment, preflight
 from bench.run.disk_watch import DiskWatch

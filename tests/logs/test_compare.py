@@ -18,7 +18,8 @@ from bench.logs.comparison import Comparison, Load, Measured, Speed, Tail, Workl
 from bench.logs.open_transactions import BLOCKERS, Blocked
 from bench.report import logs as logs_report
 from bench.results import store
-from bench.results.models import Environment, Latency
+from bench.results.environment import Environment
+from bench.results.models import Latency
 from tests.conftest import REPOSITORY, golden
 
 ENVIRONMENT = Environment(

@@ -10,7 +10,7 @@ from bench.eventlog import load
 from bench.overhead import programs
 from bench.overhead.measure import Limits, Pairing
 from bench.report import overhead as overhead_report
-from bench.results.models import Environment
+from bench.results.environment import Environment
 from bench.spec import Spec
 from bench.statements import append_sql, read_sql
 from tests.conftest import golden
