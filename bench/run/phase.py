@@ -24,13 +24,13 @@ from bench.postgres.barrier import (
     announced_start,
     cancel,
     hold_lock,
-    terminate,
 )
 from bench.postgres.connection import Connection, has_been_spoken_to, our_name, refuse_lost
 from bench.postgres.server import holders, session_settings
-from bench.records import Progress, Range, Ready, Report
+from bench.records import Progress, Ready, Report
 from bench.results.tracks import Track
 from bench.run.jobs import most_events
+from bench.run.nodes import Nodes
 from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.progress import TrackProgress
 from bench.run.waiting import Silence, Stillness, Unanswered
@@ -46,15 +46,6 @@ CANCEL_SECONDS = 2
 """A reader that may stop and does not is cancelled after this: its read does not come back."""
 
 _news = logging.getLogger("bench")
-
-
-class NodeLostError(InfrastructureError):
-    """A node is gone, and the run ends with it."""
-
-    def __init__(self, message: str, acknowledged: list[Range]) -> None:
-        super().__init__(message)
-        self.acknowledged = acknowledged
-        """The events that all producers of the phase had reported as acknowledged."""
 
 
 class Total(NamedTuple):
@@ -133,7 +124,7 @@ def carry_out(
         readers = _Readers(workers.values(), connection, stop_consumers, plan)
         update = stack.enter_context(watch(_extents(plan), plan.idle_seconds))
         messages = stack.enter_context(start_workers([worker.job for worker in workers.values()]))
-        nodes = _Nodes(workers, connection, spare_producers=plan.spare_producers)
+        nodes = Nodes(workers, connection, spare_producers=plan.spare_producers)
         heard = _listen(messages, workers, nodes, connection)
         _await_ready(heard, workers.values(), connection)
         _refuse_differences(workers.values(), settings)
@@ -214,42 +205,6 @@ def _time_limit_says_how_far(tracks: Mapping[Track, Sequence[Outcome]], still: S
         with suppress(psycopg.Error):
             clauses.append(still.clause(left))
         raise TimeIsUp(f"({'; '.join(clauses)})") from end
-
-
-class _Nodes:
-    """Decides whether a phase goes on when a node is lost with the workers on it."""
-
-    def __init__(self, workers: Mapping[str, Outcome], connection: Connection, *, spare_producers: bool) -> None:
-        self._workers = workers
-        self._connection = connection
-        self._spare_producers = spare_producers
-        self._reported: set[str] = set()
-        """Nodes of which a warning was printed."""
-        self.opened_pc: float | None = None
-        """When the barrier was lifted (perf_counter)."""
-
-    def lose(self, worker: str, node: str, lost_with: Sequence[str]) -> None:
-        """Go on without a worker that is not done, if that can be.
-
-        What its session still has the server do is ended: a server can take hours to see that a client is gone, and
-        keeps its locks meanwhile.
-
-        Raises:
-            NodeLostError: the phase cannot go on without the workers on the node.
-        """
-        missing = [name for name, lost in self._workers.items() if name in lost_with and not lost.has_reported]
-        terminate(self._connection, missing)
-        seconds = None if self.opened_pc is None else time.perf_counter() - self.opened_pc
-        when = "before the start" if seconds is None else f"{seconds:.0f} s after the start"
-        message = f"the node {node} was lost {when}, and with it {', '.join(missing)}"
-        producers_only = all(isinstance(self._workers[name].job, ProducerJob) for name in missing)
-        if not self._spare_producers or seconds is None or not producers_only:
-            acknowledged = [part for each in self._workers.values() for part in each.ranges["acknowledged"]]
-            raise NodeLostError(message, acknowledged)
-        self._workers[worker].lost_after = seconds
-        if node not in self._reported:
-            self._reported.add(node)
-            _news.warning("%s; the others go on", message)
 
 
 def _refuse_differences(workers: Iterable[Outcome], settings: Mapping[str, str]) -> None:
@@ -372,9 +327,7 @@ class _OwnSession:
             refuse_lost(self._connection)
 
 
-def _listen(
-    messages: Messages, workers: Mapping[str, Outcome], nodes: _Nodes, connection: Connection
-) -> Iterator[None]:
+def _listen(messages: Messages, workers: Mapping[str, Outcome], nodes: Nodes, connection: Connection) -> Iterator[None]:
     """Note what workers report; yields whenever one is ready, further or lost, and now and then when none reports."""
     own = _OwnSession(connection)
     for message in messages:

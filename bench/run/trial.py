@@ -24,9 +24,10 @@ from bench.run import summary
 from bench.run.disk_watch import DiskWatch
 from bench.run.exposure import exposure
 from bench.run.jobs import bounded, clients, consumers, preloaded_events, producers
+from bench.run.nodes import NodeLostError
 from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.payloads import pad_of
-from bench.run.phase import NodeLostError, Plan, Total, carry_out
+from bench.run.phase import Plan, Total, carry_out
 from bench.run.realtime import order_of_appends
 from bench.run.stranded import stranded
 from bench.run.unseen import unseen
