@@ -27,6 +27,7 @@ LAYERS = (
         "padding",
         "pairing",
         "paths",
+        "phases",
         "quota",
         "records",
         "schedule",

@@ -3,18 +3,18 @@
 The probe runs in a few sessions of the orchestrator; nothing in it is timed.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
 
 from bench.attribution import is_of_the_log
 from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log
+from bench.phases import OpenTransaction
 from bench.postgres.connection import Connection, in_words
 from bench.postgres.install import installed
+from bench.postgres.open_transactions import KINDS, NotApplicableError
 from bench.postgres.stepping import APPEND_SECONDS, PATIENCE_SECONDS, Reading, append, session
 
 EVENTS = 10
@@ -39,10 +39,6 @@ class Blocked:
     """What is wrong with the log, if this kind could not be tried."""
 
 
-class _NotApplicableError(Exception):
-    """A kind of transaction that is impossible with this log. The message has the reason."""
-
-
 def probe(log: Log, connection: Connection, conninfo: str, run_id: str) -> list[Blocked]:
     """Try every kind of open transaction, each on a fresh copy of the log. The log's own error costs only the answer
     for that kind.
@@ -50,41 +46,41 @@ def probe(log: Log, connection: Connection, conninfo: str, run_id: str) -> list[
     Raises:
         InfrastructureError: something broke that is not the log's fault.
     """
-    return [_answer(log, connection, conninfo, run_id, name) for name in BLOCKERS]
+    return [_answer(log, connection, conninfo, run_id, kind) for kind in KINDS]
 
 
 def failed(log: Log, why: str) -> list[Blocked]:
     """The answers for a log on which nothing can be tried."""
-    return [_untried(log, name, failure=why) for name in BLOCKERS]
+    return [_untried(log, kind, failure=why) for kind in KINDS]
 
 
-def _untried(log: Log, name: str, not_applicable: str | None = None, failure: str | None = None) -> Blocked:
-    return Blocked(log.name, name, 0, 0, 0, writers_waited=False, not_applicable=not_applicable, failure=failure)
+def _untried(log: Log, kind: OpenTransaction, not_applicable: str | None = None, failure: str | None = None) -> Blocked:
+    return Blocked(log.name, kind, 0, 0, 0, writers_waited=False, not_applicable=not_applicable, failure=failure)
 
 
-def _answer(log: Log, connection: Connection, conninfo: str, run_id: str, name: str) -> Blocked:
+def _answer(log: Log, connection: Connection, conninfo: str, run_id: str, kind: OpenTransaction) -> Blocked:
     try:
         with installed(connection, log, run_id):
-            return _probe(log, conninfo, name, _BLOCKERS[name])
-    except _NotApplicableError as error:
-        return _untried(log, name, not_applicable=str(error))
+            return _probe(log, conninfo, kind)
+    except NotApplicableError as error:
+        return _untried(log, kind, not_applicable=str(error))
     except UsageError as error:
-        return _untried(log, name, failure=str(error))
+        return _untried(log, kind, failure=str(error))
     except psycopg.errors.QueryCanceled:
-        return _untried(log, name, failure=f"an append did not return within {APPEND_SECONDS} s")
+        return _untried(log, kind, failure=f"an append did not return within {APPEND_SECONDS} s")
     except psycopg.Error as error:
         if is_of_the_log(error):
-            return _untried(log, name, failure=in_words(error))
+            return _untried(log, kind, failure=in_words(error))
         raise InfrastructureError(f"the probe with open transactions failed: {in_words(error)}") from error
 
 
-def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], AbstractContextManager[None]]) -> Blocked:
+def _probe(log: Log, conninfo: str, kind: OpenTransaction) -> Blocked:
     with ExitStack() as stack:
         writer = stack.enter_context(session(conninfo))
         reading = Reading(log, stack.enter_context(session(conninfo)), EVENTS)
         appended = 0
         writers_waited = False
-        with blocker(conninfo, log):
+        with KINDS[kind](conninfo, log, PATIENCE_SECONDS) as opened, opened():
             for number in range(EVENTS):
                 try:
                     # A rolled-back append leaves a hole in the etags, at which a log may wait.
@@ -98,73 +94,4 @@ def _probe(log: Log, conninfo: str, name: str, blocker: Callable[[str, Log], Abs
             reading.until(appended, PATIENCE_SECONDS)
             meanwhile = len(set(reading.events))
         reading.until(appended, AFTERWARDS_SECONDS)
-        return Blocked(log.name, name, appended, meanwhile, len(set(reading.events)), writers_waited)
-
-
-@contextmanager
-def _in_this_log(conninfo: str, _log: Log) -> Iterator[None]:
-    with session(conninfo) as other, other.transaction(force_rollback=True):
-        append(other, 0, producer=1)
-        yield
-
-
-@contextmanager
-def _in_another_table(conninfo: str, _log: Log) -> Iterator[None]:
-    with session(conninfo) as other:
-        other.execute("CREATE TABLE elsewhere (n int)")
-        with other.transaction(force_rollback=True):
-            other.execute("INSERT INTO elsewhere VALUES (1)")
-            yield
-
-
-@contextmanager
-def _in_another_database(conninfo: str, _log: Log) -> Iterator[None]:
-    with session(conninfo) as admin:
-        name = f"bench_elsewhere_{admin.info.backend_pid}"
-        database = sql.Identifier(name)
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(database))
-        try:
-            with session(psycopg.conninfo.make_conninfo(conninfo, dbname=name)) as other:
-                other.execute("CREATE TABLE public.elsewhere (n int)")
-                with other.transaction(force_rollback=True):
-                    other.execute("INSERT INTO public.elsewhere VALUES (1)")
-                    yield
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
-
-
-@contextmanager
-def _read_only(conninfo: str, log: Log) -> Iterator[None]:
-    with session(conninfo) as other, other.transaction(force_rollback=True):
-        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        other.execute(f"SELECT count(*) FROM {log.table}".encode())
-        yield
-
-
-@contextmanager
-def _prepared(conninfo: str, _log: Log) -> Iterator[None]:
-    with session(conninfo) as other:
-        name = f"bench_{other.info.backend_pid}"
-        other.execute("BEGIN")
-        append(other, 0, producer=1)
-        try:
-            other.execute(f"PREPARE TRANSACTION '{name}'".encode())
-        except (psycopg.errors.FeatureNotSupported, psycopg.errors.ObjectNotInPrerequisiteState) as error:
-            raise _NotApplicableError(in_words(error)) from error
-        try:
-            yield
-        finally:
-            other.execute(f"ROLLBACK PREPARED '{name}'".encode())
-
-
-Blocker = Callable[[str, Log], AbstractContextManager[None]]
-
-_BLOCKERS: dict[str, Blocker] = {
-    "in this log": _in_this_log,
-    "in another table": _in_another_table,
-    "in another database": _in_another_database,
-    "read-only": _read_only,
-    "prepared": _prepared,
-}
-BLOCKERS = tuple(_BLOCKERS)
-"""The kinds of transactions that are left open."""
+        return Blocked(log.name, kind, appended, meanwhile, len(set(reading.events)), writers_waited)

@@ -13,6 +13,7 @@ from psycopg.generators import execute
 from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log
 from bench.interrupts import held
+from bench.postgres import open_transactions
 from bench.postgres.barrier import take_database, terminate_where
 from bench.postgres.connection import (
     LOCK_SECONDS,
@@ -118,9 +119,11 @@ def _refuse_read_only(connection: Connection, log: Log) -> None:
 
 
 def end_left_sessions(connection: Connection) -> None:
-    """End the sessions of workers that a dead run left in this database. The caller must hold DATABASE_IN_USE."""
+    """End the sessions of workers and the prepared transactions that a dead run left in this database. The caller must
+    hold DATABASE_IN_USE."""
     condition: LiteralString = "application_name ~ '^bench [0-9]+ ' AND NOT starts_with(application_name, %s)"
     terminate_where(connection, condition, f"{our_name(connection)} ")
+    open_transactions.end_left(connection)
 
 
 def _clear_away(connection: Connection, *, stays: bool) -> str:
@@ -172,8 +175,10 @@ def _connected_again(conninfo: str) -> Iterator[Connection]:
 
 
 def _end_sessions(connection: Connection, ours: str) -> None:
-    """End the workers' sessions of a run that is over: statements that still run would hold locks."""
+    """End the workers' sessions of a run that is over, and what it left prepared if its session was lost: they would
+    hold locks."""
     terminate_where(connection, "starts_with(application_name, %s)", f"{ours} ")
+    open_transactions.end_left(connection)
 
 
 def make_schema(connection: Connection, comment: str, name: str = SCHEMA) -> None:

@@ -20,12 +20,12 @@ APPEND_SECONDS = 30
 
 
 @contextmanager
-def session(conninfo: str) -> Iterator[Connection]:
-    """Open a session in the log's schema, in which no statement waits longer than PATIENCE_SECONDS for a lock."""
+def session(conninfo: str, lock_seconds: float = PATIENCE_SECONDS) -> Iterator[Connection]:
+    """Open a session in the log's schema, in which no statement waits longer than `lock_seconds` for a lock."""
     with psycopg.connect(conninfo, autocommit=True, application_name="bench by hand") as opened:
         switch_off_timeouts(opened)
         opened.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(SCHEMA)))
-        opened.execute(f"SET lock_timeout = '{PATIENCE_SECONDS}s'")
+        opened.execute(f"SET lock_timeout = '{lock_seconds}s'")
         yield opened
 
 

@@ -7,7 +7,8 @@ from statistics import median
 from bench.eventlog import Promises, load, shipped
 from bench.judge.exposure import together
 from bench.logs.comparison import CONTROL, Comparison, Measured, Speed, Tail
-from bench.logs.open_transactions import BLOCKERS, Blocked
+from bench.logs.open_transactions import Blocked
+from bench.postgres.open_transactions import KINDS
 from bench.report import loads
 from bench.report.tabular import FAILED, Form, markdown
 from bench.report.verdict import wrong_ctimes
@@ -237,7 +238,7 @@ def _two_digits(ratio: float) -> str:
 def _blocked_rows(comparison: Comparison) -> list[dict[str, str]]:
     answers = {(each.log, each.blocker): each for each in comparison.blocked}
     return [
-        {"log": _link(name), **{blocker: _blocked(answers[name, blocker]) for blocker in BLOCKERS}}
+        {"log": _link(name), **{blocker: _blocked(answers[name, blocker]) for blocker in KINDS}}
         for name in comparison.promises
     ]
 

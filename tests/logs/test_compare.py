@@ -15,7 +15,8 @@ from bench.eventlog import load
 from bench.judge.exposure import Exposure
 from bench.logs import compare as log_comparison
 from bench.logs.comparison import Comparison, Load, Measured, Speed, Tail, Workload
-from bench.logs.open_transactions import BLOCKERS, Blocked
+from bench.logs.open_transactions import Blocked
+from bench.postgres.open_transactions import KINDS
 from bench.report import logs as logs_report
 from bench.results import store
 from bench.results.environment import Environment
@@ -59,7 +60,7 @@ def tail(faults: dict[str, int], *, ok: bool, delay: float = 8, exposure: Exposu
 
 def compared(skipped: int, other: list[Tail], name: str = "lock-drain") -> Comparison:
     def blocked(log: str, *waiting: str) -> list[Blocked]:
-        return [Blocked(log, kind, 10, 0 if kind in waiting else 10, 10, writers_waited=False) for kind in BLOCKERS]
+        return [Blocked(log, kind, 10, 0 if kind in waiting else 10, 10, writers_waited=False) for kind in KINDS]
 
     control_tail = tail({"skipped": skipped} if skipped else {}, ok=not skipped)
     return Comparison(
