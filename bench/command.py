@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from bench import phases
 from bench.flags import flag_name
 from bench.spec import DEFAULT_LOOPS, Spec
 from bench.values import offered_events, range_text
@@ -17,6 +18,7 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
     batch, loops, limit = (given.get(name) for name in ("insert_batch", "insert_loops", "limit"))
     rate, duration = given.get("rate"), given.get("duration")
     is_timed = duration is not None or (rate is not None and offered_events(str(rate), None) is not None)
+    is_timed = is_timed or bool(given.get("phase"))
     if is_timed or (batch is not None and limit == batch * (loops or DEFAULT_LOOPS)):
         given.pop("limit", None)
     elif loops:
@@ -24,16 +26,23 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+_RUN = ("python", "-m", "bench", "run")
 _FIRST = ("scale", "insert_batch", "insert_loops", "limit", "read_batch", "place")
 """Fields that a command begins with."""
 
 
 def run_command(given: Mapping[str, Any]) -> str:
-    """The command that gives these fields of a spec, with values as a result stores them, to be pasted into a shell."""
+    """The command that gives these fields of a spec, with values as a result stores them, to be pasted into a shell.
+
+    Phases have no flag: the command writes them to a file in the present folder first.
+    """
     first = [name for name in _FIRST if name in given]
     rest = [name for name in Spec.model_fields if name in given and name not in _FIRST]
     arguments = [text for name in (*first, *rest) for text in _arguments(name, given[name])]
-    return shlex.join(["python", "-m", "bench", "run", *arguments])
+    if not given.get("phase"):
+        return shlex.join([*_RUN, *arguments])
+    written = shlex.join(["printf", "%s\\n", phases.file_text(given["phase"])])
+    return f"{written} > {phases.FILE} && {shlex.join([*_RUN, '--spec', phases.FILE, *arguments])}"
 
 
 def _arguments(name: str, value: object) -> list[str]:
@@ -42,6 +51,8 @@ def _arguments(name: str, value: object) -> list[str]:
     match value:
         case bool() | None:
             return [flag] if value else []
+        case list() if name == "phase":
+            return []
         case dict():
             texts = [f"{key}={setting}" for key, setting in value.items()]
         case list() if name in {"transaction_ms", "pause"}:

@@ -3,7 +3,7 @@ errors that name the flag.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -30,6 +30,8 @@ class Flag:
     """The default as the help prints it, where the field's own default does not say it."""
     example: str = ""
     """One NAME=VALUE, for the error about a value of another form."""
+    in_file_only: bool = False
+    """The field is a key of a spec file, and no flag gives it."""
 
 
 _MESSAGES = {
@@ -50,6 +52,8 @@ _MESSAGES = {
     "string_too_short": "must not be empty",
     "path_type": "give a path",
     "dict_type": "give names with values",
+    "model_type": "give a table with keys",
+    "missing": "give this key too",
     "tuple_type": "give a list",
     "too_short": "give at least {min_length}",
     "too_long": "give at most {max_length}",
@@ -147,12 +151,22 @@ def _sentence(name: str, problem: dict[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
+    names = " ".join([name, *_inside(problem["loc"])])
     if problem["type"] == "extra_forbidden":
-        return f"{name}: unknown key"
+        return f"{names}: unknown key"
     own = _MESSAGES.get(problem["type"])
     message = own.format(**problem.get("ctx", {})) if own else f"{message[0].lower()}{message[1:]}"
-    if problem["loc"][0] == "dsn":  # the value may hold a password
-        return f"{name}: {message}"
-    inside = problem["loc"][1:2] if problem["loc"][-1] != _A_KEY else ()
-    names = [name, *(str(item) for item in inside if isinstance(item, str))]
-    return f"{' '.join(names)} {problem['input']!r}: {message}"
+    if problem["loc"][0] == "dsn" or problem["type"] == "missing":  # the value may hold a password, or there is none
+        return f"{names}: {message}"
+    return f"{names} {problem['input']!r}: {message}"
+
+
+def _inside(place: Sequence[int | str]) -> list[str]:
+    """The place of a value inside its field: the key of a dict, or the number (from 1) and the key of a table."""
+    match place:
+        case (_, str(key)):
+            return [key]
+        case (_, int(index), str(key)) if key != _A_KEY:
+            return [str(index + 1), key]
+        case _:
+            return []

@@ -10,11 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from bench import phases
 from bench.errors import UsageError
 from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
 from bench.job import Arrival, Way
 from bench.output import STDOUT
 from bench.padding import MOST_BITS
+from bench.phases import Phases
 from bench.values import (
     LONGEST_SECONDS,
     SMALLEST_PAYLOAD_BYTES,
@@ -91,6 +93,8 @@ class Spec(BaseModel):
     duration: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS), BeforeValidator(parse_time), Flag("TIME")] = None
     """Append for this time, like 90s, 10m or 2h, instead of --limit or --insert-loops; with --rate, the time in which
     events are offered."""
+    phase: Annotated[Phases, Flag(in_file_only=True)] = ()
+    """Phases of an offered load with --mode tail, each with its own rate."""
     append: Way = "log_event"
     """How to append: events generated in the server, a JSON array passed to the log's log_event, or COPY."""
     payload_bytes: Annotated[int | str, BeforeValidator(checked_payload_bytes), Flag("BYTES[:SHARE%,...]")] = 0
@@ -257,6 +261,9 @@ class Spec(BaseModel):
             )
 
     def _load_fits(self) -> None:
+        if self.phase:
+            phases.refuse_misfits(self.phase, dict(self))
+            return
         if self.arrival is not None and self.rate is None:
             raise ValueError("--arrival is for an offered load: give --rate too")
         if self.pause and self.rate is not None:
@@ -309,7 +316,7 @@ class Spec(BaseModel):
     @property
     def steps(self) -> list[tuple[float, float | None]]:
         """The steps of the offered load, as in `steps_of`; none without one."""
-        return steps_of(self.rate) if self.rate else []
+        return phases.steps(self.phase) if self.phase else steps_of(self.rate) if self.rate else []
 
     @property
     def payload_sizes(self) -> list[tuple[int, float]]:
@@ -333,7 +340,9 @@ class Spec(BaseModel):
             return None
         if self.limit is not None:
             return self.limit
-        offered = offered_events(self.rate, self.duration) if self.rate else None
+        offered = phases.offered_events(self.phase) if self.phase else None
+        if self.rate is not None:
+            offered = offered_events(self.rate, self.duration)
         if offered is None:
             return self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
         return max(1, round(offered / self.scale))

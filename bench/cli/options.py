@@ -83,7 +83,8 @@ def _options(model: type[BaseModel]) -> Iterator[click.Option]:
     heading = "Options"
     for name in model.model_fields:
         heading = headings.get(name, heading)
-        yield _option(model, name, heading)
+        if not flag_of(model, name).in_file_only:
+            yield _option(model, name, heading)
 
 
 def _option(model: type[BaseModel], name: str, heading: str) -> click.Option:

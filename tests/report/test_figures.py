@@ -391,6 +391,7 @@ GIVEN: dict[str, object] = {
     "rate": "1000:60s,5000",
     "arrival": "poisson",
     "duration": 90.5,
+    "phase": [{"name": 'a "b" \\', "rate": 0.5, "duration": "2s", "read": False}, {"rate": 7, "duration": 3}],
     "payload_bytes": "200:80%,4000:20%",
     "payload_entropy": 3,
     "payload_file": Path("my objects.jsonl"),
@@ -432,6 +433,7 @@ NEEDS: dict[str, dict[str, object]] = {
     "retention": {"mode": "tail"},
     "arrival": {"rate": "5000"},
     "payload_entropy": {"payload_bytes": 200},
+    "phase": {"mode": "tail"},
     **{name: {"place": "swarm"} for name in ("constraint", "max_per_node", "postgres_node", "on_node_loss")},
 }
 
@@ -449,16 +451,24 @@ def test_there_is_a_value_for_every_field() -> None:
 
 
 @pytest.mark.parametrize("name", GIVEN)
-def test_a_published_command_has_every_field_that_was_given(name: str) -> None:
+def test_a_published_command_has_every_field_that_was_given(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = Spec.model_validate({**NEEDS.get(name, {}), name: GIVEN[name]})
     place = "local" if spec.place == "auto" else spec.place
     command = runs_report.command(ran(spec, place))
     assert f"`{command}`" in runs_report.published([ran(spec, place)])
     assert "hush" not in command
     words = shlex.split(command)
+    if name == "phase":
+        monkeypatch.chdir(tmp_path)
+        assert (words[:2], words[3]) == (["printf", "%s\\n"], ">")
+        Path(words[4]).write_text(words[2])
+        words = words[6:]
     assert words[:4] == ["python", "-m", "bench", "run"]
     context = app.commands["run"].make_context("run", words[4:])
-    again = make(options.run_flags(context.params)[0] | ({"place": spec.place} if spec.place == "auto" else {}), None)
+    flags, file = options.run_flags(context.params)
+    again = make(flags | ({"place": spec.place} if spec.place == "auto" else {}), file)
     expected = spec.model_copy(update={"dsn": "dbname='a b' host=db.example"} if name == "dsn" else {})
     assert again.events_per_producer == expected.events_per_producer
     loops = {"limit", "insert_loops"}

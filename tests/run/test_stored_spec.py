@@ -1,6 +1,8 @@
 """A spec that a result stores is a spec again."""
 
 import json
+import shlex
+import tomllib
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,16 @@ from bench.spec import Spec, make
 from tests.conftest import REPOSITORY
 
 PUBLISHED = load_all(REPOSITORY / "results" / "published")
+
+
+PHASES = st.fixed_dictionaries(
+    {"rate": st.floats(0.001, 1e6), "duration": st.sampled_from(["30s", 2.5, "0.5m"])},
+    optional={
+        "name": st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=40),
+        "read": st.booleans(),
+        "open_transaction": st.sampled_from(["read-only", "prepared"]),
+    },
+)
 
 
 @given(
@@ -45,6 +57,7 @@ PUBLISHED = load_all(REPOSITORY / "results" / "published")
         {"rate": st.sampled_from(["1000:2s,5", "7"])},
         optional={"duration": st.sampled_from(["90s", 2.5]), "arrival": st.just("poisson")},
     )
+    | st.fixed_dictionaries({"mode": st.just("tail"), "phase": st.lists(PHASES, min_size=1, max_size=4)})
 )
 def test_it_loads_back(flags: dict[str, Any]) -> None:
     spec = make(flags, None)
@@ -83,3 +96,11 @@ def test_an_error_about_a_spec_never_shows_a_password() -> None:
 @pytest.mark.parametrize("result", PUBLISHED, ids=lambda result: result.run_id)
 def test_those_of_published_results_do(result: Any) -> None:
     assert Spec.model_validate(as_given(result.spec)).events_per_producer == result.spec["limit"]
+
+
+@given(st.lists(PHASES, min_size=1, max_size=4))
+def test_the_file_that_a_command_writes_has_the_phases(given_phases: list[dict[str, Any]]) -> None:
+    spec = make({"mode": "tail", "phase": given_phases}, None)
+    _, _, text, to, file, *rest = shlex.split(command(spec))
+    assert (to, rest[:7]) == (">", ["&&", "python", "-m", "bench", "run", "--spec", file])
+    assert Spec.model_validate({"mode": "tail", **tomllib.loads(text)}).phase == spec.phase
