@@ -134,6 +134,9 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """Whether to compute the checksum of the order of delivery."""
     rejoin_pages: int = 0
     """A member of a group leaves after this many pages and joins again; 0 never."""
+    phases: list[tuple[float, bool]] = []
+    """The phases of an offered load: the seconds that each lasts, and whether this consumer reads meanwhile. It always
+    reads after the last one. Figures are reported for each phase."""
     read_batch: int = 0
     """The events per page that `sql` asks for: a larger page is a fault of the log. 0 when unknown."""
     server: str = ""

@@ -218,6 +218,19 @@ class Offered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The largest time by which a batch was sent later than due."""
 
 
+class StepFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="step"):
+    """What a worker measured of one step of an offered load. The last step includes all that comes after its end."""
+
+    step: int
+    """Its number, from 0."""
+    latency: str
+    """An encoded HdrHistogram of microseconds: of a producer, from the time at which a batch was due to its commit, of
+    the batches that were due in the step; of a tailing consumer, from an event's ctime to its delivery, of the events
+    with a ctime in the step."""
+    done: int
+    """Events that were acknowledged in the step, or delivered in it, whenever they were due or logged."""
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="report"):
     """The last record of a worker that did its job, as far as the log let it. A stream that ends without one proves
     nothing."""
@@ -282,6 +295,7 @@ Record = (
     | CallTimes
     | Anomaly
     | LogError
+    | StepFigures
     | Report
 )
 

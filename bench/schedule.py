@@ -26,6 +26,11 @@ def due_seconds(load: Load, producer: int, limit: int, batch: int, chance: rando
     return _when(load.steps, accumulate(gaps))
 
 
+def ends_of(steps: list[tuple[float, float | None]]) -> list[float]:
+    """When each step but the last one ends, in seconds after the start of the schedule."""
+    return list(accumulate(seconds or 0.0 for _, seconds in steps[:-1]))
+
+
 def span_seconds(steps: list[tuple[float, float | None]], events: int) -> float:
     """The time in which so many events are offered by all producers together."""
     return next(_when(steps, iter([float(events)])))

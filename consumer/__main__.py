@@ -4,7 +4,7 @@ given."""
 import time
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from struct import pack
 from typing import Any
 
@@ -14,9 +14,20 @@ from msgspec.structs import replace
 from bench.attribution import is_of_the_log, log_failed
 from bench.job import ConsumerJob
 from bench.meter import Clock, Meter, say
-from bench.records import LogError, PageTimes, Record, jump_records, ledger_parts, page_times
+from bench.records import LogError, PageTimes, Progress, Record, jump_records, ledger_parts, page_times
 from bench.statement import Statement
-from bench.worker import Lifeline, connect, fail, give_back_timeouts, is_free_sql, main, time_out, wait_at_barrier
+from bench.worker import (
+    Lifeline,
+    connect,
+    fail,
+    give_back_timeouts,
+    is_free_sql,
+    main,
+    start_of_schedule,
+    time_out,
+    wait_at_barrier,
+)
+from consumer.breaks import Breaks
 from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import CursorStuck, Source, TimedPage, pages, source
@@ -40,8 +51,10 @@ POLL_SECONDS = 0.001
 class _Reading:
     """A reading: takes pages and looks at them until there is a reason to stop."""
 
-    def __init__(self, job: ConsumerJob, ledger: Ledger, clock: Clock, lifeline: Lifeline) -> None:
+    def __init__(self, job: ConsumerJob, ledger: Ledger, clock: Clock, lifeline: Lifeline, start_pc: float) -> None:
+        """`start_pc` is when the job's phases begin (perf_counter)."""
         self._job = job
+        self._breaks = Breaks(job.phases, start_pc)
         self._lifeline = lifeline
         self._clock = clock
         self._ending = False
@@ -50,7 +63,8 @@ class _Reading:
         self._look: Iterator[None] = iter(())
         self.ledger = ledger
         self.meter = Meter(clock)
-        self.delays = Delays(clock)
+        started_at = clock.now() + start_pc - time.perf_counter()
+        self.delays = Delays(clock, [started_at + end for end in accumulate(seconds for seconds, _ in job.phases[:-1])])
         self.last_page_at = time.perf_counter()
         """When the last page with events came, or when reading began (perf_counter)."""
         self.longest_wait_seconds = 0.0
@@ -79,12 +93,13 @@ class _Reading:
         reads = source(connection, job)
         self._answered_at = time.perf_counter()
         try:
-            for timed in pages(reads, job, self._lifeline):
+            for timed in pages(reads, job, self._lifeline, self._breaks):
                 self._answered_at = timed.answered_at
                 if job.timed_calls:
                     self._note_time(timed)
                 if timed.page.events:
                     self._take(timed, reads)
+                    self._take_a_break_if_due()
                     continue
                 self._come_to_an_end(timed, reads)
                 if stop is None or self._ending:
@@ -93,6 +108,7 @@ class _Reading:
                 self._ending = stop.run().get_value(0, 0) == b"true"
                 if not self._ending:
                     time.sleep(POLL_SECONDS)
+                    self._take_a_break_if_due()
         except CursorStuck:
             raise _ReadingStopped("its cursor does not move on, so reading would never end") from None
         except psycopg.errors.QueryCanceled:
@@ -128,6 +144,17 @@ class _Reading:
             self._look = self.ledger.look(self._clock.now() - (time.perf_counter() - sent))
             if self.ledger.events > self._job.most_events:
                 raise _ReadingStopped(f"it delivered more than {self._job.most_events} events and went on")
+
+    def _take_a_break_if_due(self) -> None:
+        if time.perf_counter() < self._breaks.next_pc:
+            return
+        self.look()
+        # Progress is reported at both ends of the break, also when there is none: it is interpolated between reports.
+        progress = Progress(self.ledger.distinct_events, self.ledger.checksum)
+        say(progress)
+        self._breaks.take(self._lifeline)
+        say(progress)
+        self.last_page_at = time.perf_counter()
 
     def _come_to_an_end(self, timed: TimedPage, reads: Source) -> None:
         """Look at everything that was read: an empty page came, the first since the last event or a further one."""
@@ -197,7 +224,8 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     ledger = Ledger(job.limit, job.payloads, job.max_jumps, job.batch, ordered=job.ordered)
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
-    reading = _Reading(job, ledger, clock, lifeline)
+    start_pc = start_of_schedule(connection, clock) if job.phases else 0.0
+    reading = _Reading(job, ledger, clock, lifeline, start_pc)
     stopped = error = None
     try:
         done = reading.session(connection)
@@ -259,6 +287,7 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: Log
         *jump_records(ledger.jumps),
         *reading.page_times(),
         *ledger.anomalies(),
+        *(reading.delays.by_step() if job.phases else []),
     ]
     if error:
         records.append(error)

@@ -5,11 +5,13 @@ nothing is dropped: one impossible ctime shows that the log writes something els
 delay.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
 from bench.meter import Clock, encoded, histogram, record
-from bench.records import ImpossibleCtimes
+from bench.records import ImpossibleCtimes, StepFigures
 from consumer.rows import Numbers
 
 _DIGITS_BITS = 11
@@ -68,9 +70,15 @@ class Counts:
 class Delays:
     """The delays of one tailing reader. Its clock was measured before the barrier, so before anybody appended."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, ends: Sequence[float] = ()) -> None:
+        """`ends` are the ends of all steps of an offered load but the last one, as Unix times on the database's
+        clock."""
         self._clock = clock
-        self._counts = Counts()
+        self._ends = np.array([_microseconds(end) for end in ends], np.int64)
+        self._counts = [Counts() for _ in range(1 + len(ends))]
+        """By the step in which the events were logged."""
+        self._delivered = [0 for _ in self._counts]
+        """Events by the step in which they were delivered."""
         measured_at = clock.measured_at
         self._began = _microseconds(measured_at)
         self._earliest = _microseconds(measured_at - clock.uncertainty_seconds(measured_at))
@@ -83,16 +91,34 @@ class Delays:
         """Note the events of a page that has just come: each of them."""
         now = self._clock.now()
         arrived, latest = _microseconds(now), _microseconds(now + self._clock.uncertainty_seconds(now))
+        self._delivered[int(np.searchsorted(self._ends, arrived, "right"))] += len(ctimes)
         if int(ctimes.min()) < self._earliest or int(ctimes.max()) > latest:
             self._note_impossible(ctimes, arrived, latest)
         if self._infinite or self._ahead or self._old:
             return
         # A delay below 0 is so by no more than the clocks' uncertainty: it cannot be distinguished from 0.
-        self._counts.add(np.maximum(arrived - ctimes, 0))
+        delays = np.maximum(arrived - ctimes, 0)
+        if not len(self._ends):
+            self._counts[0].add(delays)
+            return
+        steps = np.searchsorted(self._ends, ctimes, "right")
+        for step in np.unique(steps):
+            self._counts[step].add(delays[steps == step])
 
     def encoded(self) -> str:
         """The encoded histogram of microseconds for a record; an empty histogram when no event came."""
-        return encoded(self._counts.histogram())
+        every = histogram()
+        for counts in self._counts:
+            every.add(counts.histogram())
+        return encoded(every)
+
+    def by_step(self) -> list[StepFigures]:
+        """What was measured of each step, as records."""
+        figures = zip(self._counts, self._delivered, strict=True)
+        return [
+            StepFigures(step, encoded(counts.histogram()), delivered)
+            for step, (counts, delivered) in enumerate(figures)
+        ]
 
     def impossible(self) -> ImpossibleCtimes | None:
         """The impossible ctimes; None when there are none."""

@@ -13,6 +13,7 @@ from bench.statement import Statement
 from bench.wire import PLAIN_TYPES, Call, RawSocket, is_unencrypted, packed, unpacked
 from bench.wire_grammar import ROWS, misunderstood
 from bench.worker import Lifeline
+from consumer.breaks import Breaks
 from consumer.ledger import MANY_BYTES
 from consumer.rows import Page, last_row, last_row_exactly, parts, row
 
@@ -39,19 +40,20 @@ class TimedPage(NamedTuple):
     page: Page
 
 
-def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[TimedPage]:
+def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline, breaks: Breaks | None = None) -> Iterator[TimedPage]:
     """Yield each page; after an empty page, ask again, without end.
 
-    The cursor in a page's last row is all that is needed to ask for the next page, so the server works on the next page
-    while the caller looks at this one. After a page so large that the next one could come before the caller has time
-    for it, the next one is asked for later, because the time that the server took could not be measured. A cursor is
-    opaque: it goes back in the binary form in which it came. A member of a group gets `rejoin_pages` pages with events
-    in them, and then the generator ends.
+    The cursor in a page's last row is all that is needed to ask for the next page, so the server works on the next
+    page while the caller looks at this one. After a page so large that the next one could come before the caller
+    has time for it, the next one is asked for later, because the time that the server took could not be measured;
+    so is the page after a break, which the caller takes. A cursor is opaque: it goes back in the binary form in
+    which it came. A member of a group gets `rejoin_pages` pages with events in them, and then the generator ends.
 
     Raises:
         CursorStuck: the cursor does not advance.
     """
     taken = 0
+    breaks = breaks or Breaks()
     sent = time.perf_counter()
     source.ask()
     while True:
@@ -67,7 +69,7 @@ def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline) -> Iterator[Ti
         taken += 1
         stuck = not source.advance()
         leaves = taken == job.rejoin_pages
-        ahead = not stuck and not leaves and source.size_bytes() <= MANY_BYTES
+        ahead = not stuck and not leaves and source.size_bytes() <= MANY_BYTES and answered_at < breaks.next_pc
         if ahead:
             sent = time.perf_counter()
             source.ask()

@@ -12,7 +12,7 @@ from bench.attribution import LogFailedError, TransactionChangedError, is_of_the
 from bench.job import ProducerJob, Way
 from bench.meter import Clock, Meter, say
 from bench.records import Example, Fate, LogError, Range, ReturnedEtags, call_times, ledger_parts, rolled_back_etags
-from bench.schedule import due_seconds
+from bench.schedule import due_seconds, ends_of
 from bench.statement import Statement
 from bench.worker import Lifeline, is_free_sql, main, start_of_schedule, time_out, wait_at_barrier
 from producers.append import WAYS, Append, returning
@@ -69,6 +69,8 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     report = meter.finish(tally.events, tally.checksum)
     tally.report()
     times.report(clock)
+    for figures in pace.steps() if pace else []:
+        say(figures)
     if error:
         say(error)
     say(
@@ -97,7 +99,7 @@ def _pace(job: ProducerJob, producer: int) -> Pace | None:
         return None
     chance = random.Random(f"{job.seed} {producer} arrivals")  # noqa: S311 - as above
     due = due_seconds(job.load, producer, job.limit, job.insert_batch, chance)
-    return Pace(due, job.limit, job.insert_batch)
+    return Pace(due, job.limit, job.insert_batch, ends_of(job.load.steps))
 
 
 def _returning(

@@ -3,8 +3,9 @@
 import re
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bench.errors import InfrastructureError
 from bench.job import ConsumerJob, Job, ProducerJob
@@ -27,6 +28,7 @@ from bench.records import (
     Report,
     ReturnedEtags,
     RolledBackEtags,
+    StepFigures,
 )
 from bench.results.series import Sample
 from bench.results.tracks import Reading
@@ -63,6 +65,8 @@ class Outcome:
     jumps: list[Jump] = field(default_factory=list)
     page_times: list[PageTimes] = field(default_factory=list)
     call_times: list[CallTimes] = field(default_factory=list)
+    steps: list[StepFigures] = field(default_factory=list)
+    """What it measured of each step of an offered load."""
     anomalies: list[Anomaly] = field(default_factory=list)
     node: str | None = None
     """Where it ran, in a place of several nodes."""
@@ -161,6 +165,8 @@ class Outcome:
                 self.anomalies.append(record)
             case LogError():
                 self.error = record
+            case StepFigures():
+                self.steps.append(record)
             case Report():
                 self.report_record = record
                 self.checksum = record.checksum
@@ -190,6 +196,16 @@ def _extend(ranges: list[Range], more: Sequence[Range]) -> None:
             ranges.append((producer, first, last))
 
 
+class Held(NamedTuple):
+    """A transaction that was held open in a phase of an offered load. Times are seconds after the start of the
+    schedule."""
+
+    opened_seconds: float
+    ended_seconds: float
+    etags: Sequence[int]
+    """Etags that it had drawn. It was rolled back, so no event has them."""
+
+
 @dataclass(frozen=True)
 class TrackOutcome:
     """The outcomes of the workers of a track."""
@@ -202,6 +218,8 @@ class TrackOutcome:
     holders: list[Holder] | None = None
     """When its readers were stopped because nothing came any more: the transactions that were open then and had been
     since the last event came. None when they were stopped for another reason, or the server did not answer that."""
+    held: Mapping[int, Held] = field(default_factory=dict)
+    """The transactions that were held open meanwhile, by the number of the phase of the offered load, from 0."""
 
     def of_fate(self, fate: Fate) -> list[Range]:
         """The events of one fate, as far as the workers have reported them."""

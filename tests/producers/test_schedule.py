@@ -5,13 +5,14 @@ from itertools import pairwise
 from statistics import mean
 
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.job import Load
 from bench.records import Offered
 from bench.results.models import Latency
-from bench.schedule import due_seconds, span_seconds
+from bench.schedule import due_seconds, ends_of, span_seconds
 from producers import pace as program
 from producers.pace import Pace
 
@@ -143,3 +144,25 @@ def test_waiting_ends_when_progress_is_due(clock: Simulated) -> None:
     pace.answered(clock.now)
     assert pace.wait(until=110)
     assert pace.report().largest_backlog == 0
+
+
+def test_a_batch_counts_in_the_step_in_which_it_was_due_and_its_answer_where_it_came(clock: Simulated) -> None:
+    steps: list[tuple[float, float | None]] = [(10, 1), (10, 1), (10, 1)]
+    load = Load(steps, "fixed", 1)
+    pace = Pace(due_seconds(load, 0, 60, 2, random.Random(1)), 60, 2, ends_of(steps))
+    start = clock.now
+    pace.start(start)
+    for number in range(30):
+        assert pace.wait(until=0)
+        # The server stands still from the middle of the second step to the middle of the third one.
+        clock.now = start + 2.5 if 7 <= number < 8 else clock.now
+        pace.answered(clock.now)
+    first, second, third = pace.steps()
+    assert [step.step for step in (first, second, third)] == [0, 1, 2]
+    assert [HdrHistogram.decode(step.latency).get_total_count() for step in (first, second, third)] == [5, 5, 20]
+    assert [step.done for step in (first, second, third)] == [10, 4, 46]
+    assert latency(first.latency).max < 1
+    assert latency(second.latency).max == pytest.approx(1100, rel=0.02)
+    total = HdrHistogram.decode(pace.report().latency)
+    assert total.get_total_count() == 30
+    assert total.get_max_value() / 1000 == pytest.approx(1100, rel=0.02)
