@@ -1,5 +1,6 @@
 """Advisory locks with which the orchestrator synchronizes its workers, and the ends of workers' sessions."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import LiteralString
@@ -84,11 +85,13 @@ def hold_lock(connection: Connection, key: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def announced_start(connection: Connection, lead_seconds: float) -> Iterator[None]:
-    """Announce to all sessions of this database that the schedule that producers share starts in `lead_seconds`."""
+def announced_start(connection: Connection, lead_seconds: float) -> Iterator[float]:
+    """Announce to all sessions of this database that the schedule that workers share starts in `lead_seconds`; yields
+    when that is (perf_counter), right to a round trip."""
     now = float(scalar(connection, "SELECT extract(epoch FROM clock_timestamp())::float8"))
+    start_pc = time.perf_counter() + lead_seconds
     with hold_lock(connection, start_key(now + lead_seconds)):
-        yield
+        yield start_pc
 
 
 def cancel(connection: Connection, workers: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bench import stats
 from bench.judge.words import faults
-from bench.report import bottleneck, screen, tabular
+from bench.report import bottleneck, phases, screen, tabular
 from bench.report import runs as runs_report
 from bench.report.growth import growth
 from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
@@ -50,6 +50,8 @@ def _one(result: Result) -> Iterator[str]:
     (trial,) = result.trials
     yield ""
     yield from _phases(trial, result.spec)
+    if trial.load_phases:
+        yield from ("", phases.table(trial.load_phases, tabular.form()))
     if trial.nodes:
         yield from ("", runs_report.nodes(trial, tabular.form()))
     yield from ("", trial_verdict(trial))

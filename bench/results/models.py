@@ -226,6 +226,37 @@ class NodeLoss(StoredModel):
     """Events that its producers had reported as acknowledged. Events that they had not reported are indeterminate."""
 
 
+class LoadPhase(StoredModel):
+    """A phase of an offered load, as [[phase]] in a spec file asks for it, and what was measured in it. Times are
+    seconds after the start of the schedule."""
+
+    name: str
+    begin_seconds: float
+    end_seconds: float
+    open_transaction: str | None = None
+    """The kind of transaction that was held open; None when there was none."""
+    held_seconds: tuple[float, float] | None = None
+    """When that transaction was open and when it was rolled back."""
+    read: bool = True
+    """Whether consumers read meanwhile."""
+    offered_per_second: float
+    achieved_per_second: float | None
+    """Events acknowledged in the phase, per second; the last phase goes on until the last answer. None as in
+    `Append`."""
+    delivered_per_second: float | None
+    """Events delivered in the phase, per second and reader; in the last phase, until the last delivery. None as in
+    `Read`."""
+    append_ms: Latency | None
+    """From the time at which a batch was due to its commit, of the batches that were due in the phase. None when no
+    such batch was committed."""
+    end_to_end_ms: Latency | None
+    """From ctime to delivery, of the events with a ctime in the phase, of all readers together. None as in `Read`."""
+    largest_unseen: int | None
+    """The most events that a reader had not been given though they were acknowledged; None where that is unknown."""
+    largest_lag_seconds: float | None
+    """The largest age of such an event since its acknowledgement."""
+
+
 class Trial(StoredModel):
     """One execution."""
 
@@ -255,6 +286,8 @@ class Trial(StoredModel):
     """Facts that could not be found out, each with the reason. None of them is needed for the verdict."""
     series: dict[str, list[Sample]]
     """Progress of the tracks `append` and `read N`."""
+    load_phases: list[LoadPhase] = Field(default=[])
+    """The phases of the offered load, in their order; empty where the spec has none."""
     unseen: dict[str, list[Unseen]] = Field(default={})
     """How far each tailing reader was behind, by its name, at up to 300 moments; empty of a trial that drained, and in
     a result of a version that did not count it."""

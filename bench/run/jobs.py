@@ -34,7 +34,7 @@ GROUP = "bench"
 def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[ProducerJob]:
     """One job per producer, numbered from 0."""
     payloads = payloads_of(spec)
-    load = Load(spec.steps, spec.arrival or "fixed", spec.scale) if spec.rate else None
+    load = Load(spec.steps, spec.arrival or "fixed", spec.scale) if spec.steps else None
     return [
         ProducerJob(
             name=f"producer-{number}",
@@ -91,6 +91,7 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             batch=spec.insert_batch if log.promises.whole_batches and not group else 0,
             ordered=log.promises.one_order and not group,
             rejoin_pages=spec.rejoin if group else 0,
+            phases=[(phase.duration, phase.read) for phase in spec.phase],
             read_batch=read_batch,
             session_sql=_session_sql(spec, name),
             payloads=payloads,

@@ -155,18 +155,12 @@ class Outcome:
                 self.rolled_back_etags.extend(etags)
             case Jumps(jumps=jumps):
                 self.jumps.extend(Jump(*jump) for jump in jumps)
-            case PageTimes():
-                self.page_times.append(record)
-            case CallTimes():
-                self.call_times.append(record)
             case ReturnedEtags(events=events):
                 self.returned.extend(events)
-            case Anomaly():
-                self.anomalies.append(record)
             case LogError():
                 self.error = record
-            case StepFigures():
-                self.steps.append(record)
+            case PageTimes() | CallTimes() | Anomaly() | StepFigures():
+                self._collect(record)
             case Report():
                 self.report_record = record
                 self.checksum = record.checksum
@@ -174,6 +168,17 @@ class Outcome:
                 is_consumer = isinstance(self.job, ConsumerJob)
                 self.events = events_in(self.ranges["delivered"]) if is_consumer else record.events
                 self._remember()
+
+    def _collect(self, record: PageTimes | CallTimes | Anomaly | StepFigures) -> None:
+        match record:
+            case PageTimes():
+                self.page_times.append(record)
+            case CallTimes():
+                self.call_times.append(record)
+            case Anomaly():
+                self.anomalies.append(record)
+            case StepFigures():
+                self.steps.append(record)
 
     def _remember(self) -> None:
         """Note the present progress with the time."""

@@ -29,6 +29,7 @@ from bench.postgres.connection import Connection, has_been_spoken_to, our_name, 
 from bench.postgres.server import holders, session_settings
 from bench.records import Progress, Ready, Report
 from bench.results.tracks import Track
+from bench.run.holding import Holding
 from bench.run.jobs import most_events
 from bench.run.nodes import Nodes
 from bench.run.outcome import Outcome, TrackOutcome
@@ -94,11 +95,13 @@ def carry_out(
     watch: Watch,
     observe: Callable[[], AbstractContextManager[Unanswered]] = unobserved,
     meanwhile: Callable[[Sequence[Outcome]], AbstractContextManager[None]] = lambda _: nullcontext(),
+    holding: Holding | None = None,
 ) -> dict[Track, TrackOutcome]:
     """Start workers, let them go together when all are ready, and listen until each has ended.
 
     `observe` is entered before they go and left when they have ended; it yields a function that returns for how many
     seconds the server has not answered. `meanwhile` is entered and left at the same moments, with all workers.
+    `holding` holds transactions open in the phases of the offered load.
 
     Readers go on after an empty page until they have everything or nothing new comes. When the node of producers is
     lost, the others go on if the plan spares those; consumers are never spared. When the log fails a worker, the
@@ -121,7 +124,8 @@ def carry_out(
         lift = stack.enter_context(hold_lock(connection, START))
         end_producers = stack.enter_context(hold_lock(connection, PRODUCERS_MUST_STOP))
         stop_consumers = stack.enter_context(hold_lock(connection, CONSUMERS_MAY_STOP))
-        readers = _Readers(workers.values(), connection, stop_consumers, plan)
+        holding = holding or Holding((), {})
+        readers = _Readers(workers.values(), connection, stop_consumers, plan, holding)
         update = stack.enter_context(watch(_extents(plan), plan.idle_seconds))
         messages = stack.enter_context(start_workers([worker.job for worker in workers.values()]))
         nodes = Nodes(workers, connection, spare_producers=plan.spare_producers)
@@ -130,27 +134,33 @@ def carry_out(
         _refuse_differences(workers.values(), settings)
         unanswered = stack.enter_context(observe())
         stack.enter_context(meanwhile(list(workers.values())))
-        paced = {worker.name for worker in workers.values() if isinstance(worker.job, ProducerJob) and worker.job.load}
+        paced = {worker.name for worker in workers.values() if _keeps_a_schedule(worker.job)}
         still, silence = Stillness(connection, unanswered, paced), Silence(connection, unanswered, paced)
         stack.enter_context(_time_limit_says_how_far(tracks, still))
         seconds = _seconds(worker.job for worker in workers.values())
         if paced or seconds:
             lead_seconds = LEAD_SECONDS + LEAD_SECONDS_PER_WORKER * len(workers)
-            stack.enter_context(announced_start(connection, lead_seconds))
+            holding.start(stack.enter_context(announced_start(connection, lead_seconds)))
         opened_at = time.time()
         lift()
         nodes.opened_pc = time.perf_counter()
         progress = TrackProgress(tracks, update)
         for _ in heard:
+            holding.keep_up()
             readers.end_them_if_it_is_time()
             if any(worker.error for worker in workers.values()) or plan.must_end():
                 end_producers()
             progress.note(time.perf_counter() - nodes.opened_pc)
             _report_waits([worker for worker in workers.values() if not worker.done], still, silence)
+        holding.let_go()
     return {
-        track: TrackOutcome(of_track, progress.series[track], opened_at, readers.holders)
+        track: TrackOutcome(of_track, progress.series[track], opened_at, readers.holders, holding.held)
         for track, of_track in tracks.items()
     }
+
+
+def _keeps_a_schedule(job: Job) -> bool:
+    return bool(job.load if isinstance(job, ProducerJob) else job.phases)
 
 
 def _completed(job: Job, connection: Connection, server: str) -> Job:
@@ -232,7 +242,12 @@ class _Readers:
     """Ends the consumers of a phase: when they have everything, or when nothing comes any more."""
 
     def __init__(
-        self, workers: Iterable[Outcome], connection: Connection, let_go: Callable[[], None], plan: Plan
+        self,
+        workers: Iterable[Outcome],
+        connection: Connection,
+        let_go: Callable[[], None],
+        plan: Plan,
+        holding: Holding,
     ) -> None:
         workers = list(workers)
         self._producers = [worker for worker in workers if not isinstance(worker.job, ConsumerJob)]
@@ -240,6 +255,7 @@ class _Readers:
         self._connection = connection
         self._let_go = let_go
         self._plan = plan
+        self._holding = holding
         self.holders: list[Holder] | None = None
         """As in `TrackOutcome`."""
         self._events = -1
@@ -263,6 +279,8 @@ class _Readers:
         if not all(worker.done for worker in self._producers):
             self._changed_pc = now_pc
             return
+        if self._holding.goes_on and not any(worker.error for worker in self._producers):
+            self._changed_pc = now_pc
         idle_seconds = now_pc - self._changed_pc
         is_idle = idle_seconds > self._plan.idle_seconds
         if self._let_go_pc is None:

@@ -17,6 +17,7 @@ from bench.spec import Spec
 
 SPARE_CONNECTIONS = 20
 """For the orchestrator, a person who looks, and Postgres's own reserve."""
+MAX_PREPARED = "10"
 DEFAULT_MAX_CONNECTIONS = 100
 
 
@@ -152,9 +153,12 @@ def _host(name: PlaceName, spec: Spec, folder: RunFolder, existing: Database | N
 def _settings(spec: Spec, log: Log) -> dict[str, str]:
     """Return the settings of --set, those that the log needs, and more connections where the default is too low.
 
-    A tailing run has the server keep commit times, to report when a skipped event became visible.
+    A tailing run has the server keep commit times, to report when a skipped event became visible. A phase with a
+    prepared transaction has the server allow some.
     """
     connections = spec.workers + SPARE_CONNECTIONS
     more_connections = {"max_connections": str(connections)} if connections > DEFAULT_MAX_CONNECTIONS else {}
     commit_times = {"track_commit_timestamp": "on"} if spec.mode == "tail" else {}
-    return {**more_connections, **commit_times, **log.settings, **spec.set}
+    prepares = any(phase.open_transaction == "prepared" for phase in spec.phase)
+    prepared = {"max_prepared_transactions": MAX_PREPARED} if prepares else {}
+    return {**more_connections, **commit_times, **prepared, **log.settings, **spec.set}

@@ -7,6 +7,7 @@ from bench.errors import InfrastructureError, UsageError
 from bench.eventlog import Log, load, shipped
 from bench.places.rundir import RunFolder
 from bench.postgres.connection import Connection
+from bench.postgres.open_transactions import can_prepare
 from bench.postgres.settings import alike
 from bench.run.disk import disk_bytes
 from bench.run.payloads import refuse_payload_file
@@ -71,6 +72,20 @@ def refuse_depth(spec: Spec, connection: Connection) -> None:
             f"--depth {spec.depth}: this connection is encrypted, and there reads are sent one at a time: "
             "leave --depth out, or connect without encryption (sslmode=disable)"
         )
+
+
+def refuse_unpreparable(spec: Spec, connection: Connection) -> None:
+    """Refuse a phase with a prepared transaction on a server that allows none.
+
+    Raises:
+        UsageError: the message names the phase and the setting.
+    """
+    for number, phase in enumerate(spec.phase, 1):
+        if phase.open_transaction == "prepared" and not can_prepare(connection):
+            raise UsageError(
+                f'phase {number} open_transaction "prepared": this server allows no prepared transactions: raise its '
+                "max_prepared_transactions above 0, or choose another kind"
+            )
 
 
 def free_bytes(chosen: ChosenPlace, spec: Spec, folder: RunFolder) -> int | None:

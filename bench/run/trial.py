@@ -23,7 +23,9 @@ from bench.results.tracks import APPEND, Step, Track, phase_key
 from bench.run import summary
 from bench.run.disk_watch import DiskWatch
 from bench.run.exposure import exposure
+from bench.run.holding import holding
 from bench.run.jobs import bounded, clients, consumers, preloaded_events, producers
+from bench.run.load_phases import load_phases, never_held
 from bench.run.nodes import NodeLostError
 from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.payloads import pad_of
@@ -79,9 +81,15 @@ def carry_out_trial(
             spare_producers=spec.on_node_loss == "continue",
             must_end=disk.is_nearly_full if disk and APPEND in tracks and spec.events is None else lambda: False,
         )
-        with _timed(seconds, key), observer(conninfo, connection, place.database.usage) as server:
+        with (
+            _timed(seconds, key),
+            observer(conninfo, connection, place.database.usage) as server,
+            holding(spec.phase, conninfo, log) as its_holding,
+        ):
             try:
-                carried_out = carry_out(plan, place.workers.start, connection, watch, server.observe, retain)
+                carried_out = carry_out(
+                    plan, place.workers.start, connection, watch, server.observe, retain, its_holding
+                )
             except NodeLostError as lost:
                 raise InfrastructureError(f"{lost}{stored_clause(lost.acknowledged, audited, connection)}") from lost
         if server.seen:
@@ -130,13 +138,13 @@ def carry_out_trial(
         )
     size = _found_out(lambda: audit.log_size(connection), notes, "the size of the log on disk is not known")
     has_rates = verdict.ok and not spec.pause  # a paused trial has no speed
-    wal_bytes = None if wal_before is None or wal_after is None else wal_after - wal_before
+    samples = unseen(appended, readers) if spec.mode == "tail" else {}
     return Trial(
         pause_ms=spec.pause,
         phase_seconds=seconds,
         preload=summary.preload(spec, size_before),
         retention=summary.retention(deletions, readers),
-        append=summary.append(appended, wal_bytes, began_at, ok=has_rates),
+        append=summary.append(appended, _grown(wal_before, wal_after), began_at, ok=has_rates),
         reads=[summary.read(reader, spec.mode, ok=has_rates) for reader in readers],
         nodes=summary.nodes(outcomes, readers, ok=has_rates),
         losses=summary.losses(appended.lost),
@@ -148,8 +156,9 @@ def carry_out_trial(
             phases=observed,
         ),
         series={track.key: outcome.series for track, outcome in outcomes.items()},
-        unseen=unseen(appended, readers) if spec.mode == "tail" else {},
-        notes=notes,
+        load_phases=load_phases(spec, appended, readers, samples, ok=has_rates and not appended.lost),
+        unseen=samples,
+        notes=[*notes, *never_held(spec, appended)],
     )
 
 
@@ -201,6 +210,11 @@ def _retained(
     with deleting(conninfo, connection, log, retained(spec.retention), len(readers), cursors) as deleted:
         deletions.append(deleted)
         yield
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    """By how much a number has grown; None where one of both is not known."""
+    return None if before is None or after is None else after - before
 
 
 @contextmanager

@@ -106,6 +106,7 @@ class Trials:
             connection = self._closing.enter_context(connected(place.database.conninfo))
         refuse_without_effect(connection, self._spec.set)
         preflight.refuse_depth(self._spec, connection)
+        preflight.refuse_unpreparable(self._spec, connection)
         return place, connection
 
 

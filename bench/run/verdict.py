@@ -44,7 +44,10 @@ def written_by(appended: TrackOutcome, *, cut_short: bool = False) -> Written:
             *(part for producer in appended.lost for part in producer.unreported),
         ],
         aborted=appended.of_fate("aborted"),
-        rolled_back_etags=[part for producer in appended.workers for part in producer.rolled_back_etags],
+        rolled_back_etags=[
+            *(part for producer in appended.workers for part in producer.rolled_back_etags),
+            *((etag, etag) for held in appended.held.values() for etag in held.etags),
+        ],
         returned=[event for producer in appended.workers for event in producer.returned],
         unattempted=[part for producer in appended.reported if cut_short for part in producer.unreported],
     )

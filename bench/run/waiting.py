@@ -73,7 +73,7 @@ class Silence:
     """Reports a worker once that reports nothing while others go on. When none goes on, `Stillness` reports that."""
 
     def __init__(self, connection: Connection, unanswered: Unanswered, paced: Collection[str] = ()) -> None:
-        """`paced` are workers that keep a schedule: they may have nothing to do for long."""
+        """`paced` are workers that keep a schedule, or take breaks by one: they may have nothing to do for long."""
         self._connection = connection
         self._unanswered = unanswered
         self._paced = paced
@@ -171,6 +171,6 @@ def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session], paced: C
         session = sessions.get(worker)
         state = "no session on the server" if session is None else str(session)
         if session and worker in paced and session.state == "idle":
-            state = "no batch is due"
+            state = "nothing is to be done by the schedule"
         groups.setdefault(state, []).append(worker)
     return "; ".join(f"{some(group)}: {state}" for state, group in list(groups.items())[:_MOST])
