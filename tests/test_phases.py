@@ -82,7 +82,7 @@ def test_each_phase_is_a_step_of_the_schedule(made: list[phases.LoadPhase], prod
     due = [
         seconds
         for producer in range(producers)
-        for seconds in due_seconds(load, producer, spec.events_per_producer, batch, random.Random(1))
+        for seconds in due_seconds(load, producer, spec.seq_limit, batch, random.Random(1))
     ]
     spans = phases.spans(made)
     assert [span.begin for span in spans] == [0.0, *(span.end for span in spans[:-1])]

@@ -34,7 +34,7 @@ from bench.results.series import Sample
 from bench.results.tracks import Reading
 
 MOST_REMEMBERED = 2000
-"""Reports of progress of one worker that are remembered; of more, every second one is forgotten."""
+"""Reports of progress of one worker that are remembered, evenly spread over its time."""
 
 
 @dataclass
@@ -146,8 +146,7 @@ class Outcome:
                 self.cursor = cursor or self.cursor
                 self._remember()
                 if memory_bytes:
-                    _thin_out(self.memory)
-                    self.memory.append((time.time(), memory_bytes))
+                    _add(self.memory, memory_bytes)
             case LedgerPart(fate=fate, ranges=ranges):
                 _extend(self.ranges[fate], ranges)
                 self.acknowledged += events_in(ranges) if fate == "acknowledged" else 0
@@ -182,14 +181,21 @@ class Outcome:
 
     def _remember(self) -> None:
         """Note the present progress with the time."""
-        _thin_out(self.history)
-        self.history.append((time.time(), self.events if isinstance(self.job, ConsumerJob) else self.acknowledged))
+        _add(self.history, self.events if isinstance(self.job, ConsumerJob) else self.acknowledged)
 
 
-def _thin_out(history: list[tuple[float, int]]) -> None:
-    """Forget every second entry, when there are so many that another one would be too many."""
+def _add(history: list[tuple[float, int]], number: int) -> None:
+    """Add a number with the time. Once there are many entries, of those that come soon after one another the last one
+    is kept; so the last one before a long silence always is.
+    """
+    now = time.time()
     if len(history) >= MOST_REMEMBERED:
-        del history[1::2]
+        del history[1:-1:2]
+    spacing_seconds = (now - history[0][0]) / (MOST_REMEMBERED // 2) if history else 0.0
+    if len(history) > MOST_REMEMBERED // 2 and now - history[-2][0] < spacing_seconds:
+        history[-1] = now, number
+    else:
+        history.append((now, number))
 
 
 def _extend(ranges: list[Range], more: Sequence[Range]) -> None:
