@@ -215,6 +215,13 @@ def numbered_sql(log: Log) -> str:
     return f"{stored_sql(log)} WHERE {log.etag} = ANY (%s::bigint[])"
 
 
+def between_sql(log: Log) -> str:
+    """The query that yields the rows whose etags are at least the first %s and at most the second: etag and payload, as
+    `stored_sql` does.
+    """
+    return f"{stored_sql(log)} WHERE {log.etag} BETWEEN %s::bigint AND %s::bigint"
+
+
 def etag_checksum_sql(log: Log) -> str:
     """The query that yields the checksum of `bench.pairing` over the rows with an etag, not yet reduced modulo 2^64. It
     fails where a payload is stored as a text, or has no numbers for the keys of an event.

@@ -26,6 +26,7 @@ from bench.places.local import postgres as embedded
 from bench.postgres import install
 from bench.postgres.connection import Connection, connected
 from bench.statements import SCHEMA
+from tests import loaded
 from tests.loaded import Loaded
 
 settings.register_profile("bench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +38,8 @@ SETTINGS = {
     "fsync": "off",
     "max_connections": "50",
     "max_prepared_transactions": "10",
+    # As `bench explore` has it: some tests wait for deadlocks.
+    "deadlock_timeout": "20ms",
     # What some of the logs need.
     "wal_level": "logical",
     "track_commit_timestamp": "on",
@@ -201,7 +204,7 @@ class Bench:
 
     def __call__(self, *words: str, timeout: float = 300, **extra: str) -> "subprocess.CompletedProcess[str]":
         """Run the program to its end in a process that has loaded it."""
-        return self.loaded.run(words, self.folder, self.environment(**extra), timeout)
+        return self.loaded.run(loaded.BENCH, words, self.folder, self.environment(**extra), timeout)
 
     def afresh(self, *words: str, timeout: float = 300, **extra: str) -> "subprocess.CompletedProcess[str]":
         """Run the program to its end in a new interpreter: for tests of its start, and of Python's own variables."""
@@ -232,32 +235,33 @@ class Bench:
         return [lock.parent for lock in self.home.glob("bench-*/*/lock")]
 
     def processes(self, words: str = "") -> list[psutil.Process]:
-        """What runs with our home in its command line or environment, and these words in its command line."""
+        """The processes that have these words in their command line and are of this test: its home is in their command
+        line or environment, or they work in its folder, as those do that were forked from a loaded process.
+        """
         found = []
         for process in psutil.process_iter():
             try:
                 command = " ".join(process.cmdline())
-                environment = process.environ()
+                # A process that has no command line any more is about to be gone.
+                if not command or words not in command:
+                    continue
+                is_ours = (
+                    str(self.home) in command
+                    or process.environ().get("TMPDIR") == str(self.home)
+                    or process.cwd() == str(self.folder)
+                )
             except psutil.Error:
                 continue
-            if words in command and (str(self.home) in command or environment.get("TMPDIR") == str(self.home)):
+            if is_ours:
                 found.append(process)
         return found
 
 
-@pytest.fixture(scope="session")
-def loaded() -> Iterator[Loaded]:
-    """A process that has loaded the program."""
-    process = Loaded(REPOSITORY)
-    yield process
-    process.close()
-
-
 @pytest.fixture
-def bench(tmp_path: Path, loaded: Loaded) -> Iterator[Bench]:
+def bench(tmp_path: Path) -> Iterator[Bench]:
     home = Path(tempfile.mkdtemp(prefix="b", dir="/var/tmp"))
     home.chmod(0o711)
-    yield Bench(tmp_path, home, loaded)
+    yield Bench(tmp_path, home, loaded.of_bench())
     shutil.rmtree(home, ignore_errors=True)
 
 

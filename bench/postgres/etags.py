@@ -14,7 +14,11 @@ from bench.records import EXAMPLES, Example
 from bench.statements import Table, bounds_sql, doubled_sql, etag_checksum_sql, gaps_sql, numbered_sql
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bench.postgres.stored import StoredPage
+    from consumer.rows import Numbers
 
 _ROWS = 10_000
 """Events looked up at a time."""
@@ -113,27 +117,36 @@ def _unlike_stored(connection: Connection, log: Log, page: "StoredPage") -> list
     """The rows of a page of deliveries whose etag is that of no row in the log's table, or of another event's row."""
     import numpy as np  # noqa: PLC0415 - see bench.stats
 
-    from bench.postgres.stored import stored_rows  # noqa: PLC0415 - numpy
+    from bench.postgres.stored import rows_with_etags  # noqa: PLC0415 - numpy
 
-    columns = [page.numbers()]
+    delivered, parts = page.numbers(), []
     large: set[Example] = set()
-    with closing(stored_rows(connection, log, page.first)) as table:
+    with closing(rows_with_etags(connection, log, page.first)) as table:
         for part in table:
-            columns.append(part.numbers())
+            parts.append(part.numbers())
             large.update(part.examples([row for row, event in part.others if event]))
-    numbers = np.concatenate(columns[::-1], axis=1)
-    delivered = columns[0].shape[1]
-    stored = numbers.shape[1] - delivered
-    # Of equal columns, those of the table come first: lexsort is stable.
-    order = np.lexsort(numbers)
-    ordered = numbers[:, order]
-    begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(order)]
-    is_stored = np.empty(len(order), np.bool_)
-    is_stored[order] = (order[begins] < stored)[np.cumsum(begins) - 1]
-    unlike = np.flatnonzero(page.fits)[~is_stored[stored:]].tolist()
+    stored = np.concatenate([delivered[:, :0], *parts], axis=1)
+    unlike = []
+    if not np.array_equal(stored, delivered):
+        unlike = np.flatnonzero(page.fits)[~_are_among(delivered, stored)].tolist()
     others = [row for row, _ in page.others]
     unlike += [row for row, event in zip(others, page.examples(others), strict=True) if event not in large]
     return sorted(unlike)
+
+
+def _are_among(columns: "Numbers", others: "Numbers") -> "NDArray[np.bool_]":
+    """Which columns of the first array are columns of the second one, too."""
+    import numpy as np  # noqa: PLC0415 - see bench.stats
+
+    numbers = np.concatenate((others, columns), axis=1)
+    first = others.shape[1]
+    # Of equal columns, those of the second array come first: lexsort is stable.
+    order = np.lexsort(numbers)
+    ordered = numbers[:, order]
+    begins = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(order)]
+    is_there = np.empty(len(order), np.bool_)
+    is_there[order] = (order[begins] < first)[np.cumsum(begins) - 1]
+    return is_there[first:]
 
 
 def other_events(connection: Connection, log: Log, events: Sequence[Example]) -> list[Example]:

@@ -19,7 +19,7 @@ from bench.eventlog import Log
 from bench.pairing import hashes, weights
 from bench.postgres.connection import Connection
 from bench.records import Example
-from bench.statements import cursor_columns, numbered_sql, read_sql, stored_sql
+from bench.statements import between_sql, cursor_columns, numbered_sql, read_sql, stored_sql
 from consumer.positions import at_once
 from consumer.reader import source_of
 from consumer.rows import MisshapenError, Numbers, Page, columns
@@ -27,6 +27,8 @@ from consumer.templates import Templates
 
 ROWS = 10_000
 """Rows fetched at a time."""
+_CLOSE = 4
+"""Etags lie close together when their range has fewer than this many numbers per etag."""
 _LARGE = 1 << 62
 """Differences of smaller numbers have at most 64 bits."""
 
@@ -171,16 +173,28 @@ def _may_be_template(payload: bytes) -> bool:
     return False
 
 
-def stored_rows(connection: Connection, log: Log, etags: Numbers | None = None) -> Generator[StoredPage, None, None]:
-    """Yield the rows of the log's table, or its rows with some etags. The first column is a row's etag and the second
-    one is 1; both are 0 when a row has no etag.
+def stored_rows(connection: Connection, log: Log) -> Generator[StoredPage, None, None]:
+    """Yield the rows of the log's table. The first column is a row's etag and the second one is 1; both are 0 when a
+    row has no etag.
     """
-    return stored_pages(
-        connection,
-        f"""SELECT coalesce(etag, 0), (etag IS NOT NULL)::int::bigint, coalesce(payload, '')
-            FROM ({stored_sql(log) if etags is None else numbered_sql(log)}) AS stored (etag, payload)""",
-        None if etags is None else [f"{{{','.join(map(str, etags.tolist()))}}}"],  # psycopg takes long to write lists
-    )
+    return stored_pages(connection, _as_columns(stored_sql(log)))
+
+
+def rows_with_etags(connection: Connection, log: Log, etags: Numbers) -> Generator[StoredPage, None, None]:
+    """Yield the rows of the log's table that have these etags, and perhaps rows that have other ones, as `stored_rows`
+    does. Etags that lie close together are looked up as a range, which is faster.
+    """
+    lowest, highest = int(etags.min()), int(etags.max())
+    if highest - lowest < _CLOSE * len(etags):
+        return stored_pages(connection, _as_columns(between_sql(log)), [lowest, highest])
+    array = f"{{{','.join(map(str, etags.tolist()))}}}"  # psycopg takes long to write lists
+    return stored_pages(connection, _as_columns(numbered_sql(log)), [array])
+
+
+def _as_columns(query: str) -> str:
+    return f"""
+        SELECT coalesce(etag, 0), (etag IS NOT NULL)::int::bigint, coalesce(payload, '')
+        FROM ({query}) AS stored (etag, payload)"""
 
 
 def delivered_pages(

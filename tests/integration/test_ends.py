@@ -206,7 +206,7 @@ def test_a_postgres_that_stands_still_keeps_nobody(bench: Bench, when: str, limi
 
 
 def test_a_worker_process_that_says_much_before_it_begins_is_started(bench: Bench, address: str) -> None:
-    ran = bench(*SMALL, "--dsn", address, PYTHONVERBOSE="1", timeout=120)
+    ran = bench.afresh(*SMALL, "--dsn", address, PYTHONVERBOSE="1", timeout=120)
     assert ran.returncode == 0, ran.stderr[-500:]
 
 

@@ -162,11 +162,12 @@ def test_scale(bench: Bench, address: str, scale: str) -> None:
     assert len(result.trials[0].append.producers) == int(scale)
 
 
-def test_a_hundred_producers(bench: Bench) -> None:
+def test_a_hundred_producers_get_the_connections_that_the_default_does_not_allow(bench: Bench) -> None:
     ran = bench("run", "--place", "local", "--scale", "100", "--insert-batch", "10", "--limit", "20")
     assert ran.returncode == 0, ran.stderr
     result = stored(bench)
     assert result.trials[0].verdict.expected_events == 2000
+    assert result.environment.settings == {"max_connections": "120"}
     assert result.trials[0].append.first_event_seconds
     assert all(producer.memory_bytes for producer in result.trials[0].append.producers)
     nothing_is_left(bench)
@@ -251,15 +252,12 @@ def test_a_phase_is_told_with_what_bounded_it(bench: Bench) -> None:
     assert "first batch appended after" in ran.stdout
 
 
-def test_more_producers_than_the_default_allows_get_their_connections(bench: Bench) -> None:
-    ran = bench("run", "--place", "local", "--scale", "90", "--insert-batch", "10", "--limit", "10")
+def test_settings_reach_the_postgres_of_the_users_own_programs_and_the_result(bench: Bench) -> None:
+    folder = embedded.binaries(None).folder
+    settings = ("--set", "fsync=off", "--set", "shared_buffers=16MB")
+    ran = bench(*SMALL, "--pg-bin", str(folder), *settings, "--export-markdown", "table.md")
     assert ran.returncode == 0, ran.stderr
-    assert stored(bench).environment.settings == {"max_connections": "110"}
-
-
-def test_settings_reach_postgres_and_the_result(bench: Bench) -> None:
-    ran = bench(*SMALL, "--set", "fsync=off", "--set", "shared_buffers=16MB", "--export-markdown", "table.md")
-    assert ran.returncode == 0, ran.stderr
+    assert stored(bench).environment.about["postgres_programs"] == str(folder)
     assert stored(bench).environment.settings == {"fsync": "off", "shared_buffers": "16MB"}
     assert "`fsync=off`" in (bench.folder / "table.md").read_text()
 
@@ -507,13 +505,6 @@ def test_any_postgres_by_its_address(bench: Bench, connection: "psycopg.Connecti
     ran = bench("run", "--scale", "1", "--limit", "10", BENCH_DSN=dsn)
     assert ran.returncode == 3
     assert "no run made it" in ran.stderr
-
-
-def test_programs_of_the_users_own(bench: Bench) -> None:
-    folder = embedded.binaries(None).folder
-    ran = bench(*SMALL, "--pg-bin", str(folder))
-    assert ran.returncode == 0, ran.stderr
-    assert stored(bench).environment.about["postgres_programs"] == str(folder)
 
 
 def test_by_hand(bench: Bench) -> None:

@@ -15,7 +15,14 @@ from bench.places.rundir import opened
 from bench.run.place import choose
 from bench.selftest import checks as selftest
 from bench.spec import make
+from tests import loaded
 from tests.conftest import Bench, broken_log, write_log
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has fork servers of the tests' own process forked, as those of other runs are."""
+    monkeypatch.setattr("bench.places.local.workers.subprocess", loaded.of_workers().subprocess)
 
 
 def test_logs_are_listed_with_what_they_promise(bench: Bench) -> None:

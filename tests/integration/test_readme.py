@@ -21,6 +21,7 @@ SMALLER = {
     "python -m bench run --trials": f"{SMALL} --trials 2 --warm-up 0",
     "python -m bench run": f"{SMALL} --idle-timeout 1",
     "python -m bench logs check db/events": "",
+    "python -m bench explore db/events": "--seconds 2",
     "python -m bench ab": "--max-trials 6 || test $? -ge 4",
     "python -m bench compare": "|| test $? -ge 4",
 }

@@ -18,24 +18,22 @@ from bench.postgres.connection import Connection
 from bench.records import Example, Fate, LedgerPart, LogError, Range, Record, Report, ReturnedEtags, decode_record
 from bench.run.jobs import consumers, producers
 from bench.spec import make
+from tests import loaded
+from tests.conftest import REPOSITORY
 
 BIGSERIAL = eventlog.load("bigserial")
 
 
-def start(program: str, connection: Connection, job: Job | bytes, **popen: Any) -> "subprocess.Popen[bytes]":
+def environment(connection: Connection, job: Job | bytes) -> dict[str, str]:
+    """The environment of a program that does a job on a connection's database."""
     address, _ = variables(connection.info.dsn)
     text = job if isinstance(job, bytes) else encode_job(job)
-    return subprocess.Popen(
-        [sys.executable, "-m", program],
-        env={**os.environ, **address, "BENCH_JOB": text.decode()},
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
-    )
+    return {**os.environ, **address, "BENCH_JOB": text.decode()}
 
 
 def work(program: str, connection: Connection, job: Job | bytes) -> tuple[int, list[Record], str]:
-    process = start(program, connection, job)
-    stdout, stderr = process.communicate(timeout=60)
-    return process.returncode, [decode_record(line) for line in stdout.splitlines()], stderr.decode()
+    ran = loaded.of_workers().run(program, [], REPOSITORY, environment(connection, job), timeout=60)
+    return ran.returncode, [decode_record(line) for line in ran.stdout.encode().splitlines()], ran.stderr
 
 
 def told(records: list[Record], fate: Fate) -> list[Range]:
@@ -192,7 +190,12 @@ def test_a_job_that_cannot_be_done_is_told_in_a_sentence(log: Connection, progra
 
 def test_a_worker_whose_orchestrator_is_gone_ends(log: Connection) -> None:
     read, write = os.pipe()
-    process = start("producers", log, producer(insert_batch=1, limit=100_000_000), stdout=write)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "producers"],
+        env=environment(log, producer(insert_batch=1, limit=100_000_000)),
+        stdout=write,
+        stderr=subprocess.PIPE,
+    )
     os.close(write)
     assert os.read(read, 1)
     os.close(read)
