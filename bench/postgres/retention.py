@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -28,9 +28,9 @@ from bench.values import Retained
 
 INTERVAL_SECONDS = 1.0
 STOP_SECONDS = 5.0
-"""Longest wait for a DELETE that was cancelled."""
+"""Longest wait for a statement that was cancelled because the run ends early."""
 MANY_RANGES = 200
-"""Once there are so many more than before, adjacent ranges are joined."""
+"""Once there are this many more than after the last time, adjacent ranges are joined."""
 
 Cursors = Callable[[], Sequence[Sequence[bytes]]]
 """Returns the cursor of each reader; an empty one for a reader that has not reported any."""
@@ -93,12 +93,14 @@ def deleting(
         thread.start()
         try:
             yield deleted
-        finally:
             over.set()
-            thread.join(STOP_SECONDS)
-            if thread.is_alive():
+            thread.join()  # a statement under way ends, because what it deletes must be known
+        except BaseException:
+            over.set()
+            with suppress(psycopg.Error):  # the connection may be what was lost
                 connection.cancel_safe(timeout=STOP_SECONDS)
-                thread.join(STOP_SECONDS)
+            thread.join(STOP_SECONDS)
+            raise
     if failures:
         raise InfrastructureError(
             f"cannot delete events of the log {log.name} (--retention): {in_words(failures[0])}; "
