@@ -89,7 +89,7 @@ def parse_retention(value: object) -> str | None:
 
 
 class Retained(NamedTuple):
-    """What a log keeps behind its readers: the events of a time, or a number of events. The other one is None."""
+    """The events that a log keeps behind its readers: those of a time, or a number of them; the other one is None."""
 
     seconds: float | None
     events: int | None

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from bench import eventlog
 from bench.eventlog import Log
+from bench.judge.ranges import normal
+from bench.postgres.retention import MANY_RANGES, Deleted
 from bench.run.jobs import consumers, preloaded_events
 from bench.spec import Spec, make
 from bench.statements import retention_sql
@@ -52,3 +54,15 @@ def test_readers_with_a_cursor_of_their_own_begin_after_it() -> None:
 
     assert after() == [b"\0" * 8]
     assert after(cursor="client") == after(group=2) == []
+
+
+@given(st.lists(st.integers(1, 50), max_size=600), st.integers(1, 4))
+def test_what_was_deleted_is_remembered_in_few_ranges(sizes: list[int], producers: int) -> None:
+    deleted = Deleted()
+    ends = dict.fromkeys(range(producers), 0)
+    for size in sizes:
+        deleted.add([(producer, end, end + size - 1) for producer, end in ends.items()])
+        ends = {producer: end + size for producer, end in ends.items()}
+    assert deleted.statements == len(sizes)
+    assert len(deleted.ranges) <= MANY_RANGES + 2 * producers
+    assert normal(deleted.ranges) == [(producer, 0, end - 1) for producer, end in ends.items() if end]

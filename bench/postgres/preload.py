@@ -28,7 +28,7 @@ from bench.statements import (
 BATCH = 100_000
 """Events per transaction of the preload, where they are inserted."""
 BATCH_OF_FUNCTION = 10_000
-"""The same where they go through log_event, which is given one JSON array."""
+"""Events per call of log_event, which takes them as one JSON array, where they are not inserted."""
 BATCH_BYTES = 64 * 2**20
 SMALLEST_EVENT_BYTES = 100
 PAGE = 1_000_000
@@ -96,7 +96,7 @@ def fill(
 
 
 def _append(connection: Connection, log: Log, events: Sequence[Range], pad: str) -> None:
-    """Append batches of the producers by turns, as they lie in a log that several producers wrote."""
+    """Append batches of the producers in alternation, as they lie in a log that several producers wrote."""
     batch = BATCH if {"generate", "copy"} & {*log.append} else BATCH_OF_FUNCTION
     batch = min(batch, max(1, BATCH_BYTES // max(SMALLEST_EVENT_BYTES, len(pad))))
     longest = max(last for _, _, last in events)

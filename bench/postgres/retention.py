@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -28,9 +28,9 @@ from bench.values import Retained
 
 INTERVAL_SECONDS = 1.0
 STOP_SECONDS = 5.0
-"""Longest wait for a DELETE that was cancelled."""
-MANY_RANGES = 10_000
-"""Once there are more, adjacent ranges are joined."""
+"""Longest wait for a statement that was cancelled because the run ends early."""
+MANY_RANGES = 200
+"""Once there are this many more than after the last time, adjacent ranges are joined."""
 
 Cursors = Callable[[], Sequence[Sequence[bytes]]]
 """Returns the cursor of each reader; an empty one for a reader that has not reported any."""
@@ -45,6 +45,15 @@ class Deleted:
     """Those that deleted something."""
     seconds: float = 0.0
     """The time that all statements took."""
+    _most: int = MANY_RANGES
+
+    def add(self, ranges: Sequence[Range]) -> None:
+        """Add the events that a statement deleted."""
+        self.statements += bool(ranges)
+        self.ranges.extend(ranges)
+        if len(self.ranges) > self._most:
+            self.ranges[:] = normal(self.ranges)
+            self._most = len(self.ranges) + MANY_RANGES
 
 
 @contextmanager
@@ -75,7 +84,7 @@ def deleting(
                     if all(positions):
                         began_pc = time.perf_counter()
                         statement.send([*(value for cursor in positions for value in cursor), last], formats)
-                        _note(statement.receive(), deleted)
+                        deleted.add(_ranges(statement.receive()))
                         deleted.seconds += time.perf_counter() - began_pc
             except psycopg.Error as error:
                 failures.append(error)
@@ -84,12 +93,14 @@ def deleting(
         thread.start()
         try:
             yield deleted
-        finally:
             over.set()
-            thread.join(STOP_SECONDS)
-            if thread.is_alive():
+            thread.join()  # a statement under way ends, because what it deletes must be known
+        except BaseException:
+            over.set()
+            with suppress(psycopg.Error):  # the connection may be what was lost
                 connection.cancel_safe(timeout=STOP_SECONDS)
-                thread.join(STOP_SECONDS)
+            thread.join(STOP_SECONDS)
+            raise
     if failures:
         raise InfrastructureError(
             f"cannot delete events of the log {log.name} (--retention): {in_words(failures[0])}; "
@@ -97,11 +108,8 @@ def deleting(
         )
 
 
-def _note(result: pq.abc.PGresult, deleted: Deleted) -> None:
+def _ranges(result: pq.abc.PGresult) -> list[Range]:
     def number(row: int, column: int) -> int:
         return int.from_bytes(result.get_value(row, column) or b"", signed=True)
 
-    deleted.statements += result.ntuples > 0
-    deleted.ranges += [(number(row, 0), number(row, 1), number(row, 2)) for row in range(result.ntuples)]
-    if len(deleted.ranges) > MANY_RANGES:
-        deleted.ranges[:] = normal(deleted.ranges)
+    return [(number(row, 0), number(row, 1), number(row, 2)) for row in range(result.ntuples)]

@@ -17,8 +17,8 @@ def table(record: TableSizes, form: Form) -> str:
     right = [name for name in rows[0] if name != "verdict"]
     rounds = max(len(result.trials) for result in record.sizes)
     notes = [
-        f"Medians of {plural(rounds, 'trial')} at each size, by turns. In brackets the ratio to the empty log: the "
-        "median of the ratios of each round, and their range."
+        f"Medians of {plural(rounds, 'trial')} at each size, in alternation. In brackets the ratio to the empty log: "
+        "the median of the ratios of each round, and their range."
         if rounds > 1
         else "One trial at each size; in brackets the ratio to the empty log.",
         f"`{record.command}`: PostgreSQL {empty.environment.postgres}, place {empty.environment.place}, "

@@ -35,6 +35,8 @@ from bench.results.tracks import Reading
 
 MOST_REMEMBERED = 2000
 """Reports of progress of one worker that are remembered, evenly spread over its time."""
+MOST_MEMORY_SAMPLES = 240
+"""Reports of the memory of one worker that are remembered, likewise."""
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Outcome:
                 self.cursor = cursor or self.cursor
                 self._remember()
                 if memory_bytes:
-                    _add(self.memory, memory_bytes)
+                    _add(self.memory, memory_bytes, MOST_MEMORY_SAMPLES)
             case LedgerPart(fate=fate, ranges=ranges):
                 _extend(self.ranges[fate], ranges)
                 self.acknowledged += events_in(ranges) if fate == "acknowledged" else 0
@@ -181,18 +183,19 @@ class Outcome:
 
     def _remember(self) -> None:
         """Note the present progress with the time."""
-        _add(self.history, self.events if isinstance(self.job, ConsumerJob) else self.acknowledged)
+        events = self.events if isinstance(self.job, ConsumerJob) else self.acknowledged
+        _add(self.history, events, MOST_REMEMBERED)
 
 
-def _add(history: list[tuple[float, int]], number: int) -> None:
-    """Add a number with the time. Once there are many entries, of those that come soon after one another the last one
-    is kept; so the last one before a long silence always is.
+def _add(history: list[tuple[float, int]], number: int, most: int) -> None:
+    """Add a number with the time; there are at most `most` entries. Once there are many, of those that come soon after
+    one another the last one is kept; so the last one before a long silence always is.
     """
     now = time.time()
-    if len(history) >= MOST_REMEMBERED:
+    if len(history) >= most:
         del history[1:-1:2]
-    spacing_seconds = (now - history[0][0]) / (MOST_REMEMBERED // 2) if history else 0.0
-    if len(history) > MOST_REMEMBERED // 2 and now - history[-2][0] < spacing_seconds:
+    spacing_seconds = (now - history[0][0]) / (most // 2) if history else 0.0
+    if len(history) > most // 2 and now - history[-2][0] < spacing_seconds:
         history[-1] = now, number
     else:
         history.append((now, number))

@@ -1,14 +1,17 @@
 """Runs in which events are deleted behind all readers."""
 
+import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bench import eventlog
 from bench.paths import SQL
+from bench.postgres.connection import scalar
 from bench.results.models import Trial
 from bench.results.store import load
-from tests.conftest import Bench, write_log
+from tests.conftest import Bench, wait_until, write_log
 
 DELETABLE = [name for name in eventlog.shipped() if eventlog.load(name).passed]
 SAFE = [name for name in DELETABLE if eventlog.load(name).promises.tail]
@@ -103,3 +106,22 @@ def test_a_log_that_does_not_say_what_readers_have_passed_is_refused(bench: Benc
     assert ran.returncode == 2
     assert "--retention" in ran.stderr
     assert "lock-drain" in ran.stderr
+
+
+def test_an_interrupted_run_leaves_no_session_that_deletes(bench: Bench, address: str) -> None:
+    asleep = """
+        CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_sleep(60); RETURN OLD; END $$;
+        CREATE TRIGGER linger BEFORE DELETE ON events_log FOR EACH ROW EXECUTE FUNCTION linger();"""
+    schema = (SQL / "bigserial" / "schema.sql").read_text() + asleep
+    log = write_log(bench.folder / "lingering", schema, passed='"etag <= $1"')
+    flags = ("--mode", "tail", "--scale", "1", "--insert-batch", "10", "--rate", "100:60s", "--retention", "10")
+    process = bench.start("run", "--place", "local", "--dsn", address, "--log", str(log), *flags)
+    deleting = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'bench % retention'"
+    with psycopg.connect(address, autocommit=True) as admin:
+        wait_until(lambda: scalar(admin, f"{deleting} AND wait_event = 'PgSleep'"), process)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 130, complaint
+        assert "interrupted" in complaint
+        wait_until(lambda: not scalar(admin, deleting))
