@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.postgres.stored import StoredPage
-    from consumer.rows import Numbers
+
+    Numbers = NDArray[np.int64]
 
 _ROWS = 10_000
 """Events looked up at a time."""
