@@ -7,7 +7,7 @@ from typing import Any
 from bench import phases
 from bench.flags import flag_name
 from bench.spec import DEFAULT_LOOPS, Spec
-from bench.values import offered_events, range_text
+from bench.values import FIND, offered_events, range_text
 
 
 def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,8 +17,8 @@ def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: stored[name] for name in Spec.model_fields if name in stored}
     batch, loops, limit = (given.get(name) for name in ("insert_batch", "insert_loops", "limit"))
     rate, duration = given.get("rate"), given.get("duration")
-    is_timed = duration is not None or (rate is not None and offered_events(str(rate), None) is not None)
-    is_timed = is_timed or bool(given.get("phase"))
+    is_timed = duration is not None or rate == FIND or bool(given.get("phase"))
+    is_timed = is_timed or (rate is not None and offered_events(str(rate), None) is not None)
     if is_timed or (batch is not None and limit == batch * (loops or DEFAULT_LOOPS)):
         given.pop("limit", None)
     elif loops:

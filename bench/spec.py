@@ -14,17 +14,20 @@ from bench import phases
 from bench.errors import UsageError
 from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
 from bench.job import Arrival, Way
+from bench.objectives import Objective, parse_objective
 from bench.output import STDOUT
 from bench.padding import MOST_BITS
 from bench.phases import Phases
 from bench.values import (
+    FIND,
     LONGEST_SECONDS,
     SMALLEST_PAYLOAD_BYTES,
     Constraint,
     Dsn,
     Memory,
+    ObjectiveText,
     checked_payload_bytes,
-    checked_rate,
+    checked_rate_or_find,
     offered_events,
     parse_count,
     parse_pause,
@@ -85,9 +88,13 @@ class Spec(BaseModel):
     """Append transactions per producer."""
     limit: Annotated[int | None, Field(ge=1, le=MAX_LIMIT)] = None
     """Events per producer, instead of --insert-loops; the last batch may be short."""
-    rate: Annotated[str | None, BeforeValidator(checked_rate), Flag("RATE[:TIME,...]")] = None
-    """Offered load in events per second of all producers together, like 5000, or in steps like 1000:60s,5000:30s;
-    without it each batch follows the answer to the one before."""
+    rate: Annotated[str | None, BeforeValidator(checked_rate_or_find), Flag("RATE[:TIME,...]|find")] = None
+    """Offered load in events per second of all producers together, like 5000, or in steps like 1000:60s,5000:30s; find
+    searches for the highest one that meets --slo and confirms it for --duration (30s); without --rate each batch
+    follows the answer to the one before."""
+    slo: Annotated[tuple[ObjectiveText, ...], Flag("OBJECTIVE", repeated=True)] = ()
+    """With --rate find: an objective that the load has to meet, like 'append p99 < 50ms' (append, end_to_end or read;
+    p50, p90, p99, p99.9, p99.99 or max)."""
     arrival: Annotated[Arrival | None, Flag(default="fixed")] = None
     """With --rate: batches arrive at even distances, or at random as a Poisson process."""
     duration: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS), BeforeValidator(parse_time), Flag("TIME")] = None
@@ -261,6 +268,8 @@ class Spec(BaseModel):
             )
 
     def _load_fits(self) -> None:
+        if self.slo and not self.is_search:
+            raise ValueError("--slo is what --rate find searches for: give --rate find too, or leave --slo out")
         if self.phase:
             phases.refuse_misfits(self.phase, dict(self))
             return
@@ -268,6 +277,9 @@ class Spec(BaseModel):
             raise ValueError("--arrival is for an offered load: give --rate too")
         if self.pause and self.rate is not None:
             raise ValueError("--rate measures how a load is borne, and a run with --pause has no speed: drop one")
+        if self.is_search:
+            self._search_fits()
+            return
         lasts = [
             name
             for name, given in (
@@ -285,6 +297,18 @@ class Spec(BaseModel):
                 "--on-node-loss continue must know how many events a lost producer had: give --limit, --insert-loops "
                 "or --rate"
             )
+
+    def _search_fits(self) -> None:
+        if not self.slo:
+            raise ValueError("--rate find needs an objective: give --slo too, like --slo 'append p99 < 50ms'")
+        for name in ("limit", "insert_loops", "trials", "warm_up", "on_node_loss"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{flag_name(name)} cannot be combined with --rate find, which decides itself how many windows it "
+                    "needs and how many events each has: leave it out"
+                )
+        for objective in self.objectives:
+            objective.refuse_for_search(tails=self.mode == "tail")
 
     def _flags_fit_the_place(self) -> None:
         given = self.model_dump(exclude_none=True)
@@ -314,9 +338,21 @@ class Spec(BaseModel):
                     raise ValueError(f"{flag_name(name)} is for the swarm place: give --place swarm too")
 
     @property
+    def is_search(self) -> bool:
+        """Whether the offered load is to be found. Each window of the search is a spec with a rate and a duration."""
+        return self.rate == FIND
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """The objectives of a search."""
+        return [parse_objective(text) for text in self.slo]
+
+    @property
     def steps(self) -> list[tuple[float, float | None]]:
-        """The steps of the offered load, as in `steps_of`; none without one."""
-        return phases.steps(self.phase) if self.phase else steps_of(self.rate) if self.rate else []
+        """The steps of the offered load, as in `steps_of`; none without one, and while it is to be found."""
+        if self.phase:
+            return phases.steps(self.phase)
+        return steps_of(self.rate) if self.rate and not self.is_search else []
 
     @property
     def payload_sizes(self) -> list[tuple[int, float]]:
@@ -340,6 +376,8 @@ class Spec(BaseModel):
             return None
         if self.limit is not None:
             return self.limit
+        if self.is_search:
+            return self.insert_batch  # the fewest that a window offers
         offered = phases.offered_events(self.phase) if self.phase else None
         if self.rate is not None:
             offered = offered_events(self.rate, self.duration)

@@ -31,8 +31,9 @@ from bench.spec import MAX_LIMIT, Spec
 from bench.values import parse_count
 
 FILE = "table-size.json"
-NOT_FOR_SIZES = ("preload", "trials", "warm_up", "fresh", "pause")
-"""Fields of a spec that make no sense here: the command itself says how often and at which size each trial is run."""
+NOT_FOR_SIZES = ("preload", "trials", "warm_up", "fresh", "pause", "slo")
+"""Fields of a spec that make no sense here: the command itself says how often and at which size each trial is run;
+each search would offer another load."""
 _news = logging.getLogger("bench")
 
 

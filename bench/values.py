@@ -8,11 +8,15 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field
 
+from bench.objectives import parse_objective
+
 LONGEST_SECONDS = 10.0**7
 """About four months; longer time limits are refused."""
 LONGEST_TRANSACTION_MS = 60_000
 MOST_PER_SECOND = 10**9
 """Larger offered loads are refused."""
+FIND = "find"
+"""Instead of a rate: the highest one is to be found."""
 LONGEST_PAUSE_MS = 100
 """A call pauses several times, and readers whose calls take seconds are given up in the end."""
 SMALLEST_MEMORY_BYTES = 6 * 2**20
@@ -200,6 +204,20 @@ def checked_payload_bytes(value: object) -> int | str:
     return sizes[0][0] if len(sizes) == 1 else str(value).replace(" ", "")
 
 
+def checked_rate_or_find(value: object) -> object:
+    """As `checked_rate`; `FIND` is allowed too."""
+    return value if value == FIND else checked_rate(value)
+
+
+def checked_objective(text: str) -> str:
+    """Check an objective and return it in the form in which it is stored.
+
+    Raises:
+        ValueError: as `parse_objective` does.
+    """
+    return parse_objective(text).text
+
+
 def parse_pause(value: object) -> tuple[float, float] | None:
     """Read a range of milliseconds as `parse_range` does; None stands for no pauses.
 
@@ -247,5 +265,7 @@ Memory = Annotated[str, AfterValidator(_checked_memory)]
 """A number of bytes as Docker takes it, like 512m."""
 Constraint = Annotated[str, AfterValidator(_checked_constraint)]
 """A condition on a swarm's nodes, like node.labels.disk==ssd."""
+ObjectiveText = Annotated[str, AfterValidator(checked_objective)]
+"""An objective, like end_to_end p99 < 50ms."""
 Dsn = Annotated[str, Field(min_length=1), AfterValidator(_checked_dsn)]
 """A connection string or URL of libpq, which may hold a password."""

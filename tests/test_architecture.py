@@ -23,6 +23,7 @@ LAYERS = (
         "job",
         "keepalive",
         "meter",
+        "objectives",
         "output",
         "padding",
         "pairing",

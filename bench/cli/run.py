@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ from bench.cli.options import Command, run_flags, run_options
 from bench.errors import InfrastructureError
 from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
-from bench.report import progress, screen, terminal
+from bench.report import progress, screen, tabular, terminal
 from bench.report import runs as runs_report
+from bench.report import search as search_report
 from bench.results import models, store
 from bench.results.environment import Environment
+from bench.results.search import Window
 from bench.run import preflight
+from bench.run.find import find
 from bench.run.place import choose
 from bench.run.run import execute
 
 CODES = (
-    "Exit codes: 0 the verdict is ok; 1 the verdict failed; 2 a bad flag, file or log; "
+    "Exit codes: 0 the verdict is ok; 1 the verdict failed, or no load meets --slo; 2 a bad flag, file or log; "
     "3 no verdict, because something outside is missing or broke; 130 interrupted."
 )
 _news = logging.getLogger("bench")
@@ -41,6 +45,7 @@ def run(context: click.Context, /, **typed_flags: Any) -> None:
       bench run --scale 10 --insert-batch 10000 --read-batch 1000
       bench run --mode tail --transaction-ms 0..20 --insert-batch 10 --log counter
       bench run --dsn postgresql://me@host/db --limit 100000 --trials 5
+      bench run --rate find --slo "end_to_end p99 < 50ms" --mode tail --log lock-drain
     """
     flags, spec_file = run_flags(typed_flags)
     output = spec.make_output_options(flags, spec_file)
@@ -56,15 +61,10 @@ def run(context: click.Context, /, **typed_flags: Any) -> None:
     console.introduce(choice, quiet=output.quiet)
     shown = RunOutput(output)
     with interrupts.time_limit(output.time_limit), rundir.opened(store.new_run_id()) as run_folder:
-        result = execute(
-            asked,
-            log,
-            choice,
-            run_folder,
-            progress.watch(quiet=output.quiet, brief=asked.trials > 1),
-            shown,
-        )
-    if not result.ok:
+        watch = progress.watch(quiet=output.quiet, brief=asked.trials > 1 or asked.is_search)
+        carry_out = find if asked.is_search else execute
+        result = carry_out(asked, log, choice, run_folder, watch, shown)
+    if not result.ok or (result.search and result.search.events_per_second is None):
         sys.exit(1)
     if shown.complaints:
         raise InfrastructureError("; ".join(shown.complaints))
@@ -85,6 +85,10 @@ class RunOutput:
     def judged(self, name: str, trial: models.Trial) -> None:
         """Log the outcome of one of several trials."""
         _news.info("%s", terminal.trial_line(name, trial))
+
+    def tried(self, windows: Sequence[Window]) -> None:
+        """Log the last window of a search."""
+        _news.info("%s", search_report.line(len(windows), windows[-1]))
 
     def unjudged(self, asked: Mapping[str, Any], measured: models.Unjudged) -> None:
         """Print the measurements of a trial that ended without a verdict."""
@@ -107,9 +111,14 @@ class RunOutput:
                 print()
                 heading = runs_report.heading(result.spec, result.environment, result.reproduce)
                 print(screen.coloured(f"{heading}\n"))
+            if result.search and result.search.windows:
+                print(tabular.shown(partial(search_report.table, result.search)), end="\n\n")
             print(screen.coloured(runs_report.terminal(result)))
             if not self._options.quiet:
                 print(screen.coloured(terminal.summary(result)))
+            if result.search and result.search.over:
+                print(screen.shown(f"\n{search_report.sentence(result.search)}"))
+            if not self._options.quiet:
                 if not result.ok:
                     print(f"again: {result.reproduce}")
                 if self._stored_at:

@@ -7,8 +7,8 @@ import click
 
 from bench import eventlog, spec, table_size
 from bench.cli import console, options
+from bench.cli.codes import RUN_CODES
 from bench.cli.options import Command, of_model
-from bench.cli.run import CODES
 from bench.output import refuse_unusable
 from bench.places import rundir
 from bench.report import progress, screen, tabular
@@ -18,7 +18,9 @@ from bench.run import preflight
 from bench.run.place import choose
 
 
-@click.command("table-size", cls=Command, epilog=CODES, short_help="Measure a log with few and with many events in it.")
+@click.command(
+    "table-size", cls=Command, epilog=RUN_CODES, short_help="Measure a log with few and with many events in it."
+)
 @of_model(table_size.Options, spec.Spec)
 def table_size_(**flags: Any) -> None:
     """Measure how fast a log is when it holds few events and when it holds many.

@@ -85,10 +85,11 @@ def compare(before: Result, after: Result, rules: Rules, allow: Iterable[str] = 
     """Compare two results.
 
     Raises:
-        UsageError: an unknown metric in `rules`, an unknown key in `allow`, or a result without speeds.
+        UsageError: an unknown metric in `rules`, an unknown key in `allow`, a result without speeds or that of a
+            search.
     """
     for result in (before, after):
-        _refuse_paused(result)
+        _refuse_unlike_others(result)
     refuse_unknown_metrics(rules, before)
     keys, allow = {*alike(before), *alike(after)}, set(allow)
     for key in allow - keys:
@@ -174,18 +175,24 @@ def save(name: str, result: Result, folder: Path = BASELINES) -> Path:
     """Store a result as a baseline, replacing one of that name; returns its file.
 
     Raises:
-        UsageError: `name` is not a valid directory name, a verdict of the result failed, or the result has no speeds.
+        UsageError: `name` is not a valid directory name, a verdict of the result failed, the result has no speeds, or
+            it is that of a search.
         InfrastructureError: the file cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"NAME {name!r}: not a baseline name; use letters, digits, dots, dashes and underscores")
     if not result.ok:
         raise UsageError(f"{result.run_id} cannot be a baseline: its verdict failed")
-    _refuse_paused(result)
+    _refuse_unlike_others(result)
     return write(folder / name / "result.json", store.json_text(result))
 
 
-def _refuse_paused(result: Result) -> None:
+def _refuse_unlike_others(result: Result) -> None:
+    """Refuse a result whose speed cannot be compared with that of others."""
+    if result.search:
+        raise UsageError(
+            f"{result.run_id} cannot be compared: each search with --rate find offers another load; run it at a --rate"
+        )
     if result.paused:
         raise UsageError(
             f"{result.run_id} cannot be compared: it ran with --pause, so it has no speed; run it without that flag"

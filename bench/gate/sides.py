@@ -141,6 +141,8 @@ def _arm(flags: dict[str, Any], file: Path | None, revision: str | None, folder:
     asked = spec.make({**flags, "trials": 1}, file)
     if asked.pause:
         raise UsageError("--pause: not a flag for one side, because a run with pauses has no speed; leave it out")
+    if asked.is_search:
+        raise UsageError("--rate find: not a flag for one side, because no two searches offer the same; give a rate")
     if revision:
         asked = asked.model_copy(update={"log": at_revision(asked.log, revision, folder)})
     return Arm(asked, eventlog.load(asked.log))

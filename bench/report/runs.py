@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.command import as_given, run_command
 from bench.eventlog import short_names
 from bench.places.dsn import without_password
-from bench.report import bottleneck, screen
+from bench.report import bottleneck, screen, search
 from bench.report.tabular import Form, Rows, markdown, narrow
 from bench.results.costs import Others
 from bench.results.environment import Environment
@@ -282,7 +282,8 @@ def _note(result: Result) -> str:
         f"{'; connections were encrypted, so clients spoke through libpq' if result.through_libpq else ''}"
         f"{f'; {NOTHING}' if _measured_nothing(result) else ''}"
         f"{f'; the run ended after {result.unfinished}' if result.unfinished else ''}"
-        f"{f'; {others_at_work(others)}' if others else ''}. Run {result.run_id}."
+        f"{f'; {others_at_work(others)}' if others else ''}"
+        f"{f'; {search.sentence(result.search)}' if result.search and result.search.over else ''}. Run {result.run_id}."
     )
 
 

@@ -17,9 +17,11 @@ from bench.meter import histogram
 from bench.results.base import StoredModel
 from bench.results.costs import Observed, Preload, Retention, Telemetry
 from bench.results.environment import Environment
+from bench.results.search import Search
 from bench.results.series import Sample, Unseen
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded
+from bench.text import plural
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -345,6 +347,8 @@ class Result(StoredModel):
     """Of the log's schema.sql."""
     environment: Environment
     trials: Annotated[list[Trial], Field(min_length=1)]
+    search: Search | None = None
+    """The search for an offered load; the only trial is then its confirmation, or else its last window."""
 
     @model_validator(mode="before")
     @classmethod
@@ -364,8 +368,11 @@ class Result(StoredModel):
     @property
     def unfinished(self) -> str:
         """The trials that were carried out, as in `3 of 12 trials`, where the run ended before it had carried out all
-        of them; else empty.
+        of them, or its windows where it ended before its search was over; else empty.
         """
+        if self.search:
+            windows = plural(len(self.search.windows), "window")
+            return "" if self.search.over else f"{windows} of a search that was not over"
         carried_out, planned = sum(not trial.warm_up for trial in self.trials), int(self.spec.get("trials", 1))
         return f"{carried_out} of {planned} trials" if carried_out < planned else ""
 

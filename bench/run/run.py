@@ -1,6 +1,6 @@
 """A run, from start to finish: refuse a spec that cannot run, carry out each trial, store it, show the results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from bench.places.rundir import RunFolder
 from bench.results.costs import Observed
 from bench.results.environment import Environment
 from bench.results.models import Result, Trial, Unjudged
+from bench.results.search import Window
 from bench.results.tracks import Track
 from bench.run import summary, trials
 from bench.run.outcome import TrackOutcome
@@ -28,6 +29,10 @@ class Audience(Protocol):
 
     def judged(self, name: str, trial: Trial) -> None:
         """One of several trials is judged."""
+        ...
+
+    def tried(self, windows: Sequence[Window]) -> None:
+        """The last of the windows of a search is judged, and its verdict is ok."""
         ...
 
     def unjudged(self, spec: Mapping[str, Any], measured: Unjudged) -> None:

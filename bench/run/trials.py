@@ -70,10 +70,11 @@ class Trials:
         self._environment: Environment | None = None
 
     @contextmanager
-    def run_one(self, over: Over = lambda _outcomes, _observed: None) -> Iterator[Done]:
+    def run_one(self, over: Over = lambda _outcomes, _observed: None, spec: Spec | None = None) -> Iterator[Done]:
         """Run a trial and yield it; its log is cleared away at the end of the `with`, so store the trial before that.
 
-        `over` is as in `carry_out_trial`.
+        `over` is as in `carry_out_trial`. `spec` is that of this trial, where it offers another load than the spec of
+        all trials.
 
         Raises:
             BenchError: something broke; this trial has no verdict.
@@ -91,7 +92,8 @@ class Trials:
                 self._environment = environment.describe(self._chosen.name, place.about, connection)
                 self._described(self._environment)
             disk = DiskWatch(partial(preflight.free_bytes, self._chosen, self._spec, self._folder))
-            trial = carry_out_trial(self._spec, self._log, place, connection, self._watch, began_at, over, disk)
+            offered = spec or self._spec
+            trial = carry_out_trial(offered, self._log, place, connection, self._watch, began_at, over, disk)
             yield Done(self._environment, trial)
 
     def _add_pauses(self, connection: Connection) -> None:

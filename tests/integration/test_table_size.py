@@ -54,6 +54,7 @@ def test_a_failed_verdict_ends_it_and_is_shown(bench: Bench, address: str, tmp_p
     [
         (["--trials", "2"], "--trials: not a flag of `bench table-size`"),
         (["--preload", "5"], "--preload"),
+        (["--rate", "find", "--slo", "append p99 < 50ms"], "--slo: not a flag of `bench table-size`"),
         (["--sizes", "many"], "--sizes"),
         (["--sizes", "1,,2"], "--sizes"),
         (["--rounds", "0"], "--rounds"),

@@ -58,6 +58,14 @@ PHASES = st.fixed_dictionaries(
         optional={"duration": st.sampled_from(["90s", 2.5]), "arrival": st.just("poisson")},
     )
     | st.fixed_dictionaries({"mode": st.just("tail"), "phase": st.lists(PHASES, min_size=1, max_size=4)})
+    | st.fixed_dictionaries(
+        {
+            "rate": st.just("find"),
+            "mode": st.just("tail"),
+            "slo": st.lists(st.sampled_from(["append.p99<50ms", "end_to_end p99.9 <= 1.5s"]), min_size=1),
+        },
+        optional={"duration": st.sampled_from(["90s", 2.5]), "arrival": st.just("poisson")},
+    )
 )
 def test_it_loads_back(flags: dict[str, Any]) -> None:
     spec = make(flags, None)
