@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import pq
 
-from bench.wire import Call, RawSocket, copy_message, is_unencrypted, packed, transaction_changed
+from bench.wire import Call, RawSocket, copy_message, is_notified, is_unencrypted, packed, transaction_changed
 
 _numbers = count()
 _SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_IN)
@@ -54,6 +54,18 @@ class Statement:
         result = _answered(self._pgconn, self._encoding)[0]
         _check_transaction(self._pgconn, self._before)
         return result
+
+    def await_notification(self, seconds: float) -> bool:
+        """Wait until a notification comes, at most this long; return whether one came since the last call.
+
+        Raises:
+            psycopg.OperationalError: the connection is gone.
+        """
+        if is_notified(self._pgconn):
+            return True
+        if select.select([self._pgconn.socket], [], [], seconds)[0]:
+            self._pgconn.consume_input()
+        return is_notified(self._pgconn)
 
 
 def _check(result: pq.abc.PGresult, encoding: str) -> None:

@@ -8,6 +8,7 @@ use it. Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0.
 
 import os
 import re
+import select
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -295,6 +296,34 @@ class RawSocket:
         if _STATES.get(state) != self._pgconn.transaction_status:
             raise transaction_changed(self._pgconn.transaction_status)
 
+    def await_notification(self, seconds: float) -> bool:
+        """Wait until a notification comes, at most this long; return whether one came. One that came with the last
+        answer or since then is not waited for. May return early when the server sends something else unasked.
+
+        Raises:
+            psycopg.Error: as `send` does.
+        """
+        if is_notified(self._pgconn) or (self._answer and self._answer.notified):
+            return True
+        if not select.select([self._socket], [], [], seconds)[0]:
+            return False
+        unasked = Answer.after_one(self._encoding)
+        filled, whole = 0, False
+        while not whole:
+            if filled == len(self.buffer):
+                self._grow()
+            try:
+                got = self._socket.recv_into(memoryview(self.buffer)[filled:])
+            except OSError as error:
+                raise self._lost(filled, error.strerror) from error
+            filled += got
+            if not got:
+                raise self._lost(filled)
+            whole = unasked.read(self.buffer, filled)
+        if unasked.farewell:
+            raise self._lost(filled)
+        return unasked.notified
+
     def _lost(self, filled: int, why: str | None = None) -> psycopg.Error:
         """The error for a lost connection: the server's last words if there are any, among the `filled` bytes in the
         buffer or after them.
@@ -308,6 +337,14 @@ class RawSocket:
             or last_words(received, self._encoding)
             or psycopg.OperationalError(": ".join(filter(None, ("server closed the connection unexpectedly", why))))
         )
+
+
+def is_notified(pgconn: pq.abc.PGconn) -> bool:
+    """Whether libpq has received notifications since the last call of this function."""
+    notified = False
+    while pgconn.notifies():
+        notified = True
+    return notified
 
 
 def transaction_changed(before: int) -> TransactionChangedError:

@@ -18,7 +18,7 @@ Source: PostgreSQL's manual, "Frontend/Backend Protocol", version 3.0: "Extended
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import psycopg
 
@@ -104,6 +104,16 @@ class Answer:
         """The transaction's state after the answer, from ReadyForQuery: I, T or E."""
         self.ready_end = 0
         """Offset of the end of ReadyForQuery."""
+        self.notified = False
+        """Whether a notification came before, in or after the answer."""
+
+    @classmethod
+    def after_one(cls, encoding: str) -> Self:
+        """Make a reader of the messages that come after an answer: asynchronous ones, and the reason why the server
+        ends the session."""
+        reader = cls(encoding)
+        reader._last = _READY
+        return reader
 
     def read(self, received: bytearray, filled: int) -> bool:
         """Read the messages that came since the last call; `received` is filled up to `filled`.
@@ -122,6 +132,8 @@ class Answer:
                 break
             if kind not in ASYNCHRONOUS:
                 self._note(kind, received, end)
+            elif kind == b"A":
+                self.notified = True
             self._at = end
             if kind == b"D":
                 self._read_rows(received, filled)
