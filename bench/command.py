@@ -7,7 +7,7 @@ from typing import Any
 from bench import phases
 from bench.flags import flag_name
 from bench.spec import DEFAULT_LOOPS, Spec
-from bench.values import FIND, offered_events, range_text
+from bench.values import FIND, offered_events, range_text, wait_text
 
 
 def as_given(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +57,8 @@ def _arguments(name: str, value: object) -> list[str]:
             texts = [f"{key}={setting}" for key, setting in value.items()]
         case list() if name in {"transaction_ms", "pause"}:
             texts = [range_text(value) + ("ms" if name == "pause" else "")]
+        case list() if name in {"poll_interval", "consumer_think"}:
+            texts = [wait_text(value)]
         case float() if name == "duration":
             texts = [f"{value:.15g}s"]
         case list() if name == "read_batch":

@@ -94,6 +94,8 @@ class Log(_Part):
     """The ways to append that it supports."""
     postgres: Annotated[int, Field(ge=14)]
     """The oldest major version of PostgreSQL that it works with."""
+    notify: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """The channel on which the log's own SQL notifies readers when there are events to read."""
     settings: dict[str, str] = {}
     """The settings that it needs."""
     passed: str = ""

@@ -10,6 +10,9 @@ Way = Literal["generate", "log_event", "copy"]
 Arrival = Literal["fixed", "poisson"]
 """How batches arrive: at even distances, or at random with the same mean."""
 
+Wake = Literal["poll", "notify", "both"]
+"""What makes a reader ask again after an empty page: time, a notification, or whichever comes first."""
+
 
 class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An offered load: batches have due times, whether earlier batches are answered or not."""
@@ -139,6 +142,16 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     reads after the last one. Figures are reported for each phase."""
     read_batch: int = 0
     """The events per page that `sql` asks for: a larger page is a fault of the log. 0 when unknown."""
+    listen: str = ""
+    """The channel whose notifications make the worker ask again after an empty page; "" for none."""
+    poll_ms: tuple[float, float] | None = (1, 1)
+    """After an empty page the worker asks again after a random time between these two, if not before. None: only when a
+    notification comes, or when it may stop."""
+    think_ms: tuple[float, float] = (0, 0)
+    """The worker works with each page that has events for a random time between these two, and asks for the next page
+    after that; with 0 it asks before it looks at the page."""
+    seed: int = 0
+    """Random seed for these times; each worker adds its name to it."""
     server: str = ""
     """As in a producer's job; a member of a group rejoins on this server."""
     session: str = ""

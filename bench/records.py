@@ -278,6 +278,9 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Why a reader gave up before the end of the log; None when it did not."""
     untimed_calls: int = 0
     """Pages or transactions beyond the job's `timed_calls`: no record has their times."""
+    overslept_events: int = 0
+    """Consumers that only notifications wake: events that were given when the worker was permitted to stop, each
+    counted once, though no notification had come since its last empty page."""
     offered: Offered | None = None
     """Producers: how the schedule was kept; None of a producer that has none."""
     attempted: int | None = None

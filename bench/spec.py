@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from bench import phases
 from bench.errors import UsageError
 from bench.flags import RESULTS, Flag, ResultsFolder, Switch, flag_name, flag_of, sizes, validated
-from bench.job import Arrival, Way
+from bench.job import Arrival, Wake, Way
 from bench.objectives import Objective, parse_objective
 from bench.output import STDOUT
 from bench.padding import MOST_BITS
@@ -34,6 +34,7 @@ from bench.values import (
     parse_range,
     parse_retention,
     parse_time,
+    parse_wait,
     payload_sizes_of,
     steps_of,
 )
@@ -55,6 +56,8 @@ _OURS = {"listen_addresses", "unix_socket_directories", "port", "data_directory"
 SMALLEST_CPUS, LARGEST_CPUS = 0.01, 8192
 """Docker refuses smaller limits, or ignores those that round to 0; Linux supports no more processors."""
 _SETTING = Flag("NAME=VALUE", repeated=True, example="shared_buffers=2GB")
+_WAIT = Flag("TIME|A..Bms", default="1ms")
+DEFAULT_POLL_MS = (1.0, 1.0)
 _Cpus = Annotated[float | None, Field(ge=SMALLEST_CPUS, le=LARGEST_CPUS, allow_inf_nan=False)]
 
 
@@ -120,7 +123,8 @@ class Spec(BaseModel):
     pause: Annotated[tuple[float, float] | None, BeforeValidator(parse_pause), Flag("A..Bms")] = None
     """Pause all sessions at random inside statements, for A to B milliseconds; no rate is published."""
     seed: int = 0
-    """Random seed for --transaction-ms, --abort-rate, --arrival, --pause, and for which payload an event has."""
+    """Random seed for --transaction-ms, --abort-rate, --arrival, --pause, --poll-interval, --consumer-think, and for
+    which payload an event has."""
     read_batch: Annotated[
         tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...],
         Field(min_length=1, max_length=20),
@@ -129,6 +133,13 @@ class Spec(BaseModel):
     """Events per page; given several sizes, the whole log is read once with each."""
     mode: Literal["drain", "tail"] = "drain"
     """Read after the producers are done (drain), or while they append (tail)."""
+    wake: Annotated[Wake | None, Flag(default="poll")] = None
+    """With --mode tail: a reader asks again after an empty page when --poll-interval is over (poll), when the writers
+    notify it (notify), or at whichever comes first (both)."""
+    poll_interval: Annotated[tuple[float, float] | None, BeforeValidator(parse_wait), _WAIT] = None
+    """With --mode tail: how long a reader waits after an empty page; random for a range."""
+    consumer_think: Annotated[tuple[float, float] | None, BeforeValidator(parse_wait), Flag("TIME|A..Bms")] = None
+    """A reader works with each page of events for this time before it asks for the next one; random for a range."""
     consumers: Annotated[int, Field(ge=1, le=MAX_SCALE)] = 1
     """Number of consumers; each reads the whole log."""
     group: Annotated[int, Field(ge=0, le=MAX_SCALE)] = 0
@@ -224,6 +235,7 @@ class Spec(BaseModel):
         if self.limit is not None and self.insert_loops is not None:
             raise ValueError("--limit and --insert-loops set the same number: give one of them")
         self._load_fits()
+        self._waits_fit()
         if (self.events_per_producer or 0) > MAX_LIMIT:
             raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events per producer")
         self._payloads_fit()
@@ -310,6 +322,20 @@ class Spec(BaseModel):
         for objective in self.objectives:
             objective.refuse_for_search(tails=self.mode == "tail")
 
+    def _waits_fit(self) -> None:
+        for name in ("wake", "poll_interval"):
+            if getattr(self, name) is not None and self.mode != "tail":
+                raise ValueError(f"{flag_name(name)} is for reading while producers append: give --mode tail too")
+        if self.wake == "notify" and self.poll_interval is not None:
+            raise ValueError("--wake notify never polls: leave --poll-interval out, or give --wake both")
+        for name in ("poll_interval", "consumer_think"):
+            _, longest_ms = getattr(self, name) or (0, 0)
+            if longest_ms > self.idle_timeout * 1000 / 2:
+                raise ValueError(
+                    f"{flag_name(name)} must be at most half of --idle-timeout, which is {self.idle_timeout:g} s: a "
+                    "reader that waits for longer would be stopped as idle"
+                )
+
     def _flags_fit_the_place(self) -> None:
         given = self.model_dump(exclude_none=True)
         if self.dsn is not None:
@@ -389,6 +415,11 @@ class Spec(BaseModel):
     def preloaded(self) -> int:
         """Number of events that are in the log before the run."""
         return self.preload or 0
+
+    @property
+    def poll_ms(self) -> tuple[float, float] | None:
+        """Range of the milliseconds after which a reader asks again; None when only notifications make it ask."""
+        return None if self.wake == "notify" else self.poll_interval or DEFAULT_POLL_MS
 
     @property
     def warm_ups(self) -> int:

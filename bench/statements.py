@@ -18,6 +18,9 @@ LATER = "bench_later"
 PAUSES = "bench_pause"
 """The functions that pause are in this schema, in a run that pauses inside statements."""
 
+CHANNEL = "bench_wake"
+"""Writers notify readers on this channel where the log's own SQL does not notify them."""
+
 
 class Table(NamedTuple):
     """The optional columns and indexes of a log's table or view."""
@@ -55,6 +58,11 @@ def cursor_columns(log: Log) -> list[int]:
     """The numbers of the cursor's columns in the rows that `read_sql` yields."""
     columns = ["etag", "ctime", "payload", *_more_columns(log)]
     return [columns.index(column) for column in log.cursor]
+
+
+def channel(log: Log) -> str:
+    """The channel on which a log's writers notify its readers."""
+    return log.notify or CHANNEL
 
 
 def drawn_sql(log: Log) -> str:

@@ -123,6 +123,22 @@ def retained(text: str) -> Retained:
     return Retained(None, events)
 
 
+def parse_wait(value: object) -> tuple[float, float] | None:
+    """Read a time like 1ms or 0.5s, or a range of milliseconds as `parse_range` does; None stands for no value.
+
+    Raises:
+        ValueError: as `parse_range` does.
+    """
+    if value is None:
+        return None
+    seconds = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)s", value.strip()) if isinstance(value, str) else None
+    try:
+        return parse_range(float(seconds[1]) * 1000 if seconds else value)
+    except ValueError as error:
+        longest = f"within {LONGEST_TRANSACTION_MS // 1000} s"
+        raise ValueError(f"give a time like 1ms or 0.5s, or a range that goes up like 0..20ms, {longest}") from error
+
+
 def steps_of(rate: str) -> list[tuple[float, float | None]]:
     """The steps of an offered load: events per second, and the seconds for which that lasts, None without an end.
 
@@ -236,6 +252,12 @@ def range_text(range_ms: Sequence[float]) -> str:
     """A range of milliseconds as `parse_range` reads it, without the unit."""
     low, high = range_ms
     return f"{low:.15g}..{high:.15g}"
+
+
+def wait_text(wait_ms: Sequence[float]) -> str:
+    """A wait in milliseconds as `parse_wait` reads it: a time, or a range."""
+    low, high = wait_ms
+    return f"{low:.15g}ms" if low == high else f"{range_text(wait_ms)}ms"
 
 
 def _checked_memory(text: str) -> str:

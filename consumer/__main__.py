@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from msgspec.structs import replace
+from psycopg import sql
 
 from bench.attribution import is_of_the_log, log_failed
 from bench.job import ConsumerJob
@@ -32,6 +33,7 @@ from consumer.delays import Delays
 from consumer.ledger import MANY, Ledger
 from consumer.reader import CursorStuck, Source, TimedPage, pages, source
 from consumer.rows import MisshapenError, Page, columns, row
+from consumer.waits import Waits
 
 REHEARSED = 10 * MANY
 """Events that a consumer looks at before the barrier."""
@@ -44,8 +46,6 @@ NEARLY = 0.9
 MOST_CURSOR_BYTES = 8000
 """A larger cursor, such as a snapshot with a thousand open transactions, is not reported: its record would be too
 long."""
-POLL_SECONDS = 0.001
-"""A tailing reader waits this long after an empty page before it asks again."""
 
 
 class _Reading:
@@ -57,7 +57,11 @@ class _Reading:
         self._breaks = Breaks(job.phases, start_pc)
         self._lifeline = lifeline
         self._clock = clock
+        self._waits = Waits(job, lifeline)
         self._ending = False
+        self._asleep_with: int | None = None
+        """The events that it had been given, each counted once, when it was permitted to stop while it was asleep: only
+        a notification could have woken it."""
         self._at_end = False
         """Whether the last page was empty."""
         self._look: Iterator[None] = iter(())
@@ -90,6 +94,8 @@ class _Reading:
         """
         job = self._job
         stop = Statement(connection, is_free_sql(job.stop)) if job.stop else None
+        if job.listen:  # before the first page: an event that is not in a page is notified after it
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(job.listen)))
         reads = source(connection, job)
         self._answered_at = time.perf_counter()
         try:
@@ -99,16 +105,19 @@ class _Reading:
                     self._note_time(timed)
                 if timed.page.events:
                     self._take(timed, reads)
+                    if self._waits.thinks:
+                        self._think(reads)
                     self._take_a_break_if_due()
                     continue
                 self._come_to_an_end(timed, reads)
                 if stop is None or self._ending:
                     return True
                 # Pages that come after the permission to stop are still checked: they may hold an event too many.
-                self._ending = stop.run().get_value(0, 0) == b"true"
+                self._ending = self._waits.for_more(reads, stop, self._breaks.next_pc)
                 if not self._ending:
-                    time.sleep(POLL_SECONDS)
                     self._take_a_break_if_due()
+                elif self._waits.is_asleep(reads):
+                    self._asleep_with = self.ledger.distinct_events
         except CursorStuck:
             raise _ReadingStopped("its cursor does not move on, so reading would never end") from None
         except psycopg.errors.QueryCanceled:
@@ -155,6 +164,17 @@ class _Reading:
         self._breaks.take(self._lifeline)
         say(progress)
         self.last_page_at = time.perf_counter()
+
+    def _think(self, reads: Source) -> None:
+        """Work with the last page, which is reported first: the reader may not report anything for a while."""
+        self.look()
+        if time.perf_counter() >= self.meter.next_progress:
+            self._report_progress(reads)
+        self._waits.think()
+
+    def overslept_events(self) -> int:
+        """As in `Report`; everything must have been looked at."""
+        return 0 if self._asleep_with is None else self.ledger.distinct_events - self._asleep_with
 
     def _come_to_an_end(self, timed: TimedPage, reads: Source) -> None:
         """Look at everything that was read: an empty page came, the first since the last event or a further one."""
@@ -310,6 +330,7 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: Log
             longest_wait_seconds=reading.waited_seconds(),
             stopped=stopped,
             untimed_calls=reading.untimed_pages,
+            overslept_events=reading.overslept_events(),
         )
     )
 

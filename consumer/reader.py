@@ -45,13 +45,15 @@ def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline, breaks: Breaks
 
     The cursor in a page's last row is all that is needed to ask for the next page, so the server works on the next
     page while the caller looks at this one. After a page so large that the next one could come before the caller
-    has time for it, the next one is asked for later, because the time that the server took could not be measured;
-    so is the page after a break, which the caller takes. A cursor is opaque: it goes back in the binary form in
-    which it came. A member of a group gets `rejoin_pages` pages with events in them, and then the generator ends.
+    has time for it, the next one is asked for later, because the time that the server took could not be measured.
+    So is the page after a break, which the caller takes, and each page in a job with `think_ms`: a client that works
+    with a page asks afterwards. A cursor is opaque: it goes back in the binary form in which it came. A member of a
+    group gets `rejoin_pages` pages with events in them, and then the generator ends.
 
     Raises:
         CursorStuck: the cursor does not advance.
     """
+    thinks = job.think_ms[1] > 0
     taken = 0
     breaks = breaks or Breaks()
     sent = time.perf_counter()
@@ -69,7 +71,13 @@ def pages(source: "Source", job: ConsumerJob, lifeline: Lifeline, breaks: Breaks
         taken += 1
         stuck = not source.advance()
         leaves = taken == job.rejoin_pages
-        ahead = not stuck and not leaves and source.size_bytes() <= MANY_BYTES and answered_at < breaks.next_pc
+        ahead = (
+            not stuck
+            and not leaves
+            and not thinks
+            and source.size_bytes() <= MANY_BYTES
+            and answered_at < breaks.next_pc
+        )
         if ahead:
             sent = time.perf_counter()
             source.ask()
@@ -109,6 +117,10 @@ class Source(Protocol):
 
     def page(self) -> Page:
         """The page itself; available until the next `wait`."""
+
+    def await_notification(self, seconds: float) -> bool:
+        """Wait until a notification comes, at most this long; return whether one came. One that came with an empty page
+        or since then is not waited for."""
 
 
 def source(connection: psycopg.Connection[Any], job: ConsumerJob) -> Source:
@@ -197,6 +209,9 @@ class _Wire:
             return Page(rows, self._events, self._jsonb, self._largest, [result.number for result in results])
         return Page(bytes(received[ROWS : self._raw.rows_end]), self._events, self._jsonb, self._events)
 
+    def await_notification(self, seconds: float) -> bool:
+        return self._raw.await_notification(seconds)
+
 
 class _Libpq:
     """A source of identical rows where only libpq can read the server's bytes; one read at a time."""
@@ -234,3 +249,6 @@ class _Libpq:
         result = self._result
         values = [[result.get_value(place, column) for column in range(3)] for place in range(result.ntuples)]
         return Page(b"".join(map(row, values)), result.ntuples, self._jsonb, result.ntuples)
+
+    def await_notification(self, seconds: float) -> bool:
+        return self._statement.await_notification(seconds)

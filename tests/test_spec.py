@@ -102,6 +102,16 @@ from bench.values import parse_count, parse_retention, retained
         ({"pause": "0..5s"}, "--pause '0..5s': give a range of milliseconds"),
         ({"pause": "0ms..5"}, "--pause '0ms..5'"),
         ({"pause": ""}, "--pause ''"),
+        ({"wake": "notify"}, "--wake is for reading while producers append"),
+        ({"wake": "ring", "mode": "tail"}, "--wake 'ring'"),
+        ({"poll_interval": "1ms"}, "--poll-interval is for reading while producers append"),
+        ({"poll_interval": "soon", "mode": "tail"}, "--poll-interval 'soon': give a time like 1ms"),
+        ({"poll_interval": "5..1ms", "mode": "tail"}, "--poll-interval '5..1ms'"),
+        ({"poll_interval": "2m", "mode": "tail"}, "--poll-interval '2m'"),
+        ({"poll_interval": "1s", "mode": "tail", "wake": "notify"}, "--wake notify never polls"),
+        ({"poll_interval": "6s", "mode": "tail"}, "--poll-interval must be at most half of --idle-timeout"),
+        ({"consumer_think": "0..6000ms"}, "--consumer-think must be at most half of --idle-timeout"),
+        ({"consumer_think": "-1"}, "--consumer-think '-1'"),
         ({"pause": "0..5ms", "rate": "100", "limit": 100}, "--rate measures"),
         ({"log": ""}, "--log"),
         ({"place": "moon"}, "--place 'moon'"),
@@ -128,6 +138,22 @@ def test_a_bad_value_is_refused_by_the_name_of_its_flag(flags: dict[str, Any], s
         make(flags, None)
     assert says in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "poll_ms"),
+    [
+        ({}, (1, 1)),
+        ({"poll_interval": "0.5s"}, (500, 500)),
+        ({"poll_interval": "0..20ms"}, (0, 20)),
+        ({"poll_interval": 5, "wake": "both"}, (5, 5)),
+        ({"wake": "notify"}, None),
+    ],
+)
+def test_a_reader_that_tails_polls_unless_only_notifications_wake_it(
+    flags: dict[str, Any], poll_ms: tuple[float, float] | None
+) -> None:
+    assert make({"mode": "tail", **flags}, None).poll_ms == poll_ms
 
 
 @pytest.mark.parametrize("flags", [{"read_batch": "0"}, {"read_batch": "x,y"}, {"scale": "x"}])

@@ -13,7 +13,7 @@ from bench.judge.gaps import explain
 from bench.judge.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
 from bench.judge.realtime import RealTimeOrder
 from bench.judge.stranded import Stranded
-from bench.judge.verdict import KINDS, Fault, ShortReader, Verdict
+from bench.judge.verdict import KINDS, Fault, ShortReader, SleepingReader, Verdict
 from bench.records import EXAMPLES, Range
 
 
@@ -105,13 +105,7 @@ def judge(
         phantoms = max(0, own["phantom"] - events_in(subtract(in_table, possible)) - stored.foreign)
         for kind in KINDS:
             counts[kind] += phantoms if kind == "phantom" else own[kind]
-        by_reader[read.reader] = {kind: count for kind, count in own.items() if count}
-        if read.oversized_pages:
-            by_reader[read.reader]["oversized pages"] = read.oversized_pages
-        if read.stopped:
-            by_reader[read.reader]["given up"] = len(read.stopped)
-        if read.stranded:
-            by_reader[read.reader]["stranded"] = 1
+        by_reader[read.reader] = {kind: count for kind, count in (own | _faults_of_reading(read)).items() if count}
     for read in _disagreeing(reads) if promise.one_order else ():
         counts["disagreeing"] += 1
         by_reader[read.reader]["disagreeing"] = 1
@@ -151,6 +145,7 @@ def judge(
         and not stranded
         and not stopped
         and not oversized
+        and not any(read.overslept_events for read in reads)
         and not broken_numbering,
         expected_events=events_in(acknowledged),
         expected_checksum=expected_checksum,
@@ -175,6 +170,7 @@ def judge(
             for read in reads
             if by_reader[read.reader].get("withheld") and not read.stopped and not read.stranded
         ],
+        sleeping=[SleepingReader(read.reader, read.overslept_events) for read in reads if read.overslept_events],
         by_reader=by_reader,
         examples=[
             example for kind in KINDS for example in [fault for fault in examples if fault.kind == kind][:EXAMPLES]
@@ -234,6 +230,16 @@ def _disagreeing(reads: Sequence[Delivered]) -> list[Delivered]:
             if orders.setdefault(alike, read.order_checksum) != read.order_checksum:
                 disagreeing.append(read)
     return disagreeing
+
+
+def _faults_of_reading(read: Delivered) -> dict[str, int]:
+    """The faults of a reading that are of no event, by name; 0 of those that it does not have."""
+    return {
+        "oversized pages": read.oversized_pages,
+        "overslept": read.overslept_events,
+        "given up": len(read.stopped),
+        "stranded": int(read.stranded),
+    }
 
 
 def _oversized(read: Delivered) -> str:

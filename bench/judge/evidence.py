@@ -106,6 +106,9 @@ class Delivered:
     """Events in its largest page."""
     oversized_pages: int = 0
     """Pages with more events than the reader asked for."""
+    overslept_events: int = 0
+    """Events that a reader which only notifications wake was given at the very end, when it was made to read once more:
+    no notification had come."""
     backward_pages: int = 0
     """Pages that began with a lower etag than the event before: `falling_etags` counts these too."""
     etag_checksum: int | None = None
@@ -143,6 +146,7 @@ class Delivered:
             page_events=members[0].page_events,
             largest_page=max(member.largest_page for member in members),
             oversized_pages=sum(member.oversized_pages for member in members),
+            overslept_events=sum(member.overslept_events for member in members),
             backward_pages=sum(member.backward_pages for member in members),
             etag_checksum=_sum([member.etag_checksum for member in members]),
         )

@@ -83,6 +83,15 @@ class ShortReader:
 
 
 @dataclass(frozen=True)
+class SleepingReader:
+    """A reader that only notifications wake, and that slept while there were events to read."""
+
+    reader: str
+    events: int
+    """Committed events that were readable. It was given them when it was made to read once more, at the end."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The faults of a trial: how many events of each kind, over all of its readers, with examples."""
 
@@ -154,6 +163,8 @@ class Verdict:
     pages."""
     short: list[ShortReader] = field(default_factory=list)
     """The readers from which events were withheld, though they did not end early."""
+    sleeping: list[SleepingReader] = field(default_factory=list)
+    """The readers that slept while there were events to read, because no notification came."""
     by_reader: dict[str, dict[str, int]] = field(default_factory=dict)
     """Each reader's faults: the number of events by kind; empty for a reader without faults."""
     examples: list[Fault] = field(default_factory=list)

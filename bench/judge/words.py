@@ -10,14 +10,16 @@ from bench.text import plural, some
 
 
 def failure(verdict: Verdict) -> str:
-    """The faults of a failed verdict as one paragraph: the errors that stranded workers, and what became of events."""
-    return " ".join([*stranded(verdict), *([f"{faults(verdict)}."] if has_faults(verdict) else [])])
+    """The faults of a failed verdict as one paragraph: errors that stranded workers, readers that slept, and the fates
+    of events."""
+    return " ".join([*stranded(verdict), *sleeping(verdict), *([f"{faults(verdict)}."] if has_faults(verdict) else [])])
 
 
 def has_faults(verdict: Verdict) -> bool:
-    """Whether anything is wrong with events or readings, apart from the errors that stranded workers."""
+    """Whether anything is wrong with events or readings, apart from workers that the log stranded."""
     counted = any(getattr(verdict, kind) for kind in KINDS)
-    return bool(counted or verdict.wrong_checksums or verdict.stopped or verdict.oversized or not verdict.stranded)
+    other = verdict.wrong_checksums or verdict.stopped or verdict.oversized
+    return bool(counted or other or not (verdict.stranded or verdict.sleeping))
 
 
 def stranded(verdict: Verdict) -> Iterator[str]:
@@ -37,6 +39,18 @@ def stranded(verdict: Verdict) -> Iterator[str]:
     if verdict.unattempted:
         fates += f"; {_were(verdict.unattempted)} not attempted"
     yield f"{fates}."
+
+
+def sleeping(verdict: Verdict) -> Iterator[str]:
+    """The readers that slept while there were events to read, and what to do about that."""
+    for reader in verdict.sleeping:
+        were = plural(reader.events, "committed event was", "committed events were")
+        yield f"{reader.reader} was stranded: woken by notifications alone, the reader slept while {were} readable."
+    if verdict.sleeping:
+        yield (
+            "No notification came after these events had become readable: let readers poll as well (--wake both), or "
+            "let the log notify whenever events become readable."
+        )
 
 
 def _were(count: int) -> str:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from bench.errors import InfrastructureError
 from bench.eventlog import Log
@@ -354,6 +355,17 @@ def _real_time(log: Log, conninfo: str) -> Iterator[str | Untested]:
                 yield Untested(f"real_time = true, because {len(etags)} of {EVENTS} events were delivered")
 
 
+def _notifies(log: Log, conninfo: str) -> Iterator[str]:
+    """A commit notifies readers on the channel of log.toml."""
+    if log.notify:
+        with session(conninfo) as writer, session(conninfo) as reader, session(conninfo) as listener:
+            listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(log.notify)))
+            append(writer, 0)
+            Reading(log, reader, PAGE).until(1, PATIENCE_SECONDS)  # a log may notify when an event gets its number
+            if not list(listener.notifies(timeout=PATIENCE_SECONDS, stop_after=1)):
+                yield f"notify = {log.notify!r}, and no notification comes on that channel when an event is committed"
+
+
 Question = Callable[[Log, str], Iterator[str | Untested]]
 _QUESTIONS: tuple[Question, ...] = (
     _appends,
@@ -366,4 +378,5 @@ _QUESTIONS: tuple[Question, ...] = (
     _tails,
     _real_time,
     _gap_free,
+    _notifies,
 )

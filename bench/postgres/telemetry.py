@@ -62,6 +62,8 @@ _OTHERS = """
                      AND NOT (datname = current_database() AND starts_with(application_name || ' ', %(workers)s)))"""
 """Whether a session that is not this run's is working, in any database; a session that waits or sleeps is not."""
 
+_NOTIFY_QUEUE = "SELECT pg_notification_queue_usage()"
+
 _WORKERS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     " AND starts_with(application_name, %(workers)s) AND pid <> pg_backend_pid()"
@@ -107,6 +109,8 @@ class Observation:
     """The figures of the server and of the orchestrator over time."""
     own_cpu_seconds: float | None
     """CPU time that the server spent on the observer's samples; None where the role may not know it."""
+    notify_queue_share: float | None = None
+    """The largest sample of the share of NOTIFY's queue that is in use; None where the server does not report it."""
 
 
 class Observer:
@@ -122,6 +126,7 @@ class Observer:
             "retention": our_name(orchestrator, RETENTION),
         }
         self._usage = usage
+        self._has_notify_queue = self._can(_NOTIFY_QUEUE)
         self._views = {name: query for name, query in _VIEWS.items() if self._can(query)}
         self._figures = FiguresQuery(self._connection)
         with suppress(psycopg.Error):
@@ -148,6 +153,7 @@ class Observer:
         over = threading.Event()
         memory = 0
         looks_for_others = with_others = 0
+        notify_queue: list[float] = []
         answered = time.monotonic()
         self.seen, self.samples = None, 0
 
@@ -165,6 +171,8 @@ class Observer:
                         waits[kind, wait] += count
                         recorder.note_waits(kind, wait, count)
                     look_for_others()
+                    if self._has_notify_queue:
+                        notify_queue.append(scalar(self._connection, _NOTIFY_QUEUE))
                     self.samples += 1
                     answered = time.monotonic()
                     recorder.record_if_due()
@@ -204,6 +212,7 @@ class Observer:
                 began_at=recorder.began_at,
                 series=series,
                 own_cpu_seconds=recorder.own_cpu_seconds,
+                notify_queue_share=max(notify_queue, default=None),
             )
 
     def _look(self) -> list[tuple[str, str, int]]:

@@ -20,7 +20,7 @@ from bench.results.models import Append, Read, Result, Trial
 from bench.results.tracks import APPEND
 from bench.spec import LIMITS, Spec
 from bench.text import plural
-from bench.values import payload_sizes_of
+from bench.values import payload_sizes_of, wait_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,9 @@ SEED = ("scale", "insert_batch", "insert_loops", "tot_rows", "read_batch", "laps
 DURABLE = ("fsync", "synchronous_commit")
 OFF = {"off", "false", "no", "0"}
 NOTHING = "no event was acknowledged: nothing was measured"
-WORDS = {"place", "log", "append", "mode", "verdict", "node", "bounded by"}
+TAILED = ("appended/s", "wake", "delay p50 ms", "delay p99 ms")
+"""The columns that the table of a tailed run has besides the seed's: the delay next to what it costs the writers."""
+WORDS = {"wake", "place", "log", "append", "mode", "verdict", "node", "bounded by"}
 
 
 def rows(results: Sequence[Result]) -> pd.DataFrame:
@@ -37,14 +39,20 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
 
     `lapsed_time` is in milliseconds and Throughput in events/s, both of the read; an event that was delivered again is
     not in it. A trial whose verdict is not ok has FAILED where its throughput would be. A log from a folder is called
-    by the end of its path that tells it from the others.
+    by the end of its path that tells it from the others. Where a reader tailed, three more columns have its way of
+    waiting and its delay.
     """
     import pandas as pd  # noqa: PLC0415 - a third of a second that every command would wait for
 
+    tailed = any(read.mode == "tail" for result in results for trial in result.trials for read in trial.reads)
     logs = short_names(result.spec["log"] for result in results)
     return pd.DataFrame(
         [
-            _row(result, trial, read, logs[result.spec["log"]])
+            {
+                **_row(result, trial, read, logs[result.spec["log"]]),
+                **(_tailing(read) if tailed else {}),
+                "verdict": "ok" if trial.verdict.ok else "FAILED",
+            }
             for result in results
             for trial in result.trials
             for read in trial.reads
@@ -91,7 +99,7 @@ def terminal(result: Result) -> str:
     frame = rows([result])
     if not_durable(result.environment):
         frame["Throughput"] = [rate if rate.isalpha() else f"{rate}!" for rate in frame["Throughput"]]
-    frame = frame[[*SEED, "verdict"]]
+    frame = frame[[*SEED, *(TAILED if "wake" in frame else ()), "verdict"]]
     on_pipe = not sys.stdout.isatty()
     shown = _texts(frame) if on_pipe else _of_all_trials(frame)
     # The verdict is printed below, too, and Throughput has FAILED in it.
@@ -260,8 +268,24 @@ def _row(result: Result, trial: Trial, read: Read, log: str) -> dict[str, str]:
         "mode": read.mode,
         "appended/s": _rate(trial.append, trial.instead_of_append_rate),
         "max_etag_gap": str(read.max_etag_gap),
-        "verdict": "ok" if trial.verdict.ok else "FAILED",
     }
+
+
+def _tailing(read: Read) -> dict[str, str]:
+    """What woke a reader that tailed, and its delay from ctime to delivery; empty texts where that is unknown."""
+    delay = read.end_to_end_ms
+    return {
+        "wake": waking(read),
+        "delay p50 ms": "" if delay is None else f"{delay.p50:.2f}",
+        "delay p99 ms": "" if delay is None else f"{delay.p99:.2f}",
+    }
+
+
+def waking(read: Read) -> str:
+    """What made a reader ask again after an empty page, with its poll interval; empty where that is unknown."""
+    if read.poll_ms is None:
+        return read.wake or ""
+    return f"{read.wake} {wait_text(read.poll_ms)}"
 
 
 def _rate(phase: Append | Read, otherwise: str) -> str:

@@ -17,13 +17,15 @@ from bench.results.models import Append, Latency, Offered, Read, Result, Trial, 
 from bench.results.series import Unseen
 from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
-from bench.values import range_text
+from bench.values import range_text, wait_text
 
 NAME_WIDTH = 10
 SECONDS_WIDTH = 8
 FULL_VERDICTS = 3
 """Of several trials that failed, this many are shown in full; each other one in a line."""
 SHORTEST_BEHIND_SECONDS = 0.05
+NOTABLE_QUEUE_SHARE = 0.03
+"""NOTIFY's queue is named from this share in use on: it is nearly empty where readers keep up."""
 MANY_PAGES = 3
 """When a reader was given events for this many pages and no page was full, that is not chance."""
 
@@ -174,6 +176,7 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
         yield _Line(text=_retention(trial.retention))
     if tails:
         yield from _readings(trial.reads, trial.instead_of_read_rate, trial.unseen)
+        yield _Line(text=_said_of_pages(spec))
         together = observed.get(phase_key(APPEND, trial.reads[0].reading.track))
         yield from _costs("  together", together, append.events, trial.unseen)
     else:
@@ -181,6 +184,7 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
     yield _Line(Step.SETTLE, trial.phase_seconds[Step.SETTLE], _space(trial))
     if not tails:
         yield from _read_lines(trial.reads, trial.instead_of_read_rate, observed)
+        yield _Line(text=_said_of_pages(spec))
     yield _Line(Step.CHECK, trial.phase_seconds[Step.CHECK])
 
 
@@ -240,6 +244,12 @@ def _said_of_batches(append: Append, spec: Mapping[str, Any]) -> str:
     return "; ".join(clauses)
 
 
+def _said_of_pages(spec: Mapping[str, Any]) -> str:
+    """The work of readers with each page, without which their rates are misread."""
+    think_ms = spec.get("consumer_think")
+    return f"readers worked {wait_text(think_ms)} with each page, included in the rate" if think_ms else ""
+
+
 def _space(trial: Trial) -> str:
     """The bytes on disk and of WAL per event; empty when there are no events. WAL is the whole server's, from the start
     of the append phase to its end.
@@ -278,6 +288,8 @@ def _costs(
     looked_up = counted.get("blocks_hit", 0) + counted.get("blocks_read", 0)
     if looked_up:
         clauses.append(f"{counted['blocks_hit'] / looked_up:.1%} of blocks in the cache")
+    if observed.notify_queue_share and observed.notify_queue_share >= NOTABLE_QUEUE_SHARE:
+        clauses.append(f"NOTIFY's queue was up to {observed.notify_queue_share:.0%} full")
     yield _Line(text="; ".join(clauses))
     yield _Line(text=growth(observed.series, unseen))
     if observed.others:

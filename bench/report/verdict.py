@@ -6,7 +6,7 @@ from itertools import groupby
 
 from bench.judge.evidence import Holder
 from bench.judge.verdict import Fault, Verdict
-from bench.judge.words import counts, faults, has_faults, stranded
+from bench.judge.words import counts, faults, has_faults, sleeping, stranded
 from bench.report import exposure, screen
 from bench.results.models import ImpossibleCtimes, Offered, Trial
 from bench.text import plural
@@ -24,7 +24,7 @@ def trial_verdict(trial: Trial) -> str:
     if not verdict.ok:
         failed = f"verdict: FAILED{_paused(trial)}."
         lines = [f"{failed} {faults(verdict)}."] if has_faults(verdict) else [failed]
-        lines += stranded(verdict)
+        lines += [*stranded(verdict), *sleeping(verdict)]
         lines += _short(verdict)
         if len(verdict.by_reader) > 1:
             lines += [f"  {reader}: {counts(met) or 'ok'}" for reader, met in verdict.by_reader.items()]

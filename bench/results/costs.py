@@ -85,6 +85,9 @@ class Observed(StoredModel):
     """None where Postgres's processes cannot be seen."""
     postgres_memory_bytes: int | None
     """The largest amount that was seen, shared memory counted once."""
+    notify_queue_share: float | None = None
+    """The largest share of NOTIFY's queue that was seen in use, from 0 to 1; it is the whole server's. None where the
+    server does not report it, and in a result of a version that did not store it."""
     workers_cpu_seconds: float
     worker_memory_bytes: int
     """The largest resident memory of one worker."""

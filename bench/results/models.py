@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
+from bench.job import Wake
 from bench.judge.exposure import Exposure
 from bench.judge.verdict import Verdict
 from bench.meter import histogram
@@ -156,6 +157,12 @@ class Read(StoredModel):
     members: int = 1
     transport: str | None = None
     """As in `Append`, of the consumers."""
+    wake: Wake | None = None
+    """Tailing: what made it ask again after an empty page. None in a result of a version that did not store it, and
+    always polled."""
+    poll_ms: tuple[float, float] | None = None
+    """Tailing: after an empty page it asked again after a random time between these two, in milliseconds, if not
+    before; None where it waited for notifications alone, and as in `wake`."""
     largest_page: int | None = None
     """Events in the largest page; None in a result of a version that did not count them."""
     events: int

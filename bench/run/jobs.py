@@ -12,7 +12,17 @@ from bench.records import Range
 from bench.results.tracks import Reading
 from bench.run.payloads import payloads_of
 from bench.spec import Spec
-from bench.statements import PLAIN_TABLE, SCHEMA, Table, append_sql, cursor_columns, drawn_sql, read_sql, returned_sql
+from bench.statements import (
+    PLAIN_TABLE,
+    SCHEMA,
+    Table,
+    append_sql,
+    channel,
+    cursor_columns,
+    drawn_sql,
+    read_sql,
+    returned_sql,
+)
 
 MAX_JUMPS = 5000
 """Jumps over etags that a tailing consumer remembers, to explain how events were skipped."""
@@ -93,6 +103,10 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             rejoin_pages=spec.rejoin if group else 0,
             phases=[(phase.duration, phase.read) for phase in spec.phase],
             read_batch=read_batch,
+            listen=channel(log) if spec.wake in {"notify", "both"} else "",
+            poll_ms=spec.poll_ms,
+            think_ms=spec.consumer_think or (0, 0),
+            seed=spec.seed,
             session_sql=_session_sql(spec, name),
             payloads=payloads,
         )

@@ -298,6 +298,7 @@ class Reader:
             page_events=self.reading.read_batch,
             largest_page=report.largest_page,
             oversized_pages=report.oversized_pages,
+            overslept_events=report.overslept_events,
         )
 
 

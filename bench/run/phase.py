@@ -34,7 +34,7 @@ from bench.run.jobs import most_events
 from bench.run.nodes import Nodes
 from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.progress import TrackProgress
-from bench.run.waiting import Silence, Stillness, Unanswered
+from bench.run.waiting import Silence, Stillness, Unanswered, keeps_a_schedule, reason_to_be_idle
 from bench.run.watch import Extent, Watch
 from bench.text import plural
 
@@ -134,11 +134,11 @@ def carry_out(
         _refuse_differences(workers.values(), settings)
         unanswered = stack.enter_context(observe())
         stack.enter_context(meanwhile(list(workers.values())))
-        paced = {worker.name for worker in workers.values() if _keeps_a_schedule(worker.job)}
-        still, silence = Stillness(connection, unanswered, paced), Silence(connection, unanswered, paced)
+        idle = {name: reason for name, worker in workers.items() if (reason := reason_to_be_idle(worker.job))}
+        still, silence = Stillness(connection, unanswered, idle), Silence(connection, unanswered, idle)
         stack.enter_context(_time_limit_says_how_far(tracks, still))
         seconds = _seconds(worker.job for worker in workers.values())
-        if paced or seconds:
+        if seconds or any(keeps_a_schedule(worker.job) for worker in workers.values()):
             lead_seconds = LEAD_SECONDS + LEAD_SECONDS_PER_WORKER * len(workers)
             holding.start(stack.enter_context(announced_start(connection, lead_seconds)))
         opened_at = time.time()
@@ -157,10 +157,6 @@ def carry_out(
         track: TrackOutcome(of_track, progress.series[track], opened_at, readers.holders, holding.held)
         for track, of_track in tracks.items()
     }
-
-
-def _keeps_a_schedule(job: Job) -> bool:
-    return bool(job.load if isinstance(job, ProducerJob) else job.phases)
 
 
 def _completed(job: Job, connection: Connection, server: str) -> Job:

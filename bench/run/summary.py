@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Literal
 
 from bench.job import ConsumerJob, ProducerJob
 from bench.judge.evidence import Delivered
@@ -120,8 +119,9 @@ def readers(spec: Spec, outcomes: Mapping[Track, TrackOutcome]) -> list[Reader]:
     return all_readers
 
 
-def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
+def read(reader: Reader, spec: Spec, *, ok: bool) -> Read:
     """One reading of the whole log."""
+    tails = spec.mode == "tail"
     reports = [member.report for member in reader.members]
     events = reader.events()
     seconds = seconds_of(reader.members)
@@ -132,9 +132,11 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         read_batch=reader.reading.read_batch,
         group=reader.reading.group,
         number=reader.reading.number,
-        mode=mode,
+        mode=spec.mode,
         members=len(reports),
         transport=_transport(reader.members),
+        wake=(spec.wake or "poll") if tails else None,
+        poll_ms=spec.poll_ms if tails else None,
         largest_page=max(report.largest_page for report in reports),
         events=events,
         redelivered=_redelivered(reader.delivered()),
@@ -149,7 +151,7 @@ def read(reader: Reader, mode: Literal["drain", "tail"], *, ok: bool) -> Read:
         longest_wait_seconds=max((report.longest_wait_seconds or 0 for report in reports), default=0),
         cpu_seconds=sum(report.cpu_seconds for report in reports),
         memory_bytes=max(report.memory_bytes for report in reports),
-        client_bound=mode == "drain" and any(_client_bound(report) for report in reports),
+        client_bound=not tails and any(_client_bound(report) for report in reports),
         clock_offset_ms=reader.members[0].ready.clock_offset_ms,
         round_trip_ms=max(member.ready.round_trip_ms for member in reader.members),
     )
@@ -228,7 +230,7 @@ def unjudged(spec: Spec, outcomes: Mapping[Track, TrackOutcome], observed: Mappi
     appended = outcomes[APPEND]
     return Unjudged(
         append=append(appended, None, appended.opened_at, ok=not spec.pause),
-        reads=[read(reader, spec.mode, ok=not spec.pause) for reader in readers(spec, outcomes)],
+        reads=[read(reader, spec, ok=not spec.pause) for reader in readers(spec, outcomes)],
         phases=dict(observed),
     )
 
@@ -307,6 +309,7 @@ def observed(seen: Observation, workers: Sequence[Outcome]) -> Observed:
         counters=dict(seen.counters),
         postgres_cpu_seconds=cpu_seconds,
         postgres_memory_bytes=seen.postgres_memory_bytes,
+        notify_queue_share=seen.notify_queue_share,
         workers_cpu_seconds=sum(worker.report.cpu_seconds for worker in workers),
         worker_memory_bytes=max(worker.report.memory_bytes for worker in workers),
         series=_with_memory(seen.series, seen.began_at, workers),

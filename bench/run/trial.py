@@ -145,7 +145,7 @@ def carry_out_trial(
         preload=summary.preload(spec, size_before),
         retention=summary.retention(deletions, readers),
         append=summary.append(appended, _grown(wal_before, wal_after), began_at, ok=has_rates),
-        reads=[summary.read(reader, spec.mode, ok=has_rates) for reader in readers],
+        reads=[summary.read(reader, spec, ok=has_rates) for reader in readers],
         nodes=summary.nodes(outcomes, readers, ok=has_rates),
         losses=summary.losses(appended.lost),
         verdict=verdict,

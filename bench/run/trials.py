@@ -17,7 +17,7 @@ from bench.eventlog import Log
 from bench.places.api import Place
 from bench.places.dsn import without_password
 from bench.places.rundir import RunFolder
-from bench.postgres import install, pauses, shadows
+from bench.postgres import install, notifications, pauses, shadows
 from bench.postgres.connection import Connection, connected
 from bench.postgres.read_back import refuse_without_effect
 from bench.postgres.server import check_connections
@@ -87,6 +87,8 @@ class Trials:
         with install.installed(connection, self._log, self._folder.run_id, stays=self._spec.dsn is not None):
             if self._spec.pause:
                 self._add_pauses(connection)
+            if self._spec.wake in {"notify", "both"}:
+                notifications.add(connection, self._log)
             check_connections(connection, self._spec.workers)
             if self._environment is None:
                 self._environment = environment.describe(self._chosen.name, place.about, connection)

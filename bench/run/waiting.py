@@ -2,11 +2,13 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import LiteralString, NamedTuple
 
 import psycopg
 
+from bench.job import ConsumerJob, Job, ProducerJob
 from bench.postgres.connection import Connection, our_name
 from bench.postgres.locks import session_in_words
 from bench.text import some
@@ -72,11 +74,13 @@ class _Session(NamedTuple):
 class Silence:
     """Reports a worker once that reports nothing while others go on. When none goes on, `Stillness` reports that."""
 
-    def __init__(self, connection: Connection, unanswered: Unanswered, paced: Collection[str] = ()) -> None:
-        """`paced` are workers that keep a schedule, or take breaks by one: they may have nothing to do for long."""
+    def __init__(
+        self, connection: Connection, unanswered: Unanswered, idle: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`idle` has the workers that may have nothing to do for long, each with the reason."""
         self._connection = connection
         self._unanswered = unanswered
-        self._paced = paced
+        self._idle = idle
         self._seen: dict[str, _Seen] = {}
         """By worker."""
         self._looked_pc = time.perf_counter()
@@ -94,7 +98,7 @@ class Silence:
             return ""
         self._looked_pc = now_pc
         silent = [worker for worker, _ in progress if now_pc - self._seen[worker].since_pc > SILENT_SECONDS]
-        new = [worker for worker in silent if worker not in self._reported and worker not in self._paced]
+        new = [worker for worker in silent if worker not in self._reported and worker not in self._idle]
         if not new or len(silent) == len(progress) or self._unanswered() > ANSWERED_SECONDS:
             return ""
         sessions = _sessions(self._connection, new)
@@ -103,7 +107,7 @@ class Silence:
         stuck = [worker for worker in new if worker not in sessions or sessions[worker].waits_for_the_worker()]
         self._reported.update(stuck)
         return (
-            f"nothing from some workers while others go on: {_in_words(stuck, sessions, self._paced)}" if stuck else ""
+            f"nothing from some workers while others go on: {_in_words(stuck, sessions, self._idle)}" if stuck else ""
         )
 
 
@@ -117,11 +121,13 @@ class _Seen(NamedTuple):
 class Stillness:
     """Reports now and then what is waited for, while no events come."""
 
-    def __init__(self, connection: Connection, unanswered: Unanswered, paced: Collection[str] = ()) -> None:
-        """`paced` is as in `Silence`."""
+    def __init__(
+        self, connection: Connection, unanswered: Unanswered, idle: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`idle` is as in `Silence`."""
         self._connection = connection
         self._unanswered = unanswered
-        self._paced = paced
+        self._idle = idle
         self._progress: object = None
         self._since_pc = self._looked_pc = time.perf_counter()
         self._reported = ""
@@ -151,7 +157,19 @@ class Stillness:
         sessions = _sessions(self._connection, workers)
         if sessions is None:
             return f"{some(workers)} are not done" if len(workers) > 1 else f"{workers[0]} is not done"
-        return _in_words(workers, sessions, self._paced)
+        return _in_words(workers, sessions, self._idle)
+
+
+def keeps_a_schedule(job: Job) -> bool:
+    """Whether a worker appends by a schedule, or takes breaks by one."""
+    return bool(job.load if isinstance(job, ProducerJob) else job.phases)
+
+
+def reason_to_be_idle(job: Job) -> str:
+    """Why a worker may have nothing to do for long; empty for one that always has."""
+    if isinstance(job, ConsumerJob) and job.poll_ms is None:
+        return "no notification has come"
+    return "nothing is to be done by the schedule" if keeps_a_schedule(job) else ""
 
 
 def _sessions(connection: Connection, workers: Sequence[str]) -> dict[str, _Session] | None:
@@ -164,13 +182,13 @@ def _sessions(connection: Connection, workers: Sequence[str]) -> dict[str, _Sess
     return {names[called]: _Session(*seen) for called, *seen in rows}
 
 
-def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session], paced: Collection[str]) -> str:
+def _in_words(workers: Sequence[str], sessions: Mapping[str, _Session], idle: Mapping[str, str]) -> str:
     """Put into words what the sessions of these workers do; workers whose sessions do one thing are named together."""
     groups: dict[str, list[str]] = {}
     for worker in workers:
         session = sessions.get(worker)
         state = "no session on the server" if session is None else str(session)
-        if session and worker in paced and session.state == "idle":
-            state = "nothing is to be done by the schedule"
+        if session and worker in idle and session.state == "idle":
+            state = idle[worker]
         groups.setdefault(state, []).append(worker)
     return "; ".join(f"{some(group)}: {state}" for state, group in list(groups.items())[:_MOST])

@@ -63,8 +63,10 @@ def test_a_bug_is_caught(bench: Bench, address: str, bug: str, kinds: set[str], 
     assert {kind for kind in KINDS if getattr(verdict, kind)} & kinds, verdict
 
 
-def test_a_reader_that_only_a_commit_wakes_is_caught(bench: Bench, address: str) -> None:
-    """The transaction that holds the horizon is rolled back when all others are done: nothing wakes the reader."""
+@pytest.mark.parametrize("wake", ["poll", "both"])
+def test_a_log_that_only_a_commit_wakes_is_caught(bench: Bench, address: str, wake: str) -> None:
+    """The transaction that holds the horizon is rolled back when all others are done: nothing wakes the log's own
+    get_event, however often a reader asks."""
     folder = planted(bench.folder / "notify-only", "notify-only")
     words = (
         "run",
@@ -76,6 +78,8 @@ def test_a_reader_that_only_a_commit_wakes_is_caught(bench: Bench, address: str)
         address,
         "--mode",
         "tail",
+        "--wake",
+        wake,
         "--idle-timeout",
         "2",
     )

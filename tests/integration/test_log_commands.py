@@ -84,6 +84,7 @@ GET = """CREATE OR REPLACE FUNCTION get_event(last_etag bigint DEFAULT NULL, max
         ("ALTER TABLE events_log ALTER ctime TYPE text", {}, "get_event must yield ctime as timestamp or timestamptz"),
         ("SELEC", {}, "schema.sql, line 8"),
         ("", {"tail": "true"}, "an event that commits after a later one"),
+        ("", {"notify": '"bell"'}, "notify = 'bell', and no notification comes on that channel"),
         ("ALTER SEQUENCE events_log_etag_seq CACHE 50", {}, "it promises real_time = true, and 7 appends"),
         ("", {"gap_free": "true"}, "it promises etags without gaps, and after a rollback they are [1, 3]"),
         (GET + "'SELECT * FROM events_log WHERE etag > coalesce(last_etag, 0) ORDER BY etag'", {}, "yields 7 events"),

@@ -160,6 +160,20 @@ def test_a_run_stores_series_and_exports_them(bench: Bench, address: str) -> Non
     assert int(progress[-1]["value"]) == trial.append.events
 
 
+def test_the_queue_of_notifications_is_measured(log: Connection, usage: Callable[[], Usage | None]) -> None:
+    long = "SELECT pg_notify('queue', repeat('x', 7000) || i) FROM generate_series(1, 50) AS i"
+    with observer(log.info.dsn, log, usage) as watching, psycopg.connect(log.info.dsn) as listener:
+        listener.execute("LISTEN queue")
+        listener.commit()
+        listener.execute("SELECT 1")  # a listener in a transaction keeps what it has not read in the queue
+        with watching.observe():
+            log.execute(long)
+            wait_until(lambda: watching.samples >= 2)
+    assert watching.seen
+    assert watching.seen.notify_queue_share
+    assert 0 < watching.seen.notify_queue_share < 1
+
+
 def test_a_neighbour_in_another_database_is_told_of(bench: Bench, server: str, address: str) -> None:
     over = threading.Event()
 

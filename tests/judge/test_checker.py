@@ -16,7 +16,7 @@ from bench.judge.checker import accounted_for, judge, needs_audit, skipped, unde
 from bench.judge.evidence import Delivered, Holder, Preloaded, Promise, Stored, Written
 from bench.judge.ranges import Ranges, events_in
 from bench.judge.stranded import Stranded
-from bench.judge.verdict import Verdict
+from bench.judge.verdict import SleepingReader, Verdict
 from bench.records import EXAMPLES, Anomaly, Example, Range
 from consumer.ledger import Ledger
 from consumer.stream import Stream
@@ -164,6 +164,7 @@ def test_what_members_of_a_group_met_is_added_up() -> None:
         falling_etags=2,
         stopped=["it goes on"],
         stranded=True,
+        overslept_events=2,
         highest_etag=7,
         holders=[last],
         page_events=10,
@@ -183,6 +184,7 @@ def test_what_members_of_a_group_met_is_added_up() -> None:
             falling_etags=4,
             stopped=["it hangs", "it goes on", "it hangs"],
             stranded=True,
+            overslept_events=2,
             highest_etag=9,
             holders=[HOLDER],
             page_events=10,
@@ -203,6 +205,7 @@ GAP_FREE = Promise(gap_free=True)
         (replace(HEALTHY, stopped=["cancelled", "cancelled"]), TEN, Promise(), {"given up": 2}),
         (replace(HEALTHY, stranded=True), TEN, Promise(), {"stranded": 1}),
         (replace(HEALTHY, largest_page=12, oversized_pages=3), TEN, Promise(), {"oversized pages": 3}),
+        (replace(HEALTHY, overslept_events=4), TEN, Promise(), {"overslept": 4}),
         (replace(HEALTHY, checksum=44), TEN, Promise(), {}),
         (replace(HEALTHY, falling_etags=2), TEN, Promise(), {"reordered": 2}),
         (replace(HEALTHY, anomalies=[Anomaly("reordered", 3, [])], falling_etags=2), TEN, Promise(), {"reordered": 3}),
@@ -224,6 +227,7 @@ def test_each_fault_alone_fails_and_is_its_readers(
     assert len(verdict.stopped) == ("given up" in met)
     assert len(verdict.oversized) == ("oversized pages" in met)
     assert verdict.stranded == stranded
+    assert verdict.sleeping == ([SleepingReader("other", 4)] if "overslept" in met else [])
 
 
 def test_each_open_transaction_that_readers_met_is_shown_once_and_at_most_ten() -> None:

@@ -45,6 +45,7 @@ HOUR = 3600 * 10**6
 BEGAN = 1_800_000_000
 """When the reader stood at the barrier, Unix time."""
 ROUND_TRIP_SECONDS = 0.001
+TAILING = make({"mode": "tail"}, None)
 
 
 class FakeClock(Clock):
@@ -198,14 +199,14 @@ def work(name: str, ranges: list[Range], again: int = 0, **changes: Any) -> Outc
 
 
 def test_an_event_that_is_delivered_again_is_in_no_rate() -> None:
-    read = summary.read(Reader(Reading(10), [work("a", [(0, 0, 99)], again=40)]), "tail", ok=True)
+    read = summary.read(Reader(Reading(10), [work("a", [(0, 0, 99)], again=40)]), TAILING, ok=True)
     assert (read.events, read.redelivered, read.events_per_second) == (100, 40, 50)
 
 
 def test_an_event_that_two_members_of_a_group_had_counts_once() -> None:
     members = [work("a", [(0, 0, 59)], again=5), work("b", [(0, 50, 99)])]
     group = Reader(Reading(10, group=True), members)
-    read = summary.read(group, "tail", ok=True)
+    read = summary.read(group, TAILING, ok=True)
     assert (read.events, read.redelivered, read.events_per_second) == (100, 15, 50)
     outcomes = {track: TrackOutcome(members, [], 0) for track in (APPEND, Track(10))}
     (node,) = summary.nodes(outcomes, [group], ok=True)
@@ -215,14 +216,14 @@ def test_an_event_that_two_members_of_a_group_had_counts_once() -> None:
 def test_one_member_whose_ctimes_cannot_be_leaves_the_group_without_delays() -> None:
     bad = Reported(ahead=3, ahead_seconds=7.0), Reported(ahead=2, ahead_seconds=9.0, infinite=1)
     works = [work("a", [(0, 0, 9)]), *(work("b", [(1, 0, 9)], impossible_ctimes=each) for each in bad)]
-    read = summary.read(Reader(Reading(10, group=True), works), "tail", ok=True)
+    read = summary.read(Reader(Reading(10, group=True), works), TAILING, ok=True)
     assert read.end_to_end_ms is None
     assert read.impossible_ctimes == ImpossibleCtimes(infinite=1, ahead=5, ahead_seconds=9)
 
 
 def test_what_was_given_nothing_has_no_rate_and_no_percentiles() -> None:
     nothing: dict[str, Any] = {"latency": encoded(histogram()), "delay": encoded(histogram()), "seconds": 0.0}
-    read = summary.read(Reader(Reading(10), [work("a", [], **nothing)]), "tail", ok=True)
+    read = summary.read(Reader(Reading(10), [work("a", [], **nothing)]), TAILING, ok=True)
     assert (read.events_per_second, read.latency_ms, read.end_to_end_ms, read.impossible_ctimes) == (None,) * 4
 
 
@@ -397,6 +398,9 @@ GIVEN: dict[str, object] = {
     "payload_entropy": 3,
     "payload_file": Path("my objects.jsonl"),
     "mode": "tail",
+    "wake": "both",
+    "poll_interval": (0.5, 7),
+    "consumer_think": (2, 2),
     "consumers": 2,
     "group": 2,
     "rejoin": 3,
@@ -433,6 +437,8 @@ NEEDS: dict[str, dict[str, object]] = {
     "depth": {"cursor": "client"},
     "retention": {"mode": "tail"},
     "slo": {"rate": "find", "mode": "tail"},
+    "wake": {"mode": "tail"},
+    "poll_interval": {"mode": "tail"},
     "arrival": {"rate": "5000"},
     "payload_entropy": {"payload_bytes": 200},
     "phase": {"mode": "tail"},

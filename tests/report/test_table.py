@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InfrastructureError, UsageError
-from bench.judge.verdict import Fault, Gaps, Verdict
+from bench.judge.verdict import Fault, Gaps, SleepingReader, Verdict
 from bench.report import plot, published, terminal
 from bench.report import runs as runs_report
 from bench.report.verdict import verdict_text
 from bench.results import metrics
 from bench.results.costs import Observed
-from bench.results.models import Producer, Result, json_schema_text
+from bench.results.models import Latency, Producer, Result, json_schema_text
 from bench.results.store import json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
 
@@ -151,6 +151,7 @@ OBSERVED = {
     "workers_cpu_seconds": 0.002,
     "worker_memory_bytes": 2**25,
 }  # fmt: skip
+FULL_QUEUE = {**OBSERVED, "notify_queue_share": 0.124}
 SHORT = {**OBSERVED, "bottleneck": None, "counters": {}, "postgres_cpu_seconds": None}
 NODES = [
     {
@@ -165,6 +166,25 @@ NODES = [
 LOSSES = [
     {"node": "node3", "producers": ["producer-0", "producer-3"], "seconds": 12.4, "acknowledged": 1234},
 ]
+
+
+def tailed(of: Result, **wait: object) -> Result:
+    """A result as one whose reader tailed and waited like this."""
+    delay = Latency(p50=0.75, p90=1.5, p99=4.25, p99_9=8, max=12.5)
+    (trial,) = of.trials
+    changes = {"mode": "tail", "read_batch": 1000, "end_to_end_ms": delay, "longest_wait_seconds": 0.1, **wait}
+    read = trial.reads[0].model_copy(update=changes)
+    spec = {**of.spec, "mode": "tail", "read_batch": [1000], "consumer_think": [0, 2.5]}
+    return of.model_copy(update={"spec": spec, "trials": [trial.model_copy(update={"reads": [read]})]})
+
+
+ASLEEP = Verdict(
+    ok=False,
+    expected_events=2500,
+    expected_checksum=1561250,
+    sleeping=[SleepingReader("consumer-1000", 40)],
+    by_reader={"consumer-1000": {"overslept": 40}},
+)
 LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reordered=7, excused=["reordered"])
 
 
@@ -177,6 +197,8 @@ LOSSY = Verdict(ok=True, expected_events=2500, expected_checksum=1561250, reorde
         ("failed", result(verdict=FAILED)),
         ("tailed", result(verdict=TAILED)),
         ("excused", result(verdict=LOSSY)),
+        ("woken", tailed(result(phases={"append + read 1000": FULL_QUEUE}), wake="both", poll_ms=(0, 20))),
+        ("asleep", tailed(result(verdict=ASLEEP), wake="notify")),
         ("nodes", result(nodes=NODES)),
         ("lost", result(nodes=NODES, losses=LOSSES)),
     ],

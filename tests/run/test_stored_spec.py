@@ -54,6 +54,14 @@ PHASES = st.fixed_dictionaries(
     | st.fixed_dictionaries({"rate": st.sampled_from(["1000:2s,5:0.5m", "7:1s"])})
     | st.fixed_dictionaries({"mode": st.just("tail"), "retention": st.sampled_from(["30s", "100k", 5000])})
     | st.fixed_dictionaries(
+        {"mode": st.just("tail"), "wake": st.sampled_from(["poll", "both"])},
+        optional={
+            "poll_interval": st.sampled_from(["0..20ms", "1.5s", 3]),
+            "consumer_think": st.sampled_from(["0..2.5ms", "7"]),
+        },
+    )
+    | st.just({"mode": "tail", "wake": "notify"})
+    | st.fixed_dictionaries(
         {"rate": st.sampled_from(["1000:2s,5", "7"])},
         optional={"duration": st.sampled_from(["90s", 2.5]), "arrival": st.just("poisson")},
     )
@@ -88,6 +96,9 @@ def test_the_command_has_all_that_was_given_by_flags_and_file(tmp_path: Path) ->
     spec = make({"scale": "10", "transaction_ms": "0..20", "pause": "0..2.5"}, file)
     expected = "--scale 10 --limit 20 --read-batch 10,3 --transaction-ms 0..20 --pause 0..2.5ms"
     assert command(spec) == f"python -m bench run {expected}"
+    waits = "--mode tail --wake both --poll-interval 1500ms --consumer-think 0..2.5ms"
+    tails = {"mode": "tail", "wake": "both", "poll_interval": "1.5s", "consumer_think": "0..2.5ms"}
+    assert command(make(tails, None)) == f"python -m bench run {waits}"
     given_dsn = command(make({"dsn": "postgresql://me:hush@db/x"}, None))
     assert "--dsn" in given_dsn
     assert "hush" not in given_dsn

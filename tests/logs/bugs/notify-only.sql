@@ -1,4 +1,6 @@
 -- on xid-horizon: a reader that was given all looks again only when it is woken by a commit, and a rollback wakes nobody.
+-- Here the log's own get_event sleeps, so a reader that polls is given nothing either. A reader that itself sleeps until a
+-- notification comes needs no bug in the log: that is --wake notify on xid-horizon.
 CREATE TABLE wakeups (n bigserial);
 CREATE TABLE heard (n bigint);
 INSERT INTO heard VALUES (0);
