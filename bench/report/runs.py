@@ -31,6 +31,8 @@ OFF = {"off", "false", "no", "0"}
 NOTHING = "no event was acknowledged: nothing was measured"
 TAILED = ("appended/s", "wake", "delay p50 ms", "delay p99 ms")
 """The columns that the table of a tailed run has besides the seed's: the delay next to what it costs the writers."""
+ELSEWHERE = ("insert_batch", "insert_loops", "tot_rows", "lapsed_time")
+"""The seed's columns that the command above the table has, or the figures below it."""
 WORDS = {"wake", "place", "log", "append", "mode", "verdict", "node", "bounded by"}
 
 
@@ -99,11 +101,13 @@ def terminal(result: Result) -> str:
     frame = rows([result])
     if not_durable(result.environment):
         frame["Throughput"] = [rate if rate.isalpha() else f"{rate}!" for rate in frame["Throughput"]]
-    frame = frame[[*SEED, *(TAILED if "wake" in frame else ()), "verdict"]]
+    tailed = "wake" in frame
+    frame = frame[[*SEED, *(TAILED if tailed else ()), "verdict"]]
     on_pipe = not sys.stdout.isatty()
     shown = _texts(frame) if on_pipe else _of_all_trials(frame)
     # The verdict is printed below, too, and Throughput has FAILED in it.
-    parts = [_table(shown) if on_pipe else narrow(shown, shown[0], columns=screen.width(), dispensable={"verdict"})]
+    dispensable = {"verdict", *(ELSEWHERE if tailed else ())}
+    parts = [_table(shown) if on_pipe else narrow(shown, shown[0], columns=screen.width(), dispensable=dispensable)]
     if not_durable(result.environment):
         parts.append(screen.shown(f"! not durable: {', '.join(not_durable(result.environment))}"))
     if _measured_nothing(result):

@@ -208,6 +208,16 @@ def test_what_a_person_reads_after_a_run(name: str, which: Result) -> None:
     golden(f"published-{name}.md", f"{runs_report.published([which])}\n")
 
 
+def test_a_narrow_terminal_shows_the_delay_next_to_the_append_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("bench.report.screen.width", lambda _=None: 80)
+    table = runs_report.terminal(tailed(result(), wake="both", poll_ms=(0, 20))).splitlines()
+    assert [name for name in ("appended/s", "wake", "delay p50 ms", "delay p99 ms") if name in table[0]] == [
+        "appended/s", "wake", "delay p50 ms", "delay p99 ms",
+    ]  # fmt: skip
+    assert max(map(len, table)) <= 80
+
+
 @pytest.mark.parametrize(
     ("here", "elsewhere", "are_told"),
     [(2500, 1234, True), (0, 10, True), (0, 9, False), (123_400, 1234, False), (123_300, 1234, True)],
