@@ -22,13 +22,12 @@ from bench.results.models import (
     Append,
     ImpossibleCtimes,
     Latency,
-    Node,
-    NodeLoss,
     Offered,
     Producer,
     Read,
     Unjudged,
 )
+from bench.results.nodes import Node, NodeLoss
 from bench.results.series import UNITS, Figure, Series
 from bench.results.tracks import APPEND, Track
 from bench.run import jobs
