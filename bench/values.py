@@ -123,6 +123,18 @@ def retained(text: str) -> Retained:
     return Retained(None, events)
 
 
+def parse_whole_seconds(value: object) -> object:
+    """Read a time as `parse_time` does, in whole seconds; values that are no time are returned as they are.
+
+    Raises:
+        ValueError: the text is not a time, or the time has a part of a second.
+    """
+    seconds = parse_time(value)
+    if isinstance(seconds, float) and seconds != round(seconds):
+        raise ValueError("give whole seconds, like 10s or 2m: latencies are stored per second")
+    return seconds
+
+
 def steps_of(rate: str) -> list[tuple[float, float | None]]:
     """The steps of an offered load: events per second, and the seconds for which that lasts, None without an end.
 

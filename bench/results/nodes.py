@@ -13,11 +13,11 @@ class Node(StoredModel):
     appended: int = 0
     """Events."""
     appended_per_second: float | None = None
-    """Over the whole append phase; None when nothing was appended here or the verdict is not ok."""
+    """Over the whole append phase after the warm-up; None when nothing was appended here or the verdict is not ok."""
     read: int = 0
     """Events, each counted once per reader; a group is one."""
     read_per_second: float | None = None
-    """Over the time of its own readers."""
+    """Over the time of its own readers after the warm-up."""
     cpu_seconds: float
     """Of its workers."""
     clock_offset_ms: float
