@@ -439,6 +439,8 @@ class OutputOptions(BaseModel):
     """Write result.json here too; - is standard output."""
     export_markdown: Annotated[Path | None, Flag("FILE")] = None
     """Write the table here too; - is standard output."""
+    percentiles: Switch = False
+    """Print p50, p90, p99, p99.9, p99.99 and the largest value of each latency."""
     time_limit: Annotated[
         float | None,
         Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False),

@@ -15,7 +15,7 @@ from bench.cli.options import Command, run_flags, run_options
 from bench.errors import InfrastructureError
 from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
-from bench.report import progress, screen, tabular, terminal
+from bench.report import percentiles, progress, screen, tabular, terminal
 from bench.report import runs as runs_report
 from bench.report import search as search_report
 from bench.results import latency_log, models, store
@@ -136,6 +136,8 @@ class RunOutput:
                 print(f"again: {result.reproduce}")
             if self._stored_at:
                 print(f"result: {self._stored_at}")
+        if self._options.percentiles:
+            print(f"\n{percentiles.table(result, tabular.form())}")
 
     def _repeat_on_stderr(self, result: models.Result) -> None:
         """Print the verdict and the result's path on stderr, because stdout or a file may lack them."""
