@@ -91,6 +91,8 @@ class ProducerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     seconds: float | None = None
     """No batch is sent later than this after the start of the schedule; the batch that is under way then is finished.
     None without an end by time."""
+    warm_up_seconds: int = 0
+    """The first seconds of the phase, or of the schedule, that are to be left out of rates."""
 
 
 class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="job", tag="consumer"):
@@ -140,6 +142,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     phases: list[tuple[float, bool]] = []
     """The phases of an offered load: the seconds that each lasts, and whether this consumer reads meanwhile. It always
     reads after the last one. Figures are reported for each phase."""
+    warm_up_seconds: int = 0
+    """As in a producer's job."""
     read_batch: int = 0
     """The events per page that `sql` asks for: a larger page is a fault of the log. 0 when unknown."""
     listen: str = ""

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,14 +10,13 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import psycopg
-from hdrh.histogram import HdrHistogram
 
-from bench.records import Progress, Record, Report, encode_record
+from bench.histograms import SecondCounts
+from bench.records import Progress, Record, Report, Timed, encode_record
 from bench.statement import Statement
 
-PROGRESS_SECONDS = 0.5
-LONGEST_MICROSECONDS = 365 * 86_400 * 1_000_000
-"""A year: no call of a run takes longer."""
+_REPORTS_PER_SECOND = 2
+PROGRESS_SECONDS = 1 / _REPORTS_PER_SECOND
 _RESOLUTION_SECONDS = 2e-6
 """A microsecond of the database's clock and one of ours."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -78,33 +76,21 @@ class Clock:
         return self.round_trip_seconds / 2 + self._apart_seconds + _RESOLUTION_SECONDS + drift
 
 
-def histogram() -> HdrHistogram:
-    """An empty histogram of microseconds: up to a year, within 1 %. Less than a microsecond counts as 0."""
-    return HdrHistogram(1, LONGEST_MICROSECONDS, 2)
-
-
-def record(into: HdrHistogram, microseconds: int, count: int) -> None:
-    """Add `count` occurrences of one value.
-
-    Raises:
-        ValueError: the value is below 0 or longer than a year. HdrHistogram would drop it without an error.
-    """
-    if not into.record_value(microseconds, count):
-        raise ValueError(f"a histogram cannot hold {microseconds} us: it must be from 0 to a year")
-
-
-def encoded(of: HdrHistogram) -> str:
-    """Encode a histogram as text for a record."""
-    return str(of.encode().decode())
-
-
 class Meter:
     """A meter of a phase: time and CPU from its construction on, the latency of each call, and live progress."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._latency = histogram()
+    def __init__(self, clock: Clock, seconds: SecondCounts, metric: Timed, warm_up_seconds: int = 0) -> None:
+        """Count the latencies of calls as `metric`, and report those in `seconds` of each second that is over."""
+        self._clock = clock
+        self._seconds = seconds
+        self._metric = metric
+        self._warm_up_seconds = warm_up_seconds
+        self.warm_up_calls = 0
+        """Calls that ended in the warm-up, without those since the last progress."""
         self.calls: list[float] = []
-        """Seconds that each call since the last progress took."""
+        """Seconds that each call since the last progress took, of those that ended before the next one is due."""
+        self._late: list[tuple[float, float]] = []
+        """The other calls: what each took, and its end (perf_counter)."""
         self._first_call_seconds: float | None = None
         self.started_at = clock.now()
         self._started = time.perf_counter()
@@ -114,21 +100,37 @@ class Meter:
         self.next_progress = self._started
         """When the next progress record is due (perf_counter); the first one is due at once."""
         self._last_progress = 0
+        self._second = 0
+        """The second in which `calls` end."""
 
     def count(self, sent: float, now: float) -> bool:
         """Count a call sent at `sent` and answered `now` (perf_counter); True when `progress` is due."""
         self.calls.append(now - sent)
-        return now >= self.next_progress
+        if now < self.next_progress:
+            return False
+        self.was_late(now)
+        return True
+
+    def was_late(self, now: float) -> None:
+        """Note that the last one of `calls` was answered `now` (perf_counter), and not before progress was due."""
+        self._late.append((self.calls.pop(), now))
 
     def progress(self, events: int, checksum: int = 0, cursor: Callable[[], list[bytes]] = list) -> None:
-        """Report the total so far, with a cursor, if the total has changed. Until a first call counts, progress is due
-        again at once."""
+        """Report the total so far, with a cursor, if the total has changed, and the latencies of the seconds that are
+        over. Until a first call counts, progress is due again at once.
+        """
         now = time.perf_counter()
-        if self._first_call_seconds is None and self.calls:
+        if self._first_call_seconds is None and (self.calls or self._late):
             self._first_call_seconds = now - self._started
+        self._count_calls()
         if self._first_call_seconds is not None:
-            self.next_progress = now + PROGRESS_SECONDS
-        self._note_calls()
+            # The second of all calls that end before then is known without a look at each.
+            self.next_progress = self._seconds.next_part(now, _REPORTS_PER_SECOND)
+        second = self._seconds.second(now)
+        if second != self._second:
+            self._second = second
+            for record in self._seconds.over(now):
+                say(record)
         if events != self._last_progress:
             self._last_progress = events
             say(Progress(events, checksum, resident_bytes(), cursor()))
@@ -142,24 +144,30 @@ class Meter:
         self._ended = time.perf_counter() - self._started, max(0.0, cpu_seconds)
 
     def finish(self, events: int, checksum: int) -> Report:
-        """The report of everything measured until the last `end`, or until now without one."""
+        """Report the latencies that are not reported yet, and return the report of everything else that was measured
+        until the last `end`, or until now without one.
+        """
         if self._ended is None:
             self.end()
         seconds, cpu_seconds = self._ended or (0.0, 0.0)
-        self._note_calls()
+        self._count_calls()
+        for record in self._seconds.rest():
+            say(record)
         return Report(
             events=events,
             checksum=checksum,
             started_at=self.started_at,
             seconds=seconds,
             cpu_seconds=cpu_seconds,
-            latency=encoded(self._latency),
+            clock_uncertainty_seconds=self._clock.uncertainty_seconds(self._clock.now()),
             first_call_seconds=self._first_call_seconds,
             memory_bytes=getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         )
 
-    def _note_calls(self) -> None:
-        # Many calls take the same number of microseconds, and a histogram takes many of one value at once.
-        for microseconds, calls in Counter([int(seconds * 1e6) for seconds in self.calls]).items():
-            record(self._latency, microseconds, calls)
-        self.calls.clear()
+    def _count_calls(self) -> None:
+        if self.calls:
+            self.warm_up_calls += len(self.calls) * (self._second < self._warm_up_seconds)
+            self._seconds.count(self._metric, self._second, self.calls)
+        if self._late:
+            self.warm_up_calls += sum(self._seconds.second(end) < self._warm_up_seconds for _, end in self._late)
+            self._seconds.count_by_end(self._metric, self._late)

@@ -26,6 +26,15 @@ Range = tuple[int, int, int]
 
 ROWS_PER_RECORD = 200
 """200 rows of three 64-bit numbers take at most 12.8 KB."""
+BUCKETS_PER_RECORD = 500
+"""500 buckets, of at most five digits, with a 64-bit number each take at most 14 KB."""
+
+Timed = Literal["append", "service", "lateness", "read", "end_to_end"]
+"""A metric of a worker, with a latency for each of its calls or events, in microseconds. A producer's are `append`, of
+committed batches: from sending a batch, or with an offered load from the time at which it was due, to its commit; and
+with an offered load `service`, from sending a batch to its commit, and `lateness`, from the time at which a batch was
+due to its sending, of the batches for which the producer had waited. A consumer's are `read`, from asking for a page to
+having it, and when it tails `end_to_end`, from an event's ctime to its delivery."""
 
 EXAMPLES = 10
 """All anomalies are counted, and this many of each kind are shown."""
@@ -63,16 +72,17 @@ _MICROSECONDS_BITS = 52
 
 STARTS_AT = f"""
     SELECT ((classid::bigint << 32 | objid::bigint) & {(1 << _MICROSECONDS_BITS) - 1})::text
-    FROM pg_locks
+    FROM pg_catalog.pg_locks
     WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> {_MICROSECONDS_BITS - 32} = {_STARTS}
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-"""The query that yields when the schedule starts that producers share, by which batches are due or appending ends, in
-microseconds of Unix time on the database's clock; no row when the orchestrator has not announced it."""
+      AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
+"""The query that yields when the phase opened, or the schedule starts that producers share, by which batches are due or
+appending ends, in microseconds of Unix time on the database's clock; no row when the orchestrator has not announced
+it."""
 
 
 def start_key(unix_seconds: float) -> int:
-    """The key of the advisory lock that announces the start of the schedule: one that every session can see, without a
-    table, on whatever server."""
+    """The key of the advisory lock that announces when the phase opens or the schedule starts: one that every session
+    can see, without a table, on whatever server."""
     return _STARTS << _MICROSECONDS_BITS | round(unix_seconds * 1e6)
 
 
@@ -147,6 +157,17 @@ class CallTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     """When the transaction was sent and when its end was answered, in microseconds after `since`."""
 
 
+class Interval(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="interval"):
+    """Some of the latencies of a worker that ended in one second. A second may have several records, and they add
+    up."""
+
+    metric: Timed
+    second: int
+    """From 0, which begins when the phase opens, or with an offered load when the schedule starts."""
+    buckets: list[tuple[int, int]]
+    """Buckets of `bench.histograms`, each with the number of latencies in it."""
+
+
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One faulty event; unknown fields are None."""
 
@@ -203,19 +224,17 @@ class LogError(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 class Offered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a producer kept the schedule of an offered load."""
 
-    latency: str
-    """An encoded HdrHistogram of microseconds from the time at which a batch was due to its commit."""
-    lateness: str
-    """An encoded HdrHistogram of microseconds from the time at which a batch was due to its sending, of the batches
-    for which the producer had waited: how late the producer itself is."""
     last_due_seconds: float
     """When the last batch was due, in seconds after the start of the schedule."""
     ended_seconds: float
     """When the last answer came, in seconds after the start of the schedule."""
     largest_backlog: int
-    """The most events that were due and not yet sent, when a batch was sent later than due."""
+    """The most events that were due and not yet sent, when a batch was sent later than due. Batches that were due in
+    the warm-up do not count, here and in `most_behind_seconds`."""
     most_behind_seconds: float
     """The largest time by which a batch was sent later than due."""
+    warm_up_events: int = 0
+    """Events that were due in the warm-up."""
 
 
 class StepFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="record", tag="step"):
@@ -223,10 +242,10 @@ class StepFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
     step: int
     """Its number, from 0."""
-    latency: str
-    """An encoded HdrHistogram of microseconds: of a producer, from the time at which a batch was due to its commit, of
-    the batches that were due in the step; of a tailing consumer, from an event's ctime to its delivery, of the events
-    with a ctime in the step."""
+    buckets: list[tuple[int, int]]
+    """Buckets of `bench.histograms`, each with a number of latencies: of a producer, from the time at which a batch was
+    due to its commit, of the batches that were due in the step; of a tailing consumer, from an event's ctime to its
+    delivery, of the events with a ctime in the step. A step may have several records, and they add up."""
     done: int
     """Events that were acknowledged in the step, or delivered in it, whenever they were due or logged."""
 
@@ -243,8 +262,10 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     seconds: float
     cpu_seconds: float
     """User and system time of this worker between the same two moments as `seconds`."""
-    latency: str
-    """An encoded HdrHistogram of microseconds per call. Of a producer's calls, only committed ones count."""
+    warm_up_events: int = 0
+    """Events acknowledged or delivered in the job's warm-up."""
+    clock_uncertainty_seconds: float = 0
+    """The largest error of the worker's times on the database's clock, at its end."""
     first_call_seconds: float | None = None
     """Seconds until the first call that counts was answered; None when there was no such call."""
     memory_bytes: int = 0
@@ -264,10 +285,13 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     None unless the job asks for it."""
     highest_etag: int | None = None
     """Consumers: the highest delivered etag; None when no event was delivered."""
-    delay: str | None = None
-    """Tailing: an encoded HdrHistogram of microseconds from an event's ctime to its delivery."""
     impossible_ctimes: ImpossibleCtimes | None = None
-    """Tailing: ctimes that give no delay; None when every ctime gives one. If there are any, `delay` means nothing."""
+    """Tailing: ctimes that give no delay; None when every ctime gives one. If there are any, the metric `end_to_end`
+    means nothing."""
+    negative_delays: int = 0
+    """Tailing: events with a delay below 0, by no more than the clocks' uncertainty. They are not in `end_to_end`."""
+    most_negative_seconds: float = 0
+    """The amount of the lowest of these delays."""
     longest_wait_seconds: float | None = None
     """Consumers: the longest time without a page with events, while tailing or after an empty page."""
     largest_page: int = 0
@@ -296,6 +320,7 @@ Record = (
     | Jumps
     | PageTimes
     | CallTimes
+    | Interval
     | Anomaly
     | LogError
     | StepFigures
@@ -331,5 +356,16 @@ def call_times(since: float, uncertainty_seconds: float, calls: list[tuple[int, 
     return [CallTimes(since, uncertainty_seconds, part) for part in _cut(calls)]
 
 
-def _cut(rows: list[T]) -> list[list[T]]:
-    return [rows[start : start + ROWS_PER_RECORD] for start in range(0, len(rows), ROWS_PER_RECORD)]
+def intervals(metric: Timed, second: int, buckets: list[tuple[int, int]]) -> list[Interval]:
+    """Cut the latencies of one second into records that are small enough."""
+    return [Interval(metric, second, part) for part in _cut(buckets, BUCKETS_PER_RECORD)]
+
+
+def step_figures(step: int, buckets: list[tuple[int, int]], done: int) -> list[StepFigures]:
+    """Cut the figures of a step into records that are small enough; the first one has the events."""
+    first, *rest = _cut(buckets, BUCKETS_PER_RECORD) or [[]]
+    return [StepFigures(step, first, done), *(StepFigures(step, part, 0) for part in rest)]
+
+
+def _cut(rows: list[T], size: int = ROWS_PER_RECORD) -> list[list[T]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

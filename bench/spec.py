@@ -18,6 +18,7 @@ from bench.objectives import Objective, parse_objective
 from bench.output import STDOUT
 from bench.padding import MOST_BITS
 from bench.phases import Phases
+from bench.schedule import span_seconds
 from bench.values import (
     FIND,
     LONGEST_SECONDS,
@@ -35,6 +36,7 @@ from bench.values import (
     parse_retention,
     parse_time,
     parse_wait,
+    parse_whole_seconds,
     payload_sizes_of,
     steps_of,
 )
@@ -105,6 +107,8 @@ class Spec(BaseModel):
     events are offered."""
     phase: Annotated[Phases, Flag(in_file_only=True)] = ()
     """Phases of an offered load with --mode tail, each with its own rate."""
+    warm_up_seconds: Annotated[int, Field(ge=0), BeforeValidator(parse_whole_seconds), Flag("TIME")] = 0
+    """Leave the first seconds of appending, and of reading with --mode tail, out of rates and latencies."""
     append: Way = "log_event"
     """How to append: events generated in the server, a JSON array passed to the log's log_event, or COPY."""
     payload_bytes: Annotated[int | str, BeforeValidator(checked_payload_bytes), Flag("BYTES[:SHARE%,...]")] = 0
@@ -236,6 +240,7 @@ class Spec(BaseModel):
             raise ValueError("--limit and --insert-loops set the same number: give one of them")
         self._load_fits()
         self._waits_fit()
+        self._warm_up_fits()
         if (self.events_per_producer or 0) > MAX_LIMIT:
             raise ValueError(f"--insert-batch x --insert-loops is over {MAX_LIMIT:,} events per producer")
         self._payloads_fit()
@@ -313,7 +318,7 @@ class Spec(BaseModel):
     def _search_fits(self) -> None:
         if not self.slo:
             raise ValueError("--rate find needs an objective: give --slo too, like --slo 'append p99 < 50ms'")
-        for name in ("limit", "insert_loops", "trials", "warm_up", "on_node_loss"):
+        for name in ("limit", "insert_loops", "trials", "warm_up", "warm_up_seconds", "on_node_loss"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
                     f"{flag_name(name)} cannot be combined with --rate find, which decides itself how many windows it "
@@ -335,6 +340,13 @@ class Spec(BaseModel):
                     f"{flag_name(name)} must be at most half of --idle-timeout, which is {self.idle_timeout:g} s: a "
                     "reader that waits for longer would be stopped as idle"
                 )
+
+    def _warm_up_fits(self) -> None:
+        lasts = span_seconds(self.steps, self.events) if self.steps and self.events else self.duration
+        if self.warm_up_seconds and lasts is not None and self.warm_up_seconds >= lasts:
+            raise ValueError(
+                f"--warm-up-seconds {self.warm_up_seconds} leaves nothing to measure of {lasts:.6g} s: give less"
+            )
 
     def _flags_fit_the_place(self) -> None:
         given = self.model_dump(exclude_none=True)
@@ -458,6 +470,8 @@ class OutputOptions(BaseModel):
     """Write result.json here too; - is standard output."""
     export_markdown: Annotated[Path | None, Flag("FILE")] = None
     """Write the table here too; - is standard output."""
+    percentiles: Switch = False
+    """Print p50, p90, p99, p99.9, p99.99 and the largest value of each latency."""
     time_limit: Annotated[
         float | None,
         Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False),

@@ -139,6 +139,18 @@ def parse_wait(value: object) -> tuple[float, float] | None:
         raise ValueError(f"give a time like 1ms or 0.5s, or a range that goes up like 0..20ms, {longest}") from error
 
 
+def parse_whole_seconds(value: object) -> object:
+    """Read a time as `parse_time` does, in whole seconds; values that are no time are returned as they are.
+
+    Raises:
+        ValueError: the text is not a time, or the time has a part of a second.
+    """
+    seconds = parse_time(value)
+    if isinstance(seconds, float) and seconds != round(seconds):
+        raise ValueError("give whole seconds, like 10s or 2m: latencies are stored per second")
+    return seconds
+
+
 def steps_of(rate: str) -> list[tuple[float, float | None]]:
     """The steps of an offered load: events per second, and the seconds for which that lasts, None without an end.
 

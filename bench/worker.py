@@ -184,12 +184,17 @@ def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
     return clock
 
 
-def start_of_schedule(connection: psycopg.Connection[Any], clock: Clock) -> float:
-    """When the schedule starts that producers share, as perf_counter has it. To be called after the barrier."""
+def first_second(connection: psycopg.Connection[Any], clock: Clock, job: Job) -> float:
+    """When the first second of the phase begins, as perf_counter has it: when the phase was opened, or when the
+    schedule starts that producers share; now, where there is no orchestrator to announce it. To be called after the
+    barrier.
+    """
     starts_at = Statement(connection, STARTS_AT).run()
-    if not starts_at.ntuples:
+    if starts_at.ntuples:
+        return time.perf_counter() + int(starts_at.get_value(0, 0) or 0) / 1e6 - clock.now()
+    if job.alive is not None:
         fail(GONE)
-    return time.perf_counter() + int(starts_at.get_value(0, 0) or 0) / 1e6 - clock.now()
+    return time.perf_counter()
 
 
 class Lifeline:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from psycopg import sql
 
 from bench.attribution import is_of_the_log, log_failed
+from bench.histograms import SecondCounts
 from bench.job import ConsumerJob
 from bench.meter import Clock, Meter, say
 from bench.records import LogError, PageTimes, Progress, Record, jump_records, ledger_parts, page_times
@@ -21,10 +22,10 @@ from bench.worker import (
     Lifeline,
     connect,
     fail,
+    first_second,
     give_back_timeouts,
     is_free_sql,
     main,
-    start_of_schedule,
     time_out,
     wait_at_barrier,
 )
@@ -52,7 +53,7 @@ class _Reading:
     """A reading: takes pages and looks at them until there is a reason to stop."""
 
     def __init__(self, job: ConsumerJob, ledger: Ledger, clock: Clock, lifeline: Lifeline, start_pc: float) -> None:
-        """`start_pc` is when the job's phases begin (perf_counter)."""
+        """`start_pc` is when the first second of the phase, and the job's phases, begin (perf_counter)."""
         self._job = job
         self._breaks = Breaks(job.phases, start_pc)
         self._lifeline = lifeline
@@ -66,9 +67,11 @@ class _Reading:
         """Whether the last page was empty."""
         self._look: Iterator[None] = iter(())
         self.ledger = ledger
-        self.meter = Meter(clock)
+        self._seconds = SecondCounts(start_pc)
+        self.meter = Meter(clock, self._seconds, "read")
         started_at = clock.now() + start_pc - time.perf_counter()
-        self.delays = Delays(clock, [started_at + end for end in accumulate(seconds for seconds, _ in job.phases[:-1])])
+        ends = [started_at + end for end in accumulate(seconds for seconds, _ in job.phases[:-1])]
+        self.delays = Delays(clock, self._seconds, ends if job.phases else None)
         self.last_page_at = time.perf_counter()
         """When the last page with events came, or when reading began (perf_counter)."""
         self.longest_wait_seconds = 0.0
@@ -80,6 +83,9 @@ class _Reading:
         self._asked: list[tuple[float, int]] = []
         """When the first pages were asked for (perf_counter), and the events that had been given before."""
         self._given = 0
+        """Deliveries, where times are noted."""
+        self._warm_up_events: int | None = None
+        """Deliveries in the warm-up; None until it is over."""
         self.untimed_pages = 0
         self._awake_seconds = 0.0
         """CPU time in which sessions that are over only waited."""
@@ -134,7 +140,7 @@ class _Reading:
     def _take(self, timed: TimedPage, reads: Source) -> None:
         sent, now, page = timed
         if self.meter.count(sent, now):
-            self._report_progress(reads)
+            self._report_progress(reads, now, page.events)
         if page.largest > self._usual_page:
             self._note_size(page.largest)
         if self._job.tails or self._at_end:
@@ -143,7 +149,7 @@ class _Reading:
         if self._job.tails:
             self.last_page_at = now
             self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
-            self.delays.note(columns([page]).ctimes)
+            self.delays.note(columns([page]).ctimes, now)
         # Only some steps with each page: the server must not wait for the next call.
         for _ in islice(self._look, 1 + len(page.rows) // BYTES_A_STEP):
             pass
@@ -168,13 +174,28 @@ class _Reading:
     def _think(self, reads: Source) -> None:
         """Work with the last page, which is reported first: the reader may not report anything for a while."""
         self.look()
-        if time.perf_counter() >= self.meter.next_progress:
-            self._report_progress(reads)
+        now = time.perf_counter()
+        if now >= self.meter.next_progress:
+            self._report_progress(reads, now)
         self._waits.think()
 
     def overslept_events(self) -> int:
         """As in `Report`; everything must have been looked at."""
         return 0 if self._asleep_with is None else self.ledger.distinct_events - self._asleep_with
+
+    def _end_warm_up(self, now: float, events: int) -> None:
+        """Note the deliveries in the warm-up if the last page, which came `now` with these events, came after it. To be
+        called before each report of progress: one is due when the warm-up ends.
+        """
+        if self._warm_up_events is None and self._seconds.second(now) >= self._job.warm_up_seconds:
+            self._warm_up_events = self._given - events
+
+    @property
+    def warm_up_events(self) -> int:
+        """Deliveries in the warm-up of a tailing reader; 0 without one."""
+        if not self._job.warm_up_seconds:
+            return 0
+        return self._given if self._warm_up_events is None else self._warm_up_events
 
     def _come_to_an_end(self, timed: TimedPage, reads: Source) -> None:
         """Look at everything that was read: an empty page came, the first since the last event or a further one."""
@@ -185,9 +206,13 @@ class _Reading:
                 self.last_page_at = timed.answered_at
                 self.meter.count(timed.asked_at, timed.answered_at)
                 self.meter.end(self._awake_seconds + reads.waited_awake_seconds)
-        self._report_progress(reads)
+        self._report_progress(reads, timed.answered_at)
 
-    def _report_progress(self, reads: Source) -> None:
+    def _report_progress(self, reads: Source, now: float, events: int = 0) -> None:
+        """Report what was read until `now`, when a page with these events came that was not looked at yet."""
+        self._end_warm_up(now, events)
+        self.delays.count(now)
+
         def cursor() -> list[bytes]:
             values = reads.cursor() if self._job.reports_cursor else []
             return values if sum(map(len, values)) <= MOST_CURSOR_BYTES else []
@@ -244,8 +269,7 @@ def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     ledger = Ledger(job.limit, job.payloads, job.max_jumps, job.batch, ordered=job.ordered)
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
-    start_pc = start_of_schedule(connection, clock) if job.phases else 0.0
-    reading = _Reading(job, ledger, clock, lifeline, start_pc)
+    reading = _Reading(job, ledger, clock, lifeline, first_second(connection, clock, job))
     stopped = error = None
     try:
         done = reading.session(connection)
@@ -286,7 +310,7 @@ def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Read the log to its first empty page without looking at the events."""
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
-    meter = Meter(clock)
+    meter = Meter(clock, SecondCounts(first_second(connection, clock, job)), "read")
     events = 0
     reads = source(connection, job)
     for timed in pages(reads, job, lifeline):
@@ -301,13 +325,14 @@ def skim(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
 
 def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: LogError | None) -> None:
     ledger = reading.ledger
+    reading.delays.count_all()
     report = reading.meter.finish(ledger.events, ledger.checksum)
     records: list[Record] = [
         *ledger_parts("delivered", ledger.delivered()),
         *jump_records(ledger.jumps),
         *reading.page_times(),
         *ledger.anomalies(),
-        *(reading.delays.by_step() if job.phases else []),
+        *(reading.delays.steps() if job.phases else []),
     ]
     if error:
         records.append(error)
@@ -325,8 +350,10 @@ def _report(job: ConsumerJob, reading: _Reading, stopped: str | None, error: Log
             highest_etag=ledger.highest_etag,
             largest_page=reading.largest_page,
             oversized_pages=reading.oversized_pages,
-            delay=reading.delays.encoded() if job.tails else None,
             impossible_ctimes=reading.delays.impossible(),
+            warm_up_events=reading.warm_up_events,
+            negative_delays=reading.delays.negative,
+            most_negative_seconds=reading.delays.most_negative_seconds,
             longest_wait_seconds=reading.waited_seconds(),
             stopped=stopped,
             untimed_calls=reading.untimed_pages,

@@ -9,12 +9,13 @@ import psycopg
 from msgspec.structs import replace
 
 from bench.attribution import LogFailedError, TransactionChangedError, is_of_the_log, log_failed
+from bench.histograms import SecondCounts
 from bench.job import ProducerJob, Way
 from bench.meter import Clock, Meter, say
 from bench.records import Example, Fate, LogError, Range, ReturnedEtags, call_times, ledger_parts, rolled_back_etags
 from bench.schedule import due_seconds, ends_of
 from bench.statement import Statement
-from bench.worker import Lifeline, is_free_sql, main, start_of_schedule, time_out, wait_at_barrier
+from bench.worker import Lifeline, first_second, is_free_sql, main, time_out, wait_at_barrier
 from producers.append import WAYS, Append, returning
 from producers.pace import Pace
 from producers.transaction import RolledBack, transactions
@@ -37,8 +38,10 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     ended = Statement(connection, is_free_sql(job.stop)) if job.stop else None
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
-    ends_pc = _start(connection, job, pace, clock)
-    meter = Meter(clock)
+    opened_pc = first_second(connection, clock, job)
+    seconds = SecondCounts(opened_pc)
+    ends_pc = _start(job, pace, opened_pc)
+    meter = Meter(clock, seconds, "service" if pace else "append", job.warm_up_seconds)
     first = 0
     look_up_is_due, reports = True, 0
     error = None
@@ -53,6 +56,8 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
             first = _append_until_progress(append, pace, job, first, tally, meter, until)
             if time.perf_counter() >= meter.next_progress:
                 tally.report()
+                if pace:
+                    pace.count(seconds)
                 meter.progress(first)
                 reports += 1
                 # A look-up slows its batch down, so there are few: after 1, 2, 4, 8 reports and so on.
@@ -66,30 +71,30 @@ def produce(connection: psycopg.Connection[Any], job: ProducerJob) -> None:
     except LogFailedError as failed:
         error = failed.error
     tally.close()
+    offered = pace.finish(seconds) if pace else None
     report = meter.finish(tally.events, tally.checksum)
     tally.report()
     times.report(clock)
-    for figures in pace.steps() if pace else []:
-        say(figures)
-    if error:
-        say(error)
+    for record in (*(pace.steps() if pace else ()), *([error] if error else ())):
+        say(record)
     say(
         replace(
             report,
+            # Only the last batch may be short, and if that was in the warm-up, so were all.
+            warm_up_events=min(report.events, meter.warm_up_calls * job.insert_batch),
             untimed_calls=times.untimed,
-            offered=pace.report() if pace else None,
+            offered=offered,
             attempted=tally.attempted,
         )
     )
 
 
-def _start(connection: psycopg.Connection[Any], job: ProducerJob, pace: Pace | None, clock: Clock) -> float:
-    """Wait for the start of the schedule, if this producer has one; returns when it has to end (perf_counter)."""
+def _start(job: ProducerJob, pace: Pace | None, start_pc: float) -> float:
+    """Wait for the start of the schedule (perf_counter), if this producer has one; returns when it has to end."""
     if pace:
-        pace.start(start_of_schedule(connection, clock))
+        pace.start(start_pc)
     if job.seconds is None:
         return math.inf
-    start_pc = start_of_schedule(connection, clock)
     time.sleep(max(0.0, start_pc - time.perf_counter()))
     return start_pc + job.seconds
 
@@ -99,7 +104,7 @@ def _pace(job: ProducerJob, producer: int) -> Pace | None:
         return None
     chance = random.Random(f"{job.seed} {producer} arrivals")  # noqa: S311 - as above
     due = due_seconds(job.load, producer, job.limit, job.insert_batch, chance)
-    return Pace(due, job.limit, job.insert_batch, ends_of(job.load.steps))
+    return Pace(due, job.limit, job.insert_batch, ends_of(job.load.steps), job.warm_up_seconds)
 
 
 def _returning(
@@ -150,6 +155,7 @@ def _append_until_progress(
                 # The batch is committed and no error was reported: all of it is acknowledged, whatever is stored.
                 raise _took(appended, job, begun, last)
             if answered >= until:
+                meter.was_late(answered)
                 break
     except RolledBack as rolled:
         tally.note("acknowledged", start, first - 1)

@@ -19,6 +19,7 @@ LAYERS = (
         "attribution",
         "errors",
         "flags",
+        "histograms",
         "interrupts",
         "job",
         "keepalive",

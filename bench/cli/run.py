@@ -15,10 +15,10 @@ from bench.cli.options import Command, run_flags, run_options
 from bench.errors import InfrastructureError
 from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
-from bench.report import progress, screen, tabular, terminal
+from bench.report import percentiles, progress, screen, tabular, terminal
 from bench.report import runs as runs_report
 from bench.report import search as search_report
-from bench.results import models, store
+from bench.results import latency_log, models, store
 from bench.results.environment import Environment
 from bench.results.search import Window
 from bench.run import preflight
@@ -95,34 +95,19 @@ class RunOutput:
         if not self._options.quiet and STDOUT not in {self._options.export_json, self._options.export_markdown}:
             print(f"\n{screen.coloured(terminal.unjudged(measured, asked))}", flush=True)
 
-    def keep(self, result: models.Result) -> None:
-        """Store the result, replacing an earlier state of it."""
+    def keep(self, result: models.Result, latencies: Mapping[str, latency_log.Measured]) -> None:
+        """Store the result, replacing an earlier state of it, and the latencies of its last trial."""
+        self._stored_at = None
         try:
             self._stored_at = store.store(result, self._options.output)
+            latency_log.store(latencies, latency_log.latency_file(self._stored_at.parent, len(result.trials)))
         except InfrastructureError as error:
-            self._stored_at = None
             self._complain(error)
 
     def show(self, result: models.Result) -> None:
         """Print the result, and write the exports that were asked for."""
-        to_stdout = STDOUT in {self._options.export_json, self._options.export_markdown}
-        if not to_stdout:
-            if not self._options.quiet:
-                print()
-                heading = runs_report.heading(result.spec, result.environment, result.reproduce)
-                print(screen.coloured(f"{heading}\n"))
-            if result.search and result.search.windows:
-                print(tabular.shown(partial(search_report.table, result.search)), end="\n\n")
-            print(screen.coloured(runs_report.terminal(result)))
-            if not self._options.quiet:
-                print(screen.coloured(terminal.summary(result)))
-            if result.search and result.search.over:
-                print(screen.shown(f"\n{search_report.sentence(result.search)}"))
-            if not self._options.quiet:
-                if not result.ok:
-                    print(f"again: {result.reproduce}")
-                if self._stored_at:
-                    print(f"result: {self._stored_at}")
+        if STDOUT not in {self._options.export_json, self._options.export_markdown}:
+            self._print(result)
         for file, text in (
             (self._options.export_json, store.json_text),
             (self._options.export_markdown, lambda whole: runs_report.published([whole]) + "\n"),
@@ -133,6 +118,26 @@ class RunOutput:
                 self._export(file, text(result))
         if is_output_cut_short() or self.complaints:
             self._repeat_on_stderr(result)
+
+    def _print(self, result: models.Result) -> None:
+        if not self._options.quiet:
+            print()
+            heading = runs_report.heading(result.spec, result.environment, result.reproduce)
+            print(screen.coloured(f"{heading}\n"))
+        if result.search and result.search.windows:
+            print(tabular.shown(partial(search_report.table, result.search)), end="\n\n")
+        print(screen.coloured(runs_report.terminal(result)))
+        if not self._options.quiet:
+            print(screen.coloured(terminal.summary(result)))
+        if result.search and result.search.over:
+            print(screen.shown(f"\n{search_report.sentence(result.search)}"))
+        if not self._options.quiet:
+            if not result.ok:
+                print(f"again: {result.reproduce}")
+            if self._stored_at:
+                print(f"result: {self._stored_at}")
+        if self._options.percentiles:
+            print(f"\n{percentiles.table(result, tabular.form())}")
 
     def _repeat_on_stderr(self, result: models.Result) -> None:
         """Print the verdict and the result's path on stderr, because stdout or a file may lack them."""

@@ -18,11 +18,11 @@ from bench.postgres import audit, install
 from bench.postgres.connection import Connection
 from bench.postgres.server import settle
 from bench.postgres.telemetry import observer
-from bench.records import Range, Report
+from bench.records import Range, Report, Timed
 from bench.results.models import Latency
 from bench.results.tracks import APPEND, Reading, Track
 from bench.run.jobs import consumers, producers
-from bench.run.outcome import Reader, TrackOutcome
+from bench.run.outcome import Reader, TrackOutcome, latencies_of
 from bench.run.phase import Plan, all_events, carry_out, unobserved
 from bench.run.summary import seconds_of
 from bench.run.waiting import Unanswered
@@ -132,20 +132,22 @@ class Testbed:
         """Milliseconds, as the 99th percentile, from the time at which one of our producers' appends of one event was
         due to its commit; on an empty log.
         """
-        reports = self._offered(clients, rate, seconds)
-        return _p99_ms([report.offered.latency for report in reports if report.offered])
+        return self._p99_ms("append", clients, rate, seconds)
 
     def lateness(self, clients: int, rate: float, seconds: float) -> float:
         """Milliseconds, as the 99th percentile, by which our producers that waited sent an append later than due."""
-        reports = self._offered(clients, rate, seconds)
-        return _p99_ms([report.offered.lateness for report in reports if report.offered])
+        return self._p99_ms("lateness", clients, rate, seconds)
 
-    def _offered(self, clients: int, rate: float, seconds: float) -> list[Report]:
+    def _p99_ms(self, metric: Timed, clients: int, rate: float, seconds: float) -> float:
         self._clear()
         spec = Spec(scale=clients, insert_batch=1, rate=f"{rate:g}", duration=seconds, arrival="poisson", set={})
         appended = self._carried_out(spec, APPEND, producers(spec, self._log))
         self._refuse_wrong(appended)
-        return [producer.report for producer in appended.reported]
+        timeline = latencies_of(appended.reported).get(metric)
+        latency = Latency.from_buckets(timeline.total()) if timeline else None
+        if not latency:
+            raise InfrastructureError("cannot compare: no append was timed")
+        return latency.p99
 
     def pgbench_offers(self, clients: int, rate: float, seconds: float) -> float:
         """The figure of `offer`, of pgbench."""
@@ -209,13 +211,6 @@ class Testbed:
 
 def _event(number: int) -> str:
     return f'[{{"producer":0,"seq":{number},"value":{number}}}]'
-
-
-def _p99_ms(histograms: list[str]) -> float:
-    latency = Latency.from_histograms(histograms)
-    if not latency:
-        raise InfrastructureError("cannot compare: no append was timed")
-    return latency.p99
 
 
 def _acknowledged(appended: TrackOutcome) -> list[Range]:

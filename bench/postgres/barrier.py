@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import psycopg
 
@@ -84,14 +84,24 @@ def hold_lock(connection: Connection, key: int) -> Iterator[Callable[[], None]]:
             release()
 
 
+class Moment(NamedTuple):
+    """A moment on two clocks."""
+
+    at: float
+    """Unix time on the database's clock."""
+    pc: float
+    """The same moment as perf_counter has it, right to a round trip."""
+
+
 @contextmanager
-def announced_start(connection: Connection, lead_seconds: float) -> Iterator[float]:
-    """Announce to all sessions of this database that the schedule that workers share starts in `lead_seconds`; yields
-    when that is (perf_counter), right to a round trip."""
+def announced_start(connection: Connection, lead_seconds: float) -> Iterator[Moment]:
+    """Announce to all sessions of this database that a phase opens, or the schedule that workers share starts, in
+    `lead_seconds`; yields when that is.
+    """
     now = float(scalar(connection, "SELECT extract(epoch FROM clock_timestamp())::float8"))
     start_pc = time.perf_counter() + lead_seconds
     with hold_lock(connection, start_key(now + lead_seconds)):
-        yield start_pc
+        yield Moment(now + lead_seconds, start_pc)
 
 
 def cancel(connection: Connection, workers: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from bench.report import runs as runs_report
 from bench.report.growth import growth
 from bench.report.verdict import load_clause, trial_verdict, wrong_ctimes
 from bench.results.costs import Observed, Retention
-from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged
+from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged, WarmUp
 from bench.results.series import Unseen
 from bench.results.tracks import APPEND, Reading, Step, phase_key
 from bench.text import plural
@@ -108,6 +108,7 @@ def _rates(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
         values = [rate for rate in per_trial if rate is not None]
         if len(values) < len(per_trial):
             lacking = f"no rate in {len(per_trial) - len(values)} of {plural(len(per_trial), 'trial')}"
+            lacking += ", which ended in the warm-up" * any(_is_all_warm_up(trial) for trial in trials)
             yield f"{name:<{wide}}  {screen.HANG}no median: {lacking}"
             continue
         middle = stats.median(values)
@@ -199,9 +200,25 @@ def _retention(retention: Retention) -> str:
 def _append_lines(append: Append, otherwise: str, spec: Mapping[str, Any]) -> Iterator[_Line]:
     rate = _rate(append.events_per_second, otherwise)
     yield _Line(APPEND.key, append.seconds, f"{rate}  batch {_latency(append.latency_ms)}")
+    yield _Line(text=_warm_up(append.warm_up))
     if append.offered:
         yield from _offered_lines(append.offered)
     yield _Line(text=_said_of_batches(append, spec))
+
+
+def _is_all_warm_up(trial: Trial) -> bool:
+    """Whether a phase of a trial ended before its warm-up was over."""
+    warm_ups = [trial.append.warm_up, *(read.warm_up for read in trial.reads)]
+    return any(warm_up and not warm_up.measured_seconds for warm_up in warm_ups)
+
+
+def _warm_up(warm_up: WarmUp | None) -> str:
+    """The part of a phase that its figures leave out; empty without a warm-up."""
+    if warm_up is None:
+        return ""
+    if not warm_up.measured_seconds:
+        return f"no rate and no latencies: it ended in its --warm-up-seconds {warm_up.seconds}; append for longer"
+    return f"rates and latencies leave out the first {warm_up.seconds} s, with {plural(warm_up.events, 'event')}"
 
 
 def _offered_lines(offered: Offered) -> Iterator[_Line]:
@@ -302,6 +319,7 @@ def _readings(
     for read in reads:
         rate = _rate(read.events_per_second, otherwise)
         yield _Line(_reading(read.reading), read.seconds, f"{rate}  page {_latency(read.latency_ms)}")
+        yield _Line(text=_warm_up(read.warm_up))
         if read.redelivered:
             yield _Line(text=f"{read.redelivered:,} more deliveries, of events delivered before: not in the rate")
         if read.mode == "tail":
@@ -325,7 +343,14 @@ def _is_read_in_small_pages(read: Read) -> bool:
 def _delay(read: Read) -> str:
     """The delay from ctime to delivery, or why there is none to print."""
     if read.end_to_end_ms:
-        return f"from ctime to delivery {_latency(read.end_to_end_ms)}"
+        clauses = [f"from ctime to delivery {_latency(read.end_to_end_ms)}"]
+        if read.clock_uncertainty_ms is not None:
+            offset = f"clock offset {read.clock_offset_ms:.2f} ms"
+            clauses.append(f"{offset} taken into account, right to {read.clock_uncertainty_ms:.2f} ms")
+        if read.negative_delays:
+            below = plural(read.negative_delays, "delay is", "delays are")
+            clauses.append(f"{below} below 0 by up to {read.most_negative_ms:.3f} ms and not among these")
+        return "; ".join(clauses)
     if read.impossible_ctimes:
         return f"delay not available: {wrong_ctimes(read.impossible_ctimes)}"
     return "delay not available: no event came"

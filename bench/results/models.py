@@ -5,7 +5,7 @@ schema bench.result/1 are read too, by way of `upgrade`.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -14,12 +14,13 @@ from pydantic import BaseModel, Field, model_validator
 from bench.job import Wake
 from bench.judge.exposure import Exposure
 from bench.judge.verdict import Verdict
-from bench.meter import histogram
 from bench.results.base import StoredModel
 from bench.results.costs import Observed, Preload, Retention, Telemetry
 from bench.results.environment import Environment
+from bench.results.nodes import Node, NodeLoss
 from bench.results.search import Search
 from bench.results.series import Sample, Unseen
+from bench.results.timeline import histogram
 from bench.results.tracks import Reading
 from bench.results.upgrade import upgraded
 from bench.text import plural
@@ -33,7 +34,7 @@ SCHEMA_NAME: Literal["bench.result/2"] = "bench.result/2"
 
 
 class Latency(StoredModel):
-    """Milliseconds per call, right to 1 %, from a histogram of every call."""
+    """Milliseconds per call, right to 0.1 % or to a microsecond, from a histogram of every call."""
 
     p50: float
     p90: float
@@ -44,18 +45,25 @@ class Latency(StoredModel):
     max: float
 
     @classmethod
-    def from_histograms(cls, encoded: Iterable[str]) -> Self | None:
-        """Merge the histograms that workers reported, as HdrHistogram encodes them. Histograms add up; percentiles do
-        not. None when there is no value in them.
-        """
-        merged = histogram()
-        for each in encoded:
-            merged.decode_and_add(each)
-        if not merged.get_total_count():
+    def from_buckets(cls, buckets: Mapping[int, int]) -> Self | None:
+        """Take the percentiles of numbers of values by bucket of microseconds. None when there is no value."""
+        if not buckets:
             return None
+        of_all = histogram(buckets.items())
         shares = (50, 90, 99, 99.9, 99.99)
-        p50, p90, p99, p99_9, p99_99 = (merged.get_value_at_percentile(share) / 1000 for share in shares)
-        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, p99_99=p99_99, max=merged.get_max_value() / 1000)
+        at = of_all.get_percentile_to_value_dict(shares)
+        p50, p90, p99, p99_9, p99_99 = (at[share] / 1000 for share in shares)
+        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9, p99_99=p99_99, max=of_all.get_max_value() / 1000)
+
+
+class WarmUp(StoredModel):
+    """The first seconds of a phase, which are in none of its rates and latencies, but in its verdict and its costs."""
+
+    seconds: int
+    events: int
+    """Events that were acknowledged or delivered in these seconds."""
+    measured_seconds: float
+    """From their end to the end of the phase, which are the seconds of the rates; 0 when the phase ended before."""
 
 
 class Producer(StoredModel):
@@ -108,12 +116,14 @@ class Append(StoredModel):
     seconds: float
     events_per_second: float | None
     """None when the verdict is not ok, sessions paused inside statements, or a node was lost, because such a trial
-    publishes no throughput, and when no event was acknowledged."""
+    publishes no throughput, and when no event was acknowledged, or none after the warm-up."""
     latency_ms: Latency | None
     """Of committed batches: from sending a batch, or with an offered load from the time at which it was due, to its
     commit, the time for which it was held open included. None when no batch was committed."""
+    warm_up: WarmUp | None = None
+    """None without one. It is left out of the rate, the latencies and `offered`."""
     offered: Offered | None = None
-    """None where each batch followed the answer to the one before."""
+    """None where each batch followed the answer to the one before, and when no batch was due after the warm-up."""
     transport: str | None = None
     """`wire` when producers spoke the protocol themselves; `libpq` when libpq did, more slowly, because connections
     were encrypted. None in a result of a version that did not record it."""
@@ -165,13 +175,16 @@ class Read(StoredModel):
     before; None where it waited for notifications alone, and as in `wake`."""
     largest_page: int | None = None
     """Events in the largest page; None in a result of a version that did not count them."""
+    warm_up: WarmUp | None = None
+    """As in `Append`; None of a reading that drained."""
     events: int
     """Delivered events, each counted once."""
     redelivered: int = 0
     """Deliveries of events that had been delivered before. They are in no rate."""
     seconds: float
     events_per_second: float | None
-    """None when the verdict is not ok, when sessions paused inside statements, and when no event was delivered."""
+    """None when the verdict is not ok, when sessions paused inside statements, and when no event was delivered, or none
+    after the warm-up."""
     checksum: int
     """The sum of the values that were delivered."""
     max_etag_gap: int
@@ -181,8 +194,15 @@ class Read(StoredModel):
     """Of pages: from asking for a page to having it. A page is asked for before the events of the one before are
     checked. None when no page came."""
     end_to_end_ms: Latency | None = None
-    """Tailing: from an event's ctime to its delivery, on the database's clock; of every event. None when no event came,
-    and when `impossible_ctimes` says why there are no delays."""
+    """Tailing: from an event's ctime to its delivery, on the database's clock; of every event but those that
+    `negative_delays` counts. None when no event came, and when `impossible_ctimes` says why there are no delays."""
+    negative_delays: int = 0
+    """Tailing: events that were delivered before their ctime, by no more than the clocks' uncertainty."""
+    most_negative_ms: float = 0
+    """The largest time by which one of them was delivered before its ctime."""
+    clock_uncertainty_ms: float | None = None
+    """Tailing: the largest error of `end_to_end_ms`: half the quickest round trip to the database, and the drift that
+    two clocks may have until the end. None in a result of a version that did not store it."""
     impossible_ctimes: ImpossibleCtimes | None = None
     """Tailing: ctimes that cannot be the time at which an event was logged; None when every ctime can."""
     longest_wait_seconds: float = 0
@@ -199,40 +219,6 @@ class Read(StoredModel):
     def reading(self) -> Reading:
         """Whose reading it is."""
         return Reading(self.read_batch, self.group, self.number)
-
-
-class Node(StoredModel):
-    """The work of the workers on one node of a swarm."""
-
-    node: str
-    producers: int = 0
-    consumers: int = 0
-    """Over all reads."""
-    appended: int = 0
-    """Events."""
-    appended_per_second: float | None = None
-    """Over the whole append phase; None when nothing was appended here or the verdict is not ok."""
-    read: int = 0
-    """Events, each counted once per reader; a group is one."""
-    read_per_second: float | None = None
-    """Over the time of its own readers."""
-    cpu_seconds: float
-    """Of its workers."""
-    clock_offset_ms: float
-    """The database's clock minus the node's, as the worker with the quickest round trip measured it."""
-    round_trip_ms: float
-    """The quickest round trip from the node to Postgres."""
-
-
-class NodeLoss(StoredModel):
-    """A node that was lost while producers appended on it."""
-
-    node: str
-    producers: list[str]
-    seconds: float
-    """From the start until the loss was noticed."""
-    acknowledged: int
-    """Events that its producers had reported as acknowledged. Events that they had not reported are indeterminate."""
 
 
 class LoadPhase(StoredModel):
@@ -316,9 +302,9 @@ class Trial(StoredModel):
     @property
     def instead_of_read_rate(self) -> str:
         """The word that is printed where a read has no rate."""
-        if self.verdict.ok and self.pause_ms:
-            return "paused"
-        return "none" if self.measured_nothing else "FAILED"
+        if not self.verdict.ok:
+            return "FAILED"
+        return "paused" if self.pause_ms else "none"
 
     @property
     def measured_nothing(self) -> bool:

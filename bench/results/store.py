@@ -80,10 +80,19 @@ def latest(runs: Path) -> Result:
     Raises:
         UsageError: the folder has no result, or the newest one cannot be read.
     """
+    return load(latest_file(runs))
+
+
+def latest_file(runs: Path) -> Path:
+    """The file of the newest result of a folder.
+
+    Raises:
+        UsageError: the folder has no result.
+    """
     files = sorted(runs.glob("*/result.json"))
     if not files:
         raise UsageError(f"there is no result in {runs}; `bench run` puts one there, or give the path of one")
-    return load(files[-1])
+    return files[-1]
 
 
 def load_all(folder: Path) -> list[Result]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from bench.errors import BenchError, InfrastructureError
 from bench.eventlog import Log
@@ -12,10 +13,11 @@ from bench.places.rundir import RunFolder
 from bench.results.costs import Observed
 from bench.results.environment import Environment
 from bench.results.figures import figure
+from bench.results.latency_log import Measured
 from bench.results.models import Result, Trial
 from bench.results.search import Figure, Search, Window
 from bench.results.tracks import Track
-from bench.run import preflight, summary, trials
+from bench.run import latencies, preflight, summary, trials
 from bench.run.outcome import TrackOutcome
 from bench.run.place import ChosenPlace
 from bench.run.run import Audience
@@ -66,9 +68,10 @@ def find(spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder, watch: Wa
                 asked = _offering(spec, step.rate, step.seconds)
                 preflight.refuse_full_disk(chosen, asked, folder)
                 with its_windows.run_one(note, asked) as done:
+                    measured = latencies.by_metric(asked, over[0])
                     over = {}, {}
-                    step = record.note(step, asked, done, steps)
-                    audience.keep(record.result())
+                    step = record.note(step, _Tried(asked, done, measured), steps)
+                    audience.keep(record.result(), record.tried.latencies)
                     if done.trial.verdict.ok:
                         audience.tried(record.windows)
                     if not isinstance(step, Attempt):
@@ -98,6 +101,14 @@ def _offering(spec: Spec, rate: float, seconds: float) -> Spec:
     return spec.model_copy(update={"rate": f"{rate:.15g}", "duration": seconds, "slo": ()})
 
 
+class _Tried(NamedTuple):
+    """The spec of a window, its trial, and the latencies of that."""
+
+    asked: Spec
+    done: Done
+    latencies: Mapping[str, Measured]
+
+
 @dataclass
 class _Record:
     """The windows so far, and the trial that the result has."""
@@ -107,30 +118,35 @@ class _Record:
     run_id: str
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     windows: list[Window] = field(default_factory=list)
-    trials: dict[float | None, tuple[Spec, Done]] = field(default_factory=dict)
-    """The spec and the trial of the last window by None, and of each confirmation by its load in events per second."""
+    trials: dict[float | None, _Tried] = field(default_factory=dict)
+    """The last window by None, and each confirmation by its load in events per second."""
     found: Found | None = None
 
     def note(
-        self, attempt: Attempt, asked: Spec, done: Done, steps: Generator[Attempt | Found, bool, None]
+        self, attempt: Attempt, tried: _Tried, steps: Generator[Attempt | Found, bool, None]
     ) -> Attempt | Found | None:
         """Note a window that was judged; returns what comes next, None after a failed verdict."""
-        self.trials[None] = asked, done
-        if not done.trial.verdict.ok:
+        self.trials[None] = tried
+        if not tried.done.trial.verdict.ok:
             return None
-        window = judged_window(attempt, done.trial, self.spec.objectives, self.windows)
+        window = judged_window(attempt, tried.done.trial, self.spec.objectives, self.windows)
         self.windows.append(window)
         if window.confirms and window.held:
-            self.trials[attempt.rate] = asked, done
+            self.trials[attempt.rate] = tried
         step = steps.send(window.held)
         if isinstance(step, Found):
             self.found = step
         return step
 
+    @property
+    def tried(self) -> _Tried:
+        """The window whose trial the result has so far; there is at least one window."""
+        return self.trials[self.found.rate if self.found else None]
+
     def result(self) -> Result:
         """The result so far; there is at least one window."""
         rate = self.found.rate if self.found else None
-        asked, done = self.trials[rate]
+        asked, done, _ = self.tried
         found = Search(
             objectives=list(self.spec.slo), windows=self.windows, events_per_second=rate, over=self.found is not None
         )

@@ -65,6 +65,7 @@ def producers(spec: Spec, log: Log, table: Table = PLAIN_TABLE) -> list[Producer
             load=load,
             payloads=payloads,
             seconds=spec.append_seconds,
+            warm_up_seconds=spec.warm_up_seconds,
         )
         for number in range(spec.scale)
     ]
@@ -102,6 +103,7 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             ordered=log.promises.one_order and not group,
             rejoin_pages=spec.rejoin if group else 0,
             phases=[(phase.duration, phase.read) for phase in spec.phase],
+            warm_up_seconds=spec.warm_up_seconds if tails else 0,
             read_batch=read_batch,
             listen=channel(log) if spec.wake in {"notify", "both"} else "",
             poll_ms=spec.poll_ms,

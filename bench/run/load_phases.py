@@ -4,6 +4,7 @@ A batch counts in the phase in which it was due, and an event in the phase in wh
 or delivery came: whatever made them late began there.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench import phases
@@ -89,4 +90,8 @@ def _done(workers: Sequence[Outcome], number: int) -> int:
 
 
 def _latency(workers: Sequence[Outcome], number: int) -> Latency | None:
-    return Latency.from_histograms(step.latency for worker in workers for step in worker.steps if step.step == number)
+    buckets: Counter[int] = Counter()
+    for step in (step for worker in workers for step in worker.steps if step.step == number):
+        for place, latencies in step.buckets:
+            buckets[place] += latencies
+    return Latency.from_buckets(buckets)

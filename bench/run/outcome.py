@@ -17,6 +17,7 @@ from bench.records import (
     CallTimes,
     Example,
     Fate,
+    Interval,
     Jumps,
     LedgerPart,
     LogError,
@@ -29,8 +30,10 @@ from bench.records import (
     ReturnedEtags,
     RolledBackEtags,
     StepFigures,
+    Timed,
 )
 from bench.results.series import Sample
+from bench.results.timeline import Timeline
 from bench.results.tracks import Reading
 
 MOST_REMEMBERED = 2000
@@ -70,6 +73,8 @@ class Outcome:
     steps: list[StepFigures] = field(default_factory=list)
     """What it measured of each step of an offered load."""
     anomalies: list[Anomaly] = field(default_factory=list)
+    latencies: dict[Timed, Timeline] = field(default_factory=dict)
+    """Its latencies by metric. Producers of one track have one such dict together."""
     node: str | None = None
     """Where it ran, in a place of several nodes."""
     error: LogError | None = None
@@ -158,6 +163,8 @@ class Outcome:
                 self.jumps.extend(Jump(*jump) for jump in jumps)
             case ReturnedEtags(events=events):
                 self.returned.extend(events)
+            case Interval(metric=metric, second=second, buckets=buckets):
+                self.latencies.setdefault(metric, Timeline()).add(second, buckets)
             case LogError():
                 self.error = record
             case PageTimes() | CallTimes() | Anomaly() | StepFigures():
@@ -201,6 +208,24 @@ def _add(history: list[tuple[float, int]], number: int, most: int) -> None:
         history.append((now, number))
 
 
+def outcomes_of(jobs: Sequence[Job]) -> list[Outcome]:
+    """The outcomes of the jobs of a track, before anything was reported."""
+    together: dict[Timed, Timeline] = {}
+    return [Outcome(job, latencies=together) if isinstance(job, ProducerJob) else Outcome(job) for job in jobs]
+
+
+def latencies_of(workers: Sequence[Outcome]) -> dict[Timed, Timeline]:
+    """The latencies of workers together, by metric."""
+    parts = list({id(worker.latencies): worker.latencies for worker in workers}.values())
+    if len(parts) == 1:
+        return parts[0]
+    merged: dict[Timed, Timeline] = {}
+    for part in parts:
+        for metric, timeline in part.items():
+            merged.setdefault(metric, Timeline()).add_all(timeline)
+    return merged
+
+
 def _extend(ranges: list[Range], more: Sequence[Range]) -> None:
     """Append ranges to ranges; one that goes on where the last one ends makes that one longer."""
     for producer, first, last in more:
@@ -229,6 +254,9 @@ class TrackOutcome:
     """Their progress together."""
     opened_at: float
     """When the barrier was lifted: Unix time of this machine."""
+    started_at: float = 0
+    """When the first second of its latencies began, on the database's clock (Unix time): when the phase was opened, or
+    with an offered load when the schedule started."""
     holders: list[Holder] | None = None
     """When its readers were stopped because nothing came any more: the transactions that were open then and had been
     since the last event came. None when they were stopped for another reason, or the server did not answer that."""
@@ -257,6 +285,8 @@ class Reader:
     reading: Reading
     members: Sequence[Outcome]
     holders: Sequence[Holder] | None = None
+    """As in `TrackOutcome`."""
+    started_at: float = 0
     """As in `TrackOutcome`."""
 
     @property

@@ -32,7 +32,7 @@ from bench.results.tracks import Track
 from bench.run.holding import Holding
 from bench.run.jobs import most_events
 from bench.run.nodes import Nodes
-from bench.run.outcome import Outcome, TrackOutcome
+from bench.run.outcome import Outcome, TrackOutcome, outcomes_of
 from bench.run.progress import TrackProgress
 from bench.run.waiting import Silence, Stillness, Unanswered, keeps_a_schedule, reason_to_be_idle
 from bench.run.watch import Extent, Watch
@@ -115,7 +115,7 @@ def carry_out(
     """
     settings = session_settings(connection)
     tracks = {
-        track: [Outcome(_completed(job, connection, settings["server"])) for job in jobs]
+        track: outcomes_of([_completed(job, connection, settings["server"]) for job in jobs])
         for track, jobs in plan.tracks.items()
     }
     workers = {worker.name: worker for of_track in tracks.values() for worker in of_track}
@@ -137,10 +137,12 @@ def carry_out(
         idle = {name: reason for name, worker in workers.items() if (reason := reason_to_be_idle(worker.job))}
         still, silence = Stillness(connection, unanswered, idle), Silence(connection, unanswered, idle)
         stack.enter_context(_time_limit_says_how_far(tracks, still))
-        seconds = _seconds(worker.job for worker in workers.values())
-        if seconds or any(keeps_a_schedule(worker.job) for worker in workers.values()):
-            lead_seconds = LEAD_SECONDS + LEAD_SECONDS_PER_WORKER * len(workers)
-            holding.start(stack.enter_context(announced_start(connection, lead_seconds)))
+        jobs = [worker.job for worker in workers.values()]
+        has_schedule = any(map(keeps_a_schedule, jobs)) or bool(_seconds(jobs))
+        lead_seconds = (LEAD_SECONDS + LEAD_SECONDS_PER_WORKER * len(workers)) * has_schedule
+        start = stack.enter_context(announced_start(connection, lead_seconds))
+        if has_schedule:
+            holding.start(start.pc)
         opened_at = time.time()
         lift()
         nodes.opened_pc = time.perf_counter()
@@ -154,7 +156,7 @@ def carry_out(
             _report_waits([worker for worker in workers.values() if not worker.done], still, silence)
         holding.let_go()
     return {
-        track: TrackOutcome(of_track, progress.series[track], opened_at, readers.holders, holding.held)
+        track: TrackOutcome(of_track, progress.series[track], opened_at, start.at, readers.holders, holding.held)
         for track, of_track in tracks.items()
     }
 

@@ -9,10 +9,11 @@ from bench.eventlog import Log
 from bench.places.rundir import RunFolder
 from bench.results.costs import Observed
 from bench.results.environment import Environment
+from bench.results.latency_log import Measured
 from bench.results.models import Result, Trial, Unjudged
 from bench.results.search import Window
 from bench.results.tracks import Track
-from bench.run import summary, trials
+from bench.run import latencies, summary, trials
 from bench.run.outcome import TrackOutcome
 from bench.run.place import ChosenPlace
 from bench.run.trials import Done
@@ -39,8 +40,8 @@ class Audience(Protocol):
         """Show the measurements of a trial that ended without a verdict."""
         ...
 
-    def keep(self, result: Result) -> None:
-        """Store the result of a run so far, replacing an earlier state of it."""
+    def keep(self, result: Result, latencies: Mapping[str, Measured]) -> None:
+        """Store the result of a run so far, replacing an earlier state of it, and the latencies of its last trial."""
         ...
 
     def show(self, result: Result) -> None:
@@ -78,11 +79,12 @@ def execute(spec: Spec, log: Log, chosen: ChosenPlace, folder: RunFolder, watch:
         try:
             for number in range(1 - spec.warm_ups, spec.trials + 1):
                 with its_trials.run_one(note) as (environment, judged):
+                    measured = latencies.by_metric(spec, over[0])
                     over = {}, {}
                     trial = judged if number > 0 else judged.model_copy(update={"warm_up": True})
                     if number > 0 or not trial.verdict.ok:
                         finished.append(Done(environment, trial))
-                        audience.keep(known())
+                        audience.keep(known(), measured)
                     if spec.trials > 1:
                         audience.judged(_name(number, spec), trial)
                     if number == spec.trials:

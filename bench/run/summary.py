@@ -13,7 +13,7 @@ from bench.judge.ranges import events_in, intersect, normal, subtract
 from bench.postgres.audit import LogSize
 from bench.postgres.retention import Deleted
 from bench.postgres.telemetry import WORKER, Observation
-from bench.records import Report
+from bench.records import Report, Timed
 from bench.results.costs import Observed, Preload, Retention, Wait
 from bench.results.models import (
     MOST_LATENESS_MS,
@@ -21,18 +21,18 @@ from bench.results.models import (
     Append,
     ImpossibleCtimes,
     Latency,
-    Node,
-    NodeLoss,
     Offered,
     Producer,
     Read,
     Unjudged,
+    WarmUp,
 )
+from bench.results.nodes import Node, NodeLoss
 from bench.results.series import UNITS, Figure, Series
 from bench.results.tracks import APPEND, Track
 from bench.run import jobs
 from bench.run.bottleneck import BusyWorker, bottleneck
-from bench.run.outcome import Outcome, Reader, TrackOutcome
+from bench.run.outcome import Outcome, Reader, TrackOutcome, latencies_of
 from bench.schedule import span_seconds
 from bench.spec import Spec
 
@@ -48,18 +48,22 @@ def append(appended: TrackOutcome, wal_bytes: int | None, began_at: float, *, ok
     producers = appended.reported
     reports = [producer.report for producer in producers]
     events = sum(report.events for report in reports)
-    seconds = seconds_of(producers)
+    warm_up = _warm_up(producers, appended.started_at)
+    latencies = _latencies(appended.workers)
     answered = [report.first_call_seconds for report in reports if report.first_call_seconds is not None]
     aborted = [part for producer in appended.workers for part in producer.ranges["aborted"]]
-    offered = _offered(producers, ok=ok and not appended.lost)
+    offered = _offered(producers, latencies, warm_up, ok=ok and not appended.lost)
     return Append(
         events=events,
         rolled_back=events_in(normal(aborted)),
-        seconds=seconds,
-        events_per_second=_rate(events, seconds, ok=ok and not appended.lost),
-        latency_ms=Latency.from_histograms(
-            report.offered.latency if report.offered else report.latency for report in reports
+        seconds=seconds_of(producers),
+        events_per_second=_rate(
+            _measured(events, producers),
+            _measured_seconds(producers, appended.started_at),
+            ok=ok and not appended.lost,
         ),
+        latency_ms=latencies.get("append"),
+        warm_up=warm_up,
         offered=offered,
         transport=_transport(producers),
         client_bound=any(_client_bound(report) for report in reports),
@@ -81,8 +85,10 @@ def append(appended: TrackOutcome, wal_bytes: int | None, began_at: float, *, ok
     )
 
 
-def _offered(producers: Sequence[Outcome], *, ok: bool) -> Offered | None:
-    """How the schedule of an offered load was kept; None without one.
+def _offered(
+    producers: Sequence[Outcome], latencies: Mapping[Timed, Latency], warm_up: WarmUp | None, *, ok: bool
+) -> Offered | None:
+    """How the schedule of an offered load was kept after the warm-up; None without one.
 
     Fixed arrivals end when the rate has offered all events; random ones when the last batch was due.
     """
@@ -95,12 +101,16 @@ def _offered(producers: Sequence[Outcome], *, ok: bool) -> Offered | None:
     if load and load.arrival == "fixed":
         span = span_seconds(load.steps, events)
     seconds = max(span, *(each.ended_seconds for each in kept))
-    lateness = Latency.from_histograms(each.lateness for each in kept)
+    left_out = warm_up.seconds if warm_up else 0
+    if span <= left_out:
+        return None
+    achieved = _measured(sum(producer.report.events for producer in producers), producers)
+    lateness = latencies.get("lateness")
     return Offered(
-        events_per_second=events / span,
-        achieved_per_second=_rate(sum(producer.report.events for producer in producers), seconds, ok=ok),
-        saturated=span < SATURATED_SHARE * seconds,
-        service_ms=Latency.from_histograms(producer.report.latency for producer in producers),
+        events_per_second=(events - sum(each.warm_up_events for each in kept)) / (span - left_out),
+        achieved_per_second=_rate(achieved, seconds - left_out, ok=ok),
+        saturated=span - left_out < SATURATED_SHARE * (seconds - left_out),
+        service_ms=latencies.get("service"),
         lateness_ms=lateness,
         generator_bound=lateness is not None and lateness.p99 > MOST_LATENESS_MS,
         largest_backlog=sum(each.largest_backlog for each in kept),
@@ -115,7 +125,10 @@ def readers(spec: Spec, outcomes: Mapping[Track, TrackOutcome]) -> list[Reader]:
         if outcome is None:
             continue
         members = [outcome.workers] if spec.group else [[worker] for worker in outcome.workers]
-        all_readers += [Reader(reading, each, outcome.holders) for reading, each in zip(readings, members, strict=True)]
+        all_readers += [
+            Reader(reading, each, outcome.holders, outcome.started_at)
+            for reading, each in zip(readings, members, strict=True)
+        ]
     return all_readers
 
 
@@ -124,9 +137,9 @@ def read(reader: Reader, spec: Spec, *, ok: bool) -> Read:
     tails = spec.mode == "tail"
     reports = [member.report for member in reader.members]
     events = reader.events()
-    seconds = seconds_of(reader.members)
+    warm_up = _warm_up(reader.members, reader.started_at)
     impossible = _impossible(reports)
-    delays = [report.delay for report in reports if report.delay and not impossible]
+    latencies = _latencies(reader.members)
     return Read(
         reader=reader.name,
         read_batch=reader.reading.read_batch,
@@ -138,15 +151,21 @@ def read(reader: Reader, spec: Spec, *, ok: bool) -> Read:
         wake=(spec.wake or "poll") if tails else None,
         poll_ms=spec.poll_ms if tails else None,
         largest_page=max(report.largest_page for report in reports),
+        warm_up=warm_up,
         events=events,
         redelivered=_redelivered(reader.delivered()),
-        seconds=seconds,
-        events_per_second=_rate(events, seconds, ok=ok),
+        seconds=seconds_of(reader.members),
+        events_per_second=_rate(
+            _measured(events, reader.members), _measured_seconds(reader.members, reader.started_at), ok=ok
+        ),
         checksum=sum(report.checksum for report in reports),
         max_etag_gap=max(report.max_etag_gap or 0 for report in reports),
         repeated_ctimes=sum(report.repeated_ctimes or 0 for report in reports),
-        latency_ms=Latency.from_histograms(report.latency for report in reports),
-        end_to_end_ms=Latency.from_histograms(delays),
+        latency_ms=latencies.get("read"),
+        end_to_end_ms=None if impossible else latencies.get("end_to_end"),
+        negative_delays=0 if impossible else sum(report.negative_delays for report in reports),
+        most_negative_ms=0 if impossible else max(report.most_negative_seconds for report in reports) * 1e3,
+        clock_uncertainty_ms=max(report.clock_uncertainty_seconds for report in reports) * 1e3 if tails else None,
         impossible_ctimes=impossible,
         longest_wait_seconds=max((report.longest_wait_seconds or 0 for report in reports), default=0),
         cpu_seconds=sum(report.cpu_seconds for report in reports),
@@ -181,6 +200,40 @@ def _redelivered(read: Delivered) -> int:
     return sum(anomaly.count for anomaly in read.anomalies if anomaly.kind == "duplicated")
 
 
+def _latencies(workers: Sequence[Outcome]) -> dict[Timed, Latency]:
+    """The latencies of workers after the warm-up, by metric; a metric without a value is left out."""
+    first = _warm_up_seconds(workers)
+    found = {metric: Latency.from_buckets(timeline.total(first)) for metric, timeline in latencies_of(workers).items()}
+    return {metric: latency for metric, latency in found.items() if latency}
+
+
+def _warm_up_seconds(workers: Sequence[Outcome]) -> int:
+    return workers[0].job.warm_up_seconds if workers else 0
+
+
+def _warm_up(workers: Sequence[Outcome], started_at: float) -> WarmUp | None:
+    """The warm-up of workers that reported; None without one. `started_at` is as in `TrackOutcome`."""
+    seconds = _warm_up_seconds(workers)
+    if not seconds:
+        return None
+    events = sum(worker.report.warm_up_events for worker in workers)
+    return WarmUp(seconds=seconds, events=events, measured_seconds=_measured_seconds(workers, started_at))
+
+
+def _measured_seconds(workers: Sequence[Outcome], started_at: float) -> float:
+    """As `seconds_of`, without the warm-up."""
+    warm_up = _warm_up_seconds(workers)
+    if not warm_up:
+        return seconds_of(workers)
+    ended_at = max(worker.report.started_at + worker.report.seconds for worker in workers)
+    return max(0.0, ended_at - started_at - warm_up)
+
+
+def _measured(events: int, workers: Sequence[Outcome]) -> int:
+    """The number of these events that came after the warm-up. One delivered twice in the warm-up counts twice in it."""
+    return max(0, events - sum(worker.report.warm_up_events for worker in workers))
+
+
 def _rate(events: int, seconds: float, *, ok: bool) -> float | None:
     """Events per second; None when the verdict is not ok, and when there are no events."""
     return events / seconds if ok and events and seconds > 0 else None
@@ -193,7 +246,7 @@ def nodes(outcomes: Mapping[Track, TrackOutcome], readers: Sequence[Reader], *, 
         for worker in outcome.reported:
             if worker.node:
                 by_node.setdefault(worker.node, {}).setdefault(track, []).append(worker)
-    seconds = {track: seconds_of(outcome.reported) for track, outcome in outcomes.items()}
+    seconds = {track: _measured_seconds(outcome.reported, outcome.started_at) for track, outcome in outcomes.items()}
     read = {node: sum(reader.events(node) for reader in readers) for node in by_node}
     return [_node(node, by_node[node], read[node], seconds, ok=ok) for node in sorted(by_node)]
 
@@ -207,7 +260,8 @@ def _node(
     ok: bool,
 ) -> Node:
     appending = workers.get(APPEND, [])
-    every = [worker for of_track in workers.values() for worker in of_track]
+    reading = [worker for track, of_track in workers.items() if track != APPEND for worker in of_track]
+    every = [*appending, *reading]
     nearest = min((worker.ready for worker in every), key=lambda ready: ready.round_trip_ms)
     appended = sum(worker.report.events for worker in appending)
     read_seconds = sum(seconds[track] for track in workers if track != APPEND)
@@ -216,9 +270,9 @@ def _node(
         producers=len(appending),
         consumers=len(every) - len(appending),
         appended=appended,
-        appended_per_second=_rate(appended, seconds[APPEND], ok=ok) if appending else None,
+        appended_per_second=_rate(_measured(appended, appending), seconds[APPEND], ok=ok) if appending else None,
         read=read_events,
-        read_per_second=_rate(read_events, read_seconds, ok=ok),
+        read_per_second=_rate(_measured(read_events, reading), read_seconds, ok=ok),
         cpu_seconds=sum(worker.report.cpu_seconds for worker in every),
         clock_offset_ms=nearest.clock_offset_ms,
         round_trip_ms=nearest.round_trip_ms,

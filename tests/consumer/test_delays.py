@@ -1,12 +1,13 @@
 """Delays are counted page by page and all at once: against the values, one by one."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
-from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.meter import LONGEST_MICROSECONDS, histogram, record
+from bench.histograms import LONGEST_MICROSECONDS, SecondCounts, bucket
 from consumer.delays import POSTGRES_EPOCH, Counts, Delays
 from tests.report.test_figures import FakeClock
 
@@ -18,25 +19,24 @@ PAGES = st.lists(
 )
 
 
-@given(PAGES)
-def test_every_delay_is_counted_within_a_percent(pages: list[list[int]]) -> None:
-    counts, exact = Counts(), histogram()
-    for page in pages:
-        counts.add(np.array(page, np.int64))
-        for value in page:
-            record(exact, value, 1)
-    counted = counts.histogram()
-    assert counted.get_total_count() == exact.get_total_count() == sum(map(len, pages))
-    for share in (0, 50, 90, 99, 100):
-        expected = exact.get_value_at_percentile(share)
-        assert counted.get_value_at_percentile(share) == pytest.approx(expected, rel=0.02, abs=1)
-
-
-def test_a_delay_beyond_the_histogram_is_an_error() -> None:
+@given(PAGES, PAGES)
+def test_every_delay_is_counted_in_its_bucket_and_forgotten_when_it_was_taken(
+    of_one: list[list[int]], of_next: list[list[int]]
+) -> None:
     counts = Counts()
-    counts.add(np.array([4 * LONGEST_MICROSECONDS], np.int64))
+    for pages in (of_one, of_next):
+        for page in pages:
+            counts.add(np.array(page, np.int64))
+        assert dict(counts.take()) == Counter(bucket(value) for page in pages for value in page)
+    assert counts.take() == []
+
+
+@pytest.mark.parametrize("microseconds", [-1, LONGEST_MICROSECONDS + 1])
+def test_a_delay_that_no_histogram_holds_is_an_error(microseconds: int) -> None:
+    counts = Counts()
+    counts.add(np.array([5, microseconds], np.int64))
     with pytest.raises(ValueError, match="a year"):
-        counts.histogram()
+        counts.take()
 
 
 @given(
@@ -46,18 +46,18 @@ def test_a_delay_beyond_the_histogram_is_an_error() -> None:
 def test_an_event_counts_in_the_step_in_which_it_was_logged(pages: list[list[int]], ends: list[float]) -> None:
     clock = FakeClock()
     began = clock.at
-    delays = Delays(clock, [began + end for end in ends])
+    seconds = SecondCounts(0)
+    delays = Delays(clock, seconds, [began + end for end in ends])
     clock.at += 10
     expected = [0] * (1 + len(ends))
     for page in pages:
-        delays.note(np.array(page, np.int64) + int((began - POSTGRES_EPOCH) * 1e6))
+        delays.note(np.array(page, np.int64) + int((began - POSTGRES_EPOCH) * 1e6), answered_at=10)
         for microseconds in page:
             expected[sum(int(end * 1e6) <= microseconds for end in ends)] += 1
-    counted = [HdrHistogram.decode(step.latency).get_total_count() for step in delays.by_step()]
-    assert counted == expected
+    steps = delays.steps()
+    assert [sum(number for _, number in step.buckets) for step in steps] == expected
     # All of them were delivered ten seconds after the barrier.
     delivered_in = sum(int(end * 1e6) <= 10_000_000 for end in ends)
-    assert [step.done for step in delays.by_step()] == [
-        sum(expected) * (n == delivered_in) for n in range(len(expected))
-    ]
-    assert HdrHistogram.decode(delays.encoded()).get_total_count() == sum(expected)
+    assert [step.done for step in steps] == [sum(expected) * (n == delivered_in) for n in range(len(expected))]
+    delays.count_all()
+    assert sum(number for record in seconds.rest() for _, number in record.buckets) == sum(expected)

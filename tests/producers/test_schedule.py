@@ -5,13 +5,14 @@ from itertools import pairwise
 from statistics import mean
 
 import pytest
-from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.histograms import SecondCounts
 from bench.job import Load
-from bench.records import Offered
+from bench.records import Offered, Timed
 from bench.results.models import Latency
+from bench.results.timeline import Timeline
 from bench.schedule import due_seconds, ends_of, span_seconds
 from producers import pace as program
 from producers.pace import Pace
@@ -92,16 +93,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Simulated:
     return simulated
 
 
-def latency(encoded: str) -> Latency:
-    merged = Latency.from_histograms([encoded])
-    assert merged
-    return merged
+def latencies(seconds: SecondCounts) -> dict[Timed, Latency]:
+    """The latencies that were counted, by metric."""
+    timelines: dict[Timed, Timeline] = {}
+    for record in seconds.rest():
+        timelines.setdefault(record.metric, Timeline()).add(record.second, record.buckets)
+    found = {metric: Latency.from_buckets(timeline.total()) for metric, timeline in timelines.items()}
+    return {metric: latency for metric, latency in found.items() if latency}
 
 
-def offered(clock: Simulated, rate: float, batches: int, answer: "dict[str, float]") -> tuple[Offered, list[float]]:
+def offered(
+    clock: Simulated, rate: float, batches: int, answer: "dict[str, float]"
+) -> tuple[Offered, dict[Timed, Latency], list[float]]:
     """Send batches of one event to a server that stands still for the first `stall` of each second, and takes `work`
-    else; also returns the times from sending each to its answer."""
-    pace = Pace(due_seconds(Load([(rate, None)], "fixed", 1), 0, batches, 1, random.Random(1)), batches, 1)
+    else; also returns the latencies by metric, and the times from sending each to its answer."""
+    due = due_seconds(Load([(rate, None)], "fixed", 1), 0, batches, 1, random.Random(1))
+    pace = Pace(due, batches, 1)
     start = clock.now
     pace.start(start)
     service = []
@@ -112,12 +119,13 @@ def offered(clock: Simulated, rate: float, batches: int, answer: "dict[str, floa
         clock.now += max(0.0, answer["stall"] - into_second) + answer["work"]
         service.append(clock.now - sent)
         pace.answered(clock.now)
-    return pace.report(), service
+    seconds = SecondCounts(start)
+    return pace.finish(seconds), latencies(seconds), service
 
 
 def test_a_stall_shows_in_the_latency_from_the_due_time_and_hides_in_the_other(clock: Simulated) -> None:
-    report, service = offered(clock, rate=1000, batches=20_000, answer={"stall": 0.2, "work": 1e-6})
-    from_due = latency(report.latency)
+    report, timed, service = offered(clock, rate=1000, batches=20_000, answer={"stall": 0.2, "work": 1e-6})
+    from_due = timed["append"]
     # A fifth of the batches is due while the server stands still, and waits for 0 to 200 ms: 1 % waits over 190 ms.
     assert from_due.p99 == pytest.approx(190, rel=0.1)
     assert from_due.max == pytest.approx(200, rel=0.02)
@@ -127,11 +135,29 @@ def test_a_stall_shows_in_the_latency_from_the_due_time_and_hides_in_the_other(c
 
 
 def test_a_producer_that_falls_behind_skips_nothing_and_keeps_its_due_times(clock: Simulated) -> None:
-    report, _ = offered(clock, rate=1000, batches=5000, answer={"stall": 0, "work": 0.002})
+    report, timed, _ = offered(clock, rate=1000, batches=5000, answer={"stall": 0, "work": 0.002})
     assert report.last_due_seconds == pytest.approx(4.999)
     assert report.ended_seconds == pytest.approx(10.0)
-    assert latency(report.latency).max == pytest.approx(5001, rel=0.02)
-    assert Latency.from_histograms([report.lateness]) is None or latency(report.lateness).max < 0.1
+    assert timed["append"].max == pytest.approx(5001, rel=0.002)
+    assert "lateness" not in timed or timed["lateness"].max < 0.1
+
+
+def test_batches_that_are_due_in_the_warm_up_are_in_no_figure_of_the_schedule(clock: Simulated) -> None:
+    def stalled(warm_up: int) -> Offered:
+        clock.now = 100.0
+        pace = Pace(iter([each / 10 for each in range(100)]), 1000, 10, warm_up_seconds=warm_up)
+        pace.start(clock.now)
+        for number in range(100):
+            assert pace.wait(until=0)
+            clock.now += 0.55 if number == 3 else 0.45 if number == 50 else 0.001
+            pace.answered(clock.now)
+        return pace.finish(SecondCounts(100.0))
+
+    whole, after = stalled(0), stalled(2)
+    assert (whole.warm_up_events, whole.largest_backlog) == (0, 50)
+    assert whole.most_behind_seconds == pytest.approx(0.45)
+    assert (after.warm_up_events, after.largest_backlog) == (200, 40)
+    assert after.most_behind_seconds == pytest.approx(0.35)
 
 
 def test_waiting_ends_when_progress_is_due(clock: Simulated) -> None:
@@ -143,7 +169,7 @@ def test_waiting_ends_when_progress_is_due(clock: Simulated) -> None:
     assert clock.now == 105.0
     pace.answered(clock.now)
     assert pace.wait(until=110)
-    assert pace.report().largest_backlog == 0
+    assert pace.finish(SecondCounts(100.0)).largest_backlog == 0
 
 
 def test_a_batch_counts_in_the_step_in_which_it_was_due_and_its_answer_where_it_came(clock: Simulated) -> None:
@@ -157,12 +183,15 @@ def test_a_batch_counts_in_the_step_in_which_it_was_due_and_its_answer_where_it_
         # The server stands still from the middle of the second step to the middle of the third one.
         clock.now = start + 2.5 if 7 <= number < 8 else clock.now
         pace.answered(clock.now)
+    seconds = SecondCounts(start)
+    pace.finish(seconds)
     first, second, third = pace.steps()
     assert [step.step for step in (first, second, third)] == [0, 1, 2]
-    assert [HdrHistogram.decode(step.latency).get_total_count() for step in (first, second, third)] == [5, 5, 20]
+    assert [sum(dict(step.buckets).values()) for step in (first, second, third)] == [5, 5, 20]
     assert [step.done for step in (first, second, third)] == [10, 4, 46]
-    assert latency(first.latency).max < 1
-    assert latency(second.latency).max == pytest.approx(1100, rel=0.02)
-    total = HdrHistogram.decode(pace.report().latency)
-    assert total.get_total_count() == 30
-    assert total.get_max_value() / 1000 == pytest.approx(1100, rel=0.02)
+    slowest = Latency.from_buckets(dict(second.buckets))
+    assert slowest
+    assert slowest.max == pytest.approx(1100, rel=0.002)
+    assert max(place for place, _ in first.buckets) <= 1000
+    total = latencies(seconds)["append"]
+    assert total.max == pytest.approx(1100, rel=0.002)

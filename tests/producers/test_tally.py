@@ -77,7 +77,7 @@ def test_what_is_reported_is_what_became_of_each_event(
         timed += 1
         return len(seqs)
 
-    tally, meter = program._Tally(NUMBER), SimpleNamespace(calls=[])
+    tally, meter = program._Tally(NUMBER), SimpleNamespace(calls=[], was_late=lambda _: None)
     records: list[Record] = []
     turns = first = 0
     error: Exception | None = None

@@ -132,5 +132,5 @@ def test_the_command(bench: Bench) -> None:
     assert (bench.folder / "go.txt").read_text().count("Benchmark") == 6
     refused = bench("export", "excel", "result.json")
     assert refused.returncode == 2
-    assert {"'excel':", "github-bigger,", "markdown"} <= {*refused.stderr.split()}
+    assert {"'excel':", "github-bigger,", "markdown,", "hdr"} <= {*refused.stderr.split()}
     assert bench("export", "csv", "nowhere.json").returncode == 2

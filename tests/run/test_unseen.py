@@ -66,7 +66,7 @@ LOG = load("bigserial")
 
 
 def report(events: int, untimed: int = 0) -> Report:
-    return Report(events, 0, started_at=1000.0, seconds=4, cpu_seconds=0, latency="", untimed_calls=untimed)
+    return Report(events, 0, started_at=1000.0, seconds=4, cpu_seconds=0, untimed_calls=untimed)
 
 
 def appending(calls: int, untimed: int = 0) -> list[Outcome]:

@@ -45,6 +45,7 @@ def sources() -> dict[str, Path]:
     for name in (
         "__init__.py",
         "attribution.py",
+        "histograms.py",
         "job.py",
         "meter.py",
         "padding.py",
