@@ -27,6 +27,8 @@ def planted(folder: Path, bug: str) -> Path:
     log_toml = (SQL / base[1] / "log.toml").read_text()
     if cursor := re.match(r".*?(cursor = \{.*?\})", sql):
         log_toml = re.sub(r"^cursor = .*$", cursor[1], log_toml, flags=re.MULTILINE)
+        # Which rows a reader has passed follows from the cursor that the log has without the bug.
+        log_toml = re.sub(r"^passed = .*\n", "", log_toml, flags=re.MULTILINE)
         log_toml = log_toml.replace('"partitions"', '"no"')
     folder.mkdir()
     (folder / "log.toml").write_text(log_toml)
