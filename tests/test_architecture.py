@@ -42,7 +42,7 @@ LAYERS = (
     }
     | {"wire_grammar"},
     {"worker", "spec", "eventlog", "judge"},
-    {"command", "statements", "results", "places"},
+    {"command", "specfile", "statements", "results", "places"},
     {"postgres"},
     {"run"},
     {"gate", "logs", "explore", "overhead", "selftest", "server", "doctor", "cleanup", "table_size"},

@@ -10,7 +10,8 @@ from bench.eventlog import Log
 from bench.judge.ranges import normal
 from bench.postgres.retention import MANY_RANGES, Deleted
 from bench.run.jobs import consumers, preloaded_events
-from bench.spec import Spec, make
+from bench.spec import Spec
+from bench.specfile import make
 from bench.statements import retention_sql
 from bench.values import Retained
 from bench.wire import packed, unpacked

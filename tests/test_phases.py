@@ -11,7 +11,8 @@ from bench import phases
 from bench.errors import UsageError
 from bench.job import Load
 from bench.schedule import due_seconds
-from bench.spec import Spec, make
+from bench.spec import Spec
+from bench.specfile import make
 from tests.conftest import REPOSITORY
 
 ONE = "[[phase]]\nrate = 100\nduration = '5s'\n"

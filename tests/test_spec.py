@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.spec import MAX_LIMIT, make, make_output_options
+from bench.spec import MAX_LIMIT
+from bench.specfile import make, make_output_options
 from bench.values import parse_count, parse_retention, retained
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench import eventlog, spec
+from bench import eventlog, spec, specfile
 from bench.cli import console, options
 from bench.cli.options import Command, of_field, of_model
 from bench.errors import InfrastructureError, UsageError
@@ -45,7 +45,7 @@ def explore(*, names: tuple[str, ...], **flags: Any) -> None:
         raise UsageError("explore: LOG and --all exclude each other; give only one of them")
     if not asked.all and not names:
         raise UsageError("explore: no log is given; name logs, or give --all for every log that ships")
-    place = spec.make({"place": "local", **options.given({"dsn": flags["dsn"]})}, None)
+    place = specfile.make({"place": "local", **options.given({"dsn": flags["dsn"]})}, None)
     refuse_unwritable("--export-sql", asked.export_sql)
     refuse_unwritable("--export-markdown", asked.export_markdown)
     logs = eventlog.load_side_by_side(eventlog.shipped() if asked.all else names)

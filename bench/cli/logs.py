@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench import eventlog, spec
+from bench import eventlog, spec, specfile
 from bench.cli import console, options
 from bench.cli.codes import CODES
 from bench.cli.options import Command, of_field, of_model
@@ -61,7 +61,7 @@ def check(directory: str, **flags: Any) -> None:
     The outcome is "ok, but untested" where the check had no chance to find a promise broken.
     """
     log = eventlog.load(directory)
-    asked = spec.make({**options.given(flags), "log": directory, "place": "local"}, None)
+    asked = specfile.make({**options.given(flags), "log": directory, "place": "local"}, None)
     with rundir.opened(new_run_id()) as run_folder:
         complaints, untested = log_check.check(log, asked, choose(asked), run_folder)
     if complaints:
@@ -86,7 +86,7 @@ def compare_logs(**flags: Any) -> None:
     """
     asked, workload = options.made(log_comparison.Options, flags), options.made(Workload, flags)
     given = log_comparison.loaded(asked, workload)
-    choice = choose(spec.make({"place": asked.place}, None))
+    choice = choose(specfile.make({"place": asked.place}, None))
     refuse_unusable("--output", asked.output)
     console.introduce(choice)
     watch = progress.watch(quiet=False, brief=True)

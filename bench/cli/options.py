@@ -16,7 +16,8 @@ from bench import eventlog
 from bench.errors import UsageError
 from bench.flags import M, flag_name, flag_of, validated
 from bench.places.dsn import without_password
-from bench.spec import OutputOptions, Spec
+from bench.spec import Spec
+from bench.specfile import OutputOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bench import spec
+from bench import specfile
 from bench.cli import console, options
 from bench.cli.options import Command, of_model
 from bench.output import refuse_unusable
@@ -32,7 +32,7 @@ def limits_(**flags: Any) -> None:
     """
     asked = options.made(overhead.Options, flags)
     refuse_unusable("--output", asked.output)
-    choice = choose(spec.make({"place": asked.place}, None))
+    choice = choose(specfile.make({"place": asked.place}, None))
     console.introduce(choice)
     watch = progress.watch(quiet=False, brief=True)
     with rundir.opened(new_run_id()) as run_folder:

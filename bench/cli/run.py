@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench import eventlog, interrupts, spec
+from bench import eventlog, interrupts, specfile
 from bench.cli import console
 from bench.cli.options import Command, run_flags, run_options
 from bench.errors import InfrastructureError
@@ -48,9 +48,9 @@ def run(context: click.Context, /, **typed_flags: Any) -> None:
       bench run --rate find --slo "end_to_end p99 < 50ms" --mode tail --log lock-drain
     """
     flags, spec_file = run_flags(typed_flags)
-    output = spec.make_output_options(flags, spec_file)
+    output = specfile.make_output_options(flags, spec_file)
     context.find_root().obj = output.debug
-    asked = spec.make(flags, spec_file)
+    asked = specfile.make(flags, spec_file)
     log = eventlog.load(asked.log)
     preflight.refuse_misfits(asked, log)
     refuse_unwritable("--export-json", output.export_json)
@@ -73,7 +73,7 @@ def run(context: click.Context, /, **typed_flags: Any) -> None:
 class RunOutput:
     """Stores each outcome of a run as soon as it is known, then shows it. One that cannot be stored is shown too."""
 
-    def __init__(self, output: spec.OutputOptions) -> None:
+    def __init__(self, output: specfile.OutputOptions) -> None:
         self._options = output
         self._stored_at: Path | None = None
         self.complaints: list[str] = []

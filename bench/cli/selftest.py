@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bench import spec
+from bench import specfile
 from bench.cli import options
 from bench.cli.options import Command, of_model
 from bench.places import rundir
@@ -28,7 +28,7 @@ def selftest_(**flags: Any) -> None:
     Healthy runs must pass, and bigserial, tailed while commits overlap, must be caught skipping events.
     """
     asked = options.made(selftest.Options, flags)
-    choice = choose(spec.make({"place": asked.place}, None))
+    choice = choose(specfile.make({"place": asked.place}, None))
     checks = []
     print(selftest_report.HEADING)
     with rundir.opened(new_run_id()) as run_folder:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bench import eventlog, spec, table_size
+from bench import eventlog, spec, specfile, table_size
 from bench.cli import console, options
 from bench.cli.codes import RUN_CODES
 from bench.cli.options import Command, of_model
@@ -29,7 +29,7 @@ def table_size_(**flags: Any) -> None:
     """
     asked = options.made(table_size.Options, flags)
     of_run = {name: value for name, value in options.given(flags).items() if name in spec.Spec.model_fields}
-    of_sizes = table_size.specs(spec.make(of_run, None), asked)
+    of_sizes = table_size.specs(specfile.make(of_run, None), asked)
     log = eventlog.load(of_sizes[-1].log)
     preflight.refuse_misfits(of_sizes[-1], log)
     refuse_unusable("--output", asked.output)

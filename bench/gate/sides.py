@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bench import eventlog, spec
+from bench import eventlog, specfile
 from bench.errors import UsageError
 from bench.eventlog import Log
 from bench.flags import RESULTS, Flag, ResultsFolder, Share, flag_name
@@ -20,7 +20,7 @@ from bench.run import place
 from bench.run.place import ChosenPlace
 from bench.spec import Spec
 
-_NOT_FOR_SIDES = {"trials", "warm_up", *spec.OutputOptions.model_fields}
+_NOT_FOR_SIDES = {"trials", "warm_up", *specfile.OutputOptions.model_fields}
 
 
 class Options(BaseModel):
@@ -138,7 +138,7 @@ def _arm(flags: dict[str, Any], file: Path | None, revision: str | None, folder:
     taken = sorted(_NOT_FOR_SIDES & flags.keys())
     if taken:
         raise UsageError(f"{flag_name(taken[0])}: not a flag for one side; leave it out of --a, --b and --both")
-    asked = spec.make({**flags, "trials": 1}, file)
+    asked = specfile.make({**flags, "trials": 1}, file)
     if asked.pause:
         raise UsageError("--pause: not a flag for one side, because a run with pauses has no speed; leave it out")
     if asked.is_search:

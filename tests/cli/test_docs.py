@@ -24,7 +24,8 @@ from bench.logs.comparison import Workload
 from bench.output import write
 from bench.overhead import measure as overhead
 from bench.selftest import checks as selftest
-from bench.spec import OutputOptions, Spec
+from bench.spec import Spec
+from bench.specfile import OutputOptions
 from tests.conftest import REPOSITORY, Bench, golden
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("results/*.md")])

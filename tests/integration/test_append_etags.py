@@ -12,7 +12,7 @@ from bench.records import CallTimes, LedgerPart
 from bench.run.jobs import producers
 from bench.run.outcome import Outcome, TrackOutcome
 from bench.run.realtime import order_of_appends
-from bench.spec import make
+from bench.specfile import make
 
 BIGSERIAL = eventlog.load("bigserial")
 SPEC = make({"scale": 2, "limit": 4, "insert_batch": 2, "mode": "tail"}, None)

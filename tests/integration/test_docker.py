@@ -31,7 +31,7 @@ from bench.postgres.connection import connected
 from bench.results import models, store
 from bench.run.place import choose, open_place
 from bench.run.watch import Unwatched
-from bench.spec import make
+from bench.specfile import make
 from tests.conftest import REPOSITORY, Bench, broken_log, read_until
 from tests.integration import ours, sshd
 

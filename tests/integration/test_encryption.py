@@ -18,7 +18,7 @@ from bench.postgres.connection import Connection, connected
 from bench.records import Report
 from bench.results.store import latest
 from bench.run.jobs import consumers
-from bench.spec import make
+from bench.specfile import make
 from tests.conftest import SETTINGS, Bench
 from tests.integration.test_workers import producer, told, work
 

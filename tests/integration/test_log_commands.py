@@ -14,7 +14,7 @@ from bench.paths import SQL
 from bench.places.rundir import opened
 from bench.run.place import choose
 from bench.selftest import checks as selftest
-from bench.spec import make
+from bench.specfile import make
 from tests import loaded
 from tests.conftest import Bench, broken_log, write_log
 

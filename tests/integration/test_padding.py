@@ -13,7 +13,7 @@ from bench.results.models import Trial
 from bench.run.disk import event_bytes
 from bench.run.payloads import payloads_of
 from bench.shapes import Shapes
-from bench.spec import make
+from bench.specfile import make
 from tests.conftest import Bench, broken_log
 from tests.integration.test_workers import producer, work
 

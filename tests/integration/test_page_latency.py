@@ -12,7 +12,7 @@ from bench.records import Interval, Record, Report
 from bench.results.models import Latency
 from bench.results.timeline import Timeline
 from bench.run.jobs import consumers
-from bench.spec import make
+from bench.specfile import make
 from bench.statements import SCHEMA
 from consumer import __main__ as consumer
 from consumer.ledger import MANY, MANY_BYTES, Ledger

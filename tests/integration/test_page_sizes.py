@@ -12,7 +12,7 @@ from bench.job import ConsumerJob
 from bench.postgres.connection import Connection
 from bench.records import Report
 from bench.run.jobs import consumers
-from bench.spec import make
+from bench.specfile import make
 from consumer import reader
 from tests.conftest import Bench, broken_log
 from tests.integration.test_workers import work

@@ -29,7 +29,7 @@ from bench.results.tracks import APPEND
 from bench.run.jobs import consumers, producers
 from bench.run.phase import Plan, carry_out
 from bench.run.verdict import written_by
-from bench.spec import make
+from bench.specfile import make
 from bench.worker import connect
 from consumer.__main__ import consume
 from tests.conftest import Bench, wait_until

@@ -18,7 +18,7 @@ from bench.postgres.connection import Connection
 from bench.results import store
 from bench.results.models import Trial
 from bench.run.jobs import consumers
-from bench.spec import make
+from bench.specfile import make
 from bench.statement import Statement
 from bench.statements import CHANNEL, SCHEMA
 from bench.worker import Lifeline

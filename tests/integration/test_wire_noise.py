@@ -14,7 +14,7 @@ from bench.job import ConsumerJob
 from bench.paths import SQL
 from bench.postgres.connection import Connection
 from bench.run.jobs import consumers, producers
-from bench.spec import make
+from bench.specfile import make
 from bench.statement import copy_sender, prepare_append
 from bench.statements import SCHEMA
 from bench.worker import Lifeline

@@ -27,7 +27,7 @@ from bench.records import (
     decode_record,
 )
 from bench.run.jobs import consumers, producers
-from bench.spec import make
+from bench.specfile import make
 from tests import loaded
 from tests.conftest import REPOSITORY
 

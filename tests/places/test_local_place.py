@@ -9,7 +9,7 @@ from bench import eventlog
 from bench.places.api import Program
 from bench.places.rundir import opened
 from bench.run.place import choose, open_place
-from bench.spec import make
+from bench.specfile import make
 
 BIGSERIAL = eventlog.load("bigserial")
 

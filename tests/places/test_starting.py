@@ -13,7 +13,7 @@ from bench.places.local import place as local
 from bench.places.rundir import opened
 from bench.places.starting import with_settings
 from bench.run import place
-from bench.spec import make
+from bench.specfile import make
 from tests.conftest import broken_log
 
 UNKNOWN = "paramètre de configuration « no_such » non reconnu"

@@ -13,7 +13,7 @@ from bench import eventlog
 from bench.attribution import LogFailedError, TransactionChangedError
 from bench.records import Fate, LedgerPart, Record, RolledBackEtags
 from bench.run.jobs import producers
-from bench.spec import make
+from bench.specfile import make
 from producers.transaction import RolledBack
 
 BIGSERIAL = eventlog.load("bigserial")

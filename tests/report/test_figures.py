@@ -37,7 +37,8 @@ from bench.results.timeline import Timeline
 from bench.results.tracks import APPEND, Reading, Track
 from bench.run import summary
 from bench.run.outcome import Outcome, Reader, TrackOutcome
-from bench.spec import Spec, make
+from bench.spec import Spec
+from bench.specfile import make
 from consumer.delays import INFINITY, MINUS_INFINITY, POSTGRES_EPOCH, Delays
 from tests.logs.test_compare import compared, tail
 from tests.report.test_export import several

@@ -12,7 +12,8 @@ from bench.job import ConsumerJob, ProducerJob, decode_job, encode_job
 from bench.run import disk_watch
 from bench.run.disk import RESERVE_BYTES, disk_bytes
 from bench.run.jobs import bounded, consumers, producers
-from bench.spec import MAX_LIMIT, MAX_SCALE, Spec, make
+from bench.spec import MAX_LIMIT, MAX_SCALE, Spec
+from bench.specfile import make
 from tests.conftest import REPOSITORY
 
 BIGSERIAL = eventlog.load("bigserial")

@@ -13,7 +13,8 @@ from bench.records import Ready, encode_record
 from bench.run.disk import disk_bytes
 from bench.run.jobs import consumers, producers
 from bench.run.payloads import MOST_COMPRESSED_BYTES, payloads_of, refuse_payload_file
-from bench.spec import Spec, make
+from bench.spec import Spec
+from bench.specfile import make
 
 BIGSERIAL = eventlog.load("bigserial")
 RECORD_BYTES = 16 << 10

@@ -15,7 +15,8 @@ from bench.command import as_given
 from bench.errors import UsageError
 from bench.results.store import load_all
 from bench.run.trials import command, stored_spec
-from bench.spec import Spec, make
+from bench.spec import Spec
+from bench.specfile import make
 from tests.conftest import REPOSITORY
 
 PUBLISHED = load_all(REPOSITORY / "results" / "published")

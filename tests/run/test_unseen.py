@@ -15,7 +15,7 @@ from bench.run.appends import events_per_batch
 from bench.run.jobs import consumers, producers
 from bench.run.outcome import MOST_REMEMBERED, Outcome, Reader, TrackOutcome
 from bench.run.unseen import MOST_SAMPLES, Counter, samples, unseen
-from bench.spec import make
+from bench.specfile import make
 
 INFINITE = float("inf")
 STEPS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 5)), min_size=1, max_size=20)
