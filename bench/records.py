@@ -94,7 +94,7 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     round_trip_ms: float
     """The quickest round trip while the offset was measured: the offset is right to half of this."""
     job: Job
-    """The job as this worker understood it."""
+    """The job as this worker understood it, as `bench.job.echo` makes it."""
     session: dict[str, str]
     """The settings of `SESSION` in the worker's session, its schema, its server as `SERVER` yields it, and its
     transport: `wire` when the worker speaks the protocol itself, `libpq` when the connection is encrypted."""

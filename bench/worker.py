@@ -20,7 +20,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from bench.job import Job, decode_job
+from bench.job import Job, decode_job, echo
 from bench.meter import Clock, say
 from bench.records import SERVER, SESSION, STARTS_AT, TIMEOUTS, Ready
 from bench.statement import Statement
@@ -174,7 +174,7 @@ def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
         Ready(
             clock_offset_ms=clock.offset_seconds * 1e3,
             round_trip_ms=clock.round_trip_seconds * 1e3,
-            job=job,
+            job=echo(job),
             session=_session(connection),
         )
     )

@@ -12,8 +12,9 @@ from bench.job import Payloads
 from bench.padding import MOST_BITS, padding
 from bench.spec import LARGEST_BATCH_BYTES, Spec
 
-MOST_COMPRESSED_BYTES = 8192
-"""A worker reports its job in one record of at most 16 KiB, in which these are 4/3 as many characters."""
+MOST_COMPRESSED_BYTES = 64 * 1024
+"""A job is one environment variable, which Linux limits to 128 KiB (MAX_ARG_STRLEN); these are 4/3 as many characters
+in it."""
 MOST_OBJECTS = 10_000
 """Each object still comes ten times in the period of `bench.shapes`."""
 _OWN_KEYS = ("producer", "seq", "value")

@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 
 from bench.errors import InfrastructureError
 from bench.interrupts import TimeIsUp, look
-from bench.job import ConsumerJob, Job, ProducerJob
+from bench.job import ConsumerJob, Job, ProducerJob, echo
 from bench.judge.evidence import Holder
 from bench.meter import PROGRESS_SECONDS
 from bench.places.api import Ended, Messages, StartWorkers
@@ -222,7 +222,7 @@ def _refuse_differences(workers: Iterable[Outcome], settings: Mapping[str, str])
         InfrastructureError: one does not.
     """
     for worker in workers:
-        asked, echoed = asdict(worker.job), asdict(worker.ready.job)
+        asked, echoed = asdict(echo(worker.job)), asdict(worker.ready.job)
         differences = [
             f"{key} is {echoed.get(key)!r}, not {asked[key]!r}" for key in asked if asked[key] != echoed.get(key)
         ]

@@ -1,6 +1,7 @@
 """Padded payloads cost what they say: they do not compress, however they were appended, and the disk that a run needs
 is estimated well."""
 
+import os
 from pathlib import Path
 
 import psycopg
@@ -116,7 +117,9 @@ OBJECTS = """
 @pytest.mark.parametrize("append", ["log_event", "copy"])
 @pytest.mark.parametrize("mode", ["drain", "tail"])
 def test_a_run_with_objects_of_a_file(bench: Bench, address: str, append: str, mode: str) -> None:
-    (bench.folder / "objects.jsonl").write_text(OBJECTS, encoding="utf-8")
+    # More than a record of a worker holds.
+    many = "".join(f'{{"random": "{os.urandom(20).hex()}"}}\n' for _ in range(1000))
+    (bench.folder / "objects.jsonl").write_text(OBJECTS + many, encoding="utf-8")
     flags = ("--scale", "2", "--limit", "2000", "--insert-batch", "50", "--append", append, "--mode", mode)
     log = ("--log", "advisory-lock" if mode == "tail" else "bigserial")
     trial = run(bench, address, *flags, *log, "--payload-file", "objects.jsonl")

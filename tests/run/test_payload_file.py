@@ -2,22 +2,25 @@
 
 import os
 import zlib
+from bisect import bisect
 from pathlib import Path
 
 import pytest
 
 from bench import eventlog
 from bench.errors import UsageError
-from bench.job import encode_job
+from bench.job import echo, encode_job
 from bench.records import Ready, encode_record
 from bench.run.disk import disk_bytes
 from bench.run.jobs import consumers, producers
-from bench.run.payloads import MOST_COMPRESSED_BYTES, payloads_of, refuse_payload_file
+from bench.run.payloads import MOST_COMPRESSED_BYTES, MOST_OBJECTS, payloads_of, refuse_payload_file
 from bench.spec import Spec
 from bench.specfile import make
 
 BIGSERIAL = eventlog.load("bigserial")
 RECORD_BYTES = 16 << 10
+MAX_ARG_STRLEN = 128 << 10
+"""The longest environment variable of Linux."""
 
 
 def written(folder: Path, text: str | bytes) -> Spec:
@@ -48,7 +51,7 @@ def test_objects_travel_in_the_jobs_without_blank_lines(tmp_path: Path) -> None:
         ('{"a": 1}\n{"seq": 1}', "line 2 has the key seq"),
         ('{"producer": null}', "line 1 has the key producer"),
         ("{}\n" * 10_001, "has 10,001 objects"),
-        (f'{{"a": "{os.urandom(MOST_COMPRESSED_BYTES).hex()}"}}', "a job carries at most 8,192 bytes"),
+        (f'{{"a": "{os.urandom(MOST_COMPRESSED_BYTES).hex()}"}}', "a job carries at most 65,536 bytes"),
         (f'{{"a": "{"a" * 1_000_000}"}}', "--insert-batch 10000 of up to"),
     ],
 )
@@ -62,14 +65,15 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         refuse_payload_file(make({"payload_file": tmp_path / "none"}, None))
 
 
-def test_the_largest_file_fits_into_the_record_in_which_a_worker_reports_its_job(tmp_path: Path) -> None:
-    letters = iter(os.urandom(MOST_COMPRESSED_BYTES).hex())
-    text = ""
-    while True:
-        line = '{"a": "' + "".join(next(letters) for _ in range(20)) + '"}\n'
-        if len(zlib.compress((text + line).strip().encode(), 9)) > MOST_COMPRESSED_BYTES:
-            break
-        text += line
+def test_the_largest_file_fits_into_a_job_and_its_echo_into_a_record(tmp_path: Path) -> None:
+    lines = [f'{{"a": "{os.urandom(10).hex()}"}}' for _ in range(MOST_OBJECTS)]
+    fit = bisect(
+        range(len(lines)),
+        MOST_COMPRESSED_BYTES,
+        key=lambda most: len(zlib.compress("\n".join(lines[:most]).encode(), 9)),
+    )
+    assert fit < len(lines)
+    text = "\n".join(lines[: fit - 1])
     spec = written(tmp_path, text).model_copy(
         update={"mode": "tail", "abort_rate": 0.1, "pause": (0, 100), "rate": "1000:60s," * 20 + "1"}
     )
@@ -78,8 +82,8 @@ def test_the_largest_file_fits_into_the_record_in_which_a_worker_reports_its_job
     for name in eventlog.shipped():
         log = eventlog.load(name)
         for job in (producers(spec, log)[0], consumers(spec, log, 10)[0]):
-            assert len(encode_record(Ready(1 / 3, 1 / 3, job, session))) < RECORD_BYTES
-            assert len(encode_job(job)) < RECORD_BYTES
+            assert len(encode_record(Ready(1 / 3, 1 / 3, echo(job), session))) < RECORD_BYTES
+            assert len(encode_job(job)) < MAX_ARG_STRLEN
 
 
 def test_the_estimate_of_disk_weighs_sizes_by_their_shares(tmp_path: Path) -> None:
