@@ -20,7 +20,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from bench.job import Job, decode_job, echo
+from bench.job import ConsumerJob, Job, decode_job, echo
 from bench.meter import Clock, say
 from bench.records import SERVER, SESSION, STARTS_AT, TIMEOUTS, Ready
 from bench.statement import Statement
@@ -186,13 +186,12 @@ def wait_at_barrier(connection: psycopg.Connection[Any], job: Job) -> Clock:
 
 def first_second(connection: psycopg.Connection[Any], clock: Clock, job: Job) -> float:
     """When the first second of the phase begins, as perf_counter has it: when the phase was opened, or when the
-    schedule starts that producers share; now, where there is no orchestrator to announce it. To be called after the
-    barrier.
+    schedule starts that workers share; now, where neither is announced. To be called after the barrier.
     """
     starts_at = Statement(connection, STARTS_AT).run()
     if starts_at.ntuples:
         return time.perf_counter() + int(starts_at.get_value(0, 0) or 0) / 1e6 - clock.now()
-    if job.alive is not None:
+    if job.phases if isinstance(job, ConsumerJob) else job.load or job.seconds is not None:
         fail(GONE)
     return time.perf_counter()
 
