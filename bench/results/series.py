@@ -143,7 +143,7 @@ class Samples:
         return Series(
             interval_seconds=self._per_interval * SAMPLE_SECONDS,
             seconds=[each.seconds for each in self._intervals],
-            figures={name: Figure(unit=UNITS[name], values=values[name]) for name in names},
+            figures={name: _figure(name, values[name]) for name in names},
             waits=self._waits(),
         )
 
@@ -172,3 +172,9 @@ def _largest(one: float | None, other: float | None) -> float | None:
 def _since_the_first(values: list[int | float | None]) -> list[int | float | None]:
     first = next((value for value in values if value is not None), 0)
     return [None if value is None else value - first for value in values]
+
+
+def _figure(name: str, values: list[int | float | None]) -> Figure:
+    # In a function: CPython 3.13.0 crashes when pydantic, which builds a model at its first use, looks at the variables
+    # of a frame that is amid a comprehension.
+    return Figure(unit=UNITS[name], values=values)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +17,9 @@ READABLE = ("bench.result/1", SCHEMA_NAME)
 
 
 def new_run_id() -> str:
-    """A name for a run that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """A name for a run that sorts by time: it ends with the part of the second, in 65,536ths."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{(now.microsecond << 16) // 1_000_000:04x}"
 
 
 def json_text(result: Result) -> str:

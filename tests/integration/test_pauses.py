@@ -63,7 +63,7 @@ def test_nothing_is_left_after_an_interrupt(bench: Bench, address: str) -> None:
     assert schemas(address) == []
 
 
-@pytest.mark.parametrize("next_command", [("clean",), (*SHORT, "--limit", "10")])
+@pytest.mark.parametrize("next_command", [("clean",), (*SHORT, "--limit", "10", "--mode", "drain")])
 def test_what_a_killed_run_leaves_goes_with_the_next_command(
     bench: Bench, address: str, next_command: tuple[str, ...]
 ) -> None:
