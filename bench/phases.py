@@ -128,3 +128,18 @@ def file_text(stored: Iterable[Mapping[str, Any]]) -> str:
         for phase in stored
     ]
     return f"phase = [{', '.join(f'{{ {table} }}' for table in tables)}]"
+
+
+def clauses(stored: Iterable[Mapping[str, Any]]) -> str:
+    """Phases, as a result stores them, for people: a clause per phase. Phases that differ have different texts."""
+    return "; ".join(
+        ", ".join(
+            [
+                json.dumps(phase["name"], ensure_ascii=False) if phase.get("name") else f"phase {number}",
+                f"{phase['rate']:.15g}/s for {phase['duration']:.15g} s",
+                *([f"open transaction {phase['open_transaction']}"] if phase.get("open_transaction") else []),
+                *([] if phase.get("read", True) else ["no reading"]),
+            ]
+        )
+        for number, phase in enumerate(stored, 1)
+    )
