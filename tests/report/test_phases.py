@@ -11,6 +11,21 @@ from bench.results.models import Latency, LoadPhase
 from tests.conftest import golden
 from tests.report.test_table import result
 
+_LATENCY = Latency(p50=14_352.4, p90=5, p99=34_340.9, p99_9=20_000, max=40_000)
+HELD = LoadPhase(
+    name="held snapshot",
+    begin_seconds=30,
+    end_seconds=120,
+    open_transaction="read-only",
+    offered_per_second=4000,
+    achieved_per_second=3999.6,
+    delivered_per_second=2186,
+    append_ms=_LATENCY,
+    end_to_end_ms=_LATENCY,
+    largest_unseen=140_244,
+    largest_lag_seconds=34.6,
+)
+
 
 def test_a_phase_is_a_row_and_what_is_unknown_is_empty() -> None:
     latency = Latency(p50=1.23, p90=5, p99=12_345.6, p99_9=20_000, max=30_000)
@@ -32,21 +47,7 @@ def test_a_phase_is_a_row_and_what_is_unknown_is_empty() -> None:
 
 
 def test_a_phase_is_a_row_on_a_terminal_too() -> None:
-    latency = Latency(p50=14_352.4, p90=5, p99=34_340.9, p99_9=20_000, max=40_000)
-    phase = LoadPhase(
-        name="held snapshot",
-        begin_seconds=30,
-        end_seconds=120,
-        open_transaction="read-only",
-        offered_per_second=4000,
-        achieved_per_second=3999.6,
-        delivered_per_second=2186,
-        append_ms=latency,
-        end_to_end_ms=latency,
-        largest_unseen=140_244,
-        largest_lag_seconds=34.6,
-    )
-    heading, row, *_ = phases.table([phase], partial(narrow, columns=WIDEST)).splitlines()
+    heading, row, *_ = phases.table([HELD], partial(narrow, columns=WIDEST)).splitlines()
     assert heading.startswith("phase ")
     assert row.startswith("held snapshot ")
     assert row.endswith("34.6")
