@@ -62,9 +62,14 @@ def test_phases_of_a_file_exclude_a_rate_on_the_command_line(tmp_path: Path) -> 
         make({"rate": "100"}, file)
 
 
-def test_the_file_in_the_docs_can_be_used() -> None:
-    spec = make({"log": "skip-locked"}, REPOSITORY / "docs" / "held-snapshot.toml")
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [("held-snapshot.toml", [30, 90, 30]), ("held-snapshot-long.toml", [600, 1800, 600])],
+)
+def test_a_file_in_the_docs_can_be_used(name: str, seconds: list[int]) -> None:
+    spec = make({"log": "skip-locked"}, REPOSITORY / "docs" / name)
     assert [phase.open_transaction for phase in spec.phase] == [None, "read-only", None]
+    assert [phase.duration for phase in spec.phase] == seconds
     assert spec.mode == "tail"
 
 
