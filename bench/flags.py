@@ -167,6 +167,6 @@ def _inside(place: Sequence[int | str]) -> list[str]:
         case (_, str(key)):
             return [key]
         case (_, int(index), str(key)) if key != _A_KEY:
-            return [str(index + 1), key]
+            return [str(index + 1), key.replace("_", "-")]
         case _:
             return []

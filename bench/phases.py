@@ -31,7 +31,7 @@ class LoadPhase(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
     name: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)] | None = None
-    """Its name in results; without one, its number."""
+    """Its name in results, which no other phase has; without one, its number."""
     rate: Annotated[float, Field(ge=0, le=MOST_PER_SECOND, allow_inf_nan=False)]
     """Offered load in events per second of all producers together."""
     duration: Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False), BeforeValidator(parse_time)]
@@ -71,6 +71,13 @@ def refuse_misfits(phases: Sequence[LoadPhase], spec: Mapping[str, object]) -> N
         raise ValueError("[[phase]] is for consumers that read while events are appended: give --mode tail too")
     if not phases[-1].rate:
         raise ValueError(f"phase {len(phases)} rate: the rate of the last phase must be above 0")
+    first: dict[str, int] = {}
+    for number, phase in enumerate(phases, 1):
+        earlier = first.setdefault(name(phase, number), number)
+        if earlier != number:
+            raise ValueError(
+                f"phase {number} name {name(phase, number)!r}: phase {earlier} has this name too; give each its own"
+            )
 
 
 def _checked_tables(value: object) -> object:
@@ -114,10 +121,25 @@ def file_text(stored: Iterable[Mapping[str, Any]]) -> str:
     defaults = {name: field.default for name, field in LoadPhase.model_fields.items() if not field.is_required()}
     tables = [
         ", ".join(
-            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            f"{key.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}"
             for key, value in phase.items()
             if key not in defaults or value != defaults[key]
         )
         for phase in stored
     ]
     return f"phase = [{', '.join(f'{{ {table} }}' for table in tables)}]"
+
+
+def clauses(stored: Iterable[Mapping[str, Any]]) -> str:
+    """Phases, as a result stores them, for people: a clause per phase. Phases that differ have different texts."""
+    return "; ".join(
+        ", ".join(
+            [
+                json.dumps(phase["name"], ensure_ascii=False) if phase.get("name") else f"phase {number}",
+                f"{phase['rate']:.15g}/s for {phase['duration']:.15g} s",
+                *([f"open transaction {phase['open_transaction']}"] if phase.get("open_transaction") else []),
+                *([] if phase.get("read", True) else ["no reading"]),
+            ]
+        )
+        for number, phase in enumerate(stored, 1)
+    )

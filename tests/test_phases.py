@@ -27,7 +27,7 @@ TAIL = "mode = 'tail'\n"
         ("[[phase]]\nrate = 100\nduration = 0", "phase 1 duration 0: must be more than 0"),
         ("[[phase]]\nrate = 100\nduration = '0s'", "phase 1 duration"),
         ("[[phase]]\nrate = 100\nduration = 'soon'", "phase 1 duration 'soon': give a time like 90s"),
-        (ONE + "open_transaction = 'readonly'", "phase 1 open_transaction 'readonly': give one of 'in this log'"),
+        (ONE + "open_transaction = 'readonly'", "phase 1 open-transaction 'readonly': give one of 'in this log'"),
         (ONE + "read = 1", "phase 1 read 1: give true or false"),
         (ONE + "name = ''", "phase 1 name ''"),
         (ONE + 'name = "a\\tb"', "phase 1 name"),
@@ -36,6 +36,11 @@ TAIL = "mode = 'tail'\n"
         ("[phase]\nrate = 1\nduration = 1", "write each phase as a table \\[\\[phase\\]\\]"),
         (ONE * 101, "phase .*: give at most 100"),
         (ONE, "--mode tail"),
+        (
+            TAIL + ONE + "name = 'a'\n" + ONE + ONE + "name = 'a'",
+            "phase 3 name 'a': phase 1 has this name too",
+        ),
+        (TAIL + ONE + "name = 'phase 2'\n" + ONE, "phase 2 name 'phase 2': phase 1 has this name too"),
         (TAIL + "rate = 5000\n" + ONE, r"--rate and \[\[phase\]\]"),
         (TAIL + "duration = '5s'\n" + ONE, r"--duration and \[\[phase\]\]"),
         (TAIL + "limit = 5\n" + ONE, r"--limit and \[\[phase\]\]"),
@@ -57,9 +62,14 @@ def test_phases_of_a_file_exclude_a_rate_on_the_command_line(tmp_path: Path) -> 
         make({"rate": "100"}, file)
 
 
-def test_the_file_in_the_docs_can_be_used() -> None:
-    spec = make({"log": "skip-locked"}, REPOSITORY / "docs" / "held-snapshot.toml")
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [("held-snapshot.toml", [30, 90, 30]), ("held-snapshot-long.toml", [600, 1800, 600])],
+)
+def test_a_file_in_the_docs_can_be_used(name: str, seconds: list[int]) -> None:
+    spec = make({"log": "skip-locked"}, REPOSITORY / "docs" / name)
     assert [phase.open_transaction for phase in spec.phase] == [None, "read-only", None]
+    assert [phase.duration for phase in spec.phase] == seconds
     assert spec.mode == "tail"
 
 

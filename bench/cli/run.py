@@ -15,7 +15,7 @@ from bench.cli.options import Command, run_flags, run_options
 from bench.errors import InfrastructureError
 from bench.output import STDOUT, is_output_cut_short, refuse_unusable, refuse_unwritable, write
 from bench.places import rundir
-from bench.report import percentiles, progress, screen, tabular, terminal
+from bench.report import export, percentiles, progress, screen, tabular, terminal
 from bench.report import runs as runs_report
 from bench.report import search as search_report
 from bench.results import latency_log, models, store
@@ -110,7 +110,7 @@ class RunOutput:
             self._print(result)
         for file, text in (
             (self._options.export_json, store.json_text),
-            (self._options.export_markdown, lambda whole: runs_report.published([whole]) + "\n"),
+            (self._options.export_markdown, lambda whole: export.tables(whole) + "\n"),
         ):
             if file == STDOUT:
                 print(text(result), end="")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench import phases
 from bench.errors import NoComparisonError, UsageError
 from bench.eventlog import short_names
 from bench.flags import Flag
@@ -149,7 +150,7 @@ def alike(result: Result) -> dict[str, str]:
     conditions |= {f"set.{name}": text for name, text in environment.settings.items()}
     conditions |= {f"sql.{name}": text for name, text in result.sql.items()}
     spec = {key: value for key, value in result.spec.items() if key not in _FREE}
-    return conditions | {f"spec.{key.replace('_', '-')}": _text(value) for key, value in spec.items()}
+    return conditions | {f"spec.{key.replace('_', '-')}": _text(key, value) for key, value in spec.items()}
 
 
 def differences(before: Result, after: Result) -> dict[str, tuple[str, str]]:
@@ -224,5 +225,7 @@ def _major(version: str) -> str:
     return version.partition(".")[0]
 
 
-def _text(value: Any) -> str:
+def _text(key: str, value: Any) -> str:
+    if key == "phase":
+        return phases.clauses(value)
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bench import stats
-from bench.report import exposure
+from bench.report import exposure, phases, terminal
 from bench.report import runs as runs_report
 from bench.report.series import long_table
 from bench.report.verdict import verdict_text
@@ -119,13 +119,24 @@ def csv(result: Result) -> str:
 
 
 def markdown(result: Result) -> str:
-    """The table and the verdict for a pull request, between markers."""
+    """The tables and the verdict for a pull request, between markers."""
     counts = Counter(verdict_text(trial) for trial in result.trials)
     blocks = {text: f"```\n{text}\n```" for text in counts}
     if len(blocks) > 1:
         blocks = {text: f"Of {plural(counts[text], 'trial')}:\n\n{block}" for text, block in blocks.items()}
     verdicts = "\n\n".join(blocks.values())
-    return f"{BEGIN}\n\n{runs_report.published([result])}\n\n{verdicts}\n\n{END}\n"
+    return f"{BEGIN}\n\n{tables(result)}\n\n{verdicts}\n\n{END}\n"
+
+
+def tables(result: Result) -> str:
+    """The table of a run in markdown with its notes, and the phases of the offered load in each trial that had some."""
+    names = terminal.trial_names(result)
+    with_phases = [
+        f"{f'{name}:'.capitalize()}\n\n{table}" if len(names) > 1 else table
+        for name, trial in zip(names, result.trials, strict=True)
+        if trial.load_phases and (table := phases.table(trial.load_phases))
+    ]
+    return "\n\n".join([runs_report.published([result]), *with_phases])
 
 
 def _github(result: Result, chosen: list[Metric]) -> str:

@@ -45,11 +45,13 @@ def sentence(exposure: Exposure, *, ok: bool) -> str:
     pages = plural(exposure.pages, "page")
     skipped = ", and nothing was skipped" if ok else ""
     if exposure.pages_at_risk:
-        met = f"{exposure.pages_at_risk:,} of {pages} were asked for past an open lower etag{skipped}"
+        at_risk = exposure.pages_at_risk
+        met = f"{at_risk:,} of {pages} {_were(at_risk)} asked for past an open lower etag{skipped}"
     elif exposure.unknown and exposure.exposed is None:
         met = _UNKNOWN[exposure.unknown]
     elif not exposure.ordered:
-        met = f"{exposure.pages_amid_overlap:,} of {pages} were asked for while transactions overlapped{skipped}"
+        amid = exposure.pages_amid_overlap
+        met = f"{amid:,} of {pages} {_were(amid)} asked for while transactions overlapped{skipped}"
     elif exposure.exposed:
         met = (
             f"the log committed events in the order of their etags, so none of {pages} could be past an open lower etag"
@@ -57,6 +59,10 @@ def sentence(exposure: Exposure, *, ok: bool) -> str:
     else:
         met = f"none of {pages} was asked for past an open lower etag"
     return f"{word(exposure).capitalize()}: {met}; {_counts(exposure)}."
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def real_time(trial: Trial) -> Iterator[str]:

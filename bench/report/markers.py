@@ -18,6 +18,10 @@ def read(file: Path) -> str:
     """
     try:
         text = file.read_text(encoding="utf-8")
+    except IsADirectoryError as error:
+        raise UsageError(
+            f"{file}: this is a directory; give a page with markers, and the directory of the results with --from"
+        ) from error
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     if not _SECTION.search(text):

@@ -1,5 +1,6 @@
 """Writes rows of texts as a table: in markdown, or fitted to a screen."""
 
+import re
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,9 @@ Rows = Sequence[Mapping[str, str]]
 FAILED = "FAILED"
 """A cell without a value, because something failed; the notes below the table have the reason."""
 
+_BARS = re.compile(r"(\\*)\|")
+"""A bar with the backslashes before it, which would escape the backslash that is put before the bar."""
+
 
 class Form(Protocol):
     """A way to write a table. The columns named by `right` are aligned to the right, all others to the left."""
@@ -23,9 +27,9 @@ class Form(Protocol):
 
 
 def markdown(rows: Rows, right: Container[str] = ()) -> str:
-    """The whole table, however wide."""
+    """The whole table, however wide. In cells, | is escaped, which would begin another cell."""
     return tabulate(
-        rows,
+        [{name: _BARS.sub(r"\1\1\\|", text) for name, text in row.items()} for row in rows],
         headers="keys",
         tablefmt="github",
         disable_numparse=True,

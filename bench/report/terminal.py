@@ -190,6 +190,8 @@ def _phase_lines(trial: Trial, spec: Mapping[str, Any]) -> Iterator[_Line]:
 
 
 def _retention(retention: Retention) -> str:
+    if not retention.deleted:
+        return "retention: no event was due to be deleted"
     deleted = plural(retention.deleted, "event was", "events were")
     return (
         f"retention: {deleted} deleted behind readers by {plural(retention.statements, 'statement')} in "

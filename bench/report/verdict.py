@@ -12,6 +12,9 @@ from bench.results.models import ImpossibleCtimes, Offered, Trial
 from bench.text import plural
 from bench.values import range_text
 
+MOST_NUMBERS = 5
+"""A longer list of seqs or etags ends with the number of the others."""
+
 
 def verdict_text(trial: Trial) -> str:
     """The verdict in words, in as many columns as standard output has; when it failed, with the examples."""
@@ -173,13 +176,12 @@ def _holder(holder: Holder) -> str:
 def _lost(verdict: Verdict) -> Iterator[str]:
     """Whether lost events had been stored, as far as that is known."""
     if verdict.lost_after_delivery:
-        lost = f"{verdict.lost_after_delivery:,}"
-        yield f"Of the lost events, {lost} were delivered: they were stored, and removed later."
+        one, several = "was delivered: it was", "were delivered: they were"
+        yield f"Of the lost events, {plural(verdict.lost_after_delivery, one, several)} stored, and removed later."
     if verdict.lost_and_passed:
-        yield (
-            f"Of the lost events, {verdict.lost_and_passed:,} were not delivered to a reader that was given a later "
-            "event of their producer: they were never stored, or skipped and then removed."
-        )
+        passed = "not delivered to a reader that was given a later event of the same producer"
+        count = plural(verdict.lost_and_passed, f"was {passed}: it was", f"were {passed}: they were")
+        yield f"Of the lost events, {count} never stored, or skipped and then removed."
 
 
 def _untested(verdict: Verdict) -> Iterator[str]:
@@ -259,11 +261,15 @@ def _nobodys(rows: int) -> str:
 
 
 def _numbers(name: str, numbers: Sequence[int | None]) -> list[str]:
-    """The numbers of some faults: one, a run, or a list."""
+    """The numbers of some faults: one, a run, or a list, of which only the first are shown if it is long."""
     known = sorted({number for number in numbers if number is not None})
     if len(known) > 2 and known[-1] - known[0] == len(known) - 1:
         return [f"{name} {known[0]} to {known[-1]}"]
-    return [f"{name} {' and '.join(map(str, known))}"] if known else []
+    if len(known) > MOST_NUMBERS:
+        shown = known[: MOST_NUMBERS - 1]
+        return [f"{name} {', '.join(map(str, shown))} and {len(known) - len(shown)} more"]
+    first, last = ", ".join(map(str, known[:-1])), known[-1:]
+    return [f"{name} {' and '.join([*([first] if first else []), *map(str, last)])}"] if known else []
 
 
 def _story(fault: Fault) -> str:

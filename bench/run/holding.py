@@ -90,7 +90,7 @@ class Holding:
         """A clause that the transaction of the present phase cannot be held open."""
         phase = self._phases[self._number]
         kind = phase.open_transaction
-        return f"cannot leave a transaction open in {phases.name(phase, self._number + 1)}, open_transaction {kind!r}"
+        return f"cannot leave a transaction open in {phases.name(phase, self._number + 1)}, open-transaction {kind!r}"
 
 
 @contextmanager

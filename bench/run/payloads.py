@@ -1,6 +1,8 @@
 """The payloads that a spec asks for, with the objects of its file, which travel to workers in their jobs."""
 
+import re
 import zlib
+from codecs import BOM_UTF8
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +22,11 @@ MOST_OBJECTS = 10_000
 _OWN_KEYS = ("producer", "seq", "value")
 _NUMBERS_BYTES = 45
 """The keys of `_OWN_KEYS` with their numbers, roughly."""
+
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+"""An escape in a JSON string; half a surrogate pair without the other half is the group."""
 
 _parse = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -90,7 +97,7 @@ def _objects(file: Path) -> list[bytes]:
         UsageError: the message names the line that cannot be used.
     """
     try:
-        lines = file.read_bytes().splitlines()
+        lines = file.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:
         raise UsageError(f"--payload-file {file}: {error.strerror}") from error
     objects = []
@@ -99,7 +106,7 @@ def _objects(file: Path) -> list[bytes]:
             try:
                 keys = _parse(text)
             except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-                raise UsageError(f"--payload-file {file}: line {number} is not a JSON object: {error}") from error
+                raise UsageError(f"--payload-file {file}: line {number} {_problem(text, error)}") from error
             for own in _OWN_KEYS:
                 if own in keys:
                     raise UsageError(
@@ -110,3 +117,14 @@ def _objects(file: Path) -> list[bytes]:
     if not 1 <= len(objects) <= MOST_OBJECTS:
         raise UsageError(f"--payload-file {file}: it has {len(objects):,} objects: give 1 to {MOST_OBJECTS:,}")
     return objects
+
+
+def _problem(line: bytes, error: Exception) -> str:
+    """A predicate for a line that could not be parsed: its fault, and what to do where that is not obvious."""
+    if isinstance(error, RecursionError):
+        return "has arrays or objects inside each other, too deep to be read: flatten them"
+    if "out of range" in str(error):
+        return "has a number out of range (integers of more than 4,300 digits, others beyond 1.8e308): write it as text"
+    if lone := next((escape[1] for escape in _ESCAPE.finditer(line) if escape[1]), None):
+        return f"has \\{lone.decode()}, which is half a surrogate pair: write both halves, or remove it"
+    return f"is not a JSON object: {error}"

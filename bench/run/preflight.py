@@ -83,7 +83,7 @@ def refuse_unpreparable(spec: Spec, connection: Connection) -> None:
     for number, phase in enumerate(spec.phase, 1):
         if phase.open_transaction == "prepared" and not can_prepare(connection):
             raise UsageError(
-                f'phase {number} open_transaction "prepared": this server allows no prepared transactions: raise its '
+                f'phase {number} open-transaction "prepared": this server allows no prepared transactions: raise its '
                 "max_prepared_transactions above 0, or choose another kind"
             )
 

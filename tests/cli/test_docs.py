@@ -23,6 +23,7 @@ from bench.logs import compare as log_comparison
 from bench.logs.comparison import Workload
 from bench.output import write
 from bench.overhead import measure as overhead
+from bench.run.payloads import MOST_COMPRESSED_BYTES, MOST_OBJECTS
 from bench.selftest import checks as selftest
 from bench.spec import Spec
 from bench.specfile import OutputOptions
@@ -227,3 +228,12 @@ def test_files_that_pages_name_are_there() -> None:
     names = [(page, name) for page in PAGES for name in re.findall(path, page.read_text()) if "NAME" not in name]
     assert names
     assert [(page.name, name) for page, name in names if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_pages_about_payloads_name_the_limits_of_a_file_and_of_preloading() -> None:
+    payloads, table_size = (
+        " ".join((REPOSITORY / "docs" / name).read_text().split()) for name in ("payloads.md", "table-size.md")
+    )
+    assert f"{MOST_OBJECTS:,} objects" in payloads
+    assert f"{MOST_COMPRESSED_BYTES:,} bytes" in payloads
+    assert "`--payload-file` are refused with `--preload`" in table_size

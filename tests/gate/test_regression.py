@@ -332,6 +332,22 @@ def test_another_log_or_spec_is_not_comparable() -> None:
     assert [*compare.compare(before, spec, Rules()).differences] == ["spec.scale"]
 
 
+def test_phases_that_differ_are_shown_in_words() -> None:
+    clean = {"name": "clean", "rate": 4000.0, "duration": 30.0, "open_transaction": None, "read": True}
+    held = {"name": None, "rate": 0.5, "duration": 90.0, "open_transaction": "read-only", "read": False}
+    before = ten()
+    after = before.model_copy(update={"spec": {**before.spec, "phase": [clean, held]}})
+    assert compare.differences(before, after) == {
+        "spec.phase": (
+            "",
+            '"clean", 4000/s for 30 s; phase 2, 0.5/s for 90 s, open transaction read-only, no reading',
+        )
+    }
+    for change in ({"rate": 4001.0}, {"duration": 31.0}, {"open_transaction": "prepared"}, {"read": False}):
+        other = before.model_copy(update={"spec": {**before.spec, "phase": [{**clean, **change}, held]}})
+        assert [*compare.differences(after, other)] == ["spec.phase"], change
+
+
 def test_a_failed_verdict_always_fails() -> None:
     assert compare.compare(ten(), result(verdict=FAILED), Rules()).word == "failed verdict"
 

@@ -16,6 +16,7 @@ from bench.overhead.measure import Limits, Pairing
 from bench.report import export, screen, tabular, terminal
 from bench.report import logs as logs_report
 from bench.report import overhead as overhead_report
+from bench.report import phases as phases_report
 from bench.report import runs as runs_report
 from bench.report.progress import Track, _Tracks, line
 from bench.report.tabular import Form
@@ -26,6 +27,7 @@ from bench.run.watch import Extent
 from tests.conftest import Bench
 from tests.logs.test_compare import compared, tail
 from tests.report.test_export import several
+from tests.report.test_phases import HELD
 from tests.report.test_table import FAILED, NODES, OBSERVED, OK, TAILED, result
 
 COLOUR = re.compile(r"\033\[[0-9;]*m")
@@ -76,6 +78,7 @@ TABLES: dict[str, Callable[[Form], str]] = {
     "limits": lambda form: overhead_report.whole(limits_of_one(), form),
     "logs": logs_report.listing,
     "nodes": lambda form: runs_report.nodes(result(nodes=NODES).trials[0], form),
+    "phases": lambda form: phases_report.table([HELD, HELD], form),
 }
 
 

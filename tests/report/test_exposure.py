@@ -51,6 +51,11 @@ def test_an_ok_comes_with_what_it_was_worth() -> None:
         assert fact in text
 
 
+def test_one_page_has_a_verb_of_its_own() -> None:
+    assert "1 of 3,000 pages was asked for" in shown(replace(AT_RISK, pages_at_risk=1))
+    assert "1 of 30 pages was asked for" in shown(replace(QUEUE, pages_amid_overlap=1))
+
+
 def test_a_failed_verdict_does_not_report_that_nothing_was_skipped() -> None:
     text = shown(AT_RISK, FAILED)
     assert "Exposed: 1,812 of 3,000 pages" in text

@@ -39,3 +39,8 @@ def test_a_page_that_cannot_be_filled_is_refused_and_left_alone(tmp_path: Path, 
     with pytest.raises(UsageError, match=says):
         markers.rewrite(page, {"table": "x"})
     assert page.read_text() == text
+
+
+def test_a_directory_in_place_of_a_page_is_refused_with_the_flag_for_directories(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"directory; .*--from"):
+        markers.read(tmp_path)

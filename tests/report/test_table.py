@@ -1,5 +1,6 @@
 """The tables that people look at: golden files, rewritten by `BENCH_GOLDEN=1 pytest tests/report/test_table.py`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from bench.report import plot, published, terminal
 from bench.report import runs as runs_report
 from bench.report.verdict import verdict_text
 from bench.results import metrics
-from bench.results.costs import Observed
+from bench.results.costs import Observed, Retention
 from bench.results.models import Latency, Producer, Result, json_schema_text
 from bench.results.store import json_text, load, load_all, store
 from tests.conftest import REPOSITORY, golden
@@ -276,6 +277,29 @@ def test_rows_that_are_no_events_are_shown_with_their_etags() -> None:
 
     assert "phantom: etag 17, a row that no producer wrote" in shown(17)
     assert "phantom: etag 17 and 20, rows that no producer wrote" in shown(17, 20)
+    assert "phantom: etag 17 to 20, rows" in shown(17, 18, 19, 20)
+    assert "phantom: etag 17, 19, 20, 22 and 30, rows" in shown(17, 19, 20, 22, 30)
+    assert "phantom: etag 17, 19, 20, 22 and 3 more, rows" in shown(17, 19, 20, 22, 30, 31, 32)
+
+
+@pytest.mark.parametrize(("lost", "verb"), [(1, "was"), (2, "were")])
+def test_lost_events_that_were_delivered_or_passed_over_have_a_verb_for_their_number(lost: int, verb: str) -> None:
+    verdict = Verdict(ok=False, expected_events=9, expected_checksum=36, lost=2 * lost)
+    verdict = replace(verdict, lost_after_delivery=lost, lost_and_passed=lost)
+    shown = " ".join(verdict_text(result(verdict=verdict).trials[0]).split())
+    assert f"Of the lost events, {lost} {verb} delivered: " in shown
+    assert f"Of the lost events, {lost} {verb} not delivered " in shown
+
+
+@pytest.mark.parametrize(("deleted", "fact"), [(0, "no event was due"), (7, "7 events were deleted")])
+def test_retention_that_had_nothing_to_delete_has_no_figures(deleted: int, fact: str) -> None:
+    of = result()
+    retention = Retention(deleted=deleted, too_early=0, statements=deleted, seconds=0.1)
+    trial = of.trials[0].model_copy(update={"retention": retention})
+    lines = terminal.summary(of.model_copy(update={"trials": [trial]})).splitlines()
+    (line,) = (line for line in lines if "retention:" in line)
+    assert fact in line
+    assert ("statement" in line) == (deleted > 0)
 
 
 def test_a_story_lacks_what_is_not_known() -> None:

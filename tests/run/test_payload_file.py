@@ -48,6 +48,12 @@ def test_objects_travel_in_the_jobs_without_blank_lines(tmp_path: Path) -> None:
         ('{"a": 1}, {"b": 1}', "line 1 is not a JSON object"),
         (b'{"a": "\xff"}', "line 1 is not a JSON object"),
         ("[" * 100_000, "line 1 is not a JSON object"),
+        ('{"a": 1}\n{"a": 1e400}', "line 2 has a number out of range"),
+        (f'{{"a": {"1" * 5_000}}}', "line 1 has a number out of range"),
+        (f'{{"a": {"[" * 3_000}{"]" * 3_000}}}', "line 1 has arrays or objects inside each other"),
+        ('{"a": "\\ud800"}', r"line 1 has \\ud800, which is half a surrogate pair"),
+        ('{"a": "\\ud83d\\ude00 \\\\ud800 \\udE00."}', r"line 1 has \\udE00, which is half a surrogate pair"),
+        ('{"a": "\\\\ud800"', "line 1 is not a JSON object"),
         ('{"a": 1}\n{"seq": 1}', "line 2 has the key seq"),
         ('{"producer": null}', "line 1 has the key producer"),
         ("{}\n" * 10_001, "has 10,001 objects"),
@@ -58,6 +64,13 @@ def test_objects_travel_in_the_jobs_without_blank_lines(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         refuse_payload_file(written(tmp_path, text))
+
+
+def test_a_byte_order_mark_begins_a_file_and_is_in_no_object(tmp_path: Path) -> None:
+    spec = written(tmp_path, '\ufeff{"kind": "a"}\n{"kind": "\\ud83d\\ude00"}')
+    refuse_payload_file(spec)
+    objects = [b'{"kind": "a"}', b'{"kind": "\\ud83d\\ude00"}']
+    assert zlib.decompress(payloads_of(spec).objects).splitlines() == objects
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
