@@ -51,7 +51,7 @@ from bench.values import parse_count, parse_retention, retained
         ({"rate": "1000", "duration": "0"}, "--duration"),
         ({"rate": "1000:5s", "duration": "5s"}, "--duration and the time of the last step of --rate"),
         ({"rate": "1000", "duration": "5s", "limit": 5}, "--duration and --limit"),
-        ({"duration": "0s"}, "--duration 0.0: must be more than 0"),
+        ({"duration": "0s"}, "--duration '0s': must be more than 0"),
         ({"duration": "soon"}, "--duration 'soon'"),
         ({"duration": "5s", "limit": 5}, "--duration and --limit"),
         ({"duration": "5s", "insert_loops": 5}, "--duration and --insert-loops"),
@@ -144,6 +144,12 @@ def test_a_bad_value_is_refused_by_the_name_of_its_flag(flags: dict[str, Any], s
     with pytest.raises(UsageError) as refused:
         make(flags, None)
     assert says in str(refused.value)
+
+
+def test_a_bad_time_is_quoted_as_typed_and_its_bound_has_no_useless_digits() -> None:
+    with pytest.raises(UsageError) as refused:
+        make({"duration": "0.0s"}, None)
+    assert str(refused.value) == "--duration '0.0s': must be more than 0"
     assert "secret" not in str(refused.value)
 
 

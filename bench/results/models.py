@@ -361,11 +361,12 @@ class Result(StoredModel):
     @property
     def unfinished(self) -> str:
         """The trials that were carried out, as in `3 of 12 trials`, where the run ended before it had carried out all
-        of them, or its windows where it ended before its search was over; else empty.
+        of them, or its windows where it ended before its search was over; else empty. A window whose verdict failed
+        counts.
         """
         if self.search:
-            windows = plural(len(self.search.windows), "window")
-            return "" if self.search.over else f"{windows} of a search that was not over"
+            windows = plural(len(self.search.windows) + (not self.ok), "window")
+            return "" if self.search.over else f"{windows} of an unfinished search"
         carried_out, planned = sum(not trial.warm_up for trial in self.trials), int(self.spec.get("trials", 1))
         return f"{carried_out} of {planned} trials" if carried_out < planned else ""
 

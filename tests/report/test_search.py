@@ -15,7 +15,7 @@ from bench.results.models import Result
 from bench.results.search import Figure, Search, Window
 from bench.results.store import json_text
 from tests.report.test_export import several
-from tests.report.test_table import result
+from tests.report.test_table import FAILED, result
 
 OBJECTIVE = "end_to_end p99 < 50ms"
 
@@ -106,6 +106,9 @@ def test_a_search_that_was_not_over_is_unfinished() -> None:
     cut_short = with_search(found(events_per_second=None, over=False))
     assert "5 windows" in cut_short.unfinished
     assert with_search(found()).unfinished == ""
+    first_failed = Search(objectives=[OBJECTIVE])
+    failed = result(verdict=FAILED).model_copy(update={"search": first_failed})
+    assert failed.unfinished.startswith("1 window ")
     assert "highest rate" not in runs_report.published([cut_short])
 
 
