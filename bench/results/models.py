@@ -359,6 +359,13 @@ class Result(StoredModel):
         return bool(self.spec.get("pause"))
 
     @property
+    def found_no_rate(self) -> bool:
+        """Whether this is a search in which no rate holds, or that ended before it had an answer: the only trial is
+        then a window like others, whose figures answer nothing.
+        """
+        return self.search is not None and self.search.events_per_second is None
+
+    @property
     def unfinished(self) -> str:
         """The trials that were carried out, as in `3 of 12 trials`, where the run ended before it had carried out all
         of them, or its windows where it ended before its search was over; else empty. A window whose verdict failed
