@@ -44,7 +44,7 @@ class Window(StoredModel):
 
 
 class Search(StoredModel):
-    """The windows of a search in their order, and its answer. A load fails when two of three windows fail."""
+    """The windows of a search in their order, and its answer. A load fails when two windows in a row fail."""
 
     objectives: list[str]
     windows: list[Window] = Field(default=[])
