@@ -89,7 +89,8 @@ class Offered(StoredModel):
     events_per_second: float
     """Offered: the events that were due, per second of the schedule."""
     achieved_per_second: float | None
-    """Acknowledged events per second, from the start of the schedule to the last answer. None as in `Append`."""
+    """Acknowledged events per second, from the start of the schedule to its end, or to the last answer if that came
+    later. None as in `Append`, whose rate ends with the last answer and so may be higher."""
     saturated: bool
     """Whether less than `SATURATED_SHARE` of the offered load was achieved."""
     service_ms: Latency | None
