@@ -3,6 +3,7 @@
 This module knows the folder's contract, but not where or how the log will be run.
 """
 
+import re
 import shutil
 import tomllib
 from collections.abc import Collection, Iterable, Sequence
@@ -10,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from bench.errors import UsageError
 from bench.job import Way
@@ -119,6 +120,17 @@ class Log(_Part):
         for taken in ("ctime", "payload"):
             if taken in value:
                 raise ValueError(f"{taken} cannot be a part of the cursor")
+        return value
+
+    @field_validator("passed")
+    @classmethod
+    def _refuse_unknown_parameters(cls, value: str, info: ValidationInfo) -> str:
+        cursor = info.data.get("cursor", {})
+        for name, place in re.findall(r"(\$([0-9]+))", value):
+            if not 1 <= int(place) <= len(cursor):
+                known = ", ".join(f"${number} ({column})" for number, column in enumerate(cursor, 1))
+                allowed = f"its parameters are the columns of cursor: {known}" if known else "the cursor has no columns"
+                raise ValueError(f"{name} in {value!r} is not a parameter; {allowed}")
         return value
 
 

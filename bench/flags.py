@@ -131,6 +131,8 @@ def validated(
         problems: dict[str, str] = {}  # one per field: a list with a bad item is also complained of as too short
         for problem in error.errors():
             key = str(problem["loc"][0]) if problem["loc"] else ""
+            typed = values.get(key) if len(problem["loc"]) == 1 else problem["input"]
+            problem["input"] = problem["input"] if typed is None else typed  # as typed, before any validator
             if key in keys_of_file or (not key and keys_of_file):
                 sentence = f"--spec {file}: {_sentence(key, dict(problem))}"
             else:
@@ -155,10 +157,16 @@ def _sentence(name: str, problem: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{names}: unknown key"
     own = _MESSAGES.get(problem["type"])
-    message = own.format(**problem.get("ctx", {})) if own else f"{message[0].lower()}{message[1:]}"
+    context = {name: _without_point(value) for name, value in problem.get("ctx", {}).items()}
+    message = own.format(**context) if own else f"{message[0].lower()}{message[1:]}"
     if problem["loc"][0] == "dsn" or problem["type"] == "missing":  # the value may hold a password, or there is none
         return f"{names}: {message}"
     return f"{names} {problem['input']!r}: {message}"
+
+
+def _without_point(value: object) -> object:
+    """A whole number as one: 0 for 0.0. Other values are returned as they are."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _inside(place: Sequence[int | str]) -> list[str]:

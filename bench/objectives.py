@@ -29,7 +29,8 @@ COUNTED = (
 )
 """The counts of a verdict: its kinds of fault."""
 
-_TIME, _RATE, _COUNT = "end_to_end p99 < 50ms", "append >= 50000/s", "skipped = 0"
+_EXAMPLE = "append p99 < 50ms"
+"""An objective that every search accepts."""
 _HOLDS = {"<": operator.lt, "<=": operator.le, "=": operator.eq, ">=": operator.ge, ">": operator.gt}
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 _OBJECTIVE = re.compile(
@@ -112,27 +113,30 @@ def parse_objective(text: str) -> Objective:
     """
     matched = _OBJECTIVE.fullmatch(text)
     if not matched:
-        raise ValueError(f"give a metric, a comparison and a bound, like {_TIME}, {_RATE} or {_COUNT}")
+        raise ValueError(f"give a metric, a percentile, a comparison and a time, like {_EXAMPLE}")
     metric, comparison = matched["metric"], matched["comparison"].replace("==", "=")
     percentile = (matched["percentile"] or "").replace("_", ".")
     value, unit = float(matched["value"]), matched["unit"].replace("events/s", "/s")
     if metric in COUNTED:
         if percentile or unit or not value.is_integer():
-            raise ValueError(f"{metric} is a number of events: give a whole number without a unit, like {metric} = 0")
+            raise ValueError(
+                f"{metric} is a whole number of events, without percentile and unit: give a bound of a time, like "
+                f"{_EXAMPLE}"
+            )
     elif metric not in TIMED:
-        raise ValueError(
-            f"{metric} is not a metric: give {', '.join(TIMED)} with a percentile, a rate of {' or '.join(RATED)}, or "
-            f"one of {', '.join(COUNTED)}"
-        )
+        raise ValueError(f"{metric} is not a metric: give one of {', '.join(TIMED)}, like {_EXAMPLE}")
     elif comparison == "=":
-        raise ValueError(f"no time and no rate is met exactly: give <, <=, > or >=, like {_TIME}")
+        raise ValueError(f"no time and no rate is met exactly: give <, <=, > or >=, like {_EXAMPLE}")
     elif unit == "/s":
         if percentile or metric not in RATED:
-            raise ValueError(f"only {' and '.join(RATED)} have a rate, and no percentiles of rates: like {_RATE}")
+            raise ValueError(
+                f"only {' and '.join(RATED)} have a rate, and a rate has no percentiles: give a bound of a time, like "
+                f"{_EXAMPLE}"
+            )
     elif percentile not in PERCENTILES:
         raise ValueError(f"give one of the percentiles {', '.join(PERCENTILES)}, like {metric} p99 < 50ms")
     elif unit not in _MILLISECONDS:
         raise ValueError(f"give a time with its unit, us, ms or s, like {metric} {percentile} < 50ms")
     if metric not in COUNTED and not value:
-        raise ValueError(f"the bound must be more than 0, like {_RATE if unit == '/s' else _TIME}")
+        raise ValueError(f"the bound must be more than 0, like {_EXAMPLE}")
     return Objective(metric, percentile, comparison, value, unit)  # type: ignore[arg-type]

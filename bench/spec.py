@@ -233,6 +233,7 @@ class Spec(BaseModel):
         if self.limit is not None and self.insert_loops is not None:
             raise ValueError("--limit and --insert-loops set the same number: give one of them")
         self._load_fits()
+        self._every_producer_has_events()
         self._waits_fit()
         self._warm_up_fits()
         if (self.events_per_producer or 0) > MAX_LIMIT:
@@ -307,6 +308,14 @@ class Spec(BaseModel):
             raise ValueError(
                 "--on-node-loss continue must know how many events a lost producer had: give --limit, --insert-loops "
                 "or --rate"
+            )
+
+    def _every_producer_has_events(self) -> None:
+        if self.offered_events is not None and self.offered_events < self.scale:
+            load = "[[phase]]: the phases offer" if self.phase else f"--rate {self.rate}: this load offers"
+            raise ValueError(
+                f"{load} {self.offered_events:.3g} events in all, fewer than --scale/--producers {self.scale}: give a "
+                "higher rate, a longer time or fewer producers"
             )
 
     def _search_fits(self) -> None:
@@ -387,6 +396,15 @@ class Spec(BaseModel):
         return steps_of(self.rate) if self.rate and not self.is_search else []
 
     @property
+    def offered_events(self) -> float | None:
+        """The events that the offered load has in its time; None without a load, without a time, and while the load is
+        to be found.
+        """
+        if self.phase:
+            return phases.offered_events(self.phase)
+        return offered_events(self.rate, self.duration) if self.rate and not self.is_search else None
+
+    @property
     def payload_sizes(self) -> list[tuple[int, float]]:
         """The sizes that payloads are padded to, as in `payload_sizes_of`; 0 is no padding."""
         return payload_sizes_of(str(self.payload_bytes))
@@ -410,12 +428,9 @@ class Spec(BaseModel):
             return self.limit
         if self.is_search:
             return self.insert_batch  # the fewest that a window offers
-        offered = phases.offered_events(self.phase) if self.phase else None
-        if self.rate is not None:
-            offered = offered_events(self.rate, self.duration)
-        if offered is None:
+        if self.offered_events is None:
             return self.insert_batch * (self.insert_loops or DEFAULT_LOOPS)
-        return max(1, round(offered / self.scale))
+        return max(1, round(self.offered_events / self.scale))
 
     @property
     def preloaded(self) -> int:

@@ -1,5 +1,7 @@
 """Objectives are read as they are meant, or refused with an example."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,15 +54,15 @@ def test_its_text_is_the_objective_again(objective: Objective) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "like end_to_end p99 < 50ms"),
-        ("fast", "like end_to_end p99 < 50ms"),
+        ("", "like append p99 < 50ms"),
+        ("fast", "like append p99 < 50ms"),
         ("p99 < 50ms", "p99 < 50ms"),
         ("latency p99 < 50ms", "latency is not a metric"),
         ("append < 50ms", "percentiles p50"),
         ("append p98 < 50ms", "percentiles p50"),
         ("append p99 < 50", "a time with its unit"),
         ("append p99 < 50min", "a time with its unit"),
-        ("append p99 < -5ms", "like end_to_end p99 < 50ms"),
+        ("append p99 < -5ms", "like append p99 < 50ms"),
         ("append p99 < 0ms", "more than 0"),
         ("append p99 = 5ms", "give <, <=, > or >="),
         ("append = 5/s", "give <, <=, > or >="),
@@ -69,13 +71,16 @@ def test_its_text_is_the_objective_again(objective: Objective) -> None:
         ("skipped p99 = 0", "whole number"),
         ("skipped = 0.5", "whole number"),
         ("skipped = 0ms", "whole number"),
-        ("append p99 < 1e3ms", "like end_to_end"),
+        ("append", "like append p99 < 50ms"),
+        ("append p99 < 1e3ms", "like append p99"),
     ],
 )
 def test_what_is_no_objective_is_refused(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=r"give|must be|only") as refused:
         parse_objective(text)
     assert says in str(refused.value)
+    for example in re.findall(r"like (.*)", str(refused.value)):
+        parse_objective(example).refuse_for_search(tails=False)
 
 
 @pytest.mark.parametrize(

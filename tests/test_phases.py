@@ -82,7 +82,7 @@ PHASES = st.lists(
     ),
     min_size=1,
     max_size=5,
-).filter(lambda made: made[-1].rate > 0)
+).filter(lambda made: made[-1].rate > 0 and phases.offered_events(made) >= 4)
 
 
 @given(PHASES, st.integers(1, 4), st.integers(1, 50))

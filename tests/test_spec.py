@@ -49,9 +49,12 @@ from bench.values import parse_count, parse_retention, retained
         ({"rate": "1000", "slo": ["append p99 < 5ms"], "limit": 5}, "--slo is what --rate find searches for"),
         ({"slo": ["append p99 < 5ms"]}, "--slo is what --rate find searches for"),
         ({"rate": "1000", "duration": "0"}, "--duration"),
+        ({"rate": "0.1", "duration": "2s", "scale": 2}, "0.2 events in all, fewer than --scale/--producers 2: give a"),
+        ({"rate": "0:9s,3:0.5s", "scale": 2}, "--rate 0:9s,3:0.5s: this load offers 1.5 events"),
+        ({"mode": "tail", "phase": [{"rate": 0.5, "duration": 4}]}, "[[phase]]: the phases offer 2 events"),
         ({"rate": "1000:5s", "duration": "5s"}, "--duration and the time of the last step of --rate"),
         ({"rate": "1000", "duration": "5s", "limit": 5}, "--duration and --limit"),
-        ({"duration": "0s"}, "--duration 0.0: must be more than 0"),
+        ({"duration": "0s"}, "--duration '0s': must be more than 0"),
         ({"duration": "soon"}, "--duration 'soon'"),
         ({"duration": "5s", "limit": 5}, "--duration and --limit"),
         ({"duration": "5s", "insert_loops": 5}, "--duration and --insert-loops"),
@@ -144,6 +147,12 @@ def test_a_bad_value_is_refused_by_the_name_of_its_flag(flags: dict[str, Any], s
     with pytest.raises(UsageError) as refused:
         make(flags, None)
     assert says in str(refused.value)
+
+
+def test_a_bad_time_is_quoted_as_typed_and_its_bound_has_no_useless_digits() -> None:
+    with pytest.raises(UsageError) as refused:
+        make({"duration": "0.0s"}, None)
+    assert str(refused.value) == "--duration '0.0s': must be more than 0"
     assert "secret" not in str(refused.value)
 
 
@@ -280,7 +289,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str, says: 
     [
         ({"rate": "1000", "duration": "2m"}, 30_000),
         ({"rate": "1000:1m,0:10s,500:30s"}, 18_750),
-        ({"rate": 0.1, "duration": "1s"}, 1),
+        ({"rate": 0.1, "duration": "40s"}, 1),
         ({"rate": "1000", "insert_loops": 3, "insert_batch": 7}, 21),
         ({"rate": "1000", "insert_batch": 7}, 700),
         ({"rate": "1000:1m,5000", "limit": 33}, 33),

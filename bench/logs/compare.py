@@ -77,6 +77,12 @@ def loaded(options: Options, workload: Workload) -> dict[str, Log]:
     """
     if not workload.rounds and not workload.tails:
         raise UsageError("--rounds 0 --tails 0: nothing to measure; give one of them")
+    lowest = min(workload.rate, default=None)
+    if lowest is not None and lowest * workload.duration < workload.scale:
+        raise UsageError(
+            f"--rate {lowest}: this load offers {lowest * workload.duration:.3g} events in all, fewer than "
+            f"--scale/--producers {workload.scale}: give a higher rate, a longer --duration or fewer producers"
+        )
     given = load_side_by_side([CONTROL, *options.names])
     for log in given.values():
         for batch in workload.insert_batch:

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from bench import stats
 from bench.report import exposure, phases, terminal
 from bench.report import runs as runs_report
+from bench.report import search as search_report
 from bench.report.series import long_table
 from bench.report.verdict import verdict_text
 from bench.results import metrics
@@ -46,7 +47,8 @@ def bencher(result: Result) -> str:
 
 def junit(result: Result) -> str:
     """JUnit XML: a test case for the append and for each reading of each trial. They fail with the trial's verdict. A
-    run that ended before its last trial has one more case, which is an error.
+    search that is over has one more case, which fails when no rate holds. A run that ended before its last trial, or
+    before its search's answer, has one more case, which is an error.
     """
     cases = [
         (f"trial {number}: {name}", seconds, trial)
@@ -56,11 +58,13 @@ def junit(result: Result) -> str:
             *((f"{read.reading.track.key}, {read.reader}", read.seconds) for read in trial.reads),
         ]
     ]
+    search = result.search if result.search and result.search.over else None
+    failures = sum(not trial.verdict.ok for _, _, trial in cases) + bool(search and result.found_no_rate)
     suite = Element(
         "testsuite",
         name=f"bench {result.spec['log']}",
-        tests=str(len(cases) + bool(result.unfinished)),
-        failures=str(sum(not trial.verdict.ok for _, _, trial in cases)),
+        tests=str(len(cases) + (search is not None) + bool(result.unfinished)),
+        failures=str(failures),
         errors=str(int(bool(result.unfinished))),
         skipped="0",
         time=f"{sum(seconds for _, seconds, _ in cases):.3f}",
@@ -78,6 +82,10 @@ def junit(result: Result) -> str:
         chances += exposure.real_time(trial)
         if chances:
             SubElement(case, "system-out").text = "\n".join(chances)
+    if search:
+        case = SubElement(suite, "testcase", classname=f"bench.{result.spec['log']}", name="search", time="0.000")
+        if result.found_no_rate:
+            SubElement(case, "failure", type="search", message=search_report.sentence(search))
     if result.unfinished:
         case = SubElement(suite, "testcase", classname=f"bench.{result.spec['log']}", name="all trials", time="0.000")
         SubElement(case, "error", type="unfinished", message=f"the run ended after {result.unfinished}")
@@ -94,6 +102,7 @@ def go(result: Result) -> str:
         f"postgres: {environment.postgres}",
         f"place: {environment.place}",
         *([f"trials: {result.unfinished}"] if result.unfinished else []),
+        *([f"search: {search_report.sentence(result.search)}"] if result.search and result.search.over else []),
         "Unit events/s better=higher",
     ]
     rates = [metric for metric in metrics.of_result(result) if metric.bigger_is_better]
@@ -107,13 +116,18 @@ def go(result: Result) -> str:
 
 
 def csv(result: Result) -> str:
-    """A row per read, the seed's columns and ours, with plain numbers; a cell is empty where there is no rate. The last
-    column is empty but for a run that ended before its last trial.
+    """A row per read, the seed's columns and ours, with plain numbers; a cell is empty where there is no rate. The
+    verdict on a search that found no rate is `no rate holds`. The last column is empty but for a run that ended before
+    its last trial, or a search before its answer.
     """
     no_rates = {trial.instead_of_read_rate for trial in result.trials}
     no_rates |= {trial.instead_of_append_rate for trial in result.trials}
     rows = runs_report.rows([result]).map(lambda value: "" if value in no_rates else value.rstrip("*"))
-    rows["verdict"] = ["ok" if trial.verdict.ok else "FAILED" for trial in result.trials for _ in trial.reads]
+    passed = "ok"
+    if result.found_no_rate:
+        rows[["Throughput", "appended/s"]] = ""
+        passed = passed if result.unfinished else "no rate holds"
+    rows["verdict"] = [passed if trial.verdict.ok else "FAILED" for trial in result.trials for _ in trial.reads]
     rows["ended after"] = result.unfinished
     return str(rows.to_csv(index=False))
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bench.report.tabular import Form, markdown
 from bench.results.models import Latency, LoadPhase
+from bench.text import number
 
 _WORDS = {"phase", "meanwhile"}
 """Columns that are no figures."""
@@ -20,9 +21,9 @@ def table(measured: Sequence[LoadPhase], form: Form = markdown) -> str:
             "phase": phase.name,
             "seconds": f"{phase.begin_seconds:g}..{phase.end_seconds:g}",
             "meanwhile": ", ".join(filter(None, [phase.open_transaction, "" if phase.read else "no reading"])),
-            "offered": f"{phase.offered_per_second:,.0f}",
-            "achieved": "" if phase.achieved_per_second is None else f"{phase.achieved_per_second:,.0f}",
-            "delivered": "" if phase.delivered_per_second is None else f"{phase.delivered_per_second:,.0f}",
+            "offered": number(phase.offered_per_second),
+            "achieved": "" if phase.achieved_per_second is None else number(phase.achieved_per_second),
+            "delivered": "" if phase.delivered_per_second is None else number(phase.delivered_per_second),
             "append": _latency(phase.append_ms),
             "end to end": _latency(phase.end_to_end_ms),
             "lag": "" if phase.largest_lag_seconds is None else f"{phase.largest_lag_seconds:.1f}",

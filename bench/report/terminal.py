@@ -16,7 +16,7 @@ from bench.results.costs import Observed, Retention
 from bench.results.models import Append, Latency, Offered, Read, Result, Trial, Unjudged, WarmUp
 from bench.results.series import Unseen
 from bench.results.tracks import APPEND, Reading, Step, phase_key
-from bench.text import plural
+from bench.text import number, plural
 from bench.values import range_text, wait_text
 
 NAME_WIDTH = 10
@@ -371,4 +371,4 @@ def _latency(latency: Latency | None) -> str:
 
 
 def _rate(events_per_second: float | None, otherwise: str) -> str:
-    return f"{otherwise:>11}" if events_per_second is None else f"{events_per_second:>9,.0f}/s"
+    return f"{otherwise:>11}" if events_per_second is None else f"{number(events_per_second):>9}/s"

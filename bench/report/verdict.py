@@ -9,7 +9,7 @@ from bench.judge.verdict import Fault, Verdict
 from bench.judge.words import counts, faults, has_faults, sleeping, stranded
 from bench.report import exposure, screen
 from bench.results.models import ImpossibleCtimes, Offered, Trial
-from bench.text import plural
+from bench.text import number, plural
 from bench.values import range_text
 
 MOST_NUMBERS = 5
@@ -79,9 +79,9 @@ def _load(trial: Trial) -> str:
 
 def load_clause(offered: Offered) -> str:
     """The load that was offered and how much of it was achieved."""
-    clause = f"Offered {offered.events_per_second:,.0f}/s"
+    clause = f"Offered {number(offered.events_per_second)}/s"
     if offered.achieved_per_second is not None:
-        clause += f", achieved {offered.achieved_per_second:,.0f}/s{': saturated' * offered.saturated}"
+        clause += f", achieved {number(offered.achieved_per_second)}/s{': saturated' * offered.saturated}"
     return clause
 
 

@@ -35,10 +35,11 @@ def is_name(text: str) -> bool:
 def of_result(result: Result) -> list[Metric]:
     """The metrics of a result.
 
-    There are none when a verdict failed or sessions paused, because such a result publishes no speed; none of the
-    append when a node was lost; and none that a trial has no value of, because no value is not zero.
+    There are none when a verdict failed or sessions paused, because such a result publishes no speed; none of a search
+    that found no rate; none of the append when a node was lost; and none that a trial has no value of, because no value
+    is not zero.
     """
-    if not result.ok or result.paused:
+    if not result.ok or result.paused or result.found_no_rate:
         return []
     appends = [trial.append for trial in result.trials]
     metrics: list[Metric] = []

@@ -89,7 +89,8 @@ class Offered(StoredModel):
     events_per_second: float
     """Offered: the events that were due, per second of the schedule."""
     achieved_per_second: float | None
-    """Acknowledged events per second, from the start of the schedule to the last answer. None as in `Append`."""
+    """Acknowledged events per second, from the start of the schedule to its end, or to the last answer if that came
+    later. None as in `Append`, whose rate ends with the last answer and so may be higher."""
     saturated: bool
     """Whether less than `SATURATED_SHARE` of the offered load was achieved."""
     service_ms: Latency | None
@@ -359,13 +360,21 @@ class Result(StoredModel):
         return bool(self.spec.get("pause"))
 
     @property
+    def found_no_rate(self) -> bool:
+        """Whether this is a search in which no rate holds, or that ended before it had an answer: the only trial is
+        then a window like others, whose figures answer nothing.
+        """
+        return self.search is not None and self.search.events_per_second is None
+
+    @property
     def unfinished(self) -> str:
         """The trials that were carried out, as in `3 of 12 trials`, where the run ended before it had carried out all
-        of them, or its windows where it ended before its search was over; else empty.
+        of them, or its windows where it ended before its search was over; else empty. A window whose verdict failed
+        counts.
         """
         if self.search:
-            windows = plural(len(self.search.windows), "window")
-            return "" if self.search.over else f"{windows} of a search that was not over"
+            windows = plural(len(self.search.windows) + (not self.ok), "window")
+            return "" if self.search.over else f"{windows} of an unfinished search"
         carried_out, planned = sum(not trial.warm_up for trial in self.trials), int(self.spec.get("trials", 1))
         return f"{carried_out} of {planned} trials" if carried_out < planned else ""
 

@@ -26,7 +26,7 @@ class Window(StoredModel):
     confirms: bool = False
     """Whether it lasted as long as the result of the search has to hold."""
     achieved_per_second: float
-    """Acknowledged events per second, from the start of the schedule to the last answer."""
+    """As in `Offered`."""
     achieved_share: float
     """Of the offered events per second, those that were answered, rolled-back events included."""
     saturated: bool
@@ -44,7 +44,7 @@ class Window(StoredModel):
 
 
 class Search(StoredModel):
-    """The windows of a search in their order, and its answer. A load fails when two of three windows fail."""
+    """The windows of a search in their order, and its answer. A load fails when two windows in a row fail."""
 
     objectives: list[str]
     windows: list[Window] = Field(default=[])

@@ -162,7 +162,8 @@ class _Record:
 
 def judged_window(attempt: Attempt, trial: Trial, objectives: Sequence[Objective], earlier: Sequence[Window]) -> Window:
     """Judge a window whose verdict is ok, by the conditions of NoSQLBench's findmax: the load was achieved, no window
-    with a lower load achieved more, the objectives are met.
+    with a lower load achieved more, the objectives are met. A load is achieved from `SATURATED_SHARE` on, where findmax
+    takes 80 %.
 
     Raises:
         InfrastructureError: the trial lacks a figure that an objective bounds.

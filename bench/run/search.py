@@ -2,9 +2,9 @@
 
 It follows the findmax of NoSQLBench ("Analysis Method: FindMax"): steps that grow while a load holds, a step back when
 one does not, and windows that grow as the search closes in. Then it bisects, because findmax begins again with small
-steps, which takes many windows. One window decides nothing against a load, so that one disturbance of the machine does
-not decide either: of up to three windows two must fail. In the end both the highest load that held and the lowest one
-that failed are offered again, for the whole time.
+steps, which takes many windows. A load whose window fails is offered once more, and holds when that window holds, so
+that one disturbance of the machine does not decide. In the end both the highest load that held and the lowest one that
+failed are offered again, for the whole time.
 """
 
 from collections.abc import Generator
@@ -75,12 +75,8 @@ def _between(held: float, failed: float) -> float:
 
 
 def _holds(attempt: Attempt) -> Generator[Attempt, bool, bool]:
-    """Offer a load in up to three windows; it fails when two of them do. One that holds at once is not repeated."""
-    if (yield attempt):
-        return True
-    if not (yield attempt):
-        return False
-    return (yield attempt)
+    """Offer a load in up to two windows; it holds as soon as one of them does, and fails when both fail."""
+    return (yield attempt) or (yield attempt)
 
 
 def _bracket(first: float, lowest: float, seconds: float) -> Generator[Attempt, bool, Bracket]:

@@ -90,7 +90,8 @@ def _offered(
 ) -> Offered | None:
     """How the schedule of an offered load was kept after the warm-up; None without one.
 
-    Fixed arrivals end when the rate has offered all events; random ones when the last batch was due.
+    A schedule of fixed arrivals ends when the rate has offered all events, and not before the times of its steps are
+    over; one of random arrivals when the last batch was due.
     """
     kept = [producer.report.offered for producer in producers if producer.report.offered]
     if not kept:
@@ -99,7 +100,8 @@ def _offered(
     load, events = jobs[0].load, sum(job.limit for job in jobs)
     span = max(each.last_due_seconds for each in kept)
     if load and load.arrival == "fixed":
-        span = span_seconds(load.steps, events)
+        times = [seconds for _, seconds in load.steps if seconds is not None]
+        span = max(span_seconds(load.steps, events), sum(times) if len(times) == len(load.steps) else 0.0)
     seconds = max(span, *(each.ended_seconds for each in kept))
     left_out = warm_up.seconds if warm_up else 0
     if span <= left_out:

@@ -169,7 +169,9 @@ def reason_to_be_idle(job: Job) -> str:
     """Why a worker may have nothing to do for long; empty for one that always has."""
     if isinstance(job, ConsumerJob) and job.poll_ms is None:
         return "no notification has come"
-    return "nothing is to be done by the schedule" if keeps_a_schedule(job) else ""
+    if not keeps_a_schedule(job):
+        return ""
+    return "no batch is due yet" if isinstance(job, ProducerJob) else "the schedule has a break for readers"
 
 
 def _sessions(connection: Connection, workers: Sequence[str]) -> dict[str, _Session] | None:

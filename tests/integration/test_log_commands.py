@@ -287,6 +287,7 @@ def test_logs_are_compared_and_one_that_fails_costs_its_own_cells_only(bench: Be
         (("--transaction-ms", "9..1"), "--transaction-ms"),
         (("--abort-rate", "3"), "--abort-rate"),
         (("--rate", "0"), "--rate"),
+        (("--rate", "300,1", "--duration", "2s"), "--rate 1: this load offers 2 events"),
         (("--duration", "soon"), "--duration"),
     ],
 )

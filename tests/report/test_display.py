@@ -20,15 +20,26 @@ from bench.report import phases as phases_report
 from bench.report import runs as runs_report
 from bench.report.progress import Track, _Tracks, line
 from bench.report.tabular import Form
-from bench.report.verdict import verdict_text
+from bench.report.verdict import load_clause, verdict_text
 from bench.results import store
-from bench.results.models import Result
+from bench.results.models import Offered, Result
 from bench.run.watch import Extent
 from tests.conftest import Bench
 from tests.logs.test_compare import compared, tail
 from tests.report.test_export import several
 from tests.report.test_phases import HELD
 from tests.report.test_table import FAILED, NODES, OBSERVED, OK, TAILED, result
+
+SLOW = Offered(
+    events_per_second=0.1,
+    achieved_per_second=0.09,
+    saturated=True,
+    service_ms=None,
+    lateness_ms=None,
+    generator_bound=False,
+    largest_backlog=0,
+    most_behind_seconds=0,
+)
 
 COLOUR = re.compile(r"\033\[[0-9;]*m")
 OTHER_CONTROLS = re.compile(r"\033\[[0-9;?]*[A-Za-ln-z]")
@@ -43,6 +54,14 @@ def trials(count: int, failed: int = 0, **spec: object) -> Result:
     ]
     of = result()
     return of.model_copy(update={"trials": [*[bad] * failed, *made], "spec": {**of.spec, "trials": count, **spec}})
+
+
+def test_a_slow_load_is_printed_with_digits_that_say_something() -> None:
+    assert {"0.1/s", "0.09/s:"} <= {*load_clause(SLOW).replace(",", "").split()}
+    of_append = result().trials[0].append.model_copy(update={"events_per_second": 0.1, "offered": SLOW})
+    slow = result().trials[0].model_copy(update={"append": of_append})
+    lines = terminal.summary(result().model_copy(update={"trials": [slow]})).splitlines()
+    assert any("0.1/s" in text for text in lines if text.startswith("append"))
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100])

@@ -1,13 +1,17 @@
 """The words of a search."""
 
+import io
 import json
 from typing import Any
+from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
 from bench.errors import UsageError
 from bench.gate import compare
 from bench.gate.regression import Rules
+from bench.report import export
 from bench.report import runs as runs_report
 from bench.report import search as search_report
 from bench.report.tabular import markdown
@@ -15,7 +19,7 @@ from bench.results.models import Result
 from bench.results.search import Figure, Search, Window
 from bench.results.store import json_text
 from tests.report.test_export import several
-from tests.report.test_table import result
+from tests.report.test_table import FAILED, result
 
 OBJECTIVE = "end_to_end p99 < 50ms"
 
@@ -106,7 +110,34 @@ def test_a_search_that_was_not_over_is_unfinished() -> None:
     cut_short = with_search(found(events_per_second=None, over=False))
     assert "5 windows" in cut_short.unfinished
     assert with_search(found()).unfinished == ""
+    first_failed = Search(objectives=[OBJECTIVE])
+    failed = result(verdict=FAILED).model_copy(update={"search": first_failed})
+    assert failed.unfinished.startswith("1 window ")
     assert "highest rate" not in runs_report.published([cut_short])
+
+
+def test_a_search_that_finds_nothing_exports_no_rate_and_fails_in_junit() -> None:
+    windows = [window(20, 88), window(20, 91, saturated=True, achieved_per_second=15)]
+    no_rate = found(windows=windows, events_per_second=None)
+    nothing = with_search(no_rate)
+    for name in ("github-bigger", "github-smaller", "bencher"):
+        assert not json.loads(export.FORMATS[name](nothing))
+    go = export.go(nothing)
+    assert "no rate holds" in go
+    assert "Benchmark" not in go
+    rows = pd.read_csv(io.StringIO(export.csv(nothing)))
+    assert rows[["Throughput", "appended/s"]].isna().all(axis=None)
+    assert set(rows["verdict"]) == {"no rate holds"}
+    for of_search, failures in ((nothing, 1), (with_search(found()), 0)):
+        suite = ElementTree.fromstring(export.junit(of_search))
+        assert int(suite.attrib["failures"]) == failures
+        cases = suite.findall("testcase")
+        assert len(cases) == int(suite.attrib["tests"])
+        messages = [failure.attrib["message"] for failure in cases[-1].findall("failure")]
+        assert messages == [search_report.sentence(no_rate)] * failures
+    assert "Benchmark" in export.go(with_search(found()))
+    cut_short = with_search(found(events_per_second=None, over=False))
+    assert not json.loads(export.bencher(cut_short))
 
 
 def test_searches_are_not_compared() -> None:

@@ -23,7 +23,7 @@ PUBLISHED = load_all(REPOSITORY / "results" / "published")
 
 
 PHASE = st.fixed_dictionaries(
-    {"rate": st.floats(0.001, 1e6), "duration": st.sampled_from(["30s", 2.5, "0.5m"])},
+    {"rate": st.floats(4, 1e6), "duration": st.sampled_from(["30s", 2.5, "0.5m"])},
     optional={
         "name": st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=40),
         "read": st.booleans(),
@@ -53,7 +53,7 @@ PHASES = st.lists(PHASE, min_size=1, max_size=4, unique_by=lambda phase: phase.g
     | st.fixed_dictionaries(
         {"duration": st.sampled_from(["90s", 2.5])}, optional={"insert_batch": st.integers(1, 1000)}
     )
-    | st.fixed_dictionaries({"rate": st.sampled_from(["1000:2s,5:0.5m", "7:1s"])})
+    | st.fixed_dictionaries({"rate": st.sampled_from(["1000:2s,5:0.5m", "7:2s"])})
     | st.fixed_dictionaries({"mode": st.just("tail"), "retention": st.sampled_from(["30s", "100k", 5000])})
     | st.fixed_dictionaries(
         {"mode": st.just("tail"), "wake": st.sampled_from(["poll", "both"])},
