@@ -67,6 +67,8 @@ def judge(
     acknowledged = normal(written.acknowledged)
     possible = normal([*written.acknowledged, *written.indeterminate])
     in_table = normal([*stored.ranges, *stored.removed])
+    # A further row of a preloaded event is a copy, like a further row of an event of the run.
+    invented = subtract(subtract(in_table, possible), normal(stored.preloaded.ranges))
     expected_checksum = sum(checksum(part) for part in acknowledged)
     examples: list[Fault] = []
     counts = dict.fromkeys(KINDS, 0)
@@ -78,7 +80,7 @@ def judge(
     lost = subtract(acknowledged, in_table)
     count_faults("lost", normal([*lost, *stored.preloaded.lost]))
     counts["corrupt"] += stored.preloaded.changed
-    count_faults("phantom", subtract(in_table, possible))
+    count_faults("phantom", invented)
     counts["phantom"] += stored.foreign
     examples.extend(Fault("phantom", etag=etag) for etag in stored.foreign_etags)
     counts["inconsistent"] += len(stored.returned_otherwise) + stored.preloaded.moved
@@ -102,7 +104,7 @@ def judge(
             ]
         examples.extend(faults)
         # Stored phantoms were counted above; a log may also make events up as it delivers them.
-        phantoms = max(0, own["phantom"] - events_in(subtract(in_table, possible)) - stored.foreign)
+        phantoms = max(0, own["phantom"] - events_in(invented) - stored.foreign)
         for kind in KINDS:
             counts[kind] += phantoms if kind == "phantom" else own[kind]
         by_reader[read.reader] = {kind: count for kind, count in (own | _faults_of_reading(read)).items() if count}

@@ -633,3 +633,14 @@ def test_preloaded_events_have_an_account_of_their_own(
     assert verdict.expected_events == len(written)
     alone = judge(Written(ranges(written)), [seen(sorted(written))], Stored(ranges(written)))
     assert alone.ok
+
+
+def test_a_further_row_of_a_preloaded_event_is_no_phantom() -> None:
+    account = Preloaded([(10, 0, 9)])
+    stored = Stored([(0, 0, 2), (10, 6, 6)], preloaded=account)
+    written = Written([(0, 0, 2)])
+    assert judge(written, [seen([(0, 0), (0, 1), (0, 2)])], stored).ok
+    verdict = judge(written, [seen([(0, 0), (10, 6), (0, 1), (0, 2)])], stored)
+    assert (verdict.duplicated, verdict.phantom) == (1, 0)
+    beyond = replace(stored, ranges=[(0, 0, 2), (10, 10, 10)])
+    assert judge(written, [seen([(0, 0), (0, 1), (0, 2)])], beyond).phantom == 1
