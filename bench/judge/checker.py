@@ -68,7 +68,8 @@ def judge(
     possible = normal([*written.acknowledged, *written.indeterminate])
     in_table = normal([*stored.ranges, *stored.removed])
     # A further row of a preloaded event is a copy, like a further row of an event of the run.
-    invented = subtract(subtract(in_table, possible), normal(stored.preloaded.ranges))
+    deleted = normal(stored.deleted)
+    invented = subtract(subtract(normal([*in_table, *deleted]), possible), normal(stored.preloaded.ranges))
     expected_checksum = sum(checksum(part) for part in acknowledged)
     examples: list[Fault] = []
     counts = dict.fromkeys(KINDS, 0)
@@ -155,7 +156,7 @@ def judge(
         indeterminate=events_in(normal(written.indeterminate)),
         aborted=events_in(normal(written.aborted)),
         lost_after_delivery=events_in(intersect(lost, delivered)),
-        lost_and_passed=events_in(intersect(subtract(lost, delivered), _up_to_the_last(delivered))),
+        lost_and_passed=events_in(intersect(subtract(subtract(lost, delivered), deleted), _up_to_the_last(delivered))),
         kept_after_delivery=events_in(intersect(normal(stored.ranges), delivered)) if once_is_untested else 0,
         real_time_pairs=order.pairs if order else None,
         untested=["real_time"] if promise.real_time and not (order and (order.pairs or order.inverted)) else [],

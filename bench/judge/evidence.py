@@ -189,6 +189,8 @@ class Stored:
     """The first etags that several rows have."""
     removed: Ranges = ()
     """Events that are no longer in the table, but were given to a reader of a log that can be read only once."""
+    deleted: Ranges = ()
+    """Events that were deleted behind readers: they were stored, whether or not a reader was given them."""
     etag_checksum: int | None = None
     """The checksum of `bench.pairing` over the table's events; None when it was not computed."""
     other_etags: int = 0

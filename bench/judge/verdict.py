@@ -135,7 +135,8 @@ class Verdict:
     lost_after_delivery: int = 0
     """Lost events that a reader was given: they were stored, and are gone."""
     lost_and_passed: int = 0
-    """Lost events that no reader was given, though a reader was given a later event of their producer."""
+    """Lost events that no reader was given and that were not deleted behind readers, though a reader was given a later
+    event of their producer."""
     kept_after_delivery: int = 0
     """Events that reading should have taken away and that are still in the table: whether they would be delivered a
     second time was not tried."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from bench.job import ConsumerJob, ProducerJob
-from bench.judge.evidence import Delivered
+from bench.judge.evidence import Delivered, Written
 from bench.judge.ranges import events_in, intersect, normal, subtract
 from bench.postgres.audit import LogSize
 from bench.postgres.retention import Deleted
@@ -303,15 +303,17 @@ def preload(spec: Spec, size: LogSize | None) -> Preload | None:
     )
 
 
-def retention(deletions: Sequence[Deleted], readers: Sequence[Reader]) -> Retention | None:
-    """The events that were deleted behind readers; None where none were to be."""
+def retention(deletions: Sequence[Deleted], readers: Sequence[Reader], written: Written) -> Retention | None:
+    """The events that were deleted behind readers; None where none were to be. A phantom is never deleted
+    too early."""
     if not deletions:
         return None
     deleted = normal([part for behind in deletions for part in behind.ranges])
     given = [normal(read.ranges) for read in (reader.delivered() for reader in readers)]
+    possible = normal([*written.acknowledged, *written.indeterminate])
     return Retention(
         deleted=events_in(deleted),
-        too_early=events_in(subtract(deleted, reduce(intersect, given, deleted))),
+        too_early=events_in(subtract(intersect(deleted, possible), reduce(intersect, given, deleted))),
         statements=sum(behind.statements for behind in deletions),
         seconds=sum(behind.seconds for behind in deletions),
     )

@@ -143,7 +143,7 @@ def carry_out_trial(
         pause_ms=spec.pause,
         phase_seconds=seconds,
         preload=summary.preload(spec, size_before),
-        retention=summary.retention(deletions, readers),
+        retention=summary.retention(deletions, readers, written),
         append=summary.append(appended, _grown(wal_before, wal_after), began_at, ok=has_rates),
         reads=[summary.read(reader, spec, ok=has_rates) for reader in readers],
         nodes=summary.nodes(outcomes, readers, ok=has_rates),

@@ -124,7 +124,7 @@ def judged(
         stored = _with_returned(stored, log, written, connection)
     if deleted:  # these were not lost, if every reader had them
         given = [normal(read.ranges) for read in delivered]
-        stored = replace(stored, removed=reduce(intersect, given, normal(deleted)))
+        stored = replace(stored, removed=reduce(intersect, given, normal(deleted)), deleted=deleted)
     elif not log.promises.replay:  # its events were taken away with their etags
         stored = replace(stored, removed=[part for read in delivered for part in read.ranges])
     # Where events are not deleted in the order of their etags, the etags of the rest have gaps.

@@ -72,9 +72,28 @@ def test_events_that_are_deleted_before_a_reader_had_them_are_lost(bench: Bench,
     assert trial.retention is not None
     assert trial.verdict.lost == trial.retention.too_early > 0
     assert "--retention deleted" in printed
+    assert "never stored" not in printed
     right = write_log(tmp_path / "slow", schema, passed='"etag <= $1"')
     code, trial, printed = carry_out(bench, address, "--log", str(right), "--scale", "1", "--retention", "10")
     assert code == 0, printed
+
+
+def test_phantoms_that_are_deleted_before_the_audit_are_counted(bench: Bench, address: str, tmp_path: Path) -> None:
+    inventing = """
+        CREATE FUNCTION invent() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO events_log (etag, payload)
+            VALUES (-1, json_build_object('producer', 0, 'seq', 10000050, 'value', 10000050));
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER invent AFTER INSERT ON events_log
+        FOR EACH ROW WHEN ((NEW.payload ->> 'seq')::bigint = 50) EXECUTE FUNCTION invent();"""
+    schema = (SQL / "bigserial" / "schema.sql").read_text() + inventing
+    log = write_log(tmp_path / "inventing", schema, passed='"etag <= $1"')
+    code, trial, printed = carry_out(bench, address, "--log", str(log), "--scale", "1", "--retention", "20")
+    assert code == 1, printed
+    assert trial.retention is not None
+    assert (trial.verdict.phantom, trial.verdict.lost, trial.retention.too_early) == (1, 0, 0)
 
 
 def test_a_log_whose_rows_cannot_be_deleted_ends_the_run(bench: Bench, address: str, tmp_path: Path) -> None:

@@ -644,3 +644,17 @@ def test_a_further_row_of_a_preloaded_event_is_no_phantom() -> None:
     assert (verdict.duplicated, verdict.phantom) == (1, 0)
     beyond = replace(stored, ranges=[(0, 0, 2), (10, 10, 10)])
     assert judge(written, [seen([(0, 0), (0, 1), (0, 2)])], beyond).phantom == 1
+
+
+def test_a_phantom_that_was_deleted_behind_readers_is_counted() -> None:
+    written = Written([(0, 0, 9)], aborted=[(0, 10, 10)])
+    stored = Stored([(0, 5, 9)], removed=[(0, 0, 4)], deleted=[(0, 0, 4), (0, 10, 10), (7, 3, 3)])
+    verdict = judge(written, [HEALTHY], stored)
+    assert (verdict.phantom, verdict.lost, verdict.ok) == (2, 0, False)
+    assert [(fault.producer, fault.seq) for fault in verdict.examples] == [(0, 10), (7, 3)]
+
+
+def test_a_lost_event_that_was_deleted_behind_readers_is_known_to_have_been_stored() -> None:
+    read = Delivered("r", 6, 39, [(0, 4, 9)])
+    verdict = judge(Written([(0, 0, 9)]), [read], Stored([(0, 6, 9)], removed=[(0, 4, 5)], deleted=[(0, 1, 5)]))
+    assert (verdict.lost, verdict.lost_and_passed) == (4, 1)
