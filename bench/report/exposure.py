@@ -80,6 +80,11 @@ def real_time(trial: Trial) -> Iterator[str]:
 
 def _why_no_pair(trial: Trial) -> str:
     if trial.verdict.real_time_pairs is not None:
+        if trial.retention and trial.retention.deleted:
+            return (
+                "because --retention deleted events, and of the appends that it left none is known to have begun after "
+                "another producer's was acknowledged; keep more events (--retention), or leave --retention out"
+            )
         return (
             "because none is known to have begun after another producer's was acknowledged; try several producers "
             "(--scale) and more batches (--insert-loops)"

@@ -12,6 +12,7 @@ from bench.judge.exposure import Exposure, Unknown
 from bench.judge.verdict import EarlierAppend, Fault, ShortReader, Verdict
 from bench.report import export, gate, terminal
 from bench.report.verdict import trial_verdict
+from bench.results.costs import Retention
 from bench.results.models import Result
 from bench.results.series import Unseen
 from tests.report.test_table import FAILED, OK, result
@@ -122,6 +123,15 @@ def test_an_ok_comes_with_the_real_time_order_that_was_tried(changes: dict[str, 
     assert fact in line
     assert line.startswith("Untested: ") == bool(changes.get("untested"))
     assert line in export.junit(of).replace("&apos;", "'")
+
+
+def test_an_order_of_appends_whose_events_were_deleted_is_untested_because_of_retention() -> None:
+    (trial,) = tried(replace(OK, untested=["real_time"], real_time_pairs=0), "tail").trials
+    behind = Retention(deleted=800, too_early=0, statements=3, seconds=0.1)
+    text = trial_verdict(trial.model_copy(update={"retention": behind}))
+    (line,) = [line for line in text.splitlines() if "eal-time order" in line]
+    assert "--retention deleted events" in line
+    assert "--insert-loops" not in line
 
 
 def test_an_order_that_is_neither_promised_nor_tried_is_not_mentioned() -> None:
