@@ -137,6 +137,8 @@ class ConsumerJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     batch: int = 0
     """Events per append transaction, where each transaction's events are to be delivered in one piece; 0 leaves that
     unchecked."""
+    preloaded: tuple[int, int] | None = None
+    """The first producer of preloaded events, and the limit, as `limit`, of all producers from that one on."""
     ordered: bool = False
     """Whether to compute the checksum of the order of delivery."""
     rejoin_pages: int = 0

@@ -266,7 +266,7 @@ class _ReadingStopped(Exception):  # noqa: N818 - a finding, not an error
 def consume(connection: psycopg.Connection[Any], job: ConsumerJob) -> None:
     """Do one consumer's job."""
     _rehearse()
-    ledger = Ledger(job.limit, job.payloads, job.max_jumps, job.batch, ordered=job.ordered)
+    ledger = Ledger(job.limit, job.payloads, job.max_jumps, job.batch, ordered=job.ordered, preloaded=job.preloaded)
     clock = wait_at_barrier(connection, job)
     lifeline = Lifeline(connection, job)
     reading = _Reading(job, ledger, clock, lifeline, first_second(connection, clock, job))

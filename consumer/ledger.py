@@ -31,7 +31,8 @@ class Ledger:
     """An account of events, taken in the order of their delivery. A seq outside of 0..limit-1 is nobody's event.
 
     A payload must have the value that was appended, which is its seq, and the padding or the object of its event.
-    Up to `max_jumps` jumps over etags are remembered. `batch` and `ordered` are those of `Stream`.
+    Up to `max_jumps` jumps over etags are remembered. `batch` and `ordered` are those of `Stream`, `preloaded`
+    is that of `Positions`.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Ledger:
         batch: int = 0,
         *,
         ordered: bool = False,
+        preloaded: tuple[int, int] | None = None,
     ) -> None:
         self._content = Events(payloads or Payloads())
         self._max_jumps = max_jumps
@@ -56,7 +58,7 @@ class Ledger:
         self.checksum = 0
         self.max_etag_gap = 0
         self.repeated_ctimes = 0
-        self._positions = Positions(limit)
+        self._positions = Positions(limit, preloaded)
         self._faults: dict[Fault, int] = {}
         self._examples: dict[Fault, list[Example]] = {}
         self._last: tuple[np.int64, np.int64] | None = None

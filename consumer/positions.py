@@ -61,11 +61,12 @@ _NONE = Deviations(*(np.empty(0, np.int64) for _ in Deviations._fields))
 
 class Positions:
     """The delivered events, in a size that does not depend on the number of healthy ones. A seq outside of 0..limit-1
-    is nobody's event and leaves no trace."""
+    is nobody's event and leaves no trace. Producers from number `preloaded[0]` on have the limit `preloaded[1]`."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, preloaded: tuple[int, int] | None = None) -> None:
         self._limit = limit
-        self._span = limit + 2
+        self._preloaded = preloaded
+        self._span = max(limit, preloaded[1] if preloaded else 0) + 2
         """The distance between the keys of one seq of two producers; see `sort_out`."""
         self.most_at_once = _LARGEST_KEY // self._span
         """The most events that `follow` and `sort_out` may be given."""
@@ -84,9 +85,12 @@ class Positions:
             ranges.append((producer, start, self._expected[producer] - 1))
         return ranges
 
+    def _limit_of(self, producer: int) -> int:
+        return self._preloaded[1] if self._preloaded and producer >= self._preloaded[0] else self._limit
+
     def take(self, producer: int, seq: int) -> Fault | None:
         """Take one event; returns its fault, None when no later event of its producer was delivered before."""
-        if not 0 <= seq < self._limit:
+        if not 0 <= seq < self._limit_of(producer):
             return "phantom"
         expected = self._expected.get(producer, 0)
         if seq < expected:
@@ -122,7 +126,7 @@ class Positions:
         for start, end in zip(starts, [*starts[1:], len(seqs)], strict=True):
             producer, first = int(producers[start]), int(seqs[start])
             after = first + end - start
-            if first == self._expected.get(producer, 0) and after <= self._limit:
+            if first == self._expected.get(producer, 0) and after <= self._limit_of(producer):
                 self._expected[producer] = after
             else:
                 self._take_run(producer, first, after, start, wrong)
@@ -130,7 +134,7 @@ class Positions:
 
     def _take_run(self, producer: int, first: int, after: int, start: int, wrong: "_Places") -> None:
         """Take the seqs from `first` to before `after`; the first one is at the place `start`."""
-        inside, end = max(first, 0), min(after, self._limit)
+        inside, end = max(first, 0), min(after, self._limit_of(producer))
         if inside >= end:
             wrong.phantom += range(start, start + after - first)
             return
@@ -150,7 +154,11 @@ class Positions:
         Events are compared by keys: an event's key is its producer's rank times a span, plus its seq plus 1. So keys
         are sorted by producer and seq, and each producer has a key for the seq -1.
         """
-        inside = (seqs >= 0) & (seqs < self._limit)
+        limits: int | Numbers = self._limit
+        if self._preloaded:
+            first, limit = self._preloaded
+            limits = np.where(producers < first, self._limit, limit)
+        inside = (seqs >= 0) & (seqs < limits)
         order = _by_producer(producers)
         phantom = np.flatnonzero(~inside)
         if len(phantom):

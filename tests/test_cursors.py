@@ -43,8 +43,9 @@ def test_preloaded_events_are_as_many_as_asked_for_and_have_numbers_of_their_own
     events = preloaded_events(spec)
     assert sum(last - first + 1 for _, first, last in events) == preload
     assert [producer for producer, _, _ in events] == list(range(scale, scale + len(events)))
-    limit = consumers(spec, eventlog.load("bigserial"), 10)[0].limit
-    assert max(last for _, _, last in events) < limit
+    first, limit = consumers(spec, eventlog.load("bigserial"), 10)[0].preloaded or (0, 0)
+    assert first == scale
+    assert max(last for _, _, last in events) == limit - 1
 
 
 def test_readers_with_a_cursor_of_their_own_begin_after_it() -> None:

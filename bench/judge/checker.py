@@ -46,6 +46,24 @@ def was_given(read: Delivered, stored: Stored) -> bool:
     )
 
 
+def beyond_the_last(written: Written, read: Delivered) -> list[int]:
+    """The producers of which a reader was given an event with a higher seq than each event that they account for. A
+    reader that does not know the last seq takes all later events of such a producer for reordered ones.
+    """
+    parts = normal([*written.acknowledged, *written.indeterminate, *written.aborted, *written.unattempted])
+    last_seqs = {producer: last for producer, _, last in parts}
+    return sorted({producer for producer, _, last in read.ranges if last > last_seqs.get(producer, last)})
+
+
+def without_doubtful_order(written: Written, read: Delivered) -> Delivered:
+    """Leave out the reordered events that a reader counted, if it was given an event beyond the last one of a producer:
+    how many of them were reordered is not known.
+    """
+    if not beyond_the_last(written, read):
+        return read
+    return replace(read, anomalies=[anomaly for anomaly in read.anomalies if anomaly.kind != "reordered"])
+
+
 def undelivered(written: Written, reads: Sequence[Delivered]) -> bool:
     """Whether some reader was not given every acknowledged event."""
     acknowledged = normal(written.acknowledged)

@@ -89,8 +89,8 @@ def consumers(spec: Spec, log: Log, read_batch: int, after: Sequence[bytes] = ()
             sql=read_sql(log, read_batch, client=_client(read_batch, 0 if group else index) if named else None),
             cursor=[] if named else cursor_columns(log),
             depth=spec.depth if named else 1,
-            # A preloaded event that is delivered again is known as such.
-            limit=max(spec.seq_limit, preloaded_per_producer(spec)),
+            limit=spec.seq_limit,
+            preloaded=(spec.scale, preloaded_per_producer(spec)) if spec.preloaded else None,
             most_events=most_events(spec.scale * spec.seq_limit + spec.preloaded),
             stop=CONSUMERS_MAY_STOP,
             tails=tails,
@@ -123,7 +123,7 @@ def most_events(events: int) -> int:
 
 def bounded(spec: Spec, readers: Sequence[ConsumerJob], seq_limits: Sequence[int]) -> list[ConsumerJob]:
     """The jobs of readers of a log whose producers have ended; `seq_limits` are as `Outcome.seq_limit`."""
-    limit, events = max(*seq_limits, preloaded_per_producer(spec)), most_events(sum(seq_limits) + spec.preloaded)
+    limit, events = max(seq_limits), most_events(sum(seq_limits) + spec.preloaded)
     return [replace(reader, limit=limit, most_events=events) for reader in readers]
 
 

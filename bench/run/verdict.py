@@ -106,7 +106,14 @@ def judged(
     Raises:
         InfrastructureError: the log's table cannot be read.
     """
-    delivered = [reader.delivered() for reader in readers]
+    counted = [reader.delivered() for reader in readers]
+    delivered = [checker.without_doubtful_order(written, read) for read in counted]
+    notes += [
+        f"whether events were reordered for {known.reader} is not known: the log gave it an event beyond the last "
+        f"one of producer {checker.beyond_the_last(written, read)[0]}"
+        for read, known in zip(counted, delivered, strict=True)
+        if read.anomalies != known.anomalies
+    ]
     table = table_of(connection, log)
     if spec.abort_rate and not table.xmin:
         written = replace(written, rolled_back_etags=None)

@@ -37,11 +37,19 @@ def as_arrays(positions: Positions, events: list[tuple[int, int]]) -> Deviations
     return at_once(positions.sort_out(producers, seqs)) if deviations is None else deviations
 
 
-@given(batches=BATCHES, most_runs=st.sampled_from([0, 3, 64]), shuffled=st.randoms() | st.none())
+@given(
+    batches=BATCHES,
+    most_runs=st.sampled_from([0, 3, 64]),
+    shuffled=st.randoms() | st.none(),
+    preloaded=st.none() | st.just((1, 20)),
+)
 def test_events_are_taken_as_one_by_one(
-    batches: list[list[tuple[int, int, int]]], most_runs: int, shuffled: Random | None
+    batches: list[list[tuple[int, int, int]]],
+    most_runs: int,
+    shuffled: Random | None,
+    preloaded: tuple[int, int] | None,
 ) -> None:
-    expected, found = Positions(LIMIT), Positions(LIMIT)
+    expected, found = Positions(LIMIT, preloaded), Positions(LIMIT, preloaded)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(consumer.positions, "MOST_RUNS", most_runs)
         for runs in batches:
@@ -52,3 +60,14 @@ def test_events_are_taken_as_one_by_one(
                 for ours, theirs in zip(as_arrays(found, events), one_by_one(expected, events), strict=True):
                     assert ours.tolist() == theirs.tolist()
                 assert found.delivered() == expected.delivered()
+
+
+def test_preloaded_events_have_a_limit_of_their_own() -> None:
+    positions = Positions(10, (2, 30))
+    assert [positions.take(*event) for event in [(1, 29), (2, 29), (1, 0), (2, 30)]] == [
+        "phantom",
+        None,
+        None,
+        "phantom",
+    ]
+    assert positions.delivered() == [(1, 0, 0), (2, 29, 29)]

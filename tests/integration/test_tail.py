@@ -1,5 +1,7 @@
 """Reading while others write: real runs, in which transactions overlap and are rolled back."""
 
+from pathlib import Path
+
 import pytest
 
 from bench import eventlog
@@ -287,3 +289,35 @@ def test_a_row_of_the_logs_own_is_a_phantom_whatever_it_holds(bench: Bench, addr
     assert ran.returncode == 1, ran.stderr
     assert "3 phantom" in ran.stdout
     assert "phantom: etag 1 to 3, rows that no producer wrote" in ran.stdout
+
+
+ASTRAY = """
+    CREATE FUNCTION stray() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF (NEW.payload ->> 'producer')::int = 0 AND (NEW.payload ->> 'seq')::bigint = 50 THEN
+            NEW.payload := json_build_object('producer', 0, 'seq', 3050, 'value', 3050);
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER stray BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION stray();"""
+
+
+def test_events_after_a_phantom_are_not_called_reordered_where_the_last_seq_is_unknown(
+    bench: Bench, address: str, tmp_path: Path
+) -> None:
+    log = broken_log(tmp_path / "astray", ASTRAY.replace("3050", "10000050"))
+    flags = ("--scale", "1", "--insert-batch", "10", "--duration", "1s", "--mode", "tail")
+    (trial,) = run(bench, address, "--log", str(log), *flags, code=1).trials
+    assert (trial.verdict.lost, trial.verdict.phantom, trial.verdict.reordered) == (1, 1, 0)
+    assert any("reordered" in note for note in trial.notes)
+
+
+@pytest.mark.parametrize("mode", ["tail", "drain"])
+def test_a_phantom_moves_no_position_however_many_events_were_preloaded(
+    bench: Bench, address: str, tmp_path: Path, mode: str
+) -> None:
+    log = broken_log(tmp_path / "astray", ASTRAY)
+    flags = ("--scale", "1", "--insert-batch", "10", "--limit", "200", "--preload", "5k", "--mode", mode)
+    (trial,) = run(bench, address, "--log", str(log), *flags, code=1).trials
+    assert (trial.verdict.lost, trial.verdict.phantom, trial.verdict.reordered) == (1, 1, 0)
+    assert not trial.notes

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.judge.checker import accounted_for, judge, needs_audit, skipped, undelivered
+from bench.judge.checker import (
+    accounted_for,
+    beyond_the_last,
+    judge,
+    needs_audit,
+    skipped,
+    undelivered,
+    without_doubtful_order,
+)
 from bench.judge.evidence import Delivered, Holder, Preloaded, Promise, Stored, Written
 from bench.judge.ranges import Ranges, events_in
 from bench.judge.stranded import Stranded
@@ -658,3 +666,14 @@ def test_a_lost_event_that_was_deleted_behind_readers_is_known_to_have_been_stor
     read = Delivered("r", 6, 39, [(0, 4, 9)])
     verdict = judge(Written([(0, 0, 9)]), [read], Stored([(0, 6, 9)], removed=[(0, 4, 5)], deleted=[(0, 1, 5)]))
     assert (verdict.lost, verdict.lost_and_passed) == (4, 1)
+
+
+def test_events_after_a_phantom_beyond_the_last_seq_are_not_called_reordered() -> None:
+    written = Written([(0, 0, 4)], aborted=[(0, 5, 5)])
+    read = seen([(0, 0), (0, 9), (0, 1), (0, 2), (0, 3), (0, 4)])
+    assert judge(written, [read], Stored([(0, 0, 4), (0, 9, 9)])).reordered == 4
+    assert beyond_the_last(written, read) == [0]
+    verdict = judge(written, [without_doubtful_order(written, read)], Stored([(0, 0, 4), (0, 9, 9)]))
+    assert (verdict.reordered, verdict.phantom, verdict.ok) == (0, 1, False)
+    rolled_back = seen([(0, 1), (0, 0), (0, 5), (0, 2), (7, 3)])
+    assert without_doubtful_order(written, rolled_back) == rolled_back

@@ -53,7 +53,7 @@ def test_readers_after_a_run_by_time_know_how_many_events_there_are() -> None:
     assert {job.seconds for job in producers(counted, BIGSERIAL)} == {None}
     filled = make({"scale": 2, "duration": "5s", "preload": 301}, None)
     after = bounded(filled, consumers(filled, BIGSERIAL, 10), [70, 30])
-    assert {(job.limit, job.most_events) for job in after} == {(151, 1802)}
+    assert {(job.limit, job.preloaded, job.most_events) for job in after} == {(70, (2, 151), 1802)}
 
 
 def test_a_run_by_time_needs_disk_for_an_empty_log_and_a_reserve() -> None:
