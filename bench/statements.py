@@ -133,7 +133,8 @@ def passing_sql(log: Log, most: int, client: str | None = None) -> str:
 
 def retention_sql(log: Log, readers: int, retained: Retained) -> str:
     """The statement that deletes the rows that each of some readers has passed and that need not be retained; yields
-    the events in them as runs: producer, first and last seq.
+    the events in them as runs: producer, first seq, last seq, number of rows; of rows that are no event, producer or
+    seq are NULL.
 
     Its parameters are the cursors of all readers, one after the other, then the seconds or the number of events that
     are retained.
@@ -156,7 +157,7 @@ def retention_sql(log: Log, readers: int, retained: Retained) -> str:
                         FROM deleted),
              islands AS (SELECT producer, seq, seq - row_number() OVER (PARTITION BY producer ORDER BY seq) AS island
                          FROM events)
-        SELECT producer, min(seq), max(seq) FROM islands GROUP BY producer, island ORDER BY 1, 2"""
+        SELECT producer, min(seq), max(seq), count(*) FROM islands GROUP BY producer, island ORDER BY 1, 2"""
 
 
 def fingerprint_sql(log: Log) -> str:

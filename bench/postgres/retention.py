@@ -41,15 +41,18 @@ class Deleted:
     """The events that were deleted behind readers."""
 
     ranges: list[Range] = field(default_factory=list)
+    foreign: int = 0
+    """Rows without a producer or a seq that were deleted, too."""
     statements: int = 0
     """Those that deleted something."""
     seconds: float = 0.0
     """The time that all statements took."""
     _most: int = MANY_RANGES
 
-    def add(self, ranges: Sequence[Range]) -> None:
-        """Add the events that a statement deleted."""
-        self.statements += bool(ranges)
+    def add(self, ranges: Sequence[Range], foreign: int = 0) -> None:
+        """Add the events that a statement deleted, and the number of rows that were none."""
+        self.statements += bool(ranges or foreign)
+        self.foreign += foreign
         self.ranges.extend(ranges)
         if len(self.ranges) > self._most:
             self.ranges[:] = normal(self.ranges)
@@ -84,7 +87,7 @@ def deleting(
                     if all(positions):
                         began_pc = time.perf_counter()
                         statement.send([*(value for cursor in positions for value in cursor), last], formats)
-                        deleted.add(_ranges(statement.receive()))
+                        deleted.add(*_events(statement.receive()))
                         deleted.seconds += time.perf_counter() - began_pc
             except psycopg.Error as error:
                 failures.append(error)
@@ -108,8 +111,15 @@ def deleting(
         )
 
 
-def _ranges(result: pq.abc.PGresult) -> list[Range]:
-    def number(row: int, column: int) -> int:
-        return int.from_bytes(result.get_value(row, column) or b"", signed=True)
-
-    return [(number(row, 0), number(row, 1), number(row, 2)) for row in range(result.ntuples)]
+def _events(result: pq.abc.PGresult) -> tuple[list[Range], int]:
+    """The deleted events as ranges, and the number of rows that were none."""
+    ranges: list[Range] = []
+    foreign = 0
+    for row in range(result.ntuples):
+        values = [result.get_value(row, column) for column in range(4)]
+        producer, first, last, rows = (int.from_bytes(value or b"", signed=True) for value in values)
+        if None in values:
+            foreign += rows
+        else:
+            ranges.append((producer, first, last))
+    return ranges, foreign

@@ -123,13 +123,12 @@ def carry_out_trial(
     failures = stranded([worker for outcome in outcomes.values() for worker in outcome.reported], log, connection)
     with _timed(seconds, Step.CHECK), watch.step("checking what was stored and delivered"):
         written = written_by(appended, cut_short=bool(failures))
-        deleted = normal([part for behind in deletions for part in behind.ranges])
         order = _found_out(
             lambda: order_of_appends(spec, audited, appended, connection),
             notes,
             "whether appends kept the real-time order is not known",
         )
-        unexplained = judged(spec, audited, written, readers, connection, notes, failures, order, before, deleted)
+        unexplained = judged(spec, audited, written, readers, connection, notes, failures, order, before, deletions)
         verdict = explained(unexplained, spec, audited, readers, connection, notes)
         met = _found_out(
             lambda: exposure(spec, audited, appended, readers, connection),

@@ -23,6 +23,7 @@ from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
 from bench.postgres.history import Story
 from bench.postgres.preload import Fill, kept
+from bench.postgres.retention import Deleted
 from bench.records import EXAMPLES, Range
 from bench.run.outcome import Reader, TrackOutcome
 from bench.spec import Spec
@@ -96,11 +97,11 @@ def judged(
     failures: Sequence[Stranded] = (),
     order: RealTimeOrder | None = None,
     before: Fill | None = None,
-    deleted: Sequence[Range] = (),
+    deletions: Sequence[Deleted] = (),
 ) -> Judged:
     """Judge what was written and what readers were given, by what the log's table holds now. `failures` are the errors
     that ended workers early, `order` is the order of appends where it is known, `before` are the preloaded events,
-    which the table of `log` leaves out, `deleted` are the events that were deleted behind readers. Whatever cannot be
+    which the table of `log` leaves out, `deletions` are what was deleted behind readers. Whatever cannot be
     found out and is not needed for the verdict is added to `notes`.
 
     Raises:
@@ -129,9 +130,11 @@ def judged(
         stored = _with_etags(stored, log, delivered, rows, holdings, connection, before.after if before else [])
     with noted(notes, "whether log_event returned the etags that are stored is not known"):
         stored = _with_returned(stored, log, written, connection)
+    deleted = normal([part for behind in deletions for part in behind.ranges])
+    stored = replace(stored, foreign=stored.foreign + sum(behind.foreign for behind in deletions))
     if deleted:  # these were not lost, if every reader had them
         given = [normal(read.ranges) for read in delivered]
-        stored = replace(stored, removed=reduce(intersect, given, normal(deleted)), deleted=deleted)
+        stored = replace(stored, removed=reduce(intersect, given, deleted), deleted=deleted)
     elif not log.promises.replay:  # its events were taken away with their etags
         stored = replace(stored, removed=[part for read in delivered for part in read.ranges])
     # Where events are not deleted in the order of their etags, the etags of the rest have gaps.
