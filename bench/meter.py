@@ -120,8 +120,7 @@ class Meter:
         over. Until a first call counts, progress is due again at once.
         """
         now = time.perf_counter()
-        if self._first_call_seconds is None and (self.calls or self._late):
-            self._first_call_seconds = now - self._started
+        self._note_first_call(now)
         self._count_calls()
         if self._first_call_seconds is not None:
             # The second of all calls that end before then is known without a look at each.
@@ -147,6 +146,7 @@ class Meter:
         """Report the latencies that are not reported yet, and return the report of everything else that was measured
         until the last `end`, or until now without one.
         """
+        self._note_first_call(time.perf_counter())
         if self._ended is None:
             self.end()
         seconds, cpu_seconds = self._ended or (0.0, 0.0)
@@ -163,6 +163,10 @@ class Meter:
             first_call_seconds=self._first_call_seconds,
             memory_bytes=getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         )
+
+    def _note_first_call(self, now: float) -> None:
+        if self._first_call_seconds is None and (self.calls or self._late):
+            self._first_call_seconds = now - self._started
 
     def _count_calls(self) -> None:
         if self.calls:

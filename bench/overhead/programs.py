@@ -35,15 +35,19 @@ def pgbench_generates(schema: str, sql: str, insert_batch: int, clients: int, lo
     return _pgbench(schema, script, clients, loops, threads, **ends)
 
 
-def pgbench_appends(schema: str, sql: str, event: str, clients: int, loops: int) -> Program:
+def pgbench_appends(schema: str, sql: str, event: str, clients: int, loops: int, threads: int = 1) -> Program:
     """pgbench appending one event per transaction, always the same; `sql` takes the JSON as $1."""
     script = f"{_named(sql, event='json')};\n"
-    return _pgbench(schema, script, clients, loops, threads=1, event=event)
+    return _pgbench(schema, script, clients, loops, threads, event=event)
 
 
 def pgbench_offers(schema: str, sql: str, event: str, clients: int, rate: float, seconds: float) -> Program:
-    """pgbench as in `pgbench_appends`, at a rate in transactions per second of all clients together, with its log."""
-    appends = pgbench_appends(schema, sql, event, clients, round(rate * seconds / clients))
+    """pgbench as in `pgbench_appends`, at a rate in transactions per second of all clients together, with its log.
+
+    Each client is a thread of its own, and so has a schedule of its own as a producer has: the clients of one thread
+    share its schedule, and the first one that is free takes the next transaction.
+    """
+    appends = pgbench_appends(schema, sql, event, clients, round(rate * seconds / clients), threads=clients)
     return replace(appends, command=[*appends.command, f"--rate={rate:g}", *_LOGGING], files=f"{_LOG}.*")
 
 

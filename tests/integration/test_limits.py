@@ -18,6 +18,7 @@ def test_each_contest_is_carried_out_and_kept(bench: Bench) -> None:
     assert [len(contest.pairs) for contest in found.contests] == [2] * 15
     assert all(ours > 0 and theirs > 0 for contest in found.contests for ours, theirs in contest.pairs)
     assert len(found.first_event_seconds) == len(found.lateness_p99_ms) == 2
+    assert all(seconds > 0 for seconds in found.first_event_seconds)
     for words in (
         "pgbench, rows thrown away",
         "binary COPY",

@@ -49,7 +49,7 @@ def test_pgbench_that_did_not_do_all_is_no_rival() -> None:
 
 def test_pgbenchs_latencies_are_those_of_its_log() -> None:
     program = programs.pgbench_offers("bench", append_sql(Spec(set={}), load("bigserial")), "[1]", 10, 1000, 2.5)
-    assert {"--rate=1000", "--transactions=250", "--log"} <= set(program.command)
+    assert {"--rate=1000", "--transactions=250", "--jobs=10", "--log"} <= set(program.command)
     log = "0 1 1500 0 1764277200 123456 40\n9 250 2000000 0 1764277202 1 1999000\n"
     assert programs.pgbench_latencies(PRINTED + log) == [1.5, 2000]
     with pytest.raises(InfrastructureError, match="pgbench did not complete"):
