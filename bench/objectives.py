@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.kinds import KINDS
 from bench.text import number
 
 TIMED = ("append", "end_to_end", "read")
@@ -13,21 +14,6 @@ its commit, an event from its ctime to its delivery, a page from asking for it t
 RATED = ("append", "read")
 """The metrics that have a rate."""
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
-COUNTED = (
-    "skipped",
-    "withheld",
-    "lost",
-    "duplicated",
-    "reordered",
-    "rewound",
-    "inconsistent",
-    "disagreeing",
-    "torn",
-    "inverted",
-    "phantom",
-    "corrupt",
-)
-"""The counts of a verdict: its kinds of fault."""
 
 _EXAMPLE = "append p99 < 50ms"
 """An objective that every search accepts."""
@@ -45,7 +31,7 @@ class Objective:
     """A bound on a figure."""
 
     metric: str
-    """One of `TIMED`, `RATED` or `COUNTED`."""
+    """One of `TIMED`, `RATED` or `KINDS`."""
     percentile: str
     """One of `PERCENTILES`; empty for rates and counts."""
     comparison: Literal["<", "<=", "=", ">=", ">"]
@@ -117,7 +103,7 @@ def parse_objective(text: str) -> Objective:
     metric, comparison = matched["metric"], matched["comparison"].replace("==", "=")
     percentile = (matched["percentile"] or "").replace("_", ".")
     value, unit = float(matched["value"]), matched["unit"].replace("events/s", "/s")
-    if metric in COUNTED:
+    if metric in KINDS:
         if percentile or unit or not value.is_integer():
             raise ValueError(
                 f"{metric} is a whole number of events, without percentile and unit: give a bound of a time, like "
@@ -137,6 +123,6 @@ def parse_objective(text: str) -> Objective:
         raise ValueError(f"give one of the percentiles {', '.join(PERCENTILES)}, like {metric} p99 < 50ms")
     elif unit not in _MILLISECONDS:
         raise ValueError(f"give a time with its unit, us, ms or s, like {metric} {percentile} < 50ms")
-    if metric not in COUNTED and not value:
+    if metric not in KINDS and not value:
         raise ValueError(f"the bound must be more than 0, like {_EXAMPLE}")
     return Objective(metric, percentile, comparison, value, unit)  # type: ignore[arg-type]

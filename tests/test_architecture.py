@@ -23,6 +23,7 @@ LAYERS = (
         "interrupts",
         "job",
         "keepalive",
+        "kinds",
         "meter",
         "objectives",
         "output",

@@ -21,7 +21,7 @@ from bench.explore.script import psql_script
 from bench.explore.search import Search
 from bench.explore.sessions import Explorer
 from bench.explore.shrink import order_of, replayed, shrunk
-from bench.judge.verdict import KINDS
+from bench.kinds import KINDS
 from bench.places import rundir
 from bench.postgres.connection import Connection, connected, in_words, pinned
 from bench.postgres.install import installed

@@ -12,7 +12,8 @@ from bench.judge.checker import judge
 from bench.judge.evidence import Delivered, Stored, Written
 from bench.judge.ranges import normal
 from bench.judge.stranded import Stranded
-from bench.judge.verdict import KINDS, Verdict
+from bench.judge.verdict import Verdict
+from bench.kinds import KINDS
 from bench.postgres.connection import in_words
 from bench.records import Range
 from bench.run.verdict import promise_of

@@ -13,7 +13,8 @@ from bench.judge.gaps import explain
 from bench.judge.ranges import Ranges, checksum, events_in, first_events, intersect, normal, subtract
 from bench.judge.realtime import RealTimeOrder
 from bench.judge.stranded import Stranded
-from bench.judge.verdict import KINDS, Fault, ShortReader, SleepingReader, Verdict
+from bench.judge.verdict import Fault, ShortReader, SleepingReader, Verdict
+from bench.kinds import KINDS
 from bench.records import EXAMPLES, Range
 
 

@@ -170,19 +170,3 @@ class Verdict:
     """Each reader's faults: the number of events by kind; empty for a reader without faults."""
     examples: list[Fault] = field(default_factory=list)
     """The first ten of each kind."""
-
-
-KINDS = (
-    "skipped",
-    "withheld",
-    "lost",
-    "duplicated",
-    "reordered",
-    "rewound",
-    "inconsistent",
-    "disagreeing",
-    "torn",
-    "inverted",
-    "phantom",
-    "corrupt",
-)

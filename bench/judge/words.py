@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from bench.judge.stranded import Stranded, line_in_function
-from bench.judge.verdict import KINDS, Verdict
+from bench.judge.verdict import Verdict
+from bench.kinds import KINDS
 from bench.text import plural, some
 
 

@@ -18,8 +18,9 @@ from bench.attribution import is_of_the_log
 from bench.errors import UsageError
 from bench.eventlog import Log, load_side_by_side, shipped
 from bench.flags import RESULTS, Flag, OneMachine, ResultsFolder
-from bench.judge.verdict import KINDS, Verdict
+from bench.judge.verdict import Verdict
 from bench.judge.words import failure
+from bench.kinds import KINDS
 from bench.logs import open_transactions
 from bench.logs.comparison import CONTROL, Comparison, Load, Measured, Speed, Tail, Workload
 from bench.logs.open_transactions import Blocked

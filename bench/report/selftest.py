@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.judge.verdict import KINDS
+from bench.kinds import KINDS
 from bench.selftest.checks import Check
 
 HEADING = f"{'planted':<12} {'where':<34} {'events':>9}   found"

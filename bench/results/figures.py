@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.objectives import COUNTED, Objective
+from bench.kinds import KINDS
+from bench.objectives import Objective
 from bench.results.models import Append, Read, Trial
 
 
@@ -12,7 +13,7 @@ def figure(objective: Objective, trial: Trial) -> float | None:
     Of several readings it is that of the worst one: the highest time, the lowest rate. None when the append or one of
     the readings has no such figure.
     """
-    if objective.metric in COUNTED:
+    if objective.metric in KINDS:
         return float(getattr(trial.verdict, objective.metric))
     parts: Sequence[Append | Read] = [trial.append] if objective.metric == "append" else trial.reads
     if not objective.percentile:

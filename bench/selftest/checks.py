@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.eventlog import Log, load
 from bench.flags import OneMachine
 from bench.job import Job
-from bench.judge.verdict import KINDS, Verdict
+from bench.judge.verdict import Verdict
+from bench.kinds import KINDS
 from bench.places.api import Place
 from bench.places.rundir import RunFolder
 from bench.postgres import install

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench.judge.verdict import KINDS
+from bench.kinds import KINDS
 from bench.paths import SQL
 from bench.results import store
 from tests.conftest import REPOSITORY, Bench, read_until, wait_until

@@ -10,7 +10,7 @@ import psutil
 import psycopg
 import pytest
 
-from bench.judge.verdict import KINDS
+from bench.kinds import KINDS
 from bench.places.local import postgres as embedded
 from bench.report import runs as runs_report
 from bench.report.bottleneck import sentence
