@@ -33,14 +33,18 @@ _HOLDERS = """
 """Everything for which a vacuum of the log must spare rows, by ComputeXidHorizons in PostgreSQL's procarray.c: sessions
 of this database and standbys, but no vacuum; prepared transactions; slots. A slot has no time."""
 
+SIZES = f"""
+    SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint AS table_bytes,
+           coalesce(sum(pg_indexes_size(c.oid)), 0)::bigint AS index_bytes
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{SCHEMA}' AND c.relkind IN ('r', 'p')"""
+"""The query of the bytes of a log's tables and of their indexes."""
+
 _PARTS = (
     f"""SELECT coalesce(sum(n_live_tup), 0)::bigint AS live_rows, coalesce(sum(n_dead_tup), 0)::bigint AS dead_rows,
                coalesce(sum(autovacuum_count), 0)::bigint AS autovacuums
         FROM pg_stat_user_tables WHERE schemaname = '{SCHEMA}'""",
-    f"""SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint AS table_bytes,
-               coalesce(sum(pg_indexes_size(c.oid)), 0)::bigint AS index_bytes
-        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = '{SCHEMA}' AND c.relkind IN ('r', 'p')""",
+    SIZES,
     f"""SELECT coalesce(max(transactions), 0)::bigint AS horizon_age,
                coalesce(max(seconds), 0)::float8 AS horizon_age_seconds
         FROM ({_HOLDERS}) AS holders""",

@@ -59,6 +59,11 @@ class Deleted:
             self._most = len(self.ranges) + MANY_RANGES
 
 
+def deleted_events(deletions: Sequence[Deleted]) -> list[Range]:
+    """All events that were deleted, as normal ranges."""
+    return normal([part for behind in deletions for part in behind.ranges])
+
+
 @contextmanager
 def deleting(
     conninfo: str, orchestrator: Connection, log: Log, retained: Retained, readers: int, cursors: Cursors

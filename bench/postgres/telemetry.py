@@ -23,7 +23,7 @@ from bench.postgres.connection import (
     scalar,
     switch_off_timeouts,
 )
-from bench.postgres.figures import FiguresQuery, Recorder
+from bench.postgres.figures import SIZES, FiguresQuery, Recorder
 from bench.results.series import Series
 from bench.statements import SCHEMA
 
@@ -79,11 +79,7 @@ _VIEWS = {
     "bgwriter": "SELECT to_json(v) FROM pg_stat_bgwriter AS v",
     "io": "SELECT json_agg(v) FROM pg_stat_io AS v",
     "tables": f"SELECT json_agg(v) FROM pg_stat_user_tables AS v WHERE schemaname = '{SCHEMA}'",
-    "sizes": f"""
-        SELECT json_build_object('table_bytes', coalesce(sum(pg_table_size(c.oid)), 0),
-                                 'index_bytes', coalesce(sum(pg_indexes_size(c.oid)), 0))
-        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = '{SCHEMA}' AND c.relkind IN ('r', 'p')""",
+    "sizes": f"SELECT to_json(v) FROM ({SIZES}) AS v",
 }
 """Views that a server does not have, or does not show us, are left out."""
 

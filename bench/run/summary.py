@@ -11,7 +11,7 @@ from bench.job import ConsumerJob, ProducerJob
 from bench.judge.evidence import Delivered, Written
 from bench.judge.ranges import events_in, intersect, normal, subtract
 from bench.postgres.audit import LogSize
-from bench.postgres.retention import Deleted
+from bench.postgres.retention import Deleted, deleted_events
 from bench.postgres.telemetry import WORKER, Observation
 from bench.records import Report, Timed
 from bench.results.costs import Observed, Preload, Retention, Wait
@@ -308,7 +308,7 @@ def retention(deletions: Sequence[Deleted], readers: Sequence[Reader], written: 
     too early."""
     if not deletions:
         return None
-    deleted = normal([part for behind in deletions for part in behind.ranges])
+    deleted = deleted_events(deletions)
     given = [normal(read.ranges) for read in (reader.delivered() for reader in readers)]
     possible = normal([*written.acknowledged, *written.indeterminate])
     return Retention(

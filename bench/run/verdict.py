@@ -23,7 +23,7 @@ from bench.postgres.connection import Connection
 from bench.postgres.contract import table_of
 from bench.postgres.history import Story
 from bench.postgres.preload import Fill, kept
-from bench.postgres.retention import Deleted
+from bench.postgres.retention import Deleted, deleted_events
 from bench.records import EXAMPLES, Range
 from bench.run.outcome import Reader, TrackOutcome
 from bench.spec import Spec
@@ -130,7 +130,7 @@ def judged(
         stored = _with_etags(stored, log, delivered, rows, holdings, connection, before.after if before else [])
     with noted(notes, "whether log_event returned the etags that are stored is not known"):
         stored = _with_returned(stored, log, written, connection)
-    deleted = normal([part for behind in deletions for part in behind.ranges])
+    deleted = deleted_events(deletions)
     stored = replace(stored, foreign=stored.foreign + sum(behind.foreign for behind in deletions))
     if deleted:  # these were not lost, if every reader had them
         given = [normal(read.ranges) for read in delivered]
